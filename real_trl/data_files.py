@@ -1,0 +1,176 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Rows before they are validated, and the readers of local files.
+
+Files are parsed here instead of by `datasets.load_dataset`: its readers infer one type per column, so that one bad
+value fails the whole file without saying where, and they write a cache. What comes out keeps the line numbers of the
+file.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
+_SHOWN = 5  # how many bad lines an error message lists
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Rows before they are validated.
+
+    Args:
+        name (`str`):
+            What error messages call it.
+        rows (`Sequence[Mapping[str, Any]]` or [`~datasets.Dataset`]):
+            The rows.
+        columns (`list[str]`):
+            All column names.
+        numbers (`Sequence[int]`):
+            Row number of each row in the original, from 0.
+        lines (`Sequence[int]`, *optional*):
+            Line of each row in its file, from 1.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]] | Dataset
+    columns: list[str]
+    numbers: Sequence[int]
+    lines: Sequence[int] | None = None
+
+    @classmethod
+    def from_dataset(cls, name: str, dataset: Dataset) -> "Source":
+        """Wraps a [`~datasets.Dataset`]."""
+        return cls(name, dataset, list(dataset.column_names), range(len(dataset)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, index: int) -> str:
+        """Says where row `index` stands: `row 3 (line 5)`."""
+        return f"row {self.numbers[index]}" + (f" (line {self.lines[index]})" if self.lines else "")
+
+    def select(self, indices: Sequence[int]) -> "Source":
+        """Keeps the rows `indices`, in that order."""
+        return replace(
+            self,
+            rows=self.rows.select(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices],
+            numbers=[self.numbers[i] for i in indices],
+            lines=[self.lines[i] for i in indices] if self.lines else None,
+        )
+
+    def iterate(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yields the rows as dicts with `columns` (all of them by default); what a row lacks is `None`."""
+        columns = self.columns if columns is None else columns
+        rows = self.rows.select_columns(list(columns)) if isinstance(self.rows, Dataset) else self.rows
+        for row in rows:
+            yield {column: row.get(column) for column in columns}
+
+
+def read_file(path: Path) -> Source:
+    """
+    Reads a `.json` (a list of objects), `.jsonl`, `.csv` (all values are text) or `.parquet` file.
+
+    Raises:
+        `ValueError`: if the extension is not supported or the file is corrupt.
+    """
+    readers = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(
+            f"dataset_name={str(path)!r} has the unsupported extension {path.suffix!r}; "
+            f"use one of {', '.join(EXTENSIONS)}."
+        )
+    return reader(path)
+
+
+def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None = None) -> Source:
+    return Source(str(path), rows, list(dict.fromkeys(key for row in rows for key in row)), range(len(rows)), lines)
+
+
+def _read_json(path: Path) -> Source:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text at byte {error.start}. Save the file as UTF-8.") from error
+    except json.JSONDecodeError as error:
+        # Many .json files hold one object per line; then the first one ends where the next one starts.
+        if error.msg == "Extra data" and text.lstrip().startswith("{"):
+            return _read_jsonl(path)
+        raise ValueError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno}). Fix the file."
+        ) from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: a .json dataset is a list of objects, this one is a {type(rows).__name__}.")
+    wrong = [i for i, row in enumerate(rows) if not isinstance(row, dict)]
+    if wrong:
+        raise ValueError(
+            f"{path}, row {wrong[0]}: expected an object, got {rows[wrong[0]]!r:.80} ({len(wrong)} such rows)."
+        )
+    return _from_rows(path, rows)
+
+
+def _read_jsonl(path: Path) -> Source:
+    rows, lines, bad = [], [], []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+            if not isinstance(row, dict):
+                raise ValueError(f"expected an object, got {row!r:.80}")
+            rows.append(row)
+            lines.append(number)
+        except ValueError as error:
+            bad.append(f"line {number}: {error}")
+    if bad:
+        raise ValueError(
+            f"{path}: {len(bad)} corrupt JSON lines. " + "; ".join(bad[:_SHOWN]) + ". Fix or remove these lines."
+        )
+    return _from_rows(path, rows, lines)
+
+
+def _read_csv(path: Path) -> Source:
+    rows, lines, header, last = [], [], None, 0
+    limit = csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long prompt
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for record in reader:
+                start, last = last + 1, reader.line_num
+                if not record:
+                    continue
+                if header is None:
+                    header = record
+                    if len(set(header)) < len(header):
+                        raise ValueError(f"{path}, line {start}: column names occur twice in {header}. Rename one.")
+                    continue
+                if len(record) != len(header):
+                    raise ValueError(
+                        f"{path}, line {start}: {len(record)} values for the {len(header)} columns {header}. Fix the "
+                        f"line."
+                    )
+                rows.append(dict(zip(header, record, strict=True)))
+                lines.append(start)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}, line {last + 1}: not valid CSV in UTF-8 ({error}). Fix the file.") from error
+    finally:
+        csv.field_size_limit(limit)
+    return _from_rows(path, rows, lines)
+
+
+def _read_parquet(path: Path) -> Source:
+    try:
+        return Source.from_dataset(str(path), Dataset(pq.read_table(path)))
+    except pa.ArrowException as error:
+        raise ValueError(f"{path}: not a valid Parquet file ({error}).") from error

@@ -1,0 +1,167 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where rows come from: the Hub, a local file or directory, or the embedded generator; and grouped hold-out splits."""
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+
+from .data_files import EXTENSIONS, Source, read_file
+
+SYNTHETIC = "synthetic"
+_SHOWN = 5  # how many bad rows an error message lists
+
+
+def read_source(
+    name: str, config: str | None, split: str, options: Mapping[str, Any], holdout: "HoldOut | None" = None
+) -> Source:
+    """
+    Reads one split.
+
+    Args:
+        name (`str`):
+            `"synthetic"`, a file, a directory with one file per split (`train.jsonl`, …), or a Hub id.
+        config (`str` or `None`):
+            Configuration of a Hub dataset.
+        split (`str`):
+            Split name. A single file has the split `"all"`, also called `"train"` when nothing is held out; with
+            `holdout` it has `"train"`, `"test"` and `"all"`.
+        options (`Mapping[str, Any]`):
+            Keyword arguments of the generator or of [`~datasets.load_dataset`].
+        holdout ([`HoldOut`], *optional*):
+            How `"train"` and `"test"` are divided.
+
+    Raises:
+        `ValueError`: if there is no such dataset or split, or if a file cannot be parsed, naming the line where it
+        has one.
+    """
+    part = holdout is not None and split in ("train", "test")
+    path = Path(name).expanduser()
+    if name == SYNTHETIC:
+        if holdout is not None:
+            raise ValueError("holdout_fraction: the synthetic dataset has its own test splits; remove the field.")
+        return Source.from_dataset(name, _generate(split, options))
+    if path.is_file() or path.is_dir():
+        if options or config:
+            raise ValueError(
+                f"dataset_options and dataset_config do not apply to the local dataset_name={name!r}; remove them."
+            )
+        if path.is_dir():
+            path = _file_of_split(path, holdout.split if part else split)
+        elif split not in ("train", "all", *(("test",) if holdout else ())):
+            raise ValueError(
+                f"dataset split {split!r} is unknown: {name!r} is a single file, whose splits are 'train' and 'all' "
+                f"(the whole file), or 'train', 'test' and 'all' with holdout_fraction. Set holdout_fraction, name "
+                f"one of these splits, or name a directory with one file per split."
+            )
+        source = read_file(path)
+    elif path.suffix.lower() in EXTENSIONS or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"dataset_name={name!r} is neither an existing file or directory nor a dataset id of the Hub. Check the "
+            f"path."
+        )
+    else:
+        source = Source.from_dataset(name, _download(name, config, holdout.split if part else split, options))
+    return holdout.part(source, split) if part else source
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """
+    Divides one split into `"train"` and `"test"` so that rows of the same group stay on the same side.
+
+    Groups are ordered by a hash of the seed and of the group's value, and the first `fraction` of them is the test
+    part. The outcome depends on neither the order of the rows nor the process.
+
+    Args:
+        fraction (`float`):
+            Share of the groups in the test part, between 0 and 1.
+        group (`str` or `None`):
+            Column whose value makes a group; `None` makes every row a group of its own.
+        seed (`int`):
+            Seed of the division.
+        split (`str`, *optional*, defaults to `"train"`):
+            The split that is divided, where the source has several.
+    """
+
+    fraction: float
+    group: str | None
+    seed: int
+    split: str = "train"
+
+    def part(self, source: Source, split: str) -> Source:
+        """Returns the `"train"` or the `"test"` rows of `source`."""
+        if self.group is None:
+            keys = [str(number) for number in source.numbers]
+        elif self.group not in source.columns:
+            raise ValueError(
+                f"holdout_group={self.group!r} is not a column of {source.name!r}. Existing columns: {source.columns}."
+            )
+        else:
+            values = [row[self.group] for row in source.iterate([self.group])]
+            empty = [
+                source.where(i) for i, value in enumerate(values) if value is None or value != value or value == ""
+            ]
+            if empty:
+                raise ValueError(
+                    f"holdout_group={self.group!r} is empty in {len(empty)} rows ({', '.join(empty[:_SHOWN])}); "
+                    f"every row needs a group."
+                )
+            keys = [str(value) for value in values]
+        groups = sorted(set(keys), key=lambda key: hashlib.sha256(f"{self.seed}:{key}".encode()).digest())
+        if len(groups) < 2:
+            raise ValueError(
+                f"holdout_group={self.group!r}: {source.name!r} has {len(groups)} group; a hold-out split needs at "
+                f"least 2."
+            )
+        held_out = set(groups[: min(max(round(self.fraction * len(groups)), 1), len(groups) - 1)])
+        return source.select([i for i, key in enumerate(keys) if (key in held_out) == (split == "test")])
+
+
+def _generate(split: str, options: Mapping[str, Any]) -> Dataset:
+    """Calls the embedded generator; `size` may be a mapping from split to number of rows."""
+    from .synthetic import make_dataset
+
+    options = dict(options)
+    if isinstance(options.get("size"), Mapping):
+        if split not in options["size"]:
+            raise ValueError(f"dataset_options: size={options['size']} has no entry for the split {split!r}; add one.")
+        options["size"] = options["size"][split]
+    try:
+        inspect.signature(make_dataset).bind(split, **options)
+    except TypeError as error:
+        known = [name for name in inspect.signature(make_dataset).parameters if name != "split"]
+        raise ValueError(f"dataset_options: {error}. The synthetic dataset takes {known}.") from error
+    return make_dataset(split, **options)
+
+
+def _download(name: str, config: str | None, split: str, options: Mapping[str, Any]) -> Dataset:
+    reserved = {"path", "name", "split", "streaming"} & options.keys()
+    if reserved:
+        raise ValueError(f"dataset_options must not contain {sorted(reserved)}; dataset_* fields set these.")
+    try:
+        return load_dataset(name, config, split=split, **options)
+    except (FileNotFoundError, ConnectionError, OSError) as error:
+        raise ValueError(
+            f"dataset_name={name!r} is neither an existing file or directory nor a dataset that can be reached on "
+            f"the Hub ({type(error).__name__}: {error}). Check the name, the connection and, for a gated dataset, "
+            f"the login."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"dataset_name={name!r}, dataset_config={config!r}, split {split!r}: {error}") from error
+
+
+def _file_of_split(directory: Path, split: str) -> Path:
+    files = sorted(path for path in directory.iterdir() if path.suffix.lower() in EXTENSIONS)
+    matching = [path for path in files if path.stem == split]
+    if len(matching) != 1:
+        raise ValueError(
+            f"dataset split {split!r}: {str(directory)!r} must hold exactly one file {split}.json, .jsonl, .csv or "
+            f".parquet; it holds {[path.name for path in files]}."
+        )
+    return matching[0]

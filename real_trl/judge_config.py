@@ -1,0 +1,109 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a judge must remember about its own training in order to be used: `judge_config.json`, saved beside the weights."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
+
+JUDGE_CONFIG_NAME = "judge_config.json"
+_TRACKED_PACKAGES = ("real_trl", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    versions = {"python": platform.python_version()}
+    for package in _TRACKED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # peft is optional at run time
+            continue
+    return versions
+
+
+@dataclass
+class JudgeConfig:
+    """
+    Scale, marker and prompt of a judge. It is written with every checkpoint, and read back wherever the judge is used, so that
+    nobody scores with another scale than the judge was trained on.
+
+    Args:
+        score_labels (`list[str]`):
+            Labels of the score space, lowest value first or as given in the recipe.
+        score_values (`list[float]`):
+            Their values.
+        score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
+            Text that precedes the score.
+        chat (`bool`, *optional*, defaults to `False`):
+            Whether prompts are wrapped in the tokenizer's chat template as one user message.
+        prompt_template (`str`, *optional*):
+            Name or path of the template that prompts were rendered with; `None` where the data held complete prompts.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Temperature of the CoT and of the score distribution.
+        method (`str`, *optional*):
+            How the judge was trained: `"sft"`, `"raft"`, or the reward of [`REALConfig`].
+        base_model (`str`, *optional*):
+            Model id or path that training started from.
+        training (`dict`, *optional*):
+            Seed and hyperparameters of the run.
+        versions (`dict[str, str]`, *optional*):
+            Package versions of the run.
+    """
+
+    score_labels: list[str]
+    score_values: list[float]
+    score_marker: str = DEFAULT_MARKER
+    chat: bool = False
+    prompt_template: str | None = None
+    temperature: float = 1.0
+    method: str | None = None
+    base_model: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=package_versions)
+
+    @classmethod
+    def from_space(cls, space: ScoreSpace, **kwargs: Any) -> "JudgeConfig":
+        """Configuration with the labels, values and marker of `space`; `kwargs` are the other fields."""
+        return cls(list(space.labels), [float(v) for v in space.values], space.marker, **kwargs)
+
+    def score_space(self, tokenizer: Any) -> ScoreSpace:
+        """The score space, resolved against `tokenizer`."""
+        return ScoreSpace.from_labels(
+            self.score_labels, tokenizer, marker=self.score_marker, values=self.score_values
+        )
+
+    def save(self, directory: str | Path) -> None:
+        """Write `judge_config.json` into `directory`."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str)
+        Path(directory, JUDGE_CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "JudgeConfig":
+        """
+        Read `judge_config.json` from `directory`.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if it cannot be parsed, or holds an unknown field.
+        """
+        path = Path(directory, JUDGE_CONFIG_NAME)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: not found. A judge trained with real_trl has this file beside its weights; for any other model, "
+                "state the scale with `score_labels` and `score_marker`."
+            )
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not valid JSON ({error}). Restore it from the judge's training output.") from error
+        unknown = set(stored) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(
+                f"{path}: unknown fields {sorted(unknown)}. It may come from a newer real_trl: upgrade, or remove them."
+            )
+        return cls(**stored)

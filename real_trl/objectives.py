@@ -1,0 +1,308 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The mathematics of REAL (arXiv 2603.17145), on tensors alone.
+
+Notation, as in the paper: a prompt *x* with target score *y\\**, a chain of thought *c* (everything the judge writes before its
+score, the marker included), and the judge's distribution *π(k | x, c)* over the labels *k* of the score space. Shapes: `N`
+completions, or `G` groups of `K` completions of one prompt; `L` labels. Log-probabilities are natural logarithms over the
+*whole* vocabulary, so that the labels' probabilities sum to at most 1.
+
+Every method is a choice of reward on that distribution and of `prediction_weight` β on its gradient:
+
+| method      | reward                                                 | policy gradient on | β    |
+|-------------|--------------------------------------------------------|--------------------|------|
+| Standard RL | [`accuracy_reward`] of the sampled score               | c and the score    | 0    |
+| JEPO        | [`log_likelihood_reward`]                              | c                  | 1    |
+| REAL        | [`regression_reward`]                                  | c                  | 0.01 |
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def expected_score(score_log_probs: Tensor, values: Tensor) -> Tensor:
+    """
+    RAIL predictor (Alg. 1): `ŷ = Σ_k k · π(k | x, c)`.
+
+    The probabilities are not renormalised over the labels: mass that the judge puts on other tokens pulls `ŷ` towards 0.
+
+    Args:
+        score_log_probs (`torch.Tensor` of shape `(..., L)`):
+            `log π(k | x, c)` of every label.
+        values (`torch.Tensor` of shape `(L,)`):
+            Numeric value of every label.
+
+    Returns:
+        `torch.Tensor` of shape `(...)`.
+    """
+    return (score_log_probs.exp() * values).sum(-1)
+
+
+def target_weights(targets: Tensor, values: Tensor) -> Tensor:
+    """
+    Weights of the labels that stand for each target: one-hot where the target is a label's value, and linear interpolation
+    between the two neighbouring labels where it lies between them (the mean of several raters, say).
+
+    Args:
+        targets (`torch.Tensor` of shape `(...)`):
+            Target scores `y*`, within `[values.min(), values.max()]`.
+        values (`torch.Tensor` of shape `(L,)`):
+            Values of the labels, distinct, in any order.
+
+    Returns:
+        `torch.Tensor` of shape `(..., L)` that sums to 1 along the last dimension.
+
+    Raises:
+        ValueError: if a target lies outside the scale.
+    """
+    order = values.argsort()
+    ordered = values[order].contiguous()
+    if targets.numel() and (targets.min() < ordered[0] or targets.max() > ordered[-1]):
+        raise ValueError(
+            f"targets: a target lies outside the scale [{ordered[0].item():g}, {ordered[-1].item():g}] (targets range from "
+            f"{targets.min().item():g} to {targets.max().item():g}). Correct the score, or widen `score_labels`."
+        )
+    upper = torch.searchsorted(ordered, targets.contiguous()).clamp(1, len(ordered) - 1)  # (...)
+    lower = upper - 1
+    fraction = (targets - ordered[lower]) / (ordered[upper] - ordered[lower])
+    weights = targets.new_zeros(*targets.shape, len(ordered))
+    weights.scatter_(-1, order[lower].unsqueeze(-1), (1 - fraction).unsqueeze(-1))
+    weights.scatter_(-1, order[upper].unsqueeze(-1), fraction.unsqueeze(-1))
+    return weights
+
+
+def log_likelihood_reward(score_log_probs: Tensor, values: Tensor, targets: Tensor) -> Tensor:
+    """
+    `log π(y* | x, c)`: JEPO's single-sample reward (Table 1), and the second part of REAL's (Eq. 5).
+
+    For a target between two labels it is the cross-entropy with [`target_weights`]. Shapes as in [`regression_reward`].
+    """
+    weights = target_weights(targets, values)
+    # A label of weight 0 must not contribute even when its log-probability is -inf
+    return torch.where(weights > 0, weights * score_log_probs, 0.0).sum(-1)
+
+
+def squared_error(score_log_probs: Tensor, values: Tensor, targets: Tensor) -> Tensor:
+    """`(ŷ − y*)²`, the regression loss of Eq. 3 and Eq. 4. Shapes as in [`regression_reward`]."""
+    return (expected_score(score_log_probs, values) - targets).square()
+
+
+def regression_reward(
+    score_log_probs: Tensor, values: Tensor, targets: Tensor, log_likelihood_weight: float = 1.0
+) -> Tensor:
+    """
+    REAL's reward (Eq. 5): `r(θ, x, c) = −(ŷ − y*)² + λ log π(y* | x, c)`.
+
+    It depends on the policy: its gradient is Term 2 of Lemma 4.1 (Eq. 7), which autograd computes from this expression.
+
+    Args:
+        score_log_probs (`torch.Tensor` of shape `(..., L)`):
+            `log π(k | x, c)` of every label.
+        values (`torch.Tensor` of shape `(L,)`):
+            Numeric value of every label.
+        targets (`torch.Tensor` of shape `(...)`):
+            Target scores `y*`.
+        log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
+            λ. With `0.0` the log-likelihood is left out.
+
+    Returns:
+        `torch.Tensor` of shape `(...)`.
+    """
+    reward = -squared_error(score_log_probs, values, targets)
+    if log_likelihood_weight:
+        reward = reward + log_likelihood_weight * log_likelihood_reward(score_log_probs, values, targets)
+    return reward
+
+
+def accuracy_reward(sampled_scores: Tensor, targets: Tensor) -> Tensor:
+    """
+    Standard RL's reward: `1[y = y*]` for the score `y` that was sampled (Section 2.1).
+
+    Args:
+        sampled_scores (`torch.Tensor` of shape `(...)`):
+            Value of the sampled label, NaN where there is none (never correct).
+        targets (`torch.Tensor` of shape `(...)`):
+            Target scores.
+
+    Returns:
+        `torch.Tensor` of shape `(...)`, 0 or 1.
+    """
+    return (sampled_scores == targets).to(targets.dtype)
+
+
+def worst_squared_error(values: Tensor, targets: Tensor) -> Tensor:
+    """
+    `max_k (k − y*)²`: the largest squared error that a score on the scale can have. Shapes `(L,)`, `(...)` → `(...)`.
+    """
+    return (targets.unsqueeze(-1) - values).square().amax(-1)
+
+
+def leave_one_out_advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
+    """
+    Leave-one-out advantages (Section 4.3): `A⁽ⁱ⁾ = r⁽ⁱ⁾ − 1/(K−1) Σ_{j≠i} r⁽ʲ⁾`.
+
+    A group whose rewards agree to the resolution of their floating-point type carries no signal and gets exactly 0:
+    otherwise the division by its σ would blow rounding errors up to ±1.
+
+    Args:
+        rewards (`torch.Tensor` of shape `(G, K)`):
+            Rewards of the `K` completions of each group.
+        mask (`torch.Tensor` of shape `(G, K)`, *optional*):
+            `True` for completions that take part. Others leave the baseline and get 0.
+
+    Returns:
+        `torch.Tensor` of shape `(G, K)`, detached.
+
+    Raises:
+        ValueError: if `rewards` is not of shape `(G, K)` with `K >= 2`.
+    """
+    if rewards.dim() != 2 or rewards.size(1) < 2:
+        raise ValueError(
+            f"rewards: expected shape (groups, K) with K >= 2, got {tuple(rewards.shape)}. A leave-one-out baseline needs at "
+            "least 2 completions per prompt (`num_generations`)."
+        )
+    rewards = rewards.detach()
+    mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
+    kept = rewards.masked_fill(~mask, 0.0)
+    count = mask.sum(1, keepdim=True)  # (G, 1)
+    baseline = (kept.sum(1, keepdim=True) - kept) / (count - 1).clamp(min=1)
+    highest = rewards.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
+    lowest = rewards.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
+    resolution = 16 * torch.finfo(rewards.dtype).eps * kept.abs().amax(1, keepdim=True)
+    has_signal = mask & (count > 1) & (highest - lowest > resolution)
+    return torch.where(has_signal, rewards - baseline, 0.0)
+
+
+def standardize_advantages(
+    advantages: Tensor, clip: float | None = 1.0, eps: float = 1e-8, mask: Tensor | None = None
+) -> Tensor:
+    """
+    Standardised and clipped advantages (Section 4.3): `Ã⁽ⁱ⁾ = clip(A⁽ⁱ⁾ / (σ(A) + ε), −1, 1)`, with σ the population standard
+    deviation of the group's advantages, as in the authors' code.
+
+    Args:
+        advantages (`torch.Tensor` of shape `(G, K)`):
+            Advantages of the `K` completions of each group.
+        clip (`float`, *optional*, defaults to `1.0`):
+            Bound of the absolute value; `None` for no clipping.
+        eps (`float`, *optional*, defaults to `1e-8`):
+            ε.
+        mask (`torch.Tensor` of shape `(G, K)`, *optional*):
+            `True` for completions that take part. Others leave σ and get 0.
+
+    Returns:
+        `torch.Tensor` of shape `(G, K)`.
+    """
+    mask = torch.ones_like(advantages, dtype=torch.bool) if mask is None else mask.bool()
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    mean = advantages.masked_fill(~mask, 0.0).sum(1, keepdim=True) / count
+    variance = (advantages - mean).masked_fill(~mask, 0.0).square().sum(1, keepdim=True) / count
+    standardized = (advantages / (variance.sqrt() + eps)).masked_fill(~mask, 0.0)
+    return standardized if clip is None else standardized.clamp(-clip, clip)
+
+
+def raft_loss(
+    score_log_probs: Tensor,
+    values: Tensor,
+    targets: Tensor,
+    completion_log_probs: Tensor,
+    log_likelihood_weight: float = 1.0,
+    regression_weight: float = 1.0,
+) -> Tensor:
+    """
+    RAFT's loss (Eq. 3), averaged over the batch: `(ŷ(x, c*) − y*)² − λ log π(c*, y* | x)`.
+
+    Args:
+        score_log_probs (`torch.Tensor` of shape `(N, L)`):
+            `log π(k | x, c*)` of every label.
+        values (`torch.Tensor` of shape `(L,)`):
+            Numeric value of every label.
+        targets (`torch.Tensor` of shape `(N,)`):
+            Target scores `y*`.
+        completion_log_probs (`torch.Tensor` of shape `(N,)`):
+            `log π(c*, y* | x)`, summed over the tokens of the completion, or averaged over them (the next-token loss of TRL
+            and TRACT).
+        log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
+            λ.
+        regression_weight (`float`, *optional*, defaults to `1.0`):
+            Weight on the squared error; `0.0` leaves plain supervised fine-tuning.
+
+    Returns:
+        `torch.Tensor` scalar.
+    """
+    regression = regression_weight * squared_error(score_log_probs, values, targets)
+    return (regression - log_likelihood_weight * completion_log_probs).mean()
+
+
+class LossTerms(NamedTuple):
+    """The loss and its two parts, scalars: `loss = policy + prediction_weight · prediction`."""
+
+    loss: Tensor
+    policy: Tensor
+    prediction: Tensor
+
+
+def real_loss(
+    log_probs: Tensor,
+    advantages: Tensor,
+    rewards: Tensor,
+    prediction_weight: float = 0.01,
+    *,
+    lengths: Tensor | None = None,
+    old_log_probs: Tensor | None = None,
+    clip_range: tuple[float, float] = (0.2, 0.2),
+    aggregation: Literal["sequence", "token"] = "sequence",
+) -> LossTerms:
+    """
+    The stabilised two-term estimator (Eq. 8) as a loss to minimise:
+
+    `L = −1/N Σ_i [ Ã⁽ⁱ⁾ log π(c_i | x) + β r(θ, x, c_i) ]`
+
+    whose gradient is minus Eq. 8. With β = 1 and raw rewards in place of `Ã` it is the exact estimator of Lemma 4.1.
+
+    Args:
+        log_probs (`torch.Tensor` of shape `(N,)` or `(G, K)`):
+            `log π(c_i | x)`, summed over the tokens of `c_i` (for Standard RL: of `c_i` and the score).
+        advantages (`torch.Tensor` of the same shape):
+            `Ã⁽ⁱ⁾`; no gradient flows into them.
+        rewards (`torch.Tensor` of the same shape):
+            `r(θ, x, c_i)` *with* its gradient, Term 2. Constant rewards contribute none.
+        prediction_weight (`float`, *optional*, defaults to `0.01`):
+            β.
+        lengths (`torch.Tensor` of the same shape, *optional*):
+            Number of tokens in each `log_probs`; required by `aggregation="token"`.
+        old_log_probs (`torch.Tensor` of the same shape, *optional*):
+            `log π_old(c_i | x)` of the policy that sampled the batch, where it is reused for several optimizer steps: the
+            policy term then is PPO's clipped ratio of whole sequences, as in TRL's `RLOOTrainer`. `None`: on-policy.
+        clip_range (`tuple[float, float]`, *optional*, defaults to `(0.2, 0.2)`):
+            PPO's lower and upper ε. Only used with `old_log_probs`.
+        aggregation (`str`, *optional*, defaults to `"sequence"`):
+            `"sequence"`: mean over sequences of the sum over tokens (Eq. 8). `"token"`: the same sum divided by the number of
+            tokens in the batch.
+
+    Returns:
+        [`LossTerms`].
+
+    Raises:
+        ValueError: if `aggregation` is unknown, or is `"token"` without `lengths`.
+    """
+    advantages = advantages.detach()
+    if old_log_probs is None:
+        surrogate = advantages * log_probs
+    else:
+        ratio = (log_probs - old_log_probs).exp()
+        clipped = ratio.clamp(1 - clip_range[0], 1 + clip_range[1])
+        surrogate = torch.minimum(ratio * advantages, clipped * advantages)
+    if aggregation == "sequence":
+        policy = -surrogate.mean()
+    elif aggregation == "token" and lengths is not None:
+        policy = -surrogate.sum() / lengths.sum().clamp(min=1)
+    else:
+        raise ValueError(
+            f"aggregation: got {aggregation!r} with lengths={lengths!r}. Use 'sequence', or 'token' together with `lengths`."
+        )
+    prediction = -rewards.mean()
+    return LossTerms(policy + prediction_weight * prediction, policy, prediction)

@@ -1,0 +1,120 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One forward pass that yields everything the objectives need: the log-probability and entropy of every completion token, and the
+log-probability of every label of the score space at the score position.
+
+The model must carry TRL's fused LM head (`add_fused_lm_head`, which TRL's trainers install): it turns hidden states into
+log-probabilities in tiles, so no `(tokens, vocabulary)` tensor is ever held. What this module adds is the choice of *rows*
+that reach the head: the completion positions, and the score position once per label with the labels' ids as targets. All of it
+happens inside the model's own forward, which is what DDP's and ZeRO-3's gradient hooks need.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
+
+
+class PolicyOutput(NamedTuple):
+    """
+    Attributes:
+        log_probs (`torch.Tensor` of shape `(N, C)`):
+            Log-probability of each completion token; meaningless at padding.
+        entropy (`torch.Tensor` of shape `(N, C)`):
+            Entropy of the distribution each completion token was drawn from, in nats; meaningless at padding.
+        score_log_probs (`torch.Tensor` of shape `(N, L)`):
+            `log π(k | x, c)` of every label, over the whole vocabulary; meaningless (but finite) where there is no score.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor
+    score_log_probs: Tensor
+
+
+def backbone(model: nn.Module) -> nn.Module:
+    """The decoder under the LM head, found through DDP / DeepSpeed and PEFT wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    if is_peft_model(model):
+        model = model.get_base_model()
+    return model.base_model
+
+
+@contextmanager
+def select_hidden_rows(model: nn.Module, rows: Tensor) -> Iterator[None]:
+    """
+    While active, the backbone of `model` returns only the hidden states at `rows`, so that the LM head sees no others.
+
+    Args:
+        model (`nn.Module`):
+            Causal LM, wrapped or not.
+        rows (`torch.Tensor` of shape `(N, R)`):
+            Positions in the sequence, repetitions allowed.
+    """
+
+    def select(module, args, output):
+        hidden = output.last_hidden_state  # (N, T, H)
+        output.last_hidden_state = hidden.gather(1, rows.unsqueeze(-1).expand(-1, -1, hidden.size(-1)))
+        return output
+
+    handle = backbone(model).register_forward_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def policy_forward(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    score_positions: Tensor,
+    label_ids: Tensor,
+) -> PolicyOutput:
+    """
+    Dense reference forward: every completion is run with its own copy of the prompt.
+
+    Args:
+        model (`nn.Module`):
+            Causal LM with TRL's fused LM head, wrapped or not. The head's temperature applies to everything returned.
+        prompt_ids, prompt_mask (`torch.Tensor` of shape `(N, P)`):
+            Prompts, padded on the left.
+        completion_ids, completion_mask (`torch.Tensor` of shape `(N, C)`):
+            Completions, padded on the right.
+        score_positions (`torch.Tensor` of shape `(N,)`):
+            Index of the score token in its completion; any value in `[0, C)` where there is none.
+        label_ids (`torch.Tensor` of shape `(L,)`):
+            Token ids of the labels.
+
+    Returns:
+        [`PolicyOutput`].
+    """
+    input_ids = torch.cat([prompt_ids, completion_ids], dim=1)  # (N, P + C)
+    attention_mask = torch.cat([prompt_mask, completion_mask], dim=1)
+    # The hidden state at position t predicts token t + 1
+    first = prompt_ids.size(1) - 1
+    num_rows, num_tokens = completion_ids.shape
+    token_rows = torch.arange(first, first + num_tokens, device=input_ids.device).expand(num_rows, -1)  # (N, C)
+    score_rows = (first + score_positions).unsqueeze(1).expand(-1, len(label_ids))  # (N, L)
+    targets = torch.cat([completion_ids, label_ids.expand(num_rows, -1)], dim=1)  # (N, C + L)
+    with select_hidden_rows(model, torch.cat([token_rows, score_rows], dim=1)):
+        # Left padding is not part of the sequence: positions count from each prompt's first token, as in `generate`
+        position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        outputs = model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            shift_labels=targets,
+            fused_lm_head=True,
+        )
+    return PolicyOutput(
+        log_probs=outputs.log_probs[:, :num_tokens],
+        entropy=outputs.entropy[:, :num_tokens],
+        score_log_probs=outputs.log_probs[:, num_tokens:],
+    )

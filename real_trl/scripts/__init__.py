@@ -1,0 +1,2 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0

@@ -1,0 +1,218 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every stage does the same way: read its recipe, load data and model, resume, and say what went wrong in one line."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.score_space import ScoreSpace
+
+
+@dataclass
+class StageArguments:
+    """
+    Arguments of a training stage beside data, model and trainer.
+
+    Args:
+        chat (`bool`, *optional*):
+            Wrap prompts in the tokenizer's chat template. Defaults to whether the tokenizer has one.
+    """
+
+    chat: bool | None = field(
+        default=None, metadata={"help": "Use the chat template. Default: if the tokenizer has one."}
+    )
+
+
+class RecipeParser(TrlParser):
+    """TRL's parser, with errors that name the recipe, the unknown key and what was probably meant."""
+
+    def parse_args_and_config(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
+        args = list(sys.argv[1:] if args is None else args)
+        if "--config" in args[:-1]:
+            path = args[args.index("--config") + 1]
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"--config {path}: no such file. Give the path of a recipe.")
+            recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(recipe, dict):
+                raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
+            known = {action.dest for action in self._actions} | {"env"}
+            for key, value in recipe.items():
+                if key not in known:
+                    close = difflib.get_close_matches(key, known, n=1)
+                    hint = f" Did you mean {close[0]!r}?" if close else ""
+                    raise ValueError(f"{path}: unknown key {key!r} (value {value!r}).{hint} Correct or remove it.")
+        return super().parse_args_and_config(args, **kwargs)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turns an error about what the user wrote into one line and exit status 2, without a traceback."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def load_tokenizer(model_args: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of `model_args.model_name_or_path`, padding and truncating on the left."""
+    name = model_args.model_name_or_path
+    if not name:
+        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+    try:
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=model_args.model_revision,
+            trust_remote_code=trust_remote_code,
+            padding_side="left",
+            truncation_side="left",
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model_name_or_path: no tokenizer could be loaded from {name!r}: it is neither a local directory with a model nor a "
+            f"model on the Hub that can be reached ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether prompts go through the chat template."""
+    if chat and not tokenizer.chat_template:
+        raise ValueError("chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model.")
+    return bool(tokenizer.chat_template) if chat is None else chat
+
+
+def as_messages(text: str, role: str) -> list[dict[str, str]]:
+    """`text` as one chat message."""
+    return [{"role": role, "content": text}]
+
+
+def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
+    """
+    The checkpoint to continue from: `resume_from_checkpoint` is a path, or `true` for the last one in `output_dir`, if there is
+    one. Without it, an `output_dir` that holds checkpoints is refused rather than overwritten.
+    """
+    wanted = training_args.resume_from_checkpoint
+    last = get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
+    if str(wanted).lower() == "true":
+        return last
+    if wanted and str(wanted).lower() != "false":
+        if not Path(wanted).is_dir():
+            raise ValueError(f"resume_from_checkpoint: {wanted!r} is no directory. Give a checkpoint, or true for the last one.")
+        return wanted
+    if last is not None:
+        raise ValueError(
+            f"output_dir: {training_args.output_dir!r} already holds {Path(last).name}. Add `--resume_from_checkpoint true` to go "
+            "on from there, or choose another output_dir."
+        )
+    return None
+
+
+@dataclass
+class Stage:
+    """
+    A training stage whose recipe and data have been found good; no model is loaded yet.
+
+    Attributes:
+        data_args, training_args, model_args:
+            The parsed recipe.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            The model's tokenizer.
+        space ([`ScoreSpace`]):
+            Scale and marker, resolved against the tokenizer.
+        chat (`bool`):
+            Whether prompts go through the chat template.
+        checkpoint (`str`, *optional*):
+            Checkpoint to resume from.
+        train_dataset, eval_dataset ([`~datasets.Dataset`]):
+            In the canonical schema; `eval_dataset` is `None` without an `eval_strategy`.
+    """
+
+    data_args: DataArguments
+    training_args: Any
+    model_args: ModelConfig
+    tokenizer: PreTrainedTokenizerBase
+    space: ScoreSpace
+    chat: bool
+    checkpoint: str | None
+    train_dataset: Dataset
+    eval_dataset: Dataset | None
+
+
+def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedback: bool) -> Stage:
+    """
+    Parse a training recipe and load its tokenizer and data.
+
+    Args:
+        config_class (`type`):
+            [`RAFTConfig`] or [`REALConfig`].
+        argv (`Sequence[str]`, *optional*):
+            Command line; `None` for the process's own.
+        require_feedback (`bool`):
+            Whether every row needs a rationale.
+
+    Raises:
+        ValueError: naming field, value and fix, if anything in the recipe or the data is wrong.
+    """
+    stage_args, data_args, training_args, model_args = make_parser(config_class).parse_args_and_config(argv)
+    checkpoint = checkpoint_to_resume(training_args)
+    tokenizer = load_tokenizer(model_args, training_args.trust_remote_code)
+    space = ScoreSpace.from_labels(training_args.score_labels, tokenizer, marker=training_args.score_marker)
+    chat = uses_chat(stage_args.chat, tokenizer)
+
+    def load(split: str) -> Dataset:
+        return load_judge_dataset(
+            data_args, split, low=space.low, high=space.high, require_feedback=require_feedback, marker=space.marker
+        )
+
+    train = load(data_args.dataset_train_split)
+    evaluation = load(data_args.dataset_test_split) if training_args.eval_strategy != "no" else None
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
+    }
+    return Stage(data_args, training_args, model_args, tokenizer, space, chat, checkpoint, train, evaluation)
+
+
+def make_parser(config_class: type) -> RecipeParser:
+    """Parser of a training stage's recipe and command line."""
+    return RecipeParser((StageArguments, DataArguments, config_class, ModelConfig))
+
+
+def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:
+    """The stage's trainer on `to_rows(dataset)`. This loads the model."""
+    trainer = trainer_class(
+        model=stage.model_args.model_name_or_path,
+        args=stage.training_args,
+        train_dataset=to_rows(stage.train_dataset),
+        eval_dataset=to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None,
+        processing_class=stage.tokenizer,
+        peft_config=get_peft_config(stage.model_args),
+    )
+    trainer.judge_config.chat = stage.chat
+    trainer.judge_config.prompt_template = stage.data_args.prompt_template
+    return trainer
+
+
+def train_and_save(trainer: Trainer, stage: Stage) -> None:
+    """Train, and save the judge and the training log to `output_dir`."""
+    args = stage.training_args
+    trainer.train(resume_from_checkpoint=stage.checkpoint)
+    trainer.save_model(args.output_dir)
+    trainer.save_state()
+    trainer.accelerator.print(f"Judge saved to {args.output_dir}")
+    if args.push_to_hub:
+        trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)

@@ -1,0 +1,136 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+From nothing to a trained judge: the embedded task, a tiny model, and the stages of `recipes/quickstart/` one after the other.
+
+    python -m real_trl.scripts.quickstart --seeds 1
+
+For each seed: an untrained model → base (plain SFT) → RAFT → REAL, each evaluated in and out of domain. Every stage is the ordinary
+script with the ordinary recipe; only `seed` and the paths are overridden. Writes `summary.json`, `results.txt` and `quickstart.png`.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from real_trl.judge_config import package_versions
+from real_trl.report import plot_quickstart, results_table, summarize_seeds
+from real_trl.scripts import evaluate, rl, sft
+from real_trl.synthetic import build_model, build_tokenizer
+
+METHODS = ("base", "raft", "real")
+METRICS = ("pearson", "spearman", "kendall", "rmse", "mae")
+
+
+def run_seed(seed: int, recipes: Path, output: Path, console: Console, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """
+    Train and evaluate base, RAFT and REAL from one seed.
+
+    Args:
+        seed (`int`):
+            Seed of the initial weights, of every stage and of the sampling in the evaluation.
+        recipes (`Path`):
+            Folder of the recipes.
+        output (`Path`):
+            Folder for this seed's judges and predictions.
+        console (`rich.console.Console`):
+            Where progress is reported.
+        overrides (`Sequence[str]`, *optional*):
+            Further command-line options for the training stages.
+
+    Returns:
+        `dict`: method → split (`id`, `ood`) → inference (`standard`, `rail`) → metric → value.
+    """
+    model = output / "untrained"
+    build_model(seed=seed).save_pretrained(model)
+    build_tokenizer().save_pretrained(model)
+    summary: dict[str, Any] = {}
+    for method in METHODS:
+        started = time.perf_counter()
+        console.rule(f"seed {seed}: {method}")
+        stage = rl if method == "real" else sft
+        judge = output / method
+        options = ["--model_name_or_path", str(model), "--output_dir", str(judge), "--seed", str(seed)]
+        stage.main(["--config", str(recipes / f"{method}.yaml"), *options, *overrides])
+        trained = time.perf_counter()
+        options = ["--model_name_or_path", str(judge), "--output_dir", str(judge / "evaluation"), "--seed", str(seed)]
+        evaluate.main(["--config", str(recipes / "evaluate.yaml"), *options])
+        report = json.loads((judge / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+        summary[method] = {
+            split: {kind: {metric: result[kind][metric] for metric in METRICS} for kind in ("standard", "rail")}
+            for split, result in report["results"].items()
+        }
+        console.print(f"{method}: trained in {trained - started:.0f} s, evaluated in {time.perf_counter() - trained:.0f} s")
+        model = judge
+    return summary
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the quickstart; `argv` defaults to the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds (default: 1)")
+    parser.add_argument("--recipes", type=Path, default=Path("recipes/quickstart"), help="folder of the recipes")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything goes")
+    args, overrides = parser.parse_known_args(argv)
+    if args.seeds < 1:
+        parser.error(f"--seeds: got {args.seeds}, must be at least 1")
+    missing = [name for name in (*METHODS, "evaluate") if not (args.recipes / f"{name}.yaml").is_file()]
+    if missing:
+        parser.error(f"--recipes: {args.recipes} has no {missing[0]}.yaml; run from the root of the repository")
+
+    console = Console()
+    started = time.perf_counter()
+    summaries = [
+        run_seed(seed, args.recipes, args.output_dir / f"seed-{seed}", console, overrides) for seed in range(args.seeds)
+    ]
+    summary = summaries[0] if args.seeds == 1 else summarize_seeds(summaries)
+    first = args.output_dir / "seed-0"
+    write_json(args.output_dir / "summary.json", mean_of(summary))
+    write_json(
+        args.output_dir / "run.json",
+        {
+            "seeds": list(range(args.seeds)),
+            "per_seed": summaries,
+            "overrides": overrides,
+            "seconds": time.perf_counter() - started,
+            "versions": package_versions(),
+        },
+    )
+    state = json.loads((first / "real" / "trainer_state.json").read_text(encoding="utf-8"))
+    picture = plot_quickstart(
+        {"real": state["log_history"]},
+        {method: pd.read_parquet(first / method / "evaluation" / "ood.parquet") for method in ("raft", "real")},
+        args.output_dir / "quickstart.png",
+        labels={"raft": "RAFT", "real": "REAL"},
+    )
+    table = results_table({{"base": "base"}.get(method, method.upper()): rows for method, rows in summary.items()})
+    with (args.output_dir / "results.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=100).print(table)
+    console.rule("results")
+    console.print(table)
+    console.print(f"Picture: {picture}\nFigures: {args.output_dir / 'summary.json'}\nJudge:   {first / 'real'}")
+    console.print(f"{args.seeds} seed(s) in {time.perf_counter() - started:.0f} s")
+
+
+def mean_of(summary: Any) -> Any:
+    """`summary` with the leaves of several seeds replaced by their means, and undefined values by `None`."""
+    if isinstance(summary, dict):
+        return mean_of(summary["mean"]) if "values" in summary else {key: mean_of(value) for key, value in summary.items()}
+    return summary if math.isfinite(summary) else None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

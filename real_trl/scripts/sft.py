@@ -1,0 +1,45 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Supervised warm start: RAFT (Eq. 3), or plain SFT with `regression_weight: 0`.
+
+    accelerate launch -m real_trl.scripts.sft --config recipes/quickstart/raft.yaml
+
+The data needs a rationale (`feedback`) for every score; the completion trained on is `<feedback> <score_marker><score>`.
+"""
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+
+from real_trl.data import build_completion
+from real_trl.score_space import ScoreSpace
+from real_trl.scripts.common import as_messages, make_trainer, open_stage, train_and_save, user_errors
+from real_trl.trainers import RAFTConfig, RAFTTrainer
+
+
+def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool) -> Dataset:
+    """Rows for `RAFTTrainer`: `prompt` and `completion` as text, or as messages with `chat`, and `score`."""
+
+    def to_row(row: dict) -> dict:
+        prompt = row["prompt"]
+        completion = build_completion(row["feedback"], space.label_of(row["score"]), space.marker)
+        if chat:
+            prompt, completion = as_messages(prompt, "user"), as_messages(completion, "assistant")
+        elif not prompt.endswith((" ", "\n")):
+            completion = " " + completion
+        return {"prompt": prompt, "completion": completion, "score": row["score"]}
+
+    return dataset.map(to_row, remove_columns=dataset.column_names, desc="Building completions")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the stage; `argv` defaults to the command line."""
+    with user_errors():
+        stage = open_stage(RAFTConfig, argv, require_feedback=True)
+        trainer = make_trainer(RAFTTrainer, stage, lambda dataset: training_rows(dataset, stage.space, stage.chat))
+    train_and_save(trainer, stage)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What both trainers share: the score space, the check of the dataset, and `judge_config.json` in every output."""
+
+import math
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from trl.trainer.utils import get_config_model_id
+
+from real_trl.judge_config import JudgeConfig
+from real_trl.score_space import ScoreSpace
+
+# Recorded in judge_config.json, where the arguments have them: enough to tell two runs apart. `training_args.bin` beside it
+# has everything.
+_RECORDED_ARGUMENTS = (
+    "seed",
+    "learning_rate",
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "regression_weight",
+    "log_likelihood_weight",
+    "prediction_weight",
+    "num_generations",
+    "malformed",
+    "loss_aggregation",
+)
+
+
+def resolve_tokenizer(
+    model: str | PreTrainedModel, processing_class: PreTrainedTokenizerBase | None, args: TrainingArguments
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that was given, or else the model's own; loaded before the model, so that bad labels are found first."""
+    if processing_class is None:
+        name = model if isinstance(model, str) else get_config_model_id(model.config)
+        processing_class = AutoTokenizer.from_pretrained(
+            name,
+            revision=(args.model_init_kwargs or {}).get("revision"),
+            trust_remote_code=args.trust_remote_code,
+            truncation_side="left",
+            padding_side="left",
+        )
+    if not isinstance(processing_class, PreTrainedTokenizerBase):
+        raise TypeError(
+            f"processing_class: got {type(processing_class).__name__}. Judges here read text: pass a tokenizer "
+            "(`PreTrainedTokenizerBase`)."
+        )
+    return processing_class
+
+
+def check_judge_dataset(dataset: Any, name: str, columns: tuple[str, ...], space: ScoreSpace) -> None:
+    """
+    Refuse a dataset that lacks one of `columns`, or has a score that is missing, not a number, or outside the scale.
+
+    Raises:
+        ValueError: naming the dataset, the column, the row and its value. Rows of an `IterableDataset` are not read.
+    """
+    if dataset is None:
+        return
+    if isinstance(dataset, dict):
+        for key, part in dataset.items():
+            check_judge_dataset(part, f"{name}[{key!r}]", columns, space)
+        return
+    present = dataset.column_names or []
+    missing = [column for column in columns if column not in present]
+    if missing and present:
+        raise ValueError(
+            f"{name}: no column {missing[0]!r}; it has {present}. Rename the column, or load the data with "
+            "`real_trl.data.load_judge_dataset`, which makes the expected columns."
+        )
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Dataset):
+        return
+    for row, score in enumerate(dataset["score"]):
+        is_number = isinstance(score, (int, float)) and not isinstance(score, bool) and math.isfinite(score)
+        if not is_number or not space.low <= score <= space.high:
+            raise ValueError(
+                f"{name}: column 'score' is {score!r} in row {row}; the scale is {space.low:g} to {space.high:g} "
+                f"(score_labels={','.join(space.labels)}). Correct or remove the row, or change `score_labels`."
+            )
+    if "prompt" in columns:
+        for row, prompt in enumerate(dataset["prompt"]):
+            if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+                raise ValueError(f"{name}: column 'prompt' is empty in row {row}. Fill or remove the row.")
+
+
+class JudgeTrainerMixin:
+    """Saves the judge's configuration with every checkpoint and final model. Expects `self.judge_config`."""
+
+    judge_config: JudgeConfig
+
+    def _make_judge_config(self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, method: str) -> JudgeConfig:
+        return JudgeConfig.from_space(
+            space,
+            temperature=getattr(args, "temperature", 1.0),
+            method=method,
+            base_model=model if isinstance(model, str) else get_config_model_id(model.config),
+            training={name: getattr(args, name) for name in _RECORDED_ARGUMENTS if hasattr(args, name)},
+        )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict=state_dict)
+        self.judge_config.save(output_dir if output_dir is not None else self.args.output_dir)

@@ -1,0 +1,54 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of [`RAFTTrainer`]."""
+
+from dataclasses import dataclass, field
+
+from trl import SFTConfig
+
+from real_trl.score_space import DEFAULT_MARKER
+
+
+@dataclass
+class RAFTConfig(SFTConfig):
+    r"""
+    Configuration of the [`RAFTTrainer`].
+
+    This class adds to [`~trl.SFTConfig`] the regression loss of RAFT (Eq. 3); all other arguments keep TRL's meaning.
+
+    Args:
+        regression_weight (`float`, *optional*, defaults to `1.0`):
+            Weight on the squared error of the expected score. `0.0` is plain supervised fine-tuning.
+        log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
+            λ in Eq. 3, the weight on the next-token loss. That loss is TRL's mean over the tokens of the batch, as in TRACT,
+            where Eq. 3 has the sum over each completion: the sum is λ = the mean completion length.
+        score_labels (`str`, *optional*, defaults to `"1-5"`):
+            Labels of the score space: a range such as `"1-5"`, or a list.
+        score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
+            Text that precedes the score in a completion.
+    """
+
+    regression_weight: float = field(
+        default=1.0, metadata={"help": "Weight on the squared error of the expected score; 0 is plain SFT."}
+    )
+    log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 3, on the next-token loss."})
+    score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
+    score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
+
+    def __post_init__(self) -> None:
+        for name in ("regression_weight", "log_likelihood_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to 0 or more.")
+        if self.regression_weight == 0 and self.log_likelihood_weight == 0:
+            raise ValueError(
+                "regression_weight and log_likelihood_weight: both are 0, so there is nothing to train on. Set one above 0."
+            )
+        unsupported = {
+            "packing": "the score position is lost in packed rows",
+            "padding_free": "the score position is lost in flattened rows",
+            "label_smoothing_factor": "label smoothing would spread mass over tokens that are no scores",
+        }
+        for name, reason in unsupported.items():
+            if getattr(self, name):
+                raise ValueError(f"{name}: got {getattr(self, name)}, which RAFTTrainer does not support: {reason}. Unset it.")
+        super().__post_init__()

@@ -1,0 +1,215 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""RAFT, and plain SFT as its case without regression loss, as a subclass of TRL's SFT trainer."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+from datasets import Dataset, IterableDataset
+from peft import PeftConfig
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from trl import SFTTrainer
+
+from real_trl import objectives
+from real_trl.policy_forward import select_hidden_rows
+from real_trl.score_space import ScoreSpace
+from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
+from real_trl.trainers.raft_config import RAFTConfig
+
+logger = get_logger(__name__)
+
+NO_SCORE = -1
+
+
+class ScoreCollator:
+    """TRL's collator, with `score_positions` and `targets` `(N,)` beside `input_ids`, `labels` and `attention_mask` `(N, T)`."""
+
+    def __init__(self, collator: Any) -> None:
+        self.collator = collator
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = self.collator(examples)
+        batch["score_positions"] = torch.tensor([example["score_position"] for example in examples])
+        batch["targets"] = torch.tensor([example["score"] for example in examples], dtype=torch.float32)
+        return batch
+
+
+class _ForwardWithScores:
+    """
+    The model as `SFTTrainer.compute_loss` calls it. Only the rows that have a label reach the LM head, and behind them the score
+    row once per label of the score space; the latter are kept in `score_log_probs` `(N, L)` and cut from the outputs.
+    """
+
+    def __init__(self, model: nn.Module, score_positions: Tensor, label_ids: Tensor) -> None:
+        self.model, self.score_positions, self.label_ids = model, score_positions, label_ids
+        self.score_log_probs: Tensor | None = None
+
+    def __call__(self, labels: Tensor, **inputs: Any) -> Any:
+        shifted = labels[:, 1:]
+        is_label = shifted != -100
+        width = max(int(is_label.sum(1).max()), 1)
+        rows = is_label.int().argsort(dim=1, descending=True, stable=True)[:, :width]  # labelled rows first, in order
+        score_rows = (self.score_positions - 1).clamp(min=0).unsqueeze(1).expand(-1, len(self.label_ids))
+        targets = torch.cat([shifted.gather(1, rows), self.label_ids.expand(len(labels), -1)], dim=1)
+        with select_hidden_rows(self.model, torch.cat([rows, score_rows], dim=1)):
+            outputs = self.model(**inputs, shift_labels=targets)
+        self.score_log_probs = outputs.log_probs[:, width:]
+        cut = ("log_probs", "entropy", "is_top1", "label_mask")
+        return replace(outputs, **{name: getattr(outputs, name)[:, :width] for name in cut})
+
+
+class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
+    """
+    Trainer for Regression-Aware Fine-Tuning (Eq. 3): TRL's next-token loss plus the squared error of the expected score, both out
+    of one forward. With `args.regression_weight=0` it is plain SFT.
+
+    What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to find the score in every completion; `compute_loss`, to
+    add the regression loss to TRL's; `_set_signature_columns_if_needed`, to keep what that needs.
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`]):
+            Model to train, as in TRL.
+        args ([`RAFTConfig`], *optional*):
+            Configuration. If `None`, a default configuration is used.
+        train_dataset ([`~datasets.Dataset`]):
+            Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.build_completion`]) and `score`.
+        eval_dataset ([`~datasets.Dataset`] or `dict`, *optional*):
+            The same columns.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            Tokenizer. If `None`, the model's own.
+        callbacks, optimizers, quantization_config, peft_config (*optional*):
+            As in TRL.
+
+    Raises:
+        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the tokenizer cannot
+            tell the labels apart; after tokenization, if a completion does not hold its score.
+    """
+
+    _tag_names = ["trl", "raft"]
+    _name = "RAFT"
+    _paper = {
+        "title": "Better autoregressive regression with LLMs via regression-aware fine-tuning",
+    }
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel",
+        args: RAFTConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        quantization_config: Any = None,
+        peft_config: PeftConfig | None = None,
+    ) -> None:
+        args = args if args is not None else RAFTConfig("raft-judge")
+        processing_class = resolve_tokenizer(model, processing_class, args)
+        self.score_space = ScoreSpace.from_labels(args.score_labels, processing_class, marker=args.score_marker)
+        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+            check_judge_dataset(dataset, name, ("prompt", "completion", "score"), self.score_space)
+        method = "raft" if args.regression_weight else "sft"
+        self.judge_config = self._make_judge_config(model, self.score_space, args, method=method)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+        )
+        self.data_collator = ScoreCollator(self.data_collator)
+        self._label_ids = torch.tensor(self.score_space.token_ids, device=self.accelerator.device)
+        self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        for column in ("score", "score_position"):
+            if column not in self._signature_columns:
+                self._signature_columns = [*self._signature_columns, column]
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
+        dataset = super()._prepare_dataset(dataset, processing_class, args, *rest)
+        name = rest[-1]
+
+        def find_score(example: dict[str, Any]) -> dict[str, Any]:
+            start = next(i for i, label in enumerate(example["labels"]) if label != -100)
+            location = self.score_space.locate(example["input_ids"][start:])
+            return {"score_position": start + location.position if location.ok else NO_SCORE}
+
+        dataset = dataset.map(find_score)
+        if isinstance(dataset, Dataset):
+            self._check_scores_found(dataset, name, args.max_length)
+        return dataset
+
+    def _check_scores_found(self, dataset: Dataset, name: str, max_length: int | None) -> None:
+        lost = [row for row, position in enumerate(dataset["score_position"]) if position == NO_SCORE]
+        # Cut at `max_length`: a row like that still teaches the CoT. Anything else is a row that teaches a wrong format.
+        cut = [row for row in lost if len(dataset[row]["input_ids"]) == max_length]
+        bad = sorted(set(lost) - set(cut))
+        if bad or len(lost) == len(dataset):
+            row = (bad or cut)[0]
+            tail = self._tokenizer.decode(dataset[row]["input_ids"][-40:])
+            reason = "" if bad else f" Every row was cut at max_length={max_length}: raise it."
+            raise ValueError(
+                f"{name} dataset: no score after the marker {self.args.score_marker!r} in {len(lost)} of {len(dataset)} "
+                f"completions, e.g. one that ends {tail!r}.{reason} Set `score_marker` to the text that precedes the score in the "
+                "completions, or build them with `real_trl.data.build_completion`."
+            )
+        if cut:
+            logger.warning(
+                f"{len(cut)} of {len(dataset)} rows of the {name} dataset lost their score at max_length={max_length}; they train "
+                "the next-token loss only. Raise `max_length` to use them whole."
+            )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        if return_outputs:
+            raise ValueError("RAFTTrainer does not return outputs: it never builds the logits. Use `prediction_loss_only=True`.")
+        inputs = dict(inputs)
+        score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
+        forward = _ForwardWithScores(model, score_positions, self._label_ids)
+        next_token_loss = super().compute_loss(forward, inputs, num_items_in_batch=num_items_in_batch)
+
+        scored = score_positions != NO_SCORE
+        self._log_scores(forward.score_log_probs.detach(), targets, scored)
+        if not scored.any():
+            # Every rank must take part in the backward of the same parameters
+            return self.args.log_likelihood_weight * next_token_loss + 0.0 * forward.score_log_probs.sum()
+        score_log_probs, targets = forward.score_log_probs[scored], targets[scored]
+        # With `num_items_in_batch` the next-token loss is already a share of the whole accumulated batch, and the Trainer does not
+        # divide by the accumulation steps again
+        steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+        return objectives.raft_loss(
+            score_log_probs,
+            self._label_values,
+            targets,
+            -next_token_loss,
+            log_likelihood_weight=self.args.log_likelihood_weight,
+            regression_weight=self.args.regression_weight / steps,
+        )
+
+    def _log_scores(self, score_log_probs: Tensor, targets: Tensor, scored: Tensor) -> None:
+        error = objectives.expected_score(score_log_probs, self._label_values) - targets
+        columns = torch.stack([error.square(), error.abs(), score_log_probs.exp().sum(1), torch.ones_like(error)], dim=1)
+        sums = self.accelerator.reduce((columns * scored.unsqueeze(1)).sum(0), reduction="sum").tolist()
+        if sums[-1]:
+            metrics = self._metrics["train" if self.model.training else "eval"]
+            for name, total in zip(("squared_error", "abs_error", "mass"), sums, strict=False):
+                metrics[f"score/{name}"].append(total / sums[-1])
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, None, None]:
+        return super().prediction_step(model, inputs, True, ignore_keys)

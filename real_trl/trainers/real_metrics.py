@@ -1,0 +1,116 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What [`REALTrainer`] logs of a micro-batch, gathered over all processes."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from real_trl import objectives
+from real_trl.policy_forward import PolicyOutput
+
+if TYPE_CHECKING:
+    from real_trl.trainers.real_trainer import REALTrainer
+
+MALFORMED_STATUSES = ("missing", "truncated", "outside")
+
+
+@torch.no_grad()
+def log_real_metrics(
+    trainer: "REALTrainer",
+    inputs: dict[str, Any],
+    output: PolicyOutput,
+    rewards: Tensor,
+    advantages: Tensor,
+    terms: objectives.LossTerms,
+    log_probs: Tensor,
+) -> None:
+    """
+    Append to the trainer's metrics: `reward` and its parts `rewards/squared_error` (as −(ŷ−y*)²) and `rewards/log_likelihood`;
+    `score/abs_error` (|ŷ−y*|), `score/accuracy` (of the sampled score) and `score/mass` (probability on the labels), all over
+    completions with a score; `malformed/rate` and its kinds; `entropy` (nats per token of the policy gradient);
+    `frac_reward_zero_std` (groups without a signal); `loss/policy` and `loss/prediction` (Eq. 8, before β).
+
+    `score/pearson` is computed over the whole logging window, see [`pop_score_correlation`].
+    """
+    metrics, gather = trainer._metrics[trainer._mode], trainer.accelerator.gather
+    values = trainer._label_values
+    score_log_probs, targets = output.score_log_probs.detach(), inputs["targets"]
+    expected = objectives.expected_score(score_log_probs, values)
+
+    per_row = gather(
+        torch.stack(
+            [
+                inputs["has_score"].float(),
+                targets,
+                expected,
+                score_log_probs.exp().sum(1),
+                objectives.log_likelihood_reward(score_log_probs, values, targets),
+                (inputs["sampled_scores"] - targets).abs(),
+                rewards,
+                advantages,
+                (output.entropy * inputs["policy_mask"]).sum(1),
+                inputs["policy_mask"].sum(1).float(),
+                *(
+                    torch.tensor([float(r.status == status) for r in inputs["rollouts"]], device=targets.device)
+                    for status in MALFORMED_STATUSES
+                ),
+            ],
+            dim=1,
+        )
+    )  # (N over all processes, columns)
+    has_score, targets, expected, mass, log_likelihood, error, rewards, advantages, entropy, length, *statuses = (
+        per_row.unbind(1)
+    )
+
+    scored = has_score.bool()
+    if scored.any():
+        metrics["rewards/squared_error"].append(-(expected - targets)[scored].square().mean().item())
+        metrics["rewards/log_likelihood"].append(log_likelihood[scored].mean().item())
+        metrics["score/abs_error"].append((expected - targets)[scored].abs().mean().item())
+        metrics["score/mass"].append(mass[scored].mean().item())
+        trainer._score_pairs[trainer._mode].append(torch.stack([expected, targets], 1)[scored].cpu())
+    # A target between two labels (a mean over raters) counts as hit by the nearer one; a malformed completion hits nothing
+    half_step = values.sort().values.diff().min() / 2
+    metrics["score/accuracy"].append((error < half_step).float().mean().item())
+    metrics["reward"].append(rewards.mean().item())
+    metrics["reward_std"].append(rewards.std().item() if len(rewards) > 1 else 0.0)
+    silent = advantages.view(-1, trainer._group_size).abs().amax(1) == 0
+    metrics["frac_reward_zero_std"].append(silent.float().mean().item())
+    metrics["entropy"].append((entropy.sum() / length.sum().clamp(min=1)).item())
+    metrics["malformed/rate"].append(sum(status.mean().item() for status in statuses))
+    for name, status in zip(MALFORMED_STATUSES, statuses, strict=True):
+        metrics[f"malformed/{name}"].append(status.mean().item())
+    metrics["loss/policy"].append(gather(terms.policy.detach()).mean().item())
+    metrics["loss/prediction"].append(gather(terms.prediction.detach()).mean().item())
+
+    if "old_log_probs" in inputs:
+        ratio = (log_probs - inputs["old_log_probs"]).exp()
+        low = (ratio < 1 - trainer.epsilon_low) & (inputs["advantages"] < 0)
+        high = (ratio > 1 + trainer.epsilon_high) & (inputs["advantages"] > 0)
+        metrics["clip_ratio/region_mean"].append(gather((low | high).float()).mean().item())
+
+    if trainer.log_completions:
+        logs = trainer._logs
+        logs["prompt"].extend(gather_object([r.prompt for r in inputs["rollouts"]]))
+        logs["completion"].extend(gather_object([r.completion for r in inputs["rollouts"]]))
+        logs["rewards"][trainer.args.reward].extend(rewards.tolist())
+        logs["advantages"].extend(advantages.tolist())
+        logs["extra"]["expected_score"].extend(expected.tolist())
+        logs["extra"]["target"].extend(targets.tolist())
+
+
+def pop_score_correlation(pairs: list[Tensor]) -> float | None:
+    """
+    Pearson correlation of ŷ and y* over the collected `(n, 2)` tensors, which are then forgotten; `None` where it is undefined
+    (fewer than two completions, or a constant).
+    """
+    if not pairs:
+        return None
+    expected, targets = torch.cat(pairs).double().unbind(1)
+    pairs.clear()
+    if len(expected) < 2 or expected.std() == 0 or targets.std() == 0:
+        return None
+    return torch.corrcoef(torch.stack([expected, targets]))[0, 1].item()

@@ -1,0 +1,277 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""REAL, Standard RL and JEPO as one subclass of TRL's RLOO trainer."""
+
+import textwrap
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+from datasets import Dataset, IterableDataset
+from peft import PeftConfig
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from trl import RLOOTrainer
+from trl.trainer.utils import use_adapter
+
+from real_trl import objectives
+from real_trl.policy_forward import PolicyOutput, policy_forward
+from real_trl.score_space import ScoreSpace
+from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
+from real_trl.trainers.real_config import REALConfig
+from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
+from real_trl.trainers.rollout import Rollout, collate_rollouts, make_rollout
+
+_FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
+
+
+def policy_reward(**kwargs: Any) -> list[float]:
+    """Stands in for TRL's `reward_funcs`: REAL's reward is a function of the policy's own forward, not of the text."""
+    raise NotImplementedError("REALTrainer computes its reward in `_compute_loss`; TRL's `_calculate_rewards` is not called.")
+
+
+class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
+    """
+    Trainer for Regression-Aware Reinforcement Learning (REAL, arXiv 2603.17145) and, by `args.reward`, its baselines.
+
+    On-policy, reward, advantage and both terms of the gradient (Eq. 8) come out of one forward over whole groups. Where a batch
+    is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps), rewards, advantages and the
+    sampling policy's log-probabilities are computed once, before the first of its steps, and the policy term is PPO's clipped
+    sequence ratio, as in TRL.
+
+    What it overrides of [`~trl.RLOOTrainer`], and why:
+
+    - `_generate_and_score_completions`: generates and locates the scores, but runs no forward and computes no reward;
+    - `_prepare_inputs`: splits the generation batch into micro-batches of whole groups instead of shuffling rows;
+    - `_compute_loss`: reward, advantage and loss from one forward;
+    - `_set_signature_columns_if_needed`: keeps the `score` column; `log`: adds the correlation over the logging window.
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Judge to train, as in TRL.
+        args ([`REALConfig`], *optional*):
+            Configuration. If `None`, a default configuration is used.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Columns `prompt` (text or messages) and `score` (the target y*).
+        eval_dataset ([`~datasets.Dataset`] or `dict`, *optional*):
+            The same columns.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            Tokenizer. If `None`, the model's own.
+        callbacks, optimizers, quantization_config, peft_config (*optional*):
+            As in TRL.
+
+    Raises:
+        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the tokenizer cannot
+            tell the labels apart.
+
+    Example:
+
+    ```python
+    from real_trl import REALConfig, REALTrainer
+
+    trainer = REALTrainer(
+        model="path/to/warm-started-judge",
+        args=REALConfig(output_dir="judge", num_generations=8, per_device_train_batch_size=8),
+        train_dataset=dataset,  # columns: prompt, score
+    )
+    trainer.train()
+    ```
+    """
+
+    _tag_names = ["trl", "real"]
+    _name = "REAL"
+    _paper = {
+        "title": "REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge",
+        "id": "2603.17145",
+        # docstyle-ignore
+        "citation": textwrap.dedent("""\
+            @inproceedings{zhang2026real,
+                title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},
+                author    = {Yasi Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik},
+                year      = 2026,
+                booktitle = {International Conference on Machine Learning},
+            }"""),
+    }
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel",
+        args: REALConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | IterableDataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        quantization_config: Any = None,
+        peft_config: PeftConfig | None = None,
+    ) -> None:
+        args = args if args is not None else REALConfig("real-judge")
+        processing_class = resolve_tokenizer(model, processing_class, args)
+        self.score_space = ScoreSpace.from_labels(args.score_labels, processing_class, marker=args.score_marker)
+        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+            check_judge_dataset(dataset, name, ("prompt", "score"), self.score_space)
+            if args.reward == "accuracy" and isinstance(dataset, Dataset):
+                self._check_targets_are_labels(dataset, name)
+        self.judge_config = self._make_judge_config(model, self.score_space, args, method=args.reward)
+        super().__init__(
+            model=model,
+            reward_funcs=policy_reward,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+        )
+        if self.aux_loss_enabled:
+            raise ValueError(
+                f"router_aux_loss_coef: got {self.router_aux_loss_coef}, but REALTrainer does not train a router's "
+                "load-balancing loss. Set it to 0."
+            )
+        self._label_ids = torch.tensor(self.score_space.token_ids, device=self.accelerator.device)
+        self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
+        # (ŷ, y*) of every scored completion since the last log, for the correlation over the logging window
+        self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
+        steps = self.args.gradient_accumulation_steps
+        self._reuses_batches = self.num_iterations > 1 or steps % self.args.steps_per_generation != 0
+
+    def _check_targets_are_labels(self, dataset: Dataset, name: str) -> None:
+        for row, score in enumerate(dataset["score"]):
+            if score not in self.score_space.values:
+                raise ValueError(
+                    f"{name}: column 'score' is {score!r} in row {row}, which is no label of "
+                    f"{','.join(self.score_space.labels)}; reward='accuracy' could never be earned. Round the scores, or use "
+                    "reward='regression'."
+                )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "score" not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, "score"]
+
+    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.model.training:
+            return self._collate(self._generate_and_score_completions(generation_batch))
+        micro_batches = self.args.steps_per_generation
+        if self._step % (micro_batches * self.num_iterations) == 0 or self._buffered_inputs is None:
+            rollouts = self._generate_and_score_completions(generation_batch)
+            size = len(rollouts) // micro_batches
+            self._buffered_inputs = [
+                self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)
+            ]
+            if self._reuses_batches:
+                for inputs in self._buffered_inputs:
+                    self._fix_advantages(inputs)
+        return self._buffered_inputs[self._step % micro_batches]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
+        prompts = [row["prompt"] for row in inputs]
+        prompt_ids, completion_ids, completions = self._generate(prompts)
+        return [
+            make_rollout(
+                self.score_space,
+                *columns,
+                target=float(row["score"]),
+                score_in_policy=self.args.reward == "accuracy",
+                force=self.args.malformed == "force",
+                stop_ids=[*self.eos_token_ids, self._tokenizer.pad_token_id],
+            )
+            for row, *columns in zip(inputs, prompts, completions, prompt_ids, completion_ids, strict=True)
+        ]
+
+    def _collate(self, rollouts: list[Rollout]) -> dict[str, Any]:
+        batch = collate_rollouts(rollouts, self._tokenizer.pad_token_id, self.accelerator.device)
+        return {**batch, "rollouts": rollouts}
+
+    def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> PolicyOutput:
+        with self.accelerator.autocast():
+            return policy_forward(model, **{k: inputs[k] for k in _FORWARD_INPUTS}, label_ids=self._label_ids)
+
+    def _rewards(self, score_log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """Rewards `(N,)` with their gradient (Term 2); a malformed completion's is a constant."""
+        values, targets, has_score = self._label_values, inputs["targets"], inputs["has_score"]
+        uniform = torch.full_like(score_log_probs, -torch.tensor(float(len(values))).log().item())
+        # Rows without a score hold the distribution of some other token: keep it, and its gradient, out
+        score_log_probs = torch.where(has_score.unsqueeze(1), score_log_probs, uniform)
+        if self.args.reward == "accuracy":
+            rewards, worst = objectives.accuracy_reward(inputs["sampled_scores"], targets), torch.zeros_like(targets)
+        elif self.args.reward == "log_likelihood":
+            rewards = objectives.log_likelihood_reward(score_log_probs, values, targets)
+            worst = rewards.detach().clone()  # where it is used, that of a uniform guess
+        else:
+            rewards = objectives.regression_reward(score_log_probs, values, targets, self.args.log_likelihood_weight)
+            worst = -objectives.worst_squared_error(values, targets)
+        # No completion may gain by hiding its score: malformed ones never rank above a sibling that shows it
+        lowest = rewards.detach().masked_fill(~has_score, torch.inf).view(-1, self._group_size)
+        lowest = lowest.amin(1, keepdim=True).expand(-1, self._group_size).reshape(-1)
+        return torch.where(has_score, rewards, torch.minimum(worst, lowest))
+
+    def _advantages(self, rewards: Tensor, inputs: dict[str, Any], log_probs: Tensor) -> Tensor:
+        """Standardised leave-one-out advantages `(N,)` (Section 4.3), from detached rewards."""
+        rewards = rewards.detach()
+        if self.beta != 0.0:
+            kl = ((log_probs.detach() - self._reference_log_probs(inputs)) * inputs["policy_mask"]).sum(1)
+            rewards = rewards - self.beta * kl
+            self._metrics[self._mode]["kl"].append(self.accelerator.gather(kl).mean().item())
+        if self._group_size == 1:  # only in evaluation
+            return torch.zeros_like(rewards)
+        takes_part = inputs["has_score"] if self.args.malformed == "ignore" else torch.ones_like(inputs["has_score"])
+        groups, mask = rewards.view(-1, self._group_size), takes_part.view(-1, self._group_size)
+        advantages = objectives.leave_one_out_advantages(groups, mask)
+        advantages = objectives.standardize_advantages(
+            advantages, clip=self.args.advantage_clip, eps=self.args.advantage_eps, mask=mask
+        )
+        return advantages.view(-1)
+
+    @torch.no_grad()
+    def _reference_log_probs(self, inputs: dict[str, Any]) -> Tensor:
+        if self.ref_model is not None:
+            return self._forward(self.ref_model, inputs).log_probs
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            return self._forward(self.model, inputs).log_probs
+
+    @torch.no_grad()
+    def _fix_advantages(self, inputs: dict[str, Any]) -> None:
+        """Before a batch is reused: what its later steps must take from the policy that sampled it."""
+        output = self._forward(self.model, inputs)
+        inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)
+        rewards = self._rewards(output.score_log_probs, inputs)
+        inputs["advantages"] = self._advantages(rewards, inputs, output.log_probs)
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        output = self._forward(model, inputs)
+        log_probs = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N,)
+        rewards = self._rewards(output.score_log_probs, inputs)
+        advantages = inputs.get("advantages")
+        if advantages is None:
+            advantages = self._advantages(rewards, inputs, output.log_probs)
+        terms = objectives.real_loss(
+            log_probs,
+            advantages,
+            rewards,
+            self.args.prediction_weight,
+            lengths=inputs["policy_mask"].sum(1),
+            old_log_probs=inputs.get("old_log_probs"),
+            clip_range=(self.epsilon_low, self.epsilon_high),
+            aggregation=self.args.loss_aggregation,
+        )
+        log_real_metrics(self, inputs, output, rewards.detach(), advantages, terms, log_probs.detach())
+        return terms.loss
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    @property
+    def _group_size(self) -> int:
+        return self.num_generations if self.model.training else self.num_generations_eval
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        correlation = pop_score_correlation(self._score_pairs[self._mode])
+        if correlation is not None:
+            self._metrics[self._mode]["score/pearson"] = [correlation]
+        super().log(logs, start_time)

@@ -1,0 +1,119 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""One sampled completion of a judge, and a batch of them as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.utils import pad
+
+from real_trl.score_space import ScoreSpace
+
+
+@dataclass
+class Rollout:
+    """
+    One completion, located against the score space.
+
+    Attributes:
+        prompt, completion (`str` or `list[dict]`):
+            As sampled, for the completions log.
+        prompt_ids, completion_ids (`list[int]`):
+            Token ids without padding. A forced score's marker is part of `completion_ids`.
+        policy_mask (`list[int]`):
+            1 for the tokens of `completion_ids` that the policy gradient runs over.
+        status (`str`):
+            [`ScoreLocation`]'s status: `"ok"`, or why the completion is malformed.
+        score_position (`int`):
+            Where the score token stands in `completion_ids` (their length where the score is forced); 0 if `has_score` is false.
+        has_score (`bool`):
+            Whether the score distribution can be read.
+        sampled_score (`float`):
+            Value of the sampled score, NaN if there is none.
+        target (`float`):
+            y*.
+    """
+
+    prompt: Any
+    completion: Any
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    policy_mask: list[int]
+    status: str
+    score_position: int
+    has_score: bool
+    sampled_score: float
+    target: float
+
+
+def make_rollout(
+    space: ScoreSpace,
+    prompt: Any,
+    completion: Any,
+    prompt_ids: list[int],
+    completion_ids: list[int],
+    target: float,
+    *,
+    score_in_policy: bool,
+    force: bool,
+    stop_ids: Sequence[int],
+) -> Rollout:
+    """
+    Locate the score of a completion and decide which of its tokens the policy gradient runs over.
+
+    That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL); or, in a malformed
+    completion, everything that was sampled. Text after the score is part of neither c nor the reward. With `force`, a malformed
+    completion loses its closing `stop_ids` and gets the marker appended, outside the policy gradient: it was not sampled.
+    """
+    location = space.locate(completion_ids)
+    ids, num_policy_tokens = completion_ids, len(completion_ids)
+    position, has_score = 0, location.ok
+    if location.ok:
+        position = location.position
+        num_policy_tokens = position + score_in_policy
+    elif force:
+        num_policy_tokens = next((i for i, token in enumerate(ids) if token in stop_ids), len(ids))
+        ids = ids[:num_policy_tokens] + list(space.marker_ids)
+        position, has_score = len(ids), True
+    return Rollout(
+        prompt=prompt,
+        completion=completion,
+        prompt_ids=prompt_ids,
+        completion_ids=ids,
+        policy_mask=[1] * num_policy_tokens + [0] * (len(ids) - num_policy_tokens),
+        status=location.status,
+        score_position=position,
+        has_score=has_score,
+        sampled_score=space.values[location.label_index] if location.ok else float("nan"),
+        target=target,
+    )
+
+
+def collate_rollouts(rollouts: Sequence[Rollout], pad_token_id: int, device: torch.device) -> dict[str, Tensor]:
+    """
+    Pad rollouts to tensors: prompts on the left, completions on the right.
+
+    Returns:
+        `dict` with `prompt_ids`, `prompt_mask` `(N, P)`; `completion_ids`, `completion_mask`, `policy_mask` `(N, C)`;
+        `score_positions`, `has_score`, `sampled_scores`, `targets` `(N,)`.
+    """
+
+    def padded(rows: list[list[int]], value: int, side: str) -> Tensor:
+        return pad([torch.tensor(row, dtype=torch.long) for row in rows], value, side).to(device)
+
+    prompts = [r.prompt_ids for r in rollouts]
+    completions = [r.completion_ids for r in rollouts]
+    return {
+        "prompt_ids": padded(prompts, pad_token_id, "left"),
+        "prompt_mask": padded([[1] * len(ids) for ids in prompts], 0, "left"),
+        "completion_ids": padded(completions, pad_token_id, "right"),
+        "completion_mask": padded([[1] * len(ids) for ids in completions], 0, "right"),
+        "policy_mask": padded([r.policy_mask for r in rollouts], 0, "right"),
+        "score_positions": torch.tensor([r.score_position for r in rollouts], device=device),
+        "has_score": torch.tensor([r.has_score for r in rollouts], device=device),
+        "sampled_scores": torch.tensor([r.sampled_score for r in rollouts], device=device),
+        "targets": torch.tensor([r.target for r in rollouts], device=device, dtype=torch.float32),
+    }

@@ -1,0 +1,518 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from datasets import Dataset
+from trl import ModelConfig, RLOOConfig, SFTConfig, TrlParser
+
+from real_trl.data import DataArguments, build_completion, load_judge_dataset
+
+SCALE = {"low": 1.0, "high": 5.0}
+ROWS = [
+    {"prompt": "Judge A.", "score": 4, "feedback": "Fine. So the overall score is 4.", "question": "q1"},
+    {"prompt": "Judge B.", "score": 2.5, "feedback": "Short.", "question": "q1"},
+    {"prompt": "Judge C.", "score": 1, "feedback": "Wrong, sadly.\nVery.", "question": "q2"},
+]
+RATED = [
+    {"prompt": "Judge A.", "ratings": [3, 2, 3], "texts": ["a. [RESULT] 3", "b.", "c."], "question": "q1"},
+    {"prompt": "Judge B.", "ratings": [5, 5, 4], "texts": ["d.", "e.", "f."], "question": "q2"},
+]
+
+
+def write(path, rows):
+    """Writes `rows` in the format of the extension and returns the path as text."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        Dataset.from_list(rows).to_parquet(path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return str(path)
+
+
+def load(path, split=None, require_feedback=False, **kwargs):
+    return load_judge_dataset(DataArguments(str(path), **kwargs), split, require_feedback=require_feedback, **SCALE)
+
+
+def refused(path, *parts, split=None, require_feedback=False, **kwargs):
+    """Asserts that loading is refused with all of `parts` in the message."""
+    with pytest.raises(ValueError) as error:
+        load(path, split, require_feedback, **kwargs)
+    missing = [part for part in parts if part not in str(error.value)]
+    assert not missing, f"{missing} not in: {error.value}"
+
+
+# --- sources
+
+
+@pytest.mark.parametrize("extension", ["json", "jsonl", "csv", "parquet"])
+def test_file_formats_give_the_canonical_schema(tmp_path, extension):
+    path = write(tmp_path / f"data.{extension}", ROWS)
+    dataset = load(path, require_feedback=True, keep_columns=["question"])
+    assert dataset.to_list() == [
+        {"prompt": "Judge A.", "score": 4.0, "feedback": "Fine.", "question": "q1"},
+        {"prompt": "Judge B.", "score": 2.5, "feedback": "Short.", "question": "q1"},
+        {"prompt": "Judge C.", "score": 1.0, "feedback": "Wrong, sadly.\nVery.", "question": "q2"},
+    ]
+    assert [dataset.features[name].dtype for name in ("prompt", "score", "feedback")] == [
+        "string",
+        "float64",
+        "string",
+    ]
+    assert [file.name for file in tmp_path.iterdir()] == [f"data.{extension}"]  # no cache beside the user's file
+
+
+def test_json_lines_in_a_json_file_and_byte_order_mark(tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text("\ufeff" + "\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
+    assert len(load(path)) == 3
+
+
+def test_long_csv_values(tmp_path):
+    limit = csv.field_size_limit()
+    path = write(tmp_path / "data.csv", [{**ROWS[0], "prompt": "x" * 200_000}])
+    assert len(load(path)[0]["prompt"]) == 200_000
+    assert csv.field_size_limit() == limit
+
+
+def test_directory_with_one_file_per_split(tmp_path):
+    write(tmp_path / "train.jsonl", ROWS)
+    write(tmp_path / "test.csv", ROWS[:1])
+    assert len(load(tmp_path)) == 3 and len(load(tmp_path, "test")) == 1
+    refused(tmp_path, "split 'dev'", "['test.csv', 'train.jsonl']", split="dev")
+
+
+def test_synthetic():
+    sizes = {"sft": 6, "ood": 4}
+    dataset = load(
+        "synthetic", "sft", True, dataset_options={"size": sizes, "seed": 1}, keep_columns=["orig_criteria"]
+    )
+    assert len(dataset) == 6 and set(dataset.column_names) == {"prompt", "score", "feedback", "orig_criteria"}
+    assert len(load("synthetic", "ood", dataset_options={"size": sizes})) == 4
+    again = load("synthetic", "sft", True, dataset_options='{"size": 6, "seed": 1}')
+    assert again["prompt"] == dataset["prompt"]
+    prompt = load("synthetic", "sft", dataset_options={"size": 2}, prompt_template="feedback_collection")[0]["prompt"]
+    assert prompt.startswith("###Task Description:")
+
+
+@pytest.mark.parametrize(
+    ("split", "kwargs", "parts"),
+    [
+        ("train", {"dataset_options": {"size": 2}}, ["'train' is unknown"]),
+        ("sft", {"dataset_options": {"size": 2, "noise": 1}}, ["dataset_options", "noise", "rater_noise"]),
+        ("sft", {"dataset_options": {"size": {"rl": 2}}}, ["no entry for the split 'sft'"]),
+        ("sft", {"dataset_options": {"size": 2}, "holdout_fraction": 0.5}, ["holdout_fraction"]),
+    ],
+)
+def test_synthetic_refuses(split, kwargs, parts):
+    refused("synthetic", *parts, split=split, **kwargs)
+
+
+def test_datasets_builder_is_used_for_hub_style_names(tmp_path):
+    files = {"train": write(tmp_path / "a.parquet", ROWS), "validation": write(tmp_path / "b.parquet", ROWS[:2])}
+    options = {"data_files": files, "cache_dir": str(tmp_path / "cache")}
+    assert len(load("parquet", dataset_options=options)) == 3
+    assert len(load("parquet", "validation", dataset_options=options)) == 2
+    refused("parquet", "split 'test'", "validation", split="test", dataset_options=options)
+    refused("parquet", "streaming", dataset_options={**options, "streaming": True})
+    parts = [
+        load("parquet", split, dataset_options=options, holdout_fraction=0.5, holdout_group="question")
+        for split in ("train", "test")
+    ]
+    assert sorted(len(part) for part in parts) == [1, 2]
+
+
+def test_unreachable_hub():
+    code = (
+        "from real_trl.data import *\n"
+        "try: load_judge_dataset(DataArguments('nobody/no-such-set'), low=1, high=5)\n"
+        "except ValueError as error: print(error)"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert "dataset_name='nobody/no-such-set' is neither an existing file" in result.stdout, result.stderr
+    assert "reached on the Hub" in result.stdout
+
+
+def test_missing_file(tmp_path):
+    refused(tmp_path / "none.jsonl", "none.jsonl", "neither an existing file or directory nor a dataset id of the Hub")
+    refused("./none", "neither an existing file")
+
+
+def test_unsupported_extension(tmp_path):
+    (tmp_path / "data.xlsx").write_text("x")
+    refused(tmp_path / "data.xlsx", "'.xlsx'", ".json, .jsonl, .csv, .parquet")
+
+
+def test_options_of_the_hub_are_refused_for_files(tmp_path):
+    path = write(tmp_path / "data.json", ROWS)
+    refused(path, "dataset_options", dataset_options={"revision": "main"})
+
+
+# --- corrupt files
+
+
+def test_corrupt_jsonl_line_is_named_by_number(tmp_path):
+    lines = [json.dumps(ROWS[0]), "", '{"prompt": "Judge B.", "score": }', json.dumps(ROWS[2]), "[1, 2]"]
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(lines))
+    refused(path, "data.jsonl", "2 corrupt", "line 3: Expecting value", "line 5: expected an object, got [1, 2]")
+    path.write_bytes(json.dumps(ROWS[0]).encode() + b'\n{"prompt": "\xff"}\n')
+    refused(path, "line 2", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("a.json", b'[{"prompt": "a"},\n{"prompt" "b"}]', ["a.json, line 2", "not valid JSON"]),
+        ("a.json", b'[{"prompt": "\xff"}]', ["a.json", "UTF-8"]),
+        ("a.json", b'{"prompt": ["a"], "score": [1]}', ["list of objects", "dict"]),
+        ("a.json", b'[{"prompt": "a", "score": 1}, "b"]', ["row 1", "'b'"]),
+        ("a.csv", b'prompt,score\n"a\nb",1\nc,2,3\n', ["a.csv, line 4", "3 values for the 2 columns"]),
+        ("a.csv", b"prompt,score\na\n", ["a.csv, line 2", "1 values"]),
+        ("a.csv", b'prompt,score\n"a"b,1\n', ["a.csv, line 2", "not valid CSV"]),
+        ("a.csv", b"prompt,prompt\na,b\n", ["a.csv, line 1", "twice"]),
+        ("a.parquet", b"PAR1 nothing", ["a.parquet", "not a valid Parquet file"]),
+    ],
+)
+def test_corrupt_files(tmp_path, name, content, parts):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, *parts)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.json", "[]"), ("a.jsonl", "\n"), ("a.csv", "prompt,score\n")])
+def test_empty_dataset(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    refused(tmp_path / name, "split 'train' is empty")
+
+
+# --- columns
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "setting"),
+    [
+        ({"prompt_column": "promt"}, "prompt_column='promt'"),
+        ({"score_column": "label"}, "score_column='label'"),
+        ({"feedback_column": "text"}, "feedback_column='text'"),
+        ({"keep_columns": ["id"]}, "keep_columns='id'"),
+        ({"holdout_fraction": 0.5, "holdout_group": "topic"}, "holdout_group='topic'"),
+        (
+            {"prompt_template": "prometheus", "columns": {"response": "answer"}},
+            "'response' is mapped to column 'answer'",
+        ),
+    ],
+)
+def test_unknown_column_lists_the_existing_ones(tmp_path, kwargs, setting):
+    path = write(tmp_path / "data.json", ROWS)
+    refused(path, setting, "['prompt', 'score', 'feedback', 'question']", **kwargs)
+
+
+def test_no_default_column(tmp_path):
+    path = write(tmp_path / "data.json", [{"text": "Judge A.", "label": 3}])
+    refused(path, "prompt_column is not set", "or prompt_template", "['text', 'label']")
+    refused(path, "score_column is not set", prompt_column="text")
+    refused(path, "feedback_column is not set", prompt_column="text", score_column="label", require_feedback=True)
+    dataset = load(path, prompt_column="text", score_column="label")
+    assert dataset.to_list() == [{"prompt": "Judge A.", "score": 3.0}]
+
+
+def test_feedback_collection_columns(tmp_path):
+    row = {
+        "instruction": "the complete prompt",
+        "orig_instruction": "Say hi.",
+        "orig_response": "Hello!",
+        "orig_reference_answer": "Hi.",
+        "orig_criteria": "Is it short?",
+        "orig_feedback": "It is. So the overall score is 5. [RESULT] 5",
+        "orig_score": "5",
+        **{f"orig_score{number}_description": f"Length {number}." for number in range(1, 6)},
+    }
+    path = write(tmp_path / "data.json", [row])
+    dataset = load(path, prompt_template="feedback_collection", require_feedback=True)
+    assert dataset[0]["score"] == 5.0 and dataset[0]["feedback"] == "It is."
+    assert "[Is it short?]\nScore 1: Length 1.\n" in dataset[0]["prompt"]
+
+
+def test_kept_column_must_not_change_its_meaning(tmp_path):
+    path = write(tmp_path / "data.json", ROWS)
+    refused(path, "keep_columns", "'score'", score_column="question", keep_columns=["score"])
+    assert load(path, keep_columns=["score"]).column_names == ["prompt", "score", "feedback"]
+
+
+def test_kept_column_of_mixed_types(tmp_path):
+    path = write(tmp_path / "data.json", [{**ROWS[0], "id": 1}, {**ROWS[1], "id": "b"}])
+    refused(path, "keep_columns=['id']", "mixes types", keep_columns=["id"])
+
+
+def test_unknown_template(tmp_path):
+    path = write(tmp_path / "data.json", ROWS)
+    refused(path, "prompt_template='prometeus' is unknown", prompt_template="prometeus")
+
+
+def test_template_variable_without_a_column(tmp_path):
+    path = write(tmp_path / "data.json", ROWS)
+    refused(path, "3 of 3 rows", "'instruction' is undefined", "'question'", prompt_template="prometheus")
+
+
+# --- rows
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"score": None}, "score_column 'score' is missing"),
+        ({"score": " "}, "score_column 'score' is missing"),
+        ({"score": "good"}, "holds 'good', which is not a number"),
+        ({"score": True}, "holds True, which is not a number"),
+        ({"score": {"a": 1}}, "which is not a number"),
+        ({"score": float("nan")}, "holds nan, which is not a number"),
+        ({"score": "nan"}, "holds 'nan', which is not a number"),
+        ({"score": 7}, "holds 7, which is outside the scale from 1 to 5"),
+        ({"score": 0.99}, "holds 0.99, which is outside"),
+        ({"score": float("inf")}, "outside the scale"),
+        ({"score": []}, "empty list"),
+        ({"prompt": ""}, "prompt_column 'prompt' gives an empty prompt"),
+        ({"prompt": None}, "prompt_column 'prompt' gives an empty prompt"),
+        ({"prompt": " \n"}, "prompt_column 'prompt' gives an empty prompt"),
+        ({"prompt": [{"role": "user"}]}, "holds a list"),
+        ({"feedback": ""}, "feedback_column 'feedback' holds no rationale"),
+        ({"feedback": None}, "feedback_column 'feedback' holds no rationale"),
+        ({"feedback": "So the overall score is 4. [RESULT] 4"}, "feedback_column 'feedback' holds no rationale"),
+        ({"feedback": 3}, "feedback_column 'feedback' holds a int"),
+    ],
+)
+def test_bad_row_is_named_by_row_and_line(tmp_path, bad, reason):
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n\n".join(json.dumps(row) for row in [ROWS[0], {**ROWS[1], **bad}, ROWS[2]]))
+    refused(path, "1 of 3 rows", "data.jsonl", "row 1 (line 3): ", reason, require_feedback=True)
+
+
+def test_missing_key_is_a_missing_value(tmp_path):
+    path = write(tmp_path / "data.json", [ROWS[0], {"prompt": "Judge B."}])
+    refused(path, "row 1: score_column 'score' is missing")
+
+
+def test_many_bad_rows_are_counted_not_listed(tmp_path):
+    rows = [{"prompt": "Judge.", "score": 9} for _ in range(8)] + [{"prompt": "", "score": 2}]
+    path = write(tmp_path / "data.json", rows)
+    refused(path, "9 of 9 rows", "row 0, row 1, row 2, row 3, row 4 and 3 more: score_column", "row 8: prompt_column")
+
+
+def test_csv_lines_count_line_breaks_in_values(tmp_path):
+    path = write(tmp_path / "data.csv", [ROWS[2], {**ROWS[0], "score": "x"}])
+    refused(path, "row 1 (line 4)", "'x'")
+
+
+def test_feedback_is_optional_unless_required(tmp_path):
+    path = write(tmp_path / "data.json", [ROWS[0], {**ROWS[1], "feedback": None}])
+    assert load(path)["feedback"][:] == ["Fine.", None]
+
+
+def test_max_rows(tmp_path):
+    path = write(tmp_path / "data.json", [*ROWS, {"prompt": "", "score": None}])
+    assert load(path, max_rows=2)["prompt"][:] == ["Judge A.", "Judge B."]
+    refused(path, "row 3", max_rows=10)
+
+
+# --- several raters
+
+
+def test_mean_of_raters(tmp_path):
+    path = write(tmp_path / "data.parquet", RATED)
+    kwargs = {"score_column": "ratings", "feedback_column": "texts"}
+    dataset = load(path, **kwargs, keep_columns=["ratings"])
+    assert dataset.column_names == ["prompt", "score", "ratings"]
+    assert dataset["score"][:] == pytest.approx([8 / 3, 14 / 3]) and dataset["ratings"][0] == [3, 2, 3]
+    refused(path, "2 of 2 rows", "Set raters: separate", require_feedback=True, **kwargs)
+
+
+def test_separate_raters(tmp_path):
+    path = write(tmp_path / "data.json", RATED)
+    kwargs = {"score_column": "ratings", "raters": "separate", "keep_columns": ["question"]}
+    dataset = load(path, require_feedback=True, feedback_column="texts", **kwargs)
+    assert list(zip(dataset["score"], dataset["feedback"], dataset["question"], strict=True)) == [
+        *[(3.0, "a.", "q1"), (2.0, "b.", "q1"), (3.0, "c.", "q1")],
+        *[(5.0, "d.", "q2"), (5.0, "e.", "q2"), (4.0, "f.", "q2")],
+    ]
+    assert load(path, **kwargs)["score"][:] == [3.0, 2.0, 3.0, 5.0, 5.0, 4.0]
+    assert len(load(path, feedback_column="texts", max_rows=1, **kwargs)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"texts": ["a.", "b."]}, "3 ratings, feedback_column 'texts' holds 2 rationales"),
+        ({"texts": "a."}, "3 ratings, feedback_column 'texts' holds 'a.'"),
+        ({"texts": ["a.", "", "c."]}, "holds no rationale"),
+        ({"ratings": [1, 6, 2]}, "holds 6, which is outside"),
+        ({"ratings": [1, None, 2]}, "is missing"),
+    ],
+)
+def test_bad_ratings(tmp_path, bad, reason):
+    path = write(tmp_path / "data.json", [RATED[0], {**RATED[1], **bad}])
+    kwargs = {"score_column": "ratings", "feedback_column": "texts", "raters": "separate"}
+    refused(path, "1 of 2 rows", "row 1: ", reason, require_feedback=True, **kwargs)
+
+
+# --- hold-out split
+
+
+def grouped_rows():
+    return [{"prompt": f"Judge {i}.", "score": 3, "question": f"q{i % 20}", "id": i} for i in range(80)]
+
+
+def test_grouped_holdout_is_disjoint_complete_and_deterministic(tmp_path):
+    path = write(tmp_path / "data.jsonl", grouped_rows())
+    kwargs = {"holdout_fraction": 0.25, "holdout_group": "question", "keep_columns": ["question", "id"]}
+    train, test = (load(path, split, **kwargs) for split in ("train", "test"))
+    assert set(train["question"]).isdisjoint(test["question"])
+    assert len(set(test["question"])) == 5 and len(test) == 20
+    assert sorted([*train["id"], *test["id"]]) == list(range(80))
+    assert load(path, "test", **kwargs).to_list() == test.to_list()
+    assert len(load(path, "all", **kwargs)) == 80
+    # neither the order of the rows nor the format of the file matters; the seed does
+    other = write(tmp_path / "reversed.parquet", grouped_rows()[::-1])
+    assert set(load(other, "test", **kwargs)["id"]) == set(test["id"])
+    assert set(load(path, "test", holdout_seed=1, **kwargs)["question"]) != set(test["question"])
+
+
+def test_holdout_without_groups_and_tiny_fraction(tmp_path):
+    path = write(tmp_path / "data.json", grouped_rows())
+    assert len(load(path, "test", holdout_fraction=0.1)) == 8
+    assert len(load(path, "test", holdout_fraction=0.001)) == 1
+    assert len(load(path, "train", holdout_fraction=0.999)) == 1
+
+
+def test_holdout_rows_keep_their_row_numbers(tmp_path):
+    rows = grouped_rows()
+    rows[50]["score"] = 8
+    path = write(tmp_path / "data.jsonl", rows)
+    kwargs = {"holdout_fraction": 0.5, "holdout_group": "question"}
+    split = "test" if "q10" in load_groups(path, kwargs) else "train"
+    refused(path, "row 50 (line 51)", "holds 8", split=split, **kwargs)
+
+
+def load_groups(path, kwargs):
+    args = DataArguments(path, keep_columns=["question"], **kwargs)
+    return set(load_judge_dataset(args, "test", low=1, high=9)["question"])
+
+
+def test_holdout_refuses(tmp_path):
+    rows = grouped_rows()
+    path = write(tmp_path / "data.json", [{**row, "question": None} if row["id"] in (3, 4) else row for row in rows])
+    refused(
+        path,
+        "holdout_group='question' is empty in 2 rows (row 3, row 4)",
+        holdout_fraction=0.5,
+        holdout_group="question",
+    )
+    path = write(tmp_path / "one.json", rows[:1])
+    refused(path, "needs at least 2", holdout_fraction=0.5)
+
+
+def test_unknown_split_of_a_file(tmp_path):
+    path = write(tmp_path / "data.json", ROWS)
+    refused(path, "split 'test' is unknown", "'all'", "holdout_fraction", split="test")
+    refused(path, "split 'dev' is unknown", split="dev", holdout_fraction=0.5)
+    assert len(load(path, "all")) == 3
+
+
+# --- prompt edits
+
+
+def test_prompt_replace(tmp_path, caplog):
+    path = write(tmp_path / "data.json", ROWS)
+    assert load(path, prompt_replace={"Judge": "Grade", "A.": "Z."})["prompt"][0] == "Grade Z."
+    assert "'A.' occurs in 1 of 3 prompts" in caplog.text and "'Judge'" not in caplog.text
+    refused(path, "prompt_replace", "'[RESULT]' occurs in none of the 3 prompts", prompt_replace={"[RESULT]": "x"})
+
+
+def test_prompt_score_reminder(tmp_path):
+    path = write(tmp_path / "data.json", ROWS)
+    prompt = load(path, prompt_score_reminder=True)["prompt"][0]
+    assert prompt.startswith("Judge A. ") and prompt.endswith('"So the overall score is (score)".')
+
+
+# --- arguments
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"raters": "median"}, "raters='median' is unknown"),
+        ({"prompt_column": "a", "prompt_template": "prometheus"}, "exclude each other"),
+        ({"columns": {"response": "a"}}, "needs prompt_template"),
+        ({"columns": "{response: a}"}, "not valid JSON"),
+        ({"dataset_options": "[1]"}, "dataset_options=.* must be a mapping, not a list"),
+        ({"prompt_template": "prometheus", "prompt_replace": {"a": "b"}}, "prompt_replace is for complete prompts"),
+        ({"holdout_fraction": 1.0}, "holdout_fraction=1.0 must be between 0 and 1"),
+        ({"holdout_group": "question"}, "needs holdout_fraction"),
+        ({"max_rows": 0}, "max_rows=0 must be at least 1"),
+    ],
+)
+def test_arguments_refuse(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        DataArguments("data.json", **kwargs)
+
+
+@pytest.mark.parametrize("config", [SFTConfig, RLOOConfig])
+def test_recipe_is_parsed_next_to_trl_configs(tmp_path, config):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "dataset_name: data.jsonl\nprompt_template: prometheus\ncolumns: {response: answer}\nkeep_columns: [id]\n"
+        "holdout_fraction: 0.2\nholdout_group: id\nraters: separate\nmax_rows: 7\n"
+    )
+    parser = TrlParser((DataArguments, config, ModelConfig))
+    training = ["--output_dir", str(tmp_path), "--use_cpu", "--bf16", "false", "--report_to", "none"]
+    args, _, _ = parser.parse_args_and_config(["--config", str(recipe), *training])
+    assert args.columns == {"response": "answer"} and args.keep_columns == ["id"] and args.raters == "separate"
+    assert (args.holdout_fraction, args.holdout_group, args.max_rows) == (0.2, "id", 7)
+    overrides = ["--columns", '{"response": "text"}', "--keep_columns", "a", "b", "--raters", "mean"]
+    args, _, _ = parser.parse_args_and_config(["--config", str(recipe), *training, *overrides])
+    assert args.columns == {"response": "text"} and args.keep_columns == ["a", "b"] and args.raters == "mean"
+    recipe.write_text("dataset_name: data.jsonl\nscore_colum: label\n")
+    with pytest.raises(ValueError, match="score_colum"):
+        parser.parse_args_and_config(["--config", str(recipe), *training])
+
+
+# --- completions
+
+
+@pytest.mark.parametrize(
+    ("feedback", "rationale"),
+    [
+        ("Good.", "Good."),
+        ("Good. So the overall score is 4", "Good."),
+        ("Good. So the overall score is 4. [RESULT] 4", "Good."),
+        ("Good.\nSo, the overall score would be 4.5.\n", "Good."),
+        ("Good. So the overall score is 4 out of 5.", "Good."),
+        ("Good. So the overall score is", "Good."),
+        ("Good. So the overall score is 4. So the overall score is 4.", "Good."),
+        ("Good. [RESULT] Score: 1.", "Good."),
+        ("Good. [RESULT]", "Good."),
+        # what more text follows is a quotation, and a sentence without a score is part of the rationale
+        ("It says 'So the overall score is 4.' That is wrong.", "It says 'So the overall score is 4.' That is wrong."),
+        ("Good. So the overall effect is pleasant.", "Good. So the overall effect is pleasant."),
+        ("The page shows [RESULT] 3 of 4 lines.", "The page shows [RESULT] 3 of 4 lines."),
+    ],
+)
+def test_build_completion(feedback, rationale):
+    completion = build_completion(feedback, "3", "So the overall score is ")
+    assert completion == f"{rationale} So the overall score is 3"
+    assert build_completion(completion, "2") == f"{rationale} So the overall score is 2"
+
+
+def test_build_completion_with_another_marker_and_without_rationale():
+    assert build_completion("Good. Grade: A", "B", "Grade: ") == "Good. Grade: B"
+    assert build_completion("", "4") == "So the overall score is 4"
