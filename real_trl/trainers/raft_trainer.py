@@ -137,6 +137,10 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
         dataset = super()._prepare_dataset(dataset, processing_class, args, *rest)
         name = rest[-1]
+        if isinstance(dataset, Dataset) and len(dataset) == 0:
+            raise ValueError(
+                f"{name} dataset: no row is left; TRL drops rows whose prompt alone fills max_length={args.max_length}. Raise it."
+            )
 
         def find_score(example: dict[str, Any]) -> dict[str, Any]:
             start = next(i for i, label in enumerate(example["labels"]) if label != -100)
@@ -158,7 +162,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             tail = self._tokenizer.decode(dataset[row]["input_ids"][-40:])
             reason = "" if bad else f" Every row was cut at max_length={max_length}: raise it."
             raise ValueError(
-                f"{name} dataset: no score after the marker {self.args.score_marker!r} in {len(lost)} of {len(dataset)} "
+                f"{name} dataset: no score after the marker {self.score_space.marker!r} in {len(lost)} of {len(dataset)} "
                 f"completions, e.g. one that ends {tail!r}.{reason} Set `score_marker` to the text that precedes the score in the "
                 "completions, or build them with `real_trl.data.build_completion`."
             )
