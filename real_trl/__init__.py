@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
-# Resolved on first use, so that `import real_trl.objectives` or `real-trl --help` does not pay for TRL and transformers
+# Resolved on first use, so that `import real_trl.objectives` or `real-trl --help` does not pay for importing TRL
 _EXPORTS = {
     "JudgeConfig": "real_trl.judge_config",
     "RAFTConfig": "real_trl.trainers",
@@ -16,7 +16,7 @@ _EXPORTS = {
     "REALTrainer": "real_trl.trainers",
     "ScoreSpace": "real_trl.score_space",
 }
-__all__ = sorted(_EXPORTS)
+__all__ = ["JudgeConfig", "RAFTConfig", "RAFTTrainer", "REALConfig", "REALTrainer", "ScoreSpace"]
 
 if TYPE_CHECKING:
     from real_trl.judge_config import JudgeConfig

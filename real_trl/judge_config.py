@@ -29,8 +29,8 @@ def package_versions() -> dict[str, str]:
 @dataclass
 class JudgeConfig:
     """
-    Scale, marker and prompt of a judge. It is written with every checkpoint, and read back wherever the judge is used, so that
-    nobody scores with another scale than the judge was trained on.
+    Scale, marker and prompt of a judge. It is written with every checkpoint, and read back wherever the judge is used,
+    so that nobody scores with another scale than the judge was trained on.
 
     Args:
         score_labels (`list[str]`):
@@ -73,9 +73,7 @@ class JudgeConfig:
 
     def score_space(self, tokenizer: Any) -> ScoreSpace:
         """The score space, resolved against `tokenizer`."""
-        return ScoreSpace.from_labels(
-            self.score_labels, tokenizer, marker=self.score_marker, values=self.score_values
-        )
+        return ScoreSpace.from_labels(self.score_labels, tokenizer, marker=self.score_marker, values=self.score_values)
 
     def save(self, directory: str | Path) -> None:
         """Write `judge_config.json` into `directory`."""
@@ -100,7 +98,9 @@ class JudgeConfig:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: not valid JSON ({error}). Restore it from the judge's training output.") from error
+            raise ValueError(
+                f"{path}: not valid JSON ({error}). Restore it from the judge's training output."
+            ) from error
         unknown = set(stored) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(

@@ -3,10 +3,10 @@
 """
 The mathematics of REAL (arXiv 2603.17145), on tensors alone.
 
-Notation, as in the paper: a prompt *x* with target score *y\\**, a chain of thought *c* (everything the judge writes before its
-score, the marker included), and the judge's distribution *π(k | x, c)* over the labels *k* of the score space. Shapes: `N`
-completions, or `G` groups of `K` completions of one prompt; `L` labels. Log-probabilities are natural logarithms over the
-*whole* vocabulary, so that the labels' probabilities sum to at most 1.
+Notation, as in the paper: a prompt *x* with target score *y\\**, a chain of thought *c* (everything the judge writes
+before its score, the marker included), and the judge's distribution *π(k | x, c)* over the labels *k* of the score
+space. Shapes: `N` completions, or `G` groups of `K` completions of one prompt; `L` labels. Log-probabilities are
+natural logarithms over the *whole* vocabulary, so that the labels' probabilities sum to at most 1.
 
 Every method is a choice of reward on that distribution and of `prediction_weight` β on its gradient:
 
@@ -27,7 +27,8 @@ def expected_score(score_log_probs: Tensor, values: Tensor) -> Tensor:
     """
     RAIL predictor (Alg. 1): `ŷ = Σ_k k · π(k | x, c)`.
 
-    The probabilities are not renormalised over the labels: mass that the judge puts on other tokens pulls `ŷ` towards 0.
+    The probabilities are not renormalised over the labels: mass that the judge puts on other tokens pulls `ŷ` towards
+    0.
 
     Args:
         score_log_probs (`torch.Tensor` of shape `(..., L)`):
@@ -43,8 +44,8 @@ def expected_score(score_log_probs: Tensor, values: Tensor) -> Tensor:
 
 def target_weights(targets: Tensor, values: Tensor) -> Tensor:
     """
-    Weights of the labels that stand for each target: one-hot where the target is a label's value, and linear interpolation
-    between the two neighbouring labels where it lies between them (the mean of several raters, say).
+    Weights of the labels that stand for each target: one-hot where the target is a label's value, and linear
+    interpolation between the two neighbouring labels where it lies between them (the mean of several raters, say).
 
     Args:
         targets (`torch.Tensor` of shape `(...)`):
@@ -78,7 +79,8 @@ def log_likelihood_reward(score_log_probs: Tensor, values: Tensor, targets: Tens
     """
     `log π(y* | x, c)`: JEPO's single-sample reward (Table 1), and the second part of REAL's (Eq. 5).
 
-    For a target between two labels it is the cross-entropy with [`target_weights`]. Shapes as in [`regression_reward`].
+    For a target between two labels it is the cross-entropy with [`target_weights`]. Shapes as in
+    [`regression_reward`].
     """
     weights = target_weights(targets, values)
     # A label of weight 0 must not contribute even when its log-probability is -inf
@@ -96,7 +98,8 @@ def regression_reward(
     """
     REAL's reward (Eq. 5): `r(θ, x, c) = −(ŷ − y*)² + λ log π(y* | x, c)`.
 
-    It depends on the policy: its gradient is Term 2 of Lemma 4.1 (Eq. 7), which autograd computes from this expression.
+    It depends on the policy: its gradient is Term 2 of Lemma 4.1 (Eq. 7), which autograd computes from this
+    expression.
 
     Args:
         score_log_probs (`torch.Tensor` of shape `(..., L)`):
@@ -180,8 +183,8 @@ def standardize_advantages(
     advantages: Tensor, clip: float | None = 1.0, eps: float = 1e-8, mask: Tensor | None = None
 ) -> Tensor:
     """
-    Standardised and clipped advantages (Section 4.3): `Ã⁽ⁱ⁾ = clip(A⁽ⁱ⁾ / (σ(A) + ε), −1, 1)`, with σ the population standard
-    deviation of the group's advantages, as in the authors' code.
+    Standardised and clipped advantages (Section 4.3): `Ã⁽ⁱ⁾ = clip(A⁽ⁱ⁾ / (σ(A) + ε), −1, 1)`, with σ the population
+    standard deviation of the group's advantages, as in the authors' code.
 
     Args:
         advantages (`torch.Tensor` of shape `(G, K)`):
@@ -223,8 +226,8 @@ def raft_loss(
         targets (`torch.Tensor` of shape `(N,)`):
             Target scores `y*`.
         completion_log_probs (`torch.Tensor` of shape `(N,)`):
-            `log π(c*, y* | x)`, summed over the tokens of the completion, or averaged over them (the next-token loss of TRL
-            and TRACT).
+            `log π(c*, y* | x)`, summed over the tokens of the completion, or averaged over them (the next-token loss
+            of TRL and TRACT).
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
             λ.
         regression_weight (`float`, *optional*, defaults to `1.0`):
@@ -275,13 +278,14 @@ def real_loss(
         lengths (`torch.Tensor` of the same shape, *optional*):
             Number of tokens in each `log_probs`; required by `aggregation="token"`.
         old_log_probs (`torch.Tensor` of the same shape, *optional*):
-            `log π_old(c_i | x)` of the policy that sampled the batch, where it is reused for several optimizer steps: the
-            policy term then is PPO's clipped ratio of whole sequences, as in TRL's `RLOOTrainer`. `None`: on-policy.
+            `log π_old(c_i | x)` of the policy that sampled the batch, where it is reused for several optimizer steps:
+            the policy term then is PPO's clipped ratio of whole sequences, as in TRL's `RLOOTrainer`. `None`:
+            on-policy.
         clip_range (`tuple[float, float]`, *optional*, defaults to `(0.2, 0.2)`):
             PPO's lower and upper ε. Only used with `old_log_probs`.
         aggregation (`str`, *optional*, defaults to `"sequence"`):
-            `"sequence"`: mean over sequences of the sum over tokens (Eq. 8). `"token"`: the same sum divided by the number of
-            tokens in the batch.
+            `"sequence"`: mean over sequences of the sum over tokens (Eq. 8). `"token"`: the same sum divided by the
+            number of tokens in the batch.
 
     Returns:
         [`LossTerms`].

@@ -1,13 +1,13 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-One forward pass that yields everything the objectives need: the log-probability and entropy of every completion token, and the
-log-probability of every label of the score space at the score position.
+One forward pass that yields everything the objectives need: the log-probability and entropy of every completion token,
+and the log-probability of every label of the score space at the score position.
 
-The model must carry TRL's fused LM head (`add_fused_lm_head`, which TRL's trainers install): it turns hidden states into
-log-probabilities in tiles, so no `(tokens, vocabulary)` tensor is ever held. What this module adds is the choice of *rows*
-that reach the head: the completion positions, and the score position once per label with the labels' ids as targets. All of it
-happens inside the model's own forward, which is what DDP's and ZeRO-3's gradient hooks need.
+The model must carry TRL's fused LM head (`add_fused_lm_head`, which TRL's trainers install): it turns hidden states
+into log-probabilities in tiles, so no `(tokens, vocabulary)` tensor is ever held. What this module adds is the choice
+of *rows* that reach the head: the completion positions, and the score position once per label with the labels' ids as
+targets. All of it happens inside the model's own forward, which is what DDP's and ZeRO-3's gradient hooks need.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,8 @@ class PolicyOutput(NamedTuple):
         entropy (`torch.Tensor` of shape `(N, C)`):
             Entropy of the distribution each completion token was drawn from, in nats; meaningless at padding.
         score_log_probs (`torch.Tensor` of shape `(N, L)`):
-            `log π(k | x, c)` of every label, over the whole vocabulary; meaningless (but finite) where there is no score.
+            `log π(k | x, c)` of every label, over the whole vocabulary; meaningless (but finite) where there is no
+            score.
     """
 
     log_probs: Tensor

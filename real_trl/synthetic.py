@@ -2,30 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded default: grading arithmetic homework, with exact scores and a tiny judge that learns it in minutes.
 
-A row is a homework sheet of a few lines, a rubric, a rationale that checks the sheet line by line, and a score:
+A prompt holds a homework sheet of three or four lines and a rubric; the rationale checks the sheet line by line:
 
 ```text
 Grade this homework from 1 to 5.
 Rubric: a close line costs half a point.
-1) 7+4 = 12
-2) 3-8 = 5
-3) 2+9 = 11
-Feedback:
+1) 3+4 = 8
+2) 2-5 = 3
+3) 4-4 = 0
+Feedback: 1) 3+4 is 7, 8 is close. 2) 2-5 is -3, 3 is wrong. 3) 4-4 is 0, 0 is right. So the overall score is 4
 ```
 
-A sheet starts with 5 points. A wrong line costs one point; a close one (off by one) costs one point under the strict rubric
-and half a point under the lenient rubric; the score never falls below 1.
+A sheet starts with 5 points. A wrong line costs one point; a close one (off by one) costs one point or half a point, as the
+rubric says; the score never falls below 1. The sheet above is worth 3.5.
 
 Two properties make the task a test bench for judges, and both are controlled here:
 
 - *Rater noise.* Training labels are whole numbers: the exact score is rounded up or down at random, and then is off by one
   with probability `rater_noise`. The best judge is therefore uncertain, and the mean of its score distribution (RAIL)
   differs from the score it would decode. Test labels are exact and may be halves.
-- *A careless teacher.* The rationales of the training splits drop the minus sign of differences such as `3-8` (they say 5)
-  with probability `teacher_flaw`, while the labels are right. Imitation copies that habit; a reward on the score can undo it.
+- *A careless teacher.* The rationales of the training splits drop the minus sign of results below zero (`2-5 is 3`) with
+  probability `teacher_flaw`, while the labels are right. Imitation copies that habit; a reward on the score can undo it.
 
-The out-of-domain split mixes sums and differences on one sheet, uses the lenient rubric on differences, and asks for more
-differences that go below zero.
+The out-of-domain split has rubrics and operations in combinations that training never shows (the lenient rubric on
+differences, sums and differences on one sheet) and more results below zero.
 """
 
 import random
@@ -33,9 +33,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from datasets import Dataset
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 Split = Literal["base", "sft", "rl", "id", "ood"]
 SPLITS: tuple[Split, ...] = ("base", "sft", "rl", "id", "ood")
@@ -49,7 +50,9 @@ RUBRICS = {
     "lenient": "Rubric: a close line costs half a point.",
 }
 OPERANDS = range(1, 6)
-MAX_LINES = 4
+LENGTHS = (3, 4)
+MAX_PROMPT_TOKENS = 42
+MAX_COMPLETION_TOKENS = 43  # with the end of the sequence
 # The sheets that training knows. Differences count twice: they are what the teacher gets wrong.
 _TRAINED = (("sums", "strict"), ("sums", "lenient"), ("differences", "strict"), ("differences", "strict"))
 _PUNCTUATION = ".,:"
@@ -128,13 +131,16 @@ def _sheet(split: Split, rng: random.Random) -> tuple[str, str, list[Line]]:
     if split == "ood":
         operation = rng.choice(("differences", "mixed"))
         rubric = "lenient" if operation == "differences" else rng.choice(tuple(RUBRICS))
-        length, negative_rate = rng.choice((3, 4)), 0.6
+        negative_rate = 0.6
     else:
         operation, rubric = rng.choice(_TRAINED)
-        length, negative_rate = rng.choice((3, 4)), 0.5
+        negative_rate = 0.5
     quality = rng.uniform(0.2, 1.0)
-    ops = {"sums": "+", "differences": "-", "mixed": "+-"}[operation]
-    return rubric, operation, [_line(rng.choice(ops), negative_rate, quality, rng) for _ in range(length)]
+    ops = {"sums": "+", "differences": "-", "mixed": "+-"}[operation] * (max(LENGTHS) + 1)
+    # A mixed sheet alternates, so that it holds both operations, and begins with either.
+    start = rng.randrange(2)
+    length = rng.choice(LENGTHS)
+    return rubric, operation, [_line(op, negative_rate, quality, rng) for op in ops[start : start + length]]
 
 
 def make_dataset(
@@ -213,9 +219,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     specials = ["<pad>", "<eos>", "<unk>"]
     texts = [INSTRUCTION, *RUBRICS.values(), "Feedback", MARKER, "is right close wrong ="]
     words = {word for text in texts for word in text.replace(".", " ").replace(",", " ").replace(":", " ").split()}
-    numbers = [str(n) for n in range(-10, 21)]
+    numbers = [str(n) for n in range(-7, 14)]
     expressions = [f"{a}{op}{b}" for op in "+-" for a in OPERANDS for b in OPERANDS]
-    counters = [f"{n})" for n in range(1, MAX_LINES + 1)]
+    counters = [f"{n})" for n in range(1, max(LENGTHS) + 1)]
     vocabulary = [*specials, *_PUNCTUATION, "\n", *counters, *numbers, *expressions]
     vocabulary += sorted(words - set(vocabulary))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
@@ -247,11 +253,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(seed: int = 0, hidden_size: int = 128, num_layers: int = 2, num_heads: int = 4) -> LlamaForCausalLM:
-    """Builds the untrained judge, a Llama of about half a million parameters in float32.
+    """Builds the untrained judge, a Llama of a third of a million parameters in float32.
 
     Args:
         seed (`int`, *optional*, defaults to `0`):
-            Seed of the initial weights; the global random states are set to it.
+            Seed of the initial weights. The random state of the caller is left alone.
         hidden_size (`int`, *optional*, defaults to `128`):
             Width of the model.
         num_layers (`int`, *optional*, defaults to `2`):
@@ -274,5 +280,6 @@ def build_model(seed: int = 0, hidden_size: int = 128, num_layers: int = 2, num_
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    set_seed(seed)
-    return LlamaForCausalLM(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)

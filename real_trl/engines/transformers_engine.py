@@ -1,8 +1,9 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Judging with Transformers in one pass: the rationale and the score distribution come from the same generation. At every step the
-log-probabilities of the labels are recorded, `L` numbers a completion, so there is no second forward to read the score.
+Judging with Transformers in one pass: the rationale and the score distribution come from the same generation. At every
+step the log-probabilities of the labels are recorded, `L` numbers a completion, so there is no second forward to read
+the score.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from trl.trainer.utils import pad
 
 from real_trl.objectives import expected_score
@@ -32,8 +39,8 @@ class Judgment:
         status (`str`):
             `"ok"`, or why the completion holds no score (see [`ScoreLocation`]).
         sampled_score (`float`, *optional*):
-            Value of the score that was decoded ("standard" inference). In a malformed completion, the most likely label at the
-            forced marker, or `None` when malformed completions are dropped.
+            Value of the score that was decoded ("standard" inference). In a malformed completion, the most likely
+            label at the forced marker, or `None` when malformed completions are dropped.
         expected_score (`float`, *optional*):
             RAIL prediction `ŷ = Σ_k k · π(k | x, c)` (Alg. 1), or `None` as above.
         probabilities (`list[float]`, *optional*):
@@ -71,8 +78,9 @@ class _LabelRecorder(LogitsProcessor):
 @contextmanager
 def _no_decoding_defaults(model: PreTrainedModel) -> Iterator[None]:
     """
-    `generate` fills whatever a generation config leaves open from the model's own, such as an instruction-tuned model's repetition
-    penalty. That would change the CoT's policy and the recorded score distribution, so it is put aside meanwhile.
+    `generate` fills whatever a generation config leaves open from the model's own, such as an instruction-tuned
+    model's repetition penalty. That would change the CoT's policy and the recorded score distribution, so it is put
+    aside meanwhile.
     """
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
@@ -105,8 +113,8 @@ class TransformersEngine:
         batch_size (`int`, *optional*, defaults to `8`):
             Prompts per generation batch.
         malformed (`str`, *optional*, defaults to `"force"`):
-            `"force"`: append the marker to a completion without a score and read the distribution there. `"drop"`: leave the
-            scores empty.
+            `"force"`: append the marker to a completion without a score and read the distribution there. `"drop"`:
+            leave the scores empty.
     """
 
     def __init__(
@@ -205,7 +213,9 @@ class TransformersEngine:
         """Label log-probabilities `(N, L)` after the marker, appended to each sequence."""
         inputs = self._left_padded([ids + list(self.score_space.marker_ids) for ids in sequences])
         positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        logits = self.model(**inputs, position_ids=positions, logits_to_keep=1).logits[:, -1].float() / self.temperature
+        logits = (
+            self.model(**inputs, position_ids=positions, logits_to_keep=1).logits[:, -1].float() / self.temperature
+        )
         return logits[:, self._label_ids] - logits.logsumexp(-1, keepdim=True)
 
     def _left_padded(self, sequences: list[list[int]]) -> dict[str, Tensor]:

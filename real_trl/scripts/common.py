@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, TrlParser, get_peft_config
 
@@ -89,7 +90,9 @@ def load_tokenizer(model_args: ModelConfig, trust_remote_code: bool = False) -> 
 def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether prompts go through the chat template."""
     if chat and not tokenizer.chat_template:
-        raise ValueError("chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model.")
+        raise ValueError(
+            "chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model."
+        )
     return bool(tokenizer.chat_template) if chat is None else chat
 
 
@@ -100,8 +103,8 @@ def as_messages(text: str, role: str) -> list[dict[str, str]]:
 
 def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
     """
-    The checkpoint to continue from: `resume_from_checkpoint` is a path, or `true` for the last one in `output_dir`, if there is
-    one. Without it, an `output_dir` that holds checkpoints is refused rather than overwritten.
+    The checkpoint to continue from: `resume_from_checkpoint` is a path, or `true` for the last one in `output_dir`, if
+    there is one. Without it, an `output_dir` that holds checkpoints is refused rather than overwritten.
     """
     wanted = training_args.resume_from_checkpoint
     last = get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
@@ -109,7 +112,9 @@ def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
         return last
     if wanted and str(wanted).lower() != "false":
         if not Path(wanted).is_dir():
-            raise ValueError(f"resume_from_checkpoint: {wanted!r} is no directory. Give a checkpoint, or true for the last one.")
+            raise ValueError(
+                f"resume_from_checkpoint: {wanted!r} is no directory. Give a checkpoint, or true for the last one."
+            )
         return wanted
     if last is not None:
         raise ValueError(
@@ -195,7 +200,7 @@ def make_parser(config_class: type) -> RecipeParser:
 def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:
     """The stage's trainer on `to_rows(dataset)`. This loads the model."""
     trainer = trainer_class(
-        model=stage.model_args.model_name_or_path,
+        model=load_policy(stage),
         args=stage.training_args,
         train_dataset=to_rows(stage.train_dataset),
         eval_dataset=to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None,
@@ -205,6 +210,25 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
     trainer.judge_config.chat = stage.chat
     trainer.judge_config.prompt_template = stage.data_args.prompt_template
     return trainer
+
+
+def load_policy(stage: Stage) -> str | PreTrainedModel:
+    """
+    What to train: the name of a model, which the trainer loads; or, for a directory that holds a LoRA adapter (the
+    output of an earlier stage with `use_peft`), the model with the adapter merged into it.
+    """
+    name, args = stage.model_args.model_name_or_path, stage.training_args
+    if not Path(name, "adapter_config.json").is_file():
+        return name
+    peft_config = get_peft_config(stage.model_args)
+    if getattr(args, "beta", 0.0) and peft_config is None:
+        raise ValueError(
+            f"beta: got {args.beta} with full training of a LoRA judge ({name!r}), which leaves no reference model on disk to load. "
+            "Set beta to 0, set use_peft to true, or merge the adapter into a model directory first."
+        )
+    kwargs, args.model_init_kwargs = args.model_init_kwargs, None
+    model = AutoPeftModelForCausalLM.from_pretrained(name, trust_remote_code=args.trust_remote_code, **kwargs)
+    return model.merge_and_unload()
 
 
 def train_and_save(trainer: Trainer, stage: Stage) -> None:

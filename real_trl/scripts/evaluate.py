@@ -5,8 +5,8 @@ Evaluate a judge: generate, read the score distribution, report standard decodin
 
     accelerate launch -m real_trl.scripts.evaluate --config recipes/quickstart/evaluate.yaml
 
-Writes to `output_dir`: `<split>.parquet` (a row per prompt: rationale, sampled score, expected score, distribution), and
-`metrics.json`. With several processes, each judges its share of the prompts.
+Writes to `output_dir`: `<split>.parquet` (a row per prompt: rationale, sampled score, expected score, distribution),
+and `metrics.json`. With several processes, each judges its share of the prompts.
 """
 
 import json
@@ -45,14 +45,15 @@ class EvaluateArguments:
         eval_splits (`list[str]`, *optional*):
             Splits to evaluate on. Defaults to `dataset_test_split`.
         score_labels, score_marker, chat (*optional*):
-            Scale, marker and chat template. They default to the judge's own (`judge_config.json`), and must agree with it; a
-            model that was not trained here needs `score_labels`.
+            Scale, marker and chat template. They default to the judge's own (`judge_config.json`), and must agree with
+            it; a model that was not trained here needs `score_labels`.
         do_sample, temperature, top_p, max_new_tokens:
             Decoding of the rationale. The score distribution is read at `temperature`, never truncated by `top_p`.
         batch_size (`int`, *optional*, defaults to `8`):
             Prompts per generation batch and process.
         malformed (`str`, *optional*, defaults to `"force"`):
-            Completions without a score: `"force"` appends the marker and reads the distribution there, `"drop"` leaves them out.
+            Completions without a score: `"force"` appends the marker and reads the distribution there, `"drop"` leaves
+            them out.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampling.
     """
@@ -79,7 +80,9 @@ class EvaluateArguments:
                 f"batch_size={self.batch_size}, max_new_tokens={self.max_new_tokens}: both must be at least 1."
             )
         if self.temperature is not None and self.temperature <= 0:
-            raise ValueError(f"temperature: got {self.temperature}. Set it above 0; for greedy decoding set do_sample to false.")
+            raise ValueError(
+                f"temperature: got {self.temperature}. Set it above 0; for greedy decoding set do_sample to false."
+            )
 
 
 def resolve_judge_config(
@@ -89,7 +92,8 @@ def resolve_judge_config(
     The judge's own configuration and score space; the recipe may repeat it but not contradict it.
 
     Raises:
-        ValueError: if the recipe states another scale or marker than the judge was trained with, or states no scale for a model
+        ValueError: if the recipe states another scale or marker than the judge was trained with, or states no scale
+        for a model
             without `judge_config.json`.
     """
     if not Path(model_name, JUDGE_CONFIG_NAME).is_file():
@@ -98,7 +102,9 @@ def resolve_judge_config(
                 f"score_labels: not set, and {model_name!r} has no {JUDGE_CONFIG_NAME}. Set the scale, e.g. score_labels: 1-5."
             )
         space = ScoreSpace.from_labels(args.score_labels, tokenizer, marker=args.score_marker or DEFAULT_MARKER)
-        config = JudgeConfig.from_space(space, chat=uses_chat(args.chat, tokenizer), temperature=args.temperature or 1.0)
+        config = JudgeConfig.from_space(
+            space, chat=uses_chat(args.chat, tokenizer), temperature=args.temperature or 1.0
+        )
         return config, space
     config = JudgeConfig.load(model_name)
     space = config.score_space(tokenizer)
@@ -108,7 +114,10 @@ def resolve_judge_config(
         marker=args.score_marker or space.marker,
         values=None if args.score_labels else space.values,
     )
-    for name, own, asked in (("score_labels", space.labels, stated.labels), ("score_marker", space.marker, stated.marker)):
+    for name, own, asked in (
+        ("score_labels", space.labels, stated.labels),
+        ("score_marker", space.marker, stated.marker),
+    ):
         if own != asked:
             raise ValueError(
                 f"{name}: got {asked!r}, but the judge {model_name!r} was trained with {own!r}. Remove it from the recipe."

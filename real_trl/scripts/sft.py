@@ -5,7 +5,8 @@ Supervised warm start: RAFT (Eq. 3), or plain SFT with `regression_weight: 0`.
 
     accelerate launch -m real_trl.scripts.sft --config recipes/quickstart/raft.yaml
 
-The data needs a rationale (`feedback`) for every score; the completion trained on is `<feedback> <score_marker><score>`.
+The data needs a rationale (`feedback`) for every score; the completion trained on is `<feedback>
+<score_marker><score>`.
 """
 
 from collections.abc import Sequence

@@ -13,8 +13,8 @@ from trl.trainer.utils import get_config_model_id
 from real_trl.judge_config import JudgeConfig
 from real_trl.score_space import ScoreSpace
 
-# Recorded in judge_config.json, where the arguments have them: enough to tell two runs apart. `training_args.bin` beside it
-# has everything.
+# Recorded in judge_config.json, where the arguments have them: enough to tell two runs apart. `training_args.bin`
+# beside it has everything.
 _RECORDED_ARGUMENTS = (
     "seed",
     "learning_rate",
@@ -83,7 +83,9 @@ def check_judge_dataset(dataset: Any, name: str, columns: tuple[str, ...], space
             )
     if "prompt" in columns:
         for row, prompt in enumerate(dataset["prompt"]):
-            if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+            # Of a conversation, the last message is what the judge answers
+            text = prompt[-1].get("content") if prompt and isinstance(prompt, list) else prompt
+            if not text or (isinstance(text, str) and not text.strip()):
                 raise ValueError(f"{name}: column 'prompt' is empty in row {row}. Fill or remove the row.")
 
 
@@ -92,7 +94,9 @@ class JudgeTrainerMixin:
 
     judge_config: JudgeConfig
 
-    def _make_judge_config(self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, method: str) -> JudgeConfig:
+    def _make_judge_config(
+        self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, method: str
+    ) -> JudgeConfig:
         return JudgeConfig.from_space(
             space,
             temperature=getattr(args, "temperature", 1.0),

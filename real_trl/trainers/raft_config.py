@@ -20,8 +20,8 @@ class RAFTConfig(SFTConfig):
         regression_weight (`float`, *optional*, defaults to `1.0`):
             Weight on the squared error of the expected score. `0.0` is plain supervised fine-tuning.
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
-            λ in Eq. 3, the weight on the next-token loss. That loss is TRL's mean over the tokens of the batch, as in TRACT,
-            where Eq. 3 has the sum over each completion: the sum is λ = the mean completion length.
+            λ in Eq. 3, the weight on the next-token loss. That loss is TRL's mean over the tokens of the batch, as in
+            TRACT, where Eq. 3 has the sum over each completion: the sum is λ = the mean completion length.
         score_labels (`str`, *optional*, defaults to `"1-5"`):
             Labels of the score space: a range such as `"1-5"`, or a list.
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
@@ -50,5 +50,7 @@ class RAFTConfig(SFTConfig):
         }
         for name, reason in unsupported.items():
             if getattr(self, name):
-                raise ValueError(f"{name}: got {getattr(self, name)}, which RAFTTrainer does not support: {reason}. Unset it.")
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)}, which RAFTTrainer does not support: {reason}. Unset it."
+                )
         super().__post_init__()

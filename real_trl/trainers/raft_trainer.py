@@ -39,8 +39,9 @@ class ScoreCollator:
 
 class _ForwardWithScores:
     """
-    The model as `SFTTrainer.compute_loss` calls it. Only the rows that have a label reach the LM head, and behind them the score
-    row once per label of the score space; the latter are kept in `score_log_probs` `(N, L)` and cut from the outputs.
+    The model as `SFTTrainer.compute_loss` calls it. Only the rows that have a label reach the LM head, and behind them
+    the score row once per label of the score space; the latter are kept in `score_log_probs` `(N, L)` and cut from the
+    outputs.
     """
 
     def __init__(self, model: nn.Module, score_positions: Tensor, label_ids: Tensor) -> None:
@@ -63,11 +64,11 @@ class _ForwardWithScores:
 
 class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     """
-    Trainer for Regression-Aware Fine-Tuning (Eq. 3): TRL's next-token loss plus the squared error of the expected score, both out
-    of one forward. With `args.regression_weight=0` it is plain SFT.
+    Trainer for Regression-Aware Fine-Tuning (Eq. 3): TRL's next-token loss plus the squared error of the expected
+    score, both out of one forward. With `args.regression_weight=0` it is plain SFT.
 
-    What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to find the score in every completion; `compute_loss`, to
-    add the regression loss to TRL's; `_set_signature_columns_if_needed`, to keep what that needs.
+    What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to find the score in every completion;
+    `compute_loss`, to add the regression loss to TRL's; `_set_signature_columns_if_needed`, to keep what that needs.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]):
@@ -84,7 +85,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             As in TRL.
 
     Raises:
-        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the tokenizer cannot
+        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the
+        tokenizer cannot
             tell the labels apart; after tokenization, if a completion does not hold its score.
     """
 
@@ -154,7 +156,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
 
     def _check_scores_found(self, dataset: Dataset, name: str, max_length: int | None) -> None:
         lost = [row for row, position in enumerate(dataset["score_position"]) if position == NO_SCORE]
-        # Cut at `max_length`: a row like that still teaches the CoT. Anything else is a row that teaches a wrong format.
+        # Cut at `max_length`: a row like that still teaches the CoT. Anything else is a row that teaches a wrong
+        # format.
         cut = [row for row in lost if len(dataset[row]["input_ids"]) == max_length]
         bad = sorted(set(lost) - set(cut))
         if bad or len(lost) == len(dataset):
@@ -180,7 +183,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         if return_outputs:
-            raise ValueError("RAFTTrainer does not return outputs: it never builds the logits. Use `prediction_loss_only=True`.")
+            raise ValueError(
+                "RAFTTrainer does not return outputs: it never builds the logits. Use `prediction_loss_only=True`."
+            )
         inputs = dict(inputs)
         score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
         forward = _ForwardWithScores(model, score_positions, self._label_ids)
@@ -192,8 +197,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             # Every rank must take part in the backward of the same parameters
             return self.args.log_likelihood_weight * next_token_loss + 0.0 * forward.score_log_probs.sum()
         score_log_probs, targets = forward.score_log_probs[scored], targets[scored]
-        # With `num_items_in_batch` the next-token loss is already a share of the whole accumulated batch, and the Trainer does not
-        # divide by the accumulation steps again
+        # With `num_items_in_batch` the next-token loss is already a share of the whole accumulated batch, and the
+        # Trainer does not divide by the accumulation steps again
         steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
         return objectives.raft_loss(
             score_log_probs,
@@ -206,7 +211,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
 
     def _log_scores(self, score_log_probs: Tensor, targets: Tensor, scored: Tensor) -> None:
         error = objectives.expected_score(score_log_probs, self._label_values) - targets
-        columns = torch.stack([error.square(), error.abs(), score_log_probs.exp().sum(1), torch.ones_like(error)], dim=1)
+        columns = torch.stack(
+            [error.square(), error.abs(), score_log_probs.exp().sum(1), torch.ones_like(error)], dim=1
+        )
         sums = self.accelerator.reduce((columns * scored.unsqueeze(1)).sum(0), reduction="sum").tolist()
         if sums[-1]:
             metrics = self._metrics["train" if self.model.training else "eval"]
@@ -214,6 +221,10 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
                 metrics[f"score/{name}"].append(total / sums[-1])
 
     def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, None, None]:
         return super().prediction_step(model, inputs, True, ignore_keys)

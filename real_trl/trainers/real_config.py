@@ -19,18 +19,18 @@ class REALConfig(RLOOConfig):
     r"""
     Configuration of the [`REALTrainer`].
 
-    This class adds to [`~trl.RLOOConfig`] what REAL (arXiv 2603.17145) needs; all other arguments keep TRL's meaning. TRL's
-    `beta` is the KL coefficient, here `0.0` by default; the paper's β is `prediction_weight`.
+    This class adds to [`~trl.RLOOConfig`] what REAL (arXiv 2603.17145) needs; all other arguments keep TRL's meaning.
+    TRL's `beta` is the KL coefficient, here `0.0` by default; the paper's β is `prediction_weight`.
 
     Args:
         reward (`str`, *optional*, defaults to `"regression"`):
-            Reward on the judge's score distribution: `"regression"` (REAL, Eq. 5), `"accuracy"` (Standard RL: 1 if the sampled
-            score is the target) or `"log_likelihood"` (JEPO, single sample).
+            Reward on the judge's score distribution: `"regression"` (REAL, Eq. 5), `"accuracy"` (Standard RL: 1 if the
+            sampled score is the target) or `"log_likelihood"` (JEPO, single sample).
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
             λ in Eq. 5. Only used by `reward="regression"`.
         prediction_weight (`float`, *optional*):
-            β in Eq. 8, the weight on the gradient of the reward itself. Defaults to the method's: `0.01` for `"regression"`,
-            `1.0` for `"log_likelihood"`, `0.0` for `"accuracy"`, which has no gradient.
+            β in Eq. 8, the weight on the gradient of the reward itself. Defaults to the method's: `0.01` for
+            `"regression"`, `1.0` for `"log_likelihood"`, `0.0` for `"accuracy"`, which has no gradient.
         advantage_clip (`float`, *optional*, defaults to `1.0`):
             Bound on the standardised advantages. `None` for no clipping.
         advantage_eps (`float`, *optional*, defaults to `1e-8`):
@@ -40,15 +40,16 @@ class REALConfig(RLOOConfig):
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
             Text that precedes the score in a completion.
         malformed (`str`, *optional*, defaults to `"penalize"`):
-            What to do with a completion in which no score of the scale can be found. `"penalize"`: it gets the reward of the
-            worst score on the scale for its target, or the worst reward in its group if that is lower; no gradient flows
-            through the score. `"force"`: the marker is appended and the score distribution read there. `"ignore"`: it takes no
-            part in its group's baseline and gets no gradient.
+            What to do with a completion in which no score of the scale can be found. `"penalize"`: it gets the reward
+            of the worst score on the scale for its target, or the worst reward in its group if that is lower; no
+            gradient flows through the score. `"force"`: the marker is appended and the score distribution read there.
+            `"ignore"`: it takes no part in its group's baseline and gets no gradient.
         loss_aggregation (`str`, *optional*, defaults to `"sequence"`):
-            `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`: the sum
-            over all CoTs of the micro-batch is divided by their number of tokens.
+            `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
+            the sum over all CoTs of the micro-batch is divided by their number of tokens.
 
-    Defaults that differ from TRL's: `num_generations=16`, `beta=0.0`, `max_completion_length=1024` (Section 5 of the paper).
+    Defaults that differ from TRL's: `num_generations=16`, `beta=0.0`, `max_completion_length=1024` (Section 5 of the
+    paper).
     """
 
     reward: str = field(
@@ -56,7 +57,8 @@ class REALConfig(RLOOConfig):
     )
     log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 5, for `reward='regression'`."})
     prediction_weight: float | None = field(
-        default=None, metadata={"help": "β in Eq. 8. Defaults to the method's: 0.01, 0 (accuracy) or 1 (log_likelihood)."}
+        default=None,
+        metadata={"help": "β in Eq. 8. Defaults to the method's: 0.01, 0 (accuracy) or 1 (log_likelihood)."},
     )
     advantage_clip: float | None = field(default=1.0, metadata={"help": "Bound on standardised advantages."})
     advantage_eps: float = field(default=1e-8, metadata={"help": "ε added to σ when advantages are standardised."})

@@ -28,10 +28,11 @@ def log_real_metrics(
     log_probs: Tensor,
 ) -> None:
     """
-    Append to the trainer's metrics: `reward` and its parts `rewards/squared_error` (as −(ŷ−y*)²) and `rewards/log_likelihood`;
-    `score/abs_error` (|ŷ−y*|), `score/accuracy` (of the sampled score) and `score/mass` (probability on the labels), all over
-    completions with a score; `malformed/rate` and its kinds; `entropy` (nats per token of the policy gradient);
-    `frac_reward_zero_std` (groups without a signal); `loss/policy` and `loss/prediction` (Eq. 8, before β).
+    Append to the trainer's metrics: `reward` and its parts `rewards/squared_error` (as −(ŷ−y*)²) and
+    `rewards/log_likelihood`; `score/abs_error` (|ŷ−y*|), `score/accuracy` (of the sampled score) and `score/mass`
+    (probability on the labels), all over completions with a score; `malformed/rate` and its kinds; `entropy` (nats per
+    token of the policy gradient); `frac_reward_zero_std` (groups without a signal); `loss/policy` and
+    `loss/prediction` (Eq. 8, before β).
 
     `score/pearson` is computed over the whole logging window, see [`pop_score_correlation`].
     """
@@ -72,7 +73,8 @@ def log_real_metrics(
         metrics["score/abs_error"].append((expected - targets)[scored].abs().mean().item())
         metrics["score/mass"].append(mass[scored].mean().item())
         trainer._score_pairs[trainer._mode].append(torch.stack([expected, targets], 1)[scored].cpu())
-    # A target between two labels (a mean over raters) counts as hit by the nearer one; a malformed completion hits nothing
+    # A target between two labels (a mean over raters) counts as hit by the nearer one; a malformed completion hits
+    # nothing
     half_step = values.sort().values.diff().min() / 2
     metrics["score/accuracy"].append((error < half_step).float().mean().item())
     metrics["reward"].append(rewards.mean().item())
@@ -98,14 +100,14 @@ def log_real_metrics(
         logs["completion"].extend(gather_object([r.completion for r in inputs["rollouts"]]))
         logs["rewards"][trainer.args.reward].extend(rewards.tolist())
         logs["advantages"].extend(advantages.tolist())
-        logs["extra"]["expected_score"].extend(expected.tolist())
+        logs["extra"]["expected_score"].extend(expected.masked_fill(~scored, torch.nan).tolist())
         logs["extra"]["target"].extend(targets.tolist())
 
 
 def pop_score_correlation(pairs: list[Tensor]) -> float | None:
     """
-    Pearson correlation of ŷ and y* over the collected `(n, 2)` tensors, which are then forgotten; `None` where it is undefined
-    (fewer than two completions, or a constant).
+    Pearson correlation of ŷ and y* over the collected `(n, 2)` tensors, which are then forgotten; `None` where it is
+    undefined (fewer than two completions, or a constant).
     """
     if not pairs:
         return None

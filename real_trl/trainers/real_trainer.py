@@ -7,13 +7,12 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import RLOOTrainer
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from real_trl import objectives
 from real_trl.policy_forward import PolicyOutput, policy_forward
@@ -28,17 +27,19 @@ _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_ma
 
 def policy_reward(**kwargs: Any) -> list[float]:
     """Stands in for TRL's `reward_funcs`: REAL's reward is a function of the policy's own forward, not of the text."""
-    raise NotImplementedError("REALTrainer computes its reward in `_compute_loss`; TRL's `_calculate_rewards` is not called.")
+    raise NotImplementedError(
+        "REALTrainer computes its reward in `_compute_loss`; TRL's `_calculate_rewards` is not called."
+    )
 
 
 class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
     """
     Trainer for Regression-Aware Reinforcement Learning (REAL, arXiv 2603.17145) and, by `args.reward`, its baselines.
 
-    On-policy, reward, advantage and both terms of the gradient (Eq. 8) come out of one forward over whole groups. Where a batch
-    is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps), rewards, advantages and the
-    sampling policy's log-probabilities are computed once, before the first of its steps, and the policy term is PPO's clipped
-    sequence ratio, as in TRL.
+    On-policy, reward, advantage and both terms of the gradient (Eq. 8) come out of one forward over whole groups.
+    Where a batch is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps),
+    rewards, advantages and the sampling policy's log-probabilities are computed once, before the first of its steps,
+    and the policy term is PPO's clipped sequence ratio, as in TRL.
 
     What it overrides of [`~trl.RLOOTrainer`], and why:
 
@@ -62,7 +63,8 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
             As in TRL.
 
     Raises:
-        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the tokenizer cannot
+        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the
+        tokenizer cannot
             tell the labels apart.
 
     Example:
@@ -87,10 +89,9 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
         # docstyle-ignore
         "citation": textwrap.dedent("""\
             @inproceedings{zhang2026real,
-                title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},
-                author    = {Yasi Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik},
-                year      = 2026,
-                booktitle = {International Conference on Machine Learning},
+                title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}}, author    = {Yasi
+                Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik}, year
+                = 2026, booktitle = {International Conference on Machine Learning},
             }"""),
     }
 
@@ -131,6 +132,11 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
                 f"router_aux_loss_coef: got {self.router_aux_loss_coef}, but REALTrainer does not train a router's "
                 "load-balancing loss. Set it to 0."
             )
+        if self.ref_model is not None:
+            # TRL gives the reference's LM head no entropy output, which `policy_forward` reads from every model it
+            # runs
+            reference = self.accelerator.unwrap_model(self.ref_model)
+            add_fused_lm_head(reference, temperature=self.temperature, outputs=("log_probs", "entropy"))
         self._label_ids = torch.tensor(self.score_space.token_ids, device=self.accelerator.device)
         self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
         # (ŷ, y*) of every scored completion since the last log, for the correlation over the logging window

@@ -28,7 +28,8 @@ class Rollout:
         status (`str`):
             [`ScoreLocation`]'s status: `"ok"`, or why the completion is malformed.
         score_position (`int`):
-            Where the score token stands in `completion_ids` (their length where the score is forced); 0 if `has_score` is false.
+            Where the score token stands in `completion_ids` (their length where the score is forced); 0 if `has_score`
+            is false.
         has_score (`bool`):
             Whether the score distribution can be read.
         sampled_score (`float`):
@@ -64,9 +65,10 @@ def make_rollout(
     """
     Locate the score of a completion and decide which of its tokens the policy gradient runs over.
 
-    That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL); or, in a malformed
-    completion, everything that was sampled. Text after the score is part of neither c nor the reward. With `force`, a malformed
-    completion loses its closing `stop_ids` and gets the marker appended, outside the policy gradient: it was not sampled.
+    That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL); or, in a
+    malformed completion, everything that was sampled. Text after the score is part of neither c nor the reward. With
+    `force`, a malformed completion loses its closing `stop_ids` and gets the marker appended, outside the policy
+    gradient: it was not sampled.
     """
     location = space.locate(completion_ids)
     ids, num_policy_tokens = completion_ids, len(completion_ids)

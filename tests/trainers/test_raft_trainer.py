@@ -327,7 +327,7 @@ def without(column):
         ({"eval_dataset": raft_dataset(scores=[0, 2, 5, 5])}, "eval_dataset: column 'score' is 0 in row 0"),
         ({"eval_dataset": {"a": without("score")}}, r"eval_dataset\['a'\]: no column 'score'"),
         ({"train_dataset": raft_dataset().map(lambda row: {"prompt": " "})}, "column 'prompt' is empty in row 0"),
-        ({"score_labels": ["yellow", "green"], "train_dataset": None}, "label 'yellow'"),
+        ({"score_labels": ["100", "200"]}, "the label '100' cannot be told apart"),
         ({"score_labels": "5-1"}, "score_labels='5-1' is not a scale"),
     ],
 )

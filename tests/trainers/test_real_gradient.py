@@ -92,7 +92,9 @@ def reference_gradient(trainer, architecture, lora, *, reward, malformed, weight
                 end = len(ids)
                 ids = ids + encode(f"{MARKER} 1", eos=False)
                 score_at = len(ids) - 1
-            logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]  # row t predicts completion token t
+            logits = model(torch.tensor([prompt + ids])).logits[
+                0, len(prompt) - 1 : -1
+            ]  # row t predicts completion token t
             log_p = (logits / trainer.temperature).log_softmax(-1)
             log_probs.append(log_p[torch.arange(end), torch.tensor(ids[:end])].sum())
             num_tokens += end
@@ -106,8 +108,10 @@ def reference_gradient(trainer, architecture, lora, *, reward, malformed, weight
             elif reward == "log_likelihood":
                 rewards.append(score[int(target) - 1])
             else:
-                rewards.append(-((score.exp() * VALUES).sum() - target) ** 2 + penalty * score[int(target) - 1])
-        worst = {"accuracy": 0.0, "log_likelihood": -math.log(5)}.get(reward, -max((target - 1) ** 2, (5 - target) ** 2))
+                rewards.append(-(((score.exp() * VALUES).sum() - target) ** 2) + penalty * score[int(target) - 1])
+        worst = {"accuracy": 0.0, "log_likelihood": -math.log(5)}.get(
+            reward, -max((target - 1) ** 2, (5 - target) ** 2)
+        )
         worst = min([worst] + [r.item() for r in rewards if r is not None])
         rewards = [torch.tensor(worst, dtype=torch.float64) if r is None else r for r in rewards]
         members = [i for i in range(K) if has_score[i] or malformed != "ignore"]

@@ -1,0 +1,211 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The formulas of the paper against literals worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from real_trl import objectives
+
+DIGITS = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+
+
+def log(*probabilities):
+    return torch.tensor(probabilities).log()
+
+
+def close(actual, expected, tolerance=1e-6):
+    torch.testing.assert_close(actual, torch.tensor(expected), atol=tolerance, rtol=tolerance)
+
+
+def test_expected_score():
+    # 0.1·1 + 0.2·2 + 0.4·3 + 0.2·4 + 0.1·5 = 3; and with half of the mass elsewhere 0.25·4 + 0.25·5 = 2.25
+    scores = torch.stack([log(0.1, 0.2, 0.4, 0.2, 0.1), log(0.0, 0.0, 0.0, 0.25, 0.25)])
+    close(objectives.expected_score(scores, DIGITS), [3.0, 2.25])
+
+
+def test_four_is_better_than_one_for_a_true_five():
+    scores = torch.stack([log(0.0, 0.0, 0.0, 1.0, 0.0), log(1.0, 0.0, 0.0, 0.0, 0.0)])
+    close(objectives.regression_reward(scores, DIGITS, torch.tensor([5.0, 5.0]), 0.0), [-1.0, -16.0])
+
+
+def test_regression_reward():
+    # ŷ = 0.5·4 + 0.5·5 = 4.5, y* = 5: −0.25 + λ ln 0.5
+    scores, target = log(0.0, 0.0, 0.0, 0.5, 0.5), torch.tensor(5.0)
+    close(objectives.regression_reward(scores, DIGITS, target, 0.0), -0.25)
+    close(objectives.regression_reward(scores, DIGITS, target), -0.25 - 0.693147)
+    close(objectives.regression_reward(scores, DIGITS, target, 5.0), -0.25 - 5 * 0.693147)
+
+
+def test_gradient_of_the_reward_is_equation_7():
+    # Two labels, 1 and 5, of probabilities 0.25 and 0.75 as functions of their own logits z over a vocabulary of just these two.
+    # ŷ = 4, y* = 5, dŷ/dz₅ = p₁p₅(5 − 1) = 0.75. Term 2 = −2(ŷ − y*)·0.75 + λ(1 − p₅) = 1.5 + 0.25.
+    logits = torch.tensor([0.0, math.log(3.0)], requires_grad=True)
+    values = torch.tensor([1.0, 5.0])
+    objectives.regression_reward(logits.log_softmax(-1), values, torch.tensor(5.0)).backward()
+    close(logits.grad, [-1.75, 1.75])
+
+
+def test_target_weights():
+    # 3 is a label; 4⅓ lies a third of the way from 4 to 5; both ends are labels
+    weights = objectives.target_weights(torch.tensor([3.0, 13 / 3, 1.0, 5.0]), DIGITS)
+    expected = [[0, 0, 1, 0, 0], [0, 0, 0, 2 / 3, 1 / 3], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_target_weights_of_unordered_uneven_values():
+    # Labels given as 10, 0, 4: a target of 1 is three quarters 0 and a quarter 4
+    weights = objectives.target_weights(torch.tensor([1.0]), torch.tensor([10.0, 0.0, 4.0]))
+    close(weights, [[0.0, 0.75, 0.25]])
+
+
+def test_target_outside_the_scale():
+    with pytest.raises(ValueError, match=r"targets.*outside the scale \[1, 5\].*5\.5.*score_labels"):
+        objectives.target_weights(torch.tensor([3.0, 5.5]), DIGITS)
+
+
+def test_log_likelihood_ignores_impossible_labels():
+    scores = log(0.0, 0.0, 0.0, 0.5, 0.25).requires_grad_()
+    reward = objectives.log_likelihood_reward(scores, DIGITS, torch.tensor(4.5))
+    close(reward.detach(), 0.5 * math.log(0.5) + 0.5 * math.log(0.25))
+    reward.backward()
+    close(scores.grad, [0.0, 0.0, 0.0, 0.5, 0.5])
+
+
+def test_accuracy():
+    rewards = objectives.accuracy_reward(torch.tensor([4.0, 3.0, math.nan]), torch.tensor([4.0, 4.0, 4.0]))
+    close(rewards, [1.0, 0.0, 0.0])
+
+
+def test_worst_squared_error():
+    # y* = 2: label 5 is 3 away. y* = 4.5: label 1 is 3.5 away
+    close(objectives.worst_squared_error(DIGITS, torch.tensor([2.0, 4.5])), [9.0, 12.25])
+
+
+def test_leave_one_out():
+    # Rewards 1, 2, 6: baselines 4, 3.5, 1.5
+    close(objectives.leave_one_out_advantages(torch.tensor([[1.0, 2.0, 6.0]])), [[-3.0, -1.5, 4.5]])
+
+
+def test_leave_one_out_with_a_member_left_out():
+    # Without the third: baselines 2 and 1; it gets 0 itself
+    mask = torch.tensor([[True, True, False]])
+    close(objectives.leave_one_out_advantages(torch.tensor([[1.0, 2.0, 600.0]]), mask), [[-1.0, 1.0, 0.0]])
+
+
+def test_leave_one_out_with_a_single_member():
+    mask = torch.tensor([[True, False, False]])
+    close(objectives.leave_one_out_advantages(torch.tensor([[1.0, 2.0, 6.0]]), mask), [[0.0, 0.0, 0.0]])
+
+
+def test_equal_rewards_carry_no_signal_even_with_rounding_errors():
+    reward = -7.3
+    rewards = torch.tensor([[reward, math.nextafter(reward, 0.0), reward, reward * (1 + 2e-7)]])
+    assert rewards.unique().numel() > 1
+    advantages = objectives.standardize_advantages(objectives.leave_one_out_advantages(rewards))
+    assert advantages.tolist() == [[0.0, 0.0, 0.0, 0.0]]
+
+
+def test_small_but_real_differences_are_kept():
+    advantages = objectives.leave_one_out_advantages(torch.tensor([[-1.000, -1.001]]))
+    close(advantages, [[0.001, -0.001]], tolerance=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 2, 2)])
+def test_leave_one_out_needs_groups(shape):
+    with pytest.raises(ValueError, match=r"rewards.*\(groups, K\)"):
+        objectives.leave_one_out_advantages(torch.zeros(shape))
+
+
+def test_standardisation_and_clip():
+    # A = −3, −1.5, 4.5: mean 0, population σ = √((9 + 2.25 + 20.25)/3) = √10.5 = 3.240370
+    advantages = torch.tensor([[-3.0, -1.5, 4.5]])
+    close(objectives.standardize_advantages(advantages, clip=None), [[-0.925820, -0.462910, 1.388730]])
+    close(objectives.standardize_advantages(advantages), [[-0.925820, -0.462910, 1.0]])
+    close(objectives.standardize_advantages(advantages, clip=0.5), [[-0.5, -0.462910, 0.5]])
+
+
+def test_epsilon_bounds_tiny_advantages():
+    # σ = 1e-8: A / (σ + ε) = 1e-8 / 2e-8
+    close(objectives.standardize_advantages(torch.tensor([[1e-8, -1e-8]])), [[0.5, -0.5]])
+
+
+def test_standardisation_is_the_grpo_advantage():
+    """After division by σ, leave-one-out and GRPO advantages are the same number."""
+    rewards = torch.tensor([[0.3, -1.2, 2.5, 0.0], [-4.0, -3.0, -9.0, -1.0]])
+    advantages = objectives.standardize_advantages(objectives.leave_one_out_advantages(rewards), clip=None)
+    grpo = (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, correction=0, keepdim=True)
+    torch.testing.assert_close(advantages, grpo, atol=1e-5, rtol=1e-5)
+
+
+def test_standardisation_with_a_member_left_out():
+    mask = torch.tensor([[True, True, False]])
+    close(objectives.standardize_advantages(torch.tensor([[-1.0, 1.0, 0.0]]), mask=mask), [[-1.0, 1.0, 0.0]])
+
+
+def test_raft_loss():
+    # ŷ = 4.5 and 2, y* = 5 and 2, log π(c*, y*) = −3 and −1: mean of 0.25 + λ·3 and 0 + λ·1
+    scores = torch.stack([log(0.0, 0.0, 0.0, 0.5, 0.5), log(0.0, 1.0, 0.0, 0.0, 0.0)])
+    arguments = scores, DIGITS, torch.tensor([5.0, 2.0]), torch.tensor([-3.0, -1.0])
+    close(objectives.raft_loss(*arguments), 2.125)
+    close(objectives.raft_loss(*arguments, log_likelihood_weight=0.1), 0.325)
+    close(objectives.raft_loss(*arguments, regression_weight=0.0), 2.0)
+
+
+def test_real_loss():
+    # −1/2 [1·(−2) + (−0.5)·(−4)] = 0 for the policy; −1/2 (−1 − 3) = 2 for the prediction
+    terms = objectives.real_loss(torch.tensor([-2.0, -4.0]), torch.tensor([1.0, -0.5]), torch.tensor([-1.0, -3.0]))
+    close(terms.policy, 0.0)
+    close(terms.prediction, 2.0)
+    close(terms.loss, 0.02)
+
+
+def test_real_loss_gradient_is_equation_8():
+    log_probs = torch.tensor([-2.0, -4.0], requires_grad=True)
+    advantages = torch.tensor([1.0, -0.5], requires_grad=True)
+    rewards = torch.tensor([-1.0, -3.0], requires_grad=True)
+    objectives.real_loss(log_probs, advantages, rewards, 0.01).loss.backward()
+    close(log_probs.grad, [-0.5, 0.25])
+    close(rewards.grad, [-0.005, -0.005])
+    assert advantages.grad is None
+
+
+def test_token_aggregation():
+    # (1·(−2) + (−0.5)·(−6)) = 1, over 3 + 5 tokens
+    terms = objectives.real_loss(
+        torch.tensor([-2.0, -6.0]),
+        torch.tensor([1.0, -0.5]),
+        torch.zeros(2),
+        aggregation="token",
+        lengths=torch.tensor([3, 5]),
+    )
+    close(terms.loss, -0.125)
+
+
+def test_clipped_ratio_of_a_reused_batch():
+    # Ratios e^0.5 = 1.6487 and e^−0.5 = 0.6065, advantages 1 and −1: min(1.6487, 1.2) and min(−0.6065, −0.8), mean 0.2
+    log_probs = torch.tensor([-1.5, -2.5], requires_grad=True)
+    terms = objectives.real_loss(
+        log_probs, torch.tensor([1.0, -1.0]), torch.zeros(2), old_log_probs=torch.tensor([-2.0, -2.0])
+    )
+    close(terms.loss.detach(), -0.2)
+    terms.loss.backward()
+    close(log_probs.grad, [0.0, 0.0])  # both are clipped
+
+
+def test_unclipped_ratio_has_the_on_policy_gradient():
+    log_probs = torch.tensor([-2.0, -3.0], requires_grad=True)
+    terms = objectives.real_loss(
+        log_probs, torch.tensor([1.0, -0.5]), torch.zeros(2), old_log_probs=torch.tensor([-2.0, -3.0])
+    )
+    terms.loss.backward()
+    close(log_probs.grad, [-0.5, 0.25])
+
+
+def test_unknown_aggregation():
+    with pytest.raises(ValueError, match="aggregation.*'mean'.*'sequence'"):
+        objectives.real_loss(torch.zeros(2), torch.zeros(2), torch.zeros(2), aggregation="mean")
+    with pytest.raises(ValueError, match="aggregation.*lengths"):
+        objectives.real_loss(torch.zeros(2), torch.zeros(2), torch.zeros(2), aggregation="token")
