@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = [sys.executable, "-m", module, *rest]
     else:
         launch = ["--config_file", args.accelerate_config] if args.accelerate_config else []
-        command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", module, *rest]
+        # --quiet: the stage has said what went wrong, the launcher need not add a traceback of its own
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launch, "-m", module, *rest]
     return subprocess.run(command, check=False).returncode
 
 

@@ -87,7 +87,7 @@ class JudgeConfig:
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it cannot be parsed, or holds an unknown field.
+            ValueError: if it cannot be parsed, lacks the scale, or holds an unknown field.
         """
         path = Path(directory, JUDGE_CONFIG_NAME)
         if not path.is_file():
@@ -101,6 +101,11 @@ class JudgeConfig:
             raise ValueError(
                 f"{path}: not valid JSON ({error}). Restore it from the judge's training output."
             ) from error
+        missing = [
+            name for name in ("score_labels", "score_values") if not isinstance(stored, dict) or name not in stored
+        ]
+        if missing:
+            raise ValueError(f"{path}: no {' and '.join(missing)}. Restore it from the judge's training output.")
         unknown = set(stored) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(

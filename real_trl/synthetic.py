@@ -74,13 +74,13 @@ class Line:
 
     @property
     def expression(self) -> str:
-        """The left-hand side, one word: `3-8`."""
+        """The left-hand side, one word: `2-5`."""
         return f"{self.a}{self.op}{self.b}"
 
 
 def verdict(result: int, claim: int) -> str:
     """Says how far `claim` is from `result`: `right`, `close` (off by one) or `wrong`."""
-    return ("right", "close")[abs(result - claim)] if abs(result - claim) < 2 else "wrong"
+    return {0: "right", 1: "close"}.get(abs(result - claim), "wrong")
 
 
 def exact_score(lines: list[Line], rubric: str) -> float:
@@ -213,7 +213,7 @@ def make_dataset(
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Builds the word-level tokenizer of the task.
 
-    A word, a number, an expression such as `3-8`, a punctuation mark and a line break are one token each, and decoding gives
+    A word, a number, an expression such as `2-5`, a punctuation mark and a line break are one token each, and decoding gives
     the text back as it was written.
     """
     specials = ["<pad>", "<eos>", "<unk>"]

@@ -36,7 +36,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(r"[.,\n]"), "isolated")]
     )
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # joins words with spaces, but not before , and .
+    tokenizer.decoder = decoders.WordPiece(
+        prefix="##", cleanup=True
+    )  # joins words with spaces, but not before , and .
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
     )

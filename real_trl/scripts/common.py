@@ -45,7 +45,10 @@ class RecipeParser(TrlParser):
             path = args[args.index("--config") + 1]
             if not Path(path).is_file():
                 raise FileNotFoundError(f"--config {path}: no such file. Give the path of a recipe.")
-            recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            try:
+                recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            except yaml.YAMLError as error:
+                raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
             if not isinstance(recipe, dict):
                 raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
             known = {action.dest for action in self._actions} | {"env"}
@@ -228,7 +231,8 @@ def load_policy(stage: Stage) -> str | PreTrainedModel:
         )
     kwargs, args.model_init_kwargs = args.model_init_kwargs, None
     model = AutoPeftModelForCausalLM.from_pretrained(name, trust_remote_code=args.trust_remote_code, **kwargs)
-    return model.merge_and_unload()
+    # PEFT froze the base weights; with a new adapter, TRL freezes them again
+    return model.merge_and_unload().requires_grad_(True)
 
 
 def train_and_save(trainer: Trainer, stage: Stage) -> None:

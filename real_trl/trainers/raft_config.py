@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from trl import SFTConfig
 
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.trainers.config_defaults import check_not_negative, default_precision
 
 
 @dataclass
@@ -26,6 +27,9 @@ class RAFTConfig(SFTConfig):
             Labels of the score space: a range such as `"1-5"`, or a list.
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
             Text that precedes the score in a completion.
+
+    Defaults that differ from TRL's: `max_length=3000`, as in TRACT, since judge prompts are long; `bf16` only where a
+    GPU has it.
     """
 
     regression_weight: float = field(
@@ -34,11 +38,12 @@ class RAFTConfig(SFTConfig):
     log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 3, on the next-token loss."})
     score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
     score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
+    max_length: int | None = field(
+        default=3000, metadata={"help": "Longest prompt and completion together, in tokens; null for no limit."}
+    )
 
     def __post_init__(self) -> None:
-        for name in ("regression_weight", "log_likelihood_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to 0 or more.")
+        check_not_negative(self, "regression_weight", "log_likelihood_weight")
         if self.regression_weight == 0 and self.log_likelihood_weight == 0:
             raise ValueError(
                 "regression_weight and log_likelihood_weight: both are 0, so there is nothing to train on. Set one above 0."
@@ -53,4 +58,5 @@ class RAFTConfig(SFTConfig):
                 raise ValueError(
                     f"{name}: got {getattr(self, name)}, which RAFTTrainer does not support: {reason}. Unset it."
                 )
+        default_precision(self)
         super().__post_init__()

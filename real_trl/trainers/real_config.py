@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from trl import RLOOConfig
 
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.trainers.config_defaults import check_not_negative, default_precision
 
 # reward -> prediction weight β of the method (the table of `real_trl.objectives`)
 PREDICTION_WEIGHTS = {"regression": 0.01, "accuracy": 0.0, "log_likelihood": 1.0}
@@ -48,8 +49,8 @@ class REALConfig(RLOOConfig):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
             the sum over all CoTs of the micro-batch is divided by their number of tokens.
 
-    Defaults that differ from TRL's: `num_generations=16`, `beta=0.0`, `max_completion_length=1024` (Section 5 of the
-    paper).
+    Defaults that differ from TRL's: `num_generations=16`, `per_device_train_batch_size=16` (one group), `beta=0.0`,
+    `max_completion_length=1024` (Section 5 of the paper); `bf16` only where a GPU has it.
     """
 
     reward: str = field(
@@ -70,6 +71,9 @@ class REALConfig(RLOOConfig):
     loss_aggregation: str = field(default="sequence", metadata={"help": "`sequence` (Eq. 8) or `token`."})
 
     num_generations: int = field(default=16, metadata={"help": "K, completions per prompt. At least 2."})
+    per_device_train_batch_size: int = field(
+        default=16, metadata={"help": "Completions per device and micro-batch: whole groups of `num_generations`."}
+    )
     beta: float = field(default=0.0, metadata={"help": "TRL's KL coefficient (not the paper's β)."})
     max_completion_length: int | None = field(default=1024, metadata={"help": "Longest completion, in tokens."})
 
@@ -89,9 +93,7 @@ class REALConfig(RLOOConfig):
                 "malformed: got 'force' with reward='accuracy', which reads the score that was sampled; a forced score is not "
                 "a sample. Use 'penalize' or 'ignore'."
             )
-        for name in ("log_likelihood_weight", "prediction_weight", "advantage_eps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to 0 or more.")
+        check_not_negative(self, "log_likelihood_weight", "prediction_weight", "advantage_eps")
         if self.advantage_clip is not None and self.advantage_clip <= 0:
             raise ValueError(f"advantage_clip: got {self.advantage_clip}. Set it above 0, or to null for no clipping.")
         if self.num_generations < 2:
@@ -111,6 +113,7 @@ class REALConfig(RLOOConfig):
         for name, instead in unused.items():
             if getattr(self, name):
                 raise ValueError(f"{name}: got {getattr(self, name)}, which REALTrainer does not use; {instead}.")
+        default_precision(self)
         super().__post_init__()
 
     def _check_whole_groups(self, name: str, num_generations: int) -> None:

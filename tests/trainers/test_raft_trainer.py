@@ -320,7 +320,10 @@ def without(column):
         ({"train_dataset": without("score")}, "train_dataset: no column 'score'"),
         ({"train_dataset": without("completion")}, "train_dataset: no column 'completion'"),
         ({"train_dataset": without("prompt")}, "train_dataset: no column 'prompt'"),
-        ({"train_dataset": raft_dataset(scores=[4.0, 2.0, None, 1.0])}, "column 'score' is None in row 2; the scale is 1 to 5"),
+        (
+            {"train_dataset": raft_dataset(scores=[4.0, 2.0, None, 1.0])},
+            "column 'score' is None in row 2; the scale is 1 to 5",
+        ),
         ({"train_dataset": raft_dataset(scores=[4.0, float("nan"), 3.0, 1.0])}, "column 'score' is nan in row 1"),
         ({"train_dataset": raft_dataset(scores=["4", "2", "5", "1"])}, "column 'score' is '4' in row 0"),
         ({"train_dataset": raft_dataset(scores=[4.0, 2.0, 5.0, 5.5])}, "column 'score' is 5.5 in row 3"),

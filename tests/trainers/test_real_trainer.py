@@ -187,7 +187,9 @@ def test_a_malformed_completion_never_ranks_above_a_sibling_and_has_no_score_gra
     assert inputs["has_score"].tolist() == [False, False, False, True] * 2
     for group in rewards.detach().view(2, K):
         assert (group[:3] <= group[3]).all()
-    if reward == "regression":  # the worst score for targets 4 and 2 is 3 away; a sibling may be worse by its log-likelihood
+    if (
+        reward == "regression"
+    ):  # the worst score for targets 4 and 2 is 3 away; a sibling may be worse by its log-likelihood
         worst = torch.minimum(torch.tensor(-9.0), rewards.detach().view(2, K)[:, 3])
         torch.testing.assert_close(rewards.detach().view(2, K)[:, 0], worst)
     if reward != "accuracy":
@@ -489,7 +491,9 @@ def test_judge_config_is_saved_with_the_model(tmp_path):
 
 
 def test_conversational_prompts(tmp_path):
-    rows = [{"prompt": [{"role": "user", "content": r["prompt"]}], "score": r["score"]} for r in prompt_dataset(SCORES)]
+    rows = [
+        {"prompt": [{"role": "user", "content": r["prompt"]}], "score": r["score"]} for r in prompt_dataset(SCORES)
+    ]
     trainer = make_trainer(
         tmp_path, train_dataset=Dataset.from_list(rows), processing_class=chat_tokenizer(), learning_rate=0.1
     )
@@ -538,7 +542,10 @@ def test_iterable_dataset(tmp_path):
         ({"advantage_eps": -1e-8}, "advantage_eps: got -1e-08"),
         ({"advantage_clip": 0.0}, "advantage_clip: got 0.0"),
         ({"num_generations": 1}, "num_generations: got 1.*2 or more"),
-        ({"per_device_train_batch_size": 6}, "per_device_train_batch_size: got 6.*num_generations=4.*Set it to 4 or 8"),
+        (
+            {"per_device_train_batch_size": 6},
+            "per_device_train_batch_size: got 6.*num_generations=4.*Set it to 4 or 8",
+        ),
         ({"per_device_train_batch_size": 2}, "per_device_train_batch_size: got 2.*num_generations=4.*Set it to 4,"),
         ({"per_device_eval_batch_size": 6, "eval_strategy": "epoch"}, "per_device_eval_batch_size: got 6"),
         (
@@ -579,10 +586,16 @@ def rows(scores=(4.0, 2.0), **columns):
         ({"train_dataset": rows([True, False])}, "column 'score' is True in row 0"),
         ({"eval_dataset": rows([4.0, 9.0])}, "eval_dataset: column 'score' is 9.0 in row 1"),
         ({"eval_dataset": {"id": rows([6.0])}}, r"eval_dataset\['id'\]: column 'score' is 6.0"),
-        ({"train_dataset": rows([4.0, 3.5]), "reward": "accuracy"}, "'score' is 3.5 in row 1, which is no label.*'regression'"),
+        (
+            {"train_dataset": rows([4.0, 3.5]), "reward": "accuracy"},
+            "'score' is 3.5 in row 1, which is no label.*'regression'",
+        ),
         ({"train_dataset": rows(prompt=["good", "\n"])}, "column 'prompt' is empty in row 1"),
         ({"train_dataset": rows(prompt=["good", None])}, "column 'prompt' is empty in row 1"),
-        ({"train_dataset": rows([4.0], prompt=[[{"role": "user", "content": ""}]])}, "column 'prompt' is empty in row 0"),
+        (
+            {"train_dataset": rows([4.0], prompt=[[{"role": "user", "content": ""}]])},
+            "column 'prompt' is empty in row 0",
+        ),
         ({"score_labels": ["100", "200"]}, "the label '100' cannot be told apart"),
         ({"score_labels": "1"}, "score_labels='1' is not a scale"),
         ({"score_marker": "  "}, "score_marker"),

@@ -32,7 +32,9 @@ def rollout(ids, *, prompt_ids=(7, 8), score_in_policy=False, force=False, targe
     )
 
 
-@pytest.mark.parametrize("tail", [[], [EOS], encode("7+4 is 12, right.")], ids=["cut after score", "eos", "rambles on"])
+@pytest.mark.parametrize(
+    "tail", [[], [EOS], encode("7+4 is 12, right.")], ids=["cut after score", "eos", "rambles on"]
+)
 def test_the_policy_runs_over_the_tokens_before_the_score(tail):
     ids = encode(OK, eos=False) + tail
     result = rollout(ids)

@@ -1,0 +1,347 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The stages, called as their command lines call them: sft → rl → evaluate on the embedded task, and what each refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from real_trl import JudgeConfig
+from real_trl.data import build_completion
+from real_trl.scripts import evaluate, rl, sft
+from real_trl.synthetic import build_model, build_tokenizer, make_dataset
+from tests.tiny import TOKENIZER, chat_tokenizer, prompt_dataset, warm_model
+
+TRAINING = {
+    "dataset_name": "synthetic",
+    "dataset_options": {"size": 24},
+    "score_labels": "1-5",
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "use_cpu": True,
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_steps": 1,
+}
+SFT = {**TRAINING, "dataset_train_split": "sft", "per_device_train_batch_size": 8, "max_steps": 2}
+RL = {
+    **TRAINING,
+    "dataset_train_split": "rl",
+    "num_generations": 4,
+    "per_device_train_batch_size": 8,
+    "max_completion_length": 16,
+    "max_steps": 2,
+}
+EVALUATE = {
+    "dataset_name": "synthetic",
+    "dataset_options": {"size": 6},
+    "eval_splits": ["id", "ood"],
+    "max_new_tokens": 16,
+}
+STAGES = {"sft": (sft, SFT), "rl": (rl, RL), "evaluate": (evaluate, EVALUATE)}
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    """The embedded task's model and tokenizer."""
+    path = tmp_path_factory.mktemp("untrained")
+    build_model(hidden_size=32).save_pretrained(path)
+    build_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def no_weights(tmp_path_factory) -> Path:
+    """A model folder without weights: whoever loads the model fails on it, whoever needs only its tokenizer does not."""
+    path = tmp_path_factory.mktemp("no-weights")
+    TOKENIZER.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory, no_weights) -> Path:
+    """A folder that says it is a judge on 1-5, without weights."""
+    path = tmp_path_factory.mktemp("judge")
+    shutil.copytree(no_weights, path, dirs_exist_ok=True)
+    JudgeConfig(list("12345"), [1.0, 2.0, 3.0, 4.0, 5.0]).save(path)
+    return path
+
+
+def run(stage, tmp_path, model, *options, **keys):
+    """Runs a stage with its recipe, changed by `keys` (`None` removes one) and the command-line `options`."""
+    script, recipe = STAGES[stage]
+    recipe = {"model_name_or_path": str(model), "output_dir": str(tmp_path / stage), **recipe, **keys}
+    path = tmp_path / f"{stage}.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in recipe.items() if value is not None}))
+    script.main(["--config", str(path), *map(str, options)])
+    return tmp_path / stage
+
+
+def refusal(capsys, stage, tmp_path, model, *options, **keys):
+    """What a stage writes to standard error when it refuses: status 2, no traceback."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        run(stage, tmp_path, model, *options, **keys)
+    assert error.value.code == 2
+    message = capsys.readouterr().err
+    lines = [line for line in message.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in message
+    return message[message.index("error: ") :]
+
+
+def write_rows(path: Path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+# --- the way through ---------------------------------------------------------------------------------------------------
+
+
+def test_sft_rl_evaluate_end_to_end(tmp_path, untrained, capsys):
+    warm = run("sft", tmp_path, untrained, "--learning_rate", "1e-3", regression_weight=0.5)
+    config = JudgeConfig.load(warm)
+    assert (config.method, config.base_model, config.chat) == ("raft", str(untrained), False)
+    assert config.score_labels == list("12345")
+    assert config.training["learning_rate"] == 1e-3 and config.training["regression_weight"] == 0.5
+    state = json.loads((warm / "trainer_state.json").read_text())
+    assert state["global_step"] == 2 and "score/squared_error" in state["log_history"][0]
+    start, end = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (untrained, warm))
+    assert all(not (end[name] == value).all() for name, value in start.items())
+
+    trained = run("rl", tmp_path, warm, malformed="force", reward="log_likelihood")
+    config = JudgeConfig.load(trained)
+    assert (config.method, config.base_model) == ("log_likelihood", str(warm))
+    state = json.loads((trained / "trainer_state.json").read_text())
+    assert state["global_step"] == 2 and "malformed/rate" in state["log_history"][0]
+    assert f"Judge saved to {trained}" in capsys.readouterr().out
+
+    output = run("evaluate", tmp_path, trained)
+    report = json.loads((output / "metrics.json").read_text())
+    assert report["model"] == str(trained) and report["judge"]["method"] == "log_likelihood"
+    assert report["results"].keys() == {"id", "ood"}
+    for split, result in report["results"].items():
+        assert (
+            {"pearson", "spearman", "kendall", "rmse", "mae", "n"}
+            == result["standard"].keys()
+            == result["rail"].keys()
+        )
+        assert 0 <= result["malformed_rate"] <= 1 and result["malformed_handling"] == "force"
+        rows = pd.read_parquet(output / f"{split}.parquet")
+        columns = "row prompt completion status target sampled_score expected_score probabilities mass num_tokens"
+        assert set(columns.split()) == set(rows.columns)
+        dataset = make_dataset(split, 6)
+        assert rows["row"].tolist() == list(range(6)) and rows["prompt"].tolist() == dataset["prompt"][:]
+        assert rows["target"].tolist() == dataset["score"][:]
+        probabilities = np.stack(rows["probabilities"])
+        np.testing.assert_allclose(rows["expected_score"], probabilities @ np.arange(1, 6), rtol=1e-4)
+        np.testing.assert_allclose(rows["mass"], probabilities.sum(1), rtol=1e-4)
+        errors = rows["expected_score"] - rows["target"]
+        assert result["rail"]["rmse"] == pytest.approx(np.sqrt((errors**2).mean()))
+    assert str(output) in capsys.readouterr().out
+
+
+def test_a_local_file_through_evaluate(tmp_path):
+    """A model that was not trained here: the recipe states the scale; kept columns pass through; greedy runs agree."""
+    model = tmp_path / "model"
+    warm_model().save_pretrained(model)
+    TOKENIZER.save_pretrained(model)
+    rows = [{**row, "question": f"q{index}"} for index, row in enumerate(prompt_dataset([4.0, 2.5, 1.0]))]
+    options = {
+        "dataset_name": write_rows(tmp_path / "test.jsonl", rows),
+        "dataset_options": None,
+        "eval_splits": ["all"],
+        "keep_columns": ["question"],
+        "score_labels": "1-5",
+        "do_sample": False,
+        "max_new_tokens": 24,
+    }
+    tables = []
+    for size in (1, 8):
+        output = run("evaluate", tmp_path, model, batch_size=size, **options)
+        tables.append(pd.read_parquet(output / "all.parquet"))
+    pd.testing.assert_frame_equal(*tables, rtol=1e-3)
+    assert tables[0]["question"].tolist() == ["q0", "q1", "q2"]
+    assert (tables[0]["status"] == "ok").all() and (tables[0]["mass"] > 0.9).all()
+    report = json.loads((output / "metrics.json").read_text())["results"]["all"]
+    assert report["malformed_rate"] == 0 and report["rail"]["mae"] != report["standard"]["mae"]
+
+
+def test_evaluate_drops_malformed_completions(tmp_path, untrained):
+    output = run("evaluate", tmp_path, untrained, score_labels="1-5", malformed="drop", eval_splits=["id"])
+    rows, report = pd.read_parquet(output / "id.parquet"), json.loads((output / "metrics.json").read_text())
+    assert (rows["status"] != "ok").any()
+    assert (rows["expected_score"].isna() == (rows["status"] != "ok")).all()
+    assert report["results"]["id"]["rail"]["n"] == (rows["status"] == "ok").sum()
+
+
+@pytest.mark.parametrize("use_peft", [True, False])
+def test_lora_judge_is_trained_on_and_evaluated_from_its_adapter(tmp_path, untrained, use_peft):
+    warm = run("sft", tmp_path, untrained, use_peft=True, lora_r=4, lora_target_modules=["all-linear"], max_steps=1)
+    assert (warm / "adapter_model.safetensors").is_file() and JudgeConfig.load(warm).method == "raft"
+    trained = run("rl", tmp_path, warm, use_peft=use_peft, lora_r=4, max_steps=1)
+    assert (trained / "adapter_model.safetensors").is_file() == use_peft
+    for judge in (warm, trained):
+        output = run("evaluate", tmp_path, judge, eval_splits=["id"])
+        assert len(pd.read_parquet(output / "id.parquet")) == 6
+
+
+def test_the_command_line_overrides_the_recipe(tmp_path, untrained):
+    output = run("sft", tmp_path, untrained, "--max_steps", 1, "--regression_weight", 0, max_steps=7)
+    assert json.loads((output / "trainer_state.json").read_text())["global_step"] == 1
+    assert JudgeConfig.load(output).method == "sft"
+
+
+def test_chat_models_get_messages(tmp_path):
+    model = tmp_path / "model"
+    warm_model().save_pretrained(model)
+    chat_tokenizer().save_pretrained(model)
+    rows = [{**row, "feedback": "7+4 is 12, right."} for row in prompt_dataset([4.0, 2.0, 5.0, 1.0])]
+    data = {"dataset_name": write_rows(tmp_path / "train.jsonl", rows), "dataset_options": None}
+    warm = run("sft", tmp_path, model, **data, dataset_train_split="train", max_steps=1)
+    assert JudgeConfig.load(warm).chat
+    assert AutoTokenizer.from_pretrained(warm).chat_template
+    trained = run("rl", tmp_path, warm, **data, dataset_train_split="train", max_steps=1)
+    assert JudgeConfig.load(trained).chat
+    output = run("evaluate", tmp_path, trained, **data, eval_splits=["all"])
+    assert json.loads((output / "metrics.json").read_text())["judge"]["chat"]
+
+
+@pytest.mark.parametrize("prompt", ["Grade this.", "Grade this. ", "Grade this.\n"])
+def test_sft_rows_are_what_the_judge_must_write(prompt):
+    space = JudgeConfig(list("12345"), [1.0, 2.0, 3.0, 4.0, 5.0]).score_space(TOKENIZER)
+    rows = prompt_dataset([4.0]).map(lambda _: {"prompt": prompt, "feedback": "right. So the overall score is 2"})
+    [row] = sft.training_rows(rows, space, chat=False)
+    assert row["completion"].lstrip() == build_completion("right.", "4") == "right. So the overall score is 4"
+    assert row["completion"].startswith(" ") != prompt.endswith((" ", "\n"))
+    [row] = sft.training_rows(rows, space, chat=True)
+    assert row["prompt"] == [{"role": "user", "content": prompt}]
+    assert row["completion"] == [{"role": "assistant", "content": "right. So the overall score is 4"}]
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_checkpoints_are_resumed_and_not_overwritten(tmp_path, untrained, capsys, stage):
+    saving = {"save_strategy": "steps", "save_steps": 1}
+    output = run(stage, tmp_path, untrained, max_steps=1, **saving)
+    assert (output / "checkpoint-1" / "judge_config.json").is_file()
+    before = (output / "model.safetensors").read_bytes()
+    message = refusal(capsys, stage, tmp_path, untrained, max_steps=2, **saving)
+    assert "output_dir" in message and "checkpoint-1" in message and "--resume_from_checkpoint true" in message
+    assert (output / "model.safetensors").read_bytes() == before
+    run(stage, tmp_path, untrained, "--resume_from_checkpoint", "true", max_steps=2, **saving)
+    state = json.loads((output / "trainer_state.json").read_text())
+    assert [log["step"] for log in state["log_history"] if "loss" in log] == [1, 2]
+    message = refusal(capsys, stage, tmp_path, untrained, "--resume_from_checkpoint", tmp_path / "nowhere")
+    assert "resume_from_checkpoint" in message and "nowhere" in message
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_unknown_recipe_keys_are_refused_with_a_suggestion(tmp_path, no_weights, capsys, stage):
+    message = refusal(capsys, stage, tmp_path, no_weights, output_dirr="x")
+    assert f"{stage}.yaml: unknown key 'output_dirr' (value 'x'). Did you mean 'output_dir'?" in message
+    message = refusal(capsys, stage, tmp_path, no_weights, zzzzzz=1)
+    assert "unknown key 'zzzzzz'" in message and "Did you mean" not in message
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_recipe_that_is_none_is_refused(tmp_path, capsys, stage):
+    script, _ = STAGES[stage]
+    for text, expected in (
+        (None, "no such file"),
+        ("- a\n- b\n", "a recipe is a mapping"),
+        ("a: [1", "recipe.yaml: not valid YAML"),
+    ):
+        path = tmp_path / "recipe.yaml"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(SystemExit) as error:
+            script.main(["--config", str(path)])
+        message = capsys.readouterr().err
+        assert error.value.code == 2 and message.startswith("error: ") and expected in message
+        assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_corrupt_line_is_named_by_number(tmp_path, judge, capsys, stage):
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps({"prompt": "Grade this.", "score": 3, "feedback": "right."})
+    path.write_text(f"{good}\n{good}\n{good[:-9]}\n{good}\n")
+    split = {"eval_splits": ["all"]} if stage == "evaluate" else {"dataset_train_split": "train"}
+    message = refusal(capsys, stage, tmp_path, judge, dataset_name=str(path), dataset_options=None, **split)
+    assert "line 3" in message and "rows.jsonl" in message
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"score": 7}, ["7", "1", "5"]),
+        ({"score": "high"}, ["high"]),
+        ({"score": None}, ["score"]),
+        ({"prompt": " "}, ["prompt"]),
+        ({"prompt": None}, ["prompt"]),
+    ],
+)
+@pytest.mark.parametrize("stage", STAGES)
+def test_bad_rows_are_refused_before_the_model_is_loaded(tmp_path, judge, capsys, stage, row, expected):
+    good = {"prompt": "Grade this.", "score": 3, "feedback": "right."}
+    data = write_rows(tmp_path / "rows.jsonl", [good, {**good, **row}])
+    split = {"eval_splits": ["all"]} if stage == "evaluate" else {"dataset_train_split": "train"}
+    message = refusal(capsys, stage, tmp_path, judge, dataset_name=data, dataset_options=None, **split)
+    assert "row 1" in message and "line 2" in message
+    assert all(part in message for part in expected)
+
+
+@pytest.mark.parametrize(
+    ("stage", "keys", "expected"),
+    [
+        ("sft", {"dataset_name": "nowhere.jsonl", "dataset_options": None}, "dataset_name='nowhere.jsonl'"),
+        ("sft", {"score_column": "grade"}, "grade"),
+        ("sft", {"regression_weight": -1}, "regression_weight: got -1"),
+        ("sft", {"packing": True}, "packing"),
+        ("rl", {"reward": "mse"}, "reward: got 'mse'"),
+        ("rl", {"num_generations": 1}, "num_generations: got 1"),
+        ("rl", {"per_device_train_batch_size": 6}, "per_device_train_batch_size: got 6"),
+        ("rl", {"score_labels": "10-300"}, "score_labels"),
+        ("rl", {"chat": True}, "chat: got true, but the tokenizer has no chat template"),
+        ("rl", {"dataset_options": {"sizes": 3}}, "dataset_options"),
+        ("evaluate", {"score_labels": None}, "score_labels: not set"),
+        ("evaluate", {"score_labels": "1-5", "malformed": "ignore"}, "malformed: got 'ignore'"),
+        ("evaluate", {"score_labels": "1-5", "temperature": 0}, "temperature: got 0"),
+        ("evaluate", {"score_labels": "1-5", "batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_model_is_loaded(tmp_path, no_weights, capsys, stage, keys, expected):
+    assert expected in refusal(capsys, stage, tmp_path, no_weights, **keys)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_model_that_does_not_exist_is_named(tmp_path, capsys, stage):
+    keys = {"score_labels": "1-5"}
+    message = refusal(capsys, stage, tmp_path, tmp_path / "no-such-model", **keys)
+    assert "model_name_or_path" in message and "no-such-model" in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [({"score_labels": "0-5"}, "score_labels"), ({"score_marker": "the score is "}, "score_marker")],
+)
+def test_a_judge_is_not_evaluated_on_another_scale(tmp_path, judge, capsys, keys, expected):
+    message = refusal(capsys, "evaluate", tmp_path, judge, **keys)
+    assert message.startswith(f"error: {expected}: got") and "was trained with" in message and str(judge) in message
+
+
+def test_a_stage_without_rationales_is_refused(tmp_path, no_weights, capsys):
+    data = write_rows(tmp_path / "rows.jsonl", prompt_dataset([4.0, 2.0]))
+    message = refusal(
+        capsys, "sft", tmp_path, no_weights, dataset_name=data, dataset_options=None, dataset_train_split="train"
+    )
+    assert "feedback" in message
