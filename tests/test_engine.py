@@ -4,7 +4,7 @@
 
 import pytest
 import torch
-from transformers import set_seed
+from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
 from real_trl.engines import TransformersEngine
 from real_trl.score_space import ScoreSpace
@@ -64,6 +64,18 @@ def test_forced_distribution_is_that_of_the_marker_appended(temperature):
         expected = dense_probabilities(engine.model, ids, temperature)
         assert judgment.probabilities == pytest.approx(expected, abs=1e-5)
         assert judgment.sampled_score == 1 + expected.index(max(expected))
+
+
+def test_padding_does_not_shift_absolute_positions():
+    """The models above have rotary positions, which a shift leaves as they are; GPT-2's are absolute."""
+    torch.manual_seed(0)
+    config = GPT2Config(len(TOKENIZER), n_positions=128, n_embd=32, n_layer=2, n_head=2, initializer_range=0.2)
+    config.eos_token_id = config.bos_token_id = TOKENIZER.eos_token_id
+    engine = make_engine(GPT2LMHeadModel(config))
+    prompts = [TOKENIZER(prompt)["input_ids"] for prompt in PROMPTS[:3]]
+    for ids, log_probs in zip(prompts, engine._force(prompts), strict=True):
+        expected = dense_probabilities(engine.model, ids + encode(MARKER, eos=False))
+        assert log_probs.exp().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_ok_and_malformed_completions_share_a_batch():

@@ -22,6 +22,7 @@ from real_trl.synthetic import (
     verdict,
 )
 
+SIZE = 200  # rows of a split in these tests
 FEEDBACK_COLLECTION_COLUMNS = {
     "orig_instruction",
     "orig_response",
@@ -39,7 +40,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def splits():
-    return {split: make_dataset(split, 400) for split in SPLITS}
+    return {split: make_dataset(split, SIZE) for split in SPLITS}
 
 
 def completions(dataset):
@@ -108,7 +109,7 @@ def test_test_rationales_are_right_and_training_ones_drop_minus_signs(splits):
 
     assert dropped(splits["id"]) == 0
     assert dropped(splits["ood"]) == 0
-    assert dropped(splits["sft"]) == pytest.approx(0.65, abs=0.08)
+    assert dropped(splits["sft"]) == pytest.approx(0.65, abs=0.1)
     assert dropped(make_dataset("sft", 50, teacher_flaw=0.0)) == 0
     assert dropped(make_dataset("sft", 50, teacher_flaw=1.0)) == 1
 
@@ -134,10 +135,10 @@ def test_the_seed_decides_and_a_longer_dataset_begins_with_the_shorter():
 def test_splits_share_no_prompt_whatever_the_seed(splits):
     seen = {}
     for split in SPLITS:
-        for dataset in (splits[split], make_dataset(split, 400, seed=1)):
+        for dataset in (splits[split], make_dataset(split, SIZE, seed=1)):
             for prompt in dataset["prompt"]:
                 assert seen.setdefault(prompt, split) == split
-        assert len(set(splits[split]["prompt"])) == 400
+        assert len(set(splits[split]["prompt"])) == SIZE
 
 
 def test_out_of_domain_sheets_are_combinations_that_training_never_shows(splits):
@@ -210,20 +211,19 @@ def test_building_a_model_leaves_the_random_state_alone():
 def test_model_learns(tokenizer):
     """A few steps on one batch lower the loss well below the uniform distribution's."""
     dataset = make_dataset("base", 8)
-    tokenizer.padding_side = "left"
     texts = [f"{p} {c}" for p, c in zip(dataset["prompt"], completions(dataset), strict=True)]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     model = build_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
-    for _ in range(30):
+    for _ in range(12):
         loss = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.4 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from typing import Any
 
 import pandas as pd
 from accelerate import PartialState
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object
 from datasets import Dataset
 from rich.console import Console
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, set_seed
 from trl import ModelConfig
 
 from real_trl.data import DataArguments, load_judge_dataset
@@ -132,7 +132,7 @@ def resolve_judge_config(
 def judge_dataset(engine: TransformersEngine, dataset: Dataset, seed: int, desc: str) -> pd.DataFrame:
     """Judge every row; with several processes, each takes a share, and all get the whole. Columns: see `evaluate_predictions`."""
     state = PartialState()
-    set_seed(seed, device_specific=True)
+    set_seed(seed + state.process_index)
     rows: list[dict[str, Any]] = []
     with state.split_between_processes(list(range(len(dataset)))) as share:
         part = dataset.select(share)
