@@ -69,7 +69,9 @@ def test_forced_distribution_is_that_of_the_marker_appended(temperature):
 def test_padding_does_not_shift_absolute_positions():
     """The models above have rotary positions, which a shift leaves as they are; GPT-2's are absolute."""
     torch.manual_seed(0)
-    config = GPT2Config(len(TOKENIZER), n_positions=128, n_embd=32, n_layer=2, n_head=2, initializer_range=0.2)
+    config = GPT2Config(
+        vocab_size=len(TOKENIZER), n_positions=128, n_embd=32, n_layer=2, n_head=2, initializer_range=0.2
+    )
     config.eos_token_id = config.bos_token_id = TOKENIZER.eos_token_id
     engine = make_engine(GPT2LMHeadModel(config))
     prompts = [TOKENIZER(prompt)["input_ids"] for prompt in PROMPTS[:3]]

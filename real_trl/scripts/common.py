@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every stage does the same way: read its recipe, load data and model, resume, and say what went wrong in one line."""
+"""What every stage does the same way: read its recipe, load data and model, resume, and say plainly what went wrong."""
 
 import difflib
 import sys
@@ -62,7 +62,7 @@ class RecipeParser(TrlParser):
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns an error about what the user wrote into one line and exit status 2, without a traceback."""
+    """Turns an error about what the user wrote into a message and exit status 2, without a traceback."""
     try:
         yield
     except (ValueError, FileNotFoundError) as error:

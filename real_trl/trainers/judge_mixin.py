@@ -54,10 +54,12 @@ def resolve_tokenizer(
 
 def check_judge_dataset(dataset: Any, name: str, columns: tuple[str, ...], space: ScoreSpace) -> None:
     """
-    Refuse a dataset that lacks one of `columns`, or has a score that is missing, not a number, or outside the scale.
+    Refuse a dataset that lacks one of `columns`, or has an empty prompt, a score that is missing, not a number, or
+    outside the scale, or completions without the marker.
 
     Raises:
-        ValueError: naming the dataset, the column, the row and its value. Rows of an `IterableDataset` are not read.
+        ValueError: naming the dataset, the column, the row, its value and the fix. Rows of an `IterableDataset` are not
+            read.
     """
     if dataset is None:
         return
@@ -81,12 +83,23 @@ def check_judge_dataset(dataset: Any, name: str, columns: tuple[str, ...], space
                 f"{name}: column 'score' is {score!r} in row {row}; the scale is {space.low:g} to {space.high:g} "
                 f"(score_labels={','.join(space.labels)}). Correct or remove the row, or change `score_labels`."
             )
-    if "prompt" in columns:
-        for row, prompt in enumerate(dataset["prompt"]):
-            # Of a conversation, the last message is what the judge answers
-            text = prompt[-1].get("content") if prompt and isinstance(prompt, list) else prompt
-            if not text or (isinstance(text, str) and not text.strip()):
-                raise ValueError(f"{name}: column 'prompt' is empty in row {row}. Fill or remove the row.")
+    for row, prompt in enumerate(dataset["prompt"]):
+        text = _last_text(prompt)
+        if not text or (isinstance(text, str) and not text.strip()):
+            raise ValueError(f"{name}: column 'prompt' is empty in row {row}. Fill or remove the row.")
+    if "completion" in columns and len(dataset):
+        texts = [_last_text(completion) or "" for completion in dataset["completion"]]
+        if not any(space.marker.rstrip() in text for text in texts):
+            raise ValueError(
+                f"{name}: the marker {space.marker!r} is in none of the {len(texts)} completions, e.g. one that ends "
+                f"{texts[0][-80:]!r}. Set `score_marker` to the text that precedes the score in the completions, or build "
+                "them with `real_trl.data.build_completion`."
+            )
+
+
+def _last_text(turn: Any) -> Any:
+    """The text of a prompt or completion; of a conversation, its last message's."""
+    return turn[-1].get("content") if turn and isinstance(turn, list) else turn
 
 
 class JudgeTrainerMixin:

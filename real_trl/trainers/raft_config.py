@@ -48,6 +48,11 @@ class RAFTConfig(SFTConfig):
             raise ValueError(
                 "regression_weight and log_likelihood_weight: both are 0, so there is nothing to train on. Set one above 0."
             )
+        if self.completion_only_loss is False:
+            raise ValueError(
+                "completion_only_loss: got False, but a judge is not trained to write its prompt, and its score is looked for "
+                "in the completion only. Unset it."
+            )
         unsupported = {
             "packing": "the score position is lost in packed rows",
             "padding_free": "the score position is lost in flattened rows",

@@ -205,7 +205,7 @@ def test_a_completion_without_its_score_is_an_error(tmp_path, bad):
 
 
 def test_a_marker_that_never_appears_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no score after the marker 'the score is ' in 4 of 4 completions"):
+    with pytest.raises(ValueError, match="the marker 'the score is ' is in none of the 4 completions"):
         make_trainer(tmp_path, score_marker="the score is ")
 
 
@@ -215,7 +215,7 @@ def test_a_marker_quoted_in_the_prompt_is_not_the_score(tmp_path):
     for row, label in zip(trainer.train_dataset, "4251", strict=True):
         assert row["input_ids"][row["score_position"]] == encode(label)[0]
         assert row["score_position"] == len(row["input_ids"]) - 2
-    with pytest.raises(ValueError, match="no score after the marker"):
+    with pytest.raises(ValueError, match="is in none of the 4 completions"):
         make_trainer(tmp_path, train_dataset=dataset.map(lambda row: {"completion": " 1) 7+4 is 11, close."}))
 
 
@@ -342,3 +342,8 @@ def test_bad_data_is_refused_before_the_model_is_loaded(tmp_path, given, message
 def test_a_processor_is_refused(tmp_path):
     with pytest.raises(TypeError, match="processing_class: got str"):
         make_trainer(tmp_path, processing_class="tokenizer")
+
+
+def test_completion_only_loss_cannot_be_turned_off(tmp_path):
+    with pytest.raises(ValueError, match="completion_only_loss: got False.*Unset it"):
+        RAFTConfig(str(tmp_path), completion_only_loss=False)
