@@ -41,7 +41,7 @@ _METRICS = {
 _LEGEND = "r Pearson, ρ Spearman, τ Kendall τ-b, × 100, higher is better. RMSE, MAE: score units, lower is better."
 
 # log_history key: axis label. The keys are the ones REALTrainer logs.
-_CURVES = {"reward": "reward", "score/abs_error": "|ŷ − y*|", "score/pearson": "r within the batch"}
+_CURVES = {"reward": "reward", "score/abs_error": "|ŷ − y*|", "score/pearson": "Pearson r"}
 
 
 def summarize_seeds(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -147,7 +147,8 @@ def plot_quickstart(
 
     Args:
         log_histories (`Mapping[str, Sequence[Mapping[str, Any]]]`):
-            Run → `trainer.state.log_history` of an RL trainer, one line each. Entries without a key are skipped.
+            Run → `trainer.state.log_history` of an RL trainer, one line each, and dots where it was evaluated on held-out
+            prompts. Entries without a key are skipped.
         predictions (`Mapping[str, pandas.DataFrame]`):
             Method → per-row predictions with the columns `target` and `expected_score`, one panel each. Rows without
             an expected score are left out, and the panel's title counts them.
@@ -204,12 +205,22 @@ def plot_quickstart(
 
 
 def _draw_curve(axes: "Axes", run: str, history: Sequence[Mapping[str, Any]], key: str, style: dict[str, str]) -> None:
-    logged = [(entry["step"], entry[key]) for entry in history if key in entry]
-    if not logged:
+    logged = _logged(history, key)
+    if not len(logged):
         raise ValueError(f"The log history of {run!r} has no {key!r}: pass the one of an RL run that logged it.")
-    steps, values = np.asarray(logged, dtype=np.float64).T
+    steps, values = logged.T
     axes.plot(steps, values, color=style["color"], alpha=0.25, linewidth=1)
     axes.plot(steps, _running_mean(values), linewidth=2, **style)
+    held_out = _logged(history, f"eval_{key}")
+    if len(held_out):
+        color, label = style["color"], f"{style['label']}, held out"
+        axes.plot(*held_out.T, color="black", markerfacecolor=color, marker="o", linestyle=":", label=label)
+
+
+def _logged(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """Steps and values `(n, 2)` of the entries that have `key`."""
+    logged = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
+    return np.asarray(logged, dtype=np.float64).reshape(-1, 2)
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
