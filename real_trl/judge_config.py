@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import cached_file
+
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 
 JUDGE_CONFIG_NAME = "judge_config.json"
@@ -81,22 +83,35 @@ class JudgeConfig:
         Path(directory, JUDGE_CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, directory: str | Path) -> "JudgeConfig":
+    def load(cls, name_or_path: str | Path, revision: str | None = None) -> "JudgeConfig":
         """
-        Read `judge_config.json` from `directory`.
+        Read `judge_config.json` of a judge.
+
+        Args:
+            name_or_path (`str` or `Path`):
+                Local directory, or model id on the Hub.
+            revision (`str`, *optional*):
+                Branch, tag or commit on the Hub.
 
         Raises:
             FileNotFoundError: if there is none.
             ValueError: if it cannot be parsed, lacks the scale, or holds an unknown field.
         """
-        path = Path(directory, JUDGE_CONFIG_NAME)
-        if not path.is_file():
+        path = cached_file(
+            str(name_or_path),
+            JUDGE_CONFIG_NAME,
+            revision=revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if path is None:
             raise FileNotFoundError(
-                f"{path}: not found. A judge trained with real_trl has this file beside its weights; for any other model, "
+                f"{name_or_path}: no {JUDGE_CONFIG_NAME} found. A judge trained with real_trl has this file beside its weights; for any other model, "
                 "state the scale with `score_labels` and `score_marker`."
             )
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{path}: not valid JSON ({error}). Restore it from the judge's training output."

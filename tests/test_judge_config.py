@@ -35,7 +35,7 @@ def test_versions_of_the_run_are_recorded():
 
 
 def test_a_missing_file_says_what_to_state_instead(tmp_path):
-    with pytest.raises(FileNotFoundError, match="judge_config.json: not found.*score_labels"):
+    with pytest.raises(FileNotFoundError, match="no judge_config.json found.*score_labels"):
         JudgeConfig.load(tmp_path)
 
 

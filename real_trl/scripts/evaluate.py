@@ -86,27 +86,26 @@ class EvaluateArguments:
 
 
 def resolve_judge_config(
-    args: EvaluateArguments, model_name: str, tokenizer: PreTrainedTokenizerBase
+    args: EvaluateArguments, model_name: str, revision: str | None, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[JudgeConfig, ScoreSpace]:
     """
     The judge's own configuration and score space; the recipe may repeat it but not contradict it.
 
     Raises:
-        ValueError: if the recipe states another scale or marker than the judge was trained with, or states no scale
-        for a model
-            without `judge_config.json`.
+        ValueError: if the recipe states another scale or marker than the judge was trained with, or states no scale for
+            a model without `judge_config.json`.
     """
-    if not Path(model_name, JUDGE_CONFIG_NAME).is_file():
+    try:
+        config = JudgeConfig.load(model_name, revision)
+    except FileNotFoundError:
         if args.score_labels is None:
             raise ValueError(
-                f"score_labels: not set, and {model_name!r} has no {JUDGE_CONFIG_NAME}. Set the scale, e.g. score_labels: 1-5."
-            )
+                f"score_labels: not set, and {model_name!r} has no {JUDGE_CONFIG_NAME}. Set the scale, e.g. "
+                "score_labels: 1-5."
+            ) from None
         space = ScoreSpace.from_labels(args.score_labels, tokenizer, marker=args.score_marker or DEFAULT_MARKER)
-        config = JudgeConfig.from_space(
-            space, chat=uses_chat(args.chat, tokenizer), temperature=args.temperature or 1.0
-        )
-        return config, space
-    config = JudgeConfig.load(model_name)
+        chat, temperature = uses_chat(args.chat, tokenizer), args.temperature or 1.0
+        return JudgeConfig.from_space(space, chat=chat, temperature=temperature), space
     space = config.score_space(tokenizer)
     stated = ScoreSpace.from_labels(
         args.score_labels or space.labels,
@@ -159,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser = RecipeParser((EvaluateArguments, DataArguments, ModelConfig))
         args, data_args, model_args = parser.parse_args_and_config(argv)
         tokenizer = load_tokenizer(model_args, args.trust_remote_code)
-        config, space = resolve_judge_config(args, model_args.model_name_or_path, tokenizer)
+        config, space = resolve_judge_config(args, model_args.model_name_or_path, model_args.model_revision, tokenizer)
         datasets = {
             split: load_judge_dataset(data_args, split, low=space.low, high=space.high, marker=space.marker)
             for split in args.eval_splits or [data_args.dataset_test_split]

@@ -86,8 +86,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
 
     Raises:
         ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the
-        tokenizer cannot
-            tell the labels apart; after tokenization, if a completion does not hold its score.
+            tokenizer cannot tell the labels apart; after tokenization, if a completion does not hold its score.
     """
 
     _tag_names = ["trl", "raft"]

@@ -64,8 +64,7 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
 
     Raises:
         ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the
-        tokenizer cannot
-            tell the labels apart.
+            tokenizer cannot tell the labels apart.
 
     Example:
 
