@@ -9,16 +9,33 @@ __version__ = "0.1.0.dev0"
 
 # Resolved on first use, so that `import real_trl.objectives` or `real-trl --help` does not pay for importing TRL
 _EXPORTS = {
+    "DataArguments": "real_trl.data",
     "JudgeConfig": "real_trl.judge_config",
     "RAFTConfig": "real_trl.trainers",
     "RAFTTrainer": "real_trl.trainers",
     "REALConfig": "real_trl.trainers",
     "REALTrainer": "real_trl.trainers",
     "ScoreSpace": "real_trl.score_space",
+    "TransformersEngine": "real_trl.engines",
+    "build_completion": "real_trl.data",
+    "load_judge_dataset": "real_trl.data",
 }
-__all__ = ["JudgeConfig", "RAFTConfig", "RAFTTrainer", "REALConfig", "REALTrainer", "ScoreSpace"]
+__all__ = [
+    "DataArguments",
+    "JudgeConfig",
+    "RAFTConfig",
+    "RAFTTrainer",
+    "REALConfig",
+    "REALTrainer",
+    "ScoreSpace",
+    "TransformersEngine",
+    "build_completion",
+    "load_judge_dataset",
+]
 
 if TYPE_CHECKING:
+    from real_trl.data import DataArguments, build_completion, load_judge_dataset
+    from real_trl.engines import TransformersEngine
     from real_trl.judge_config import JudgeConfig
     from real_trl.score_space import ScoreSpace
     from real_trl.trainers import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer

@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("stage", choices=STAGES, metavar="stage", help="one of the stages below")
     parser.add_argument("--accelerate_config", metavar="FILE", help="configuration for accelerate launch")
-    args, rest = parser.parse_known_args(argv)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="the stage's own options; `--help` lists them")
+    args = parser.parse_args(argv)
+    rest = args.options
     module = f"real_trl.scripts.{args.stage}"
     if args.stage in _SINGLE_PROCESS:
         command = [sys.executable, "-m", module, *rest]

@@ -6,6 +6,7 @@ Nothing is dropped silently: rows that cannot be used are counted and the first 
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from .data_rows import RowReader, strip_score_sentence
 from .data_sources import HoldOut, read_source
 from .prompts import load_template
 from .score_space import DEFAULT_MARKER
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # how many reasons, and rows for each, an error message lists
 
@@ -199,6 +202,11 @@ def load_judge_dataset(
     if problems:
         raise ValueError(_report(problems, f"{source.name!r} (split {split!r})", len(source)))
     reader.check_replacements()
+    if template and marker.strip() not in rows[0]["prompt"]:
+        logger.warning(
+            f"prompt_template={args.prompt_template!r} makes prompts that do not ask for the marker {marker!r}. Let the template "
+            "show it ({{ marker }}), or set score_marker to what the prompt asks for ('[RESULT] ' for 'prometheus')."
+        )
     if all(row["feedback"] is None for row in rows):
         rows = [{key: value for key, value in row.items() if key != "feedback"} for row in rows]
     rows = rows[: args.max_rows]

@@ -200,6 +200,14 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
     return PromptTemplate(path.read_text(encoding="utf-8"), name)
 
 
+def plain_prompt(prompt: str) -> str:
+    """
+    A prompt as text for a model without a chat template: blanks at its end are cut, since most tokenizers join a blank to
+    the word after it, and the completion brings its own.
+    """
+    return prompt.rstrip(" \t")
+
+
 def add_score_reminder(prompt: str, marker: str = DEFAULT_MARKER) -> str:
     """Ends `prompt` with a sentence that asks for `marker` and the score at the very end, which helps base models."""
     return f'{prompt.rstrip()} Please think step by step, and at the very end write "{marker}(score)".'

@@ -169,7 +169,9 @@ def plot_quickstart(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("Plots need matplotlib: pip install real_trl[plots]") from error
+        raise ImportError(
+            "Plots need matplotlib: pip install matplotlib, or install real_trl with its extra `plots`"
+        ) from error
     if not log_histories or not predictions:
         raise ValueError("`log_histories` and `predictions` each need at least one entry: there is nothing to draw.")
     names = list(dict.fromkeys([*log_histories, *predictions]))

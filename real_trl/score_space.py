@@ -30,7 +30,8 @@ def parse_labels(labels: str | Sequence[str | int | float]) -> tuple[str, ...]:
         `ValueError`: If a range is not `low-high` with `low < high`, or if a list has fewer than two labels, an empty
             or repeated one, or one that is neither a string nor a finite number.
     """
-    if isinstance(labels, str):
+    if isinstance(labels, str | int | float):
+        labels = str(labels)
         ends = re.fullmatch(r"\s*(0|[1-9][0-9]*)\s*-\s*(0|[1-9][0-9]*)\s*", labels)
         if ends is None or int(ends[1]) >= int(ends[2]):
             raise ValueError(f"score_labels={labels!r} is not a scale: write low-high, as '1-5', or list the labels.")

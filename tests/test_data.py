@@ -516,3 +516,12 @@ def test_build_completion(feedback, rationale):
 def test_build_completion_with_another_marker_and_without_rationale():
     assert build_completion("Good. Grade: A", "B", "Grade: ") == "Good. Grade: B"
     assert build_completion("", "4") == "So the overall score is 4"
+
+
+@pytest.mark.parametrize(("marker", "warns"), [("[RESULT] ", False), ("So the overall score is ", True)])
+def test_a_template_that_asks_for_another_marker_is_pointed_out(tmp_path, caplog, marker, warns):
+    row = {"instruction": "Add.", "response": "4", "rubric": "Is it right?", "reference": "4", "score": 5}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    load_judge_dataset(DataArguments(str(path), prompt_template="prometheus"), low=1, high=5, marker=marker)
+    assert ("do not ask for the marker" in caplog.text) == warns

@@ -10,8 +10,9 @@ import yaml
 from trl import ModelConfig
 
 from real_trl.data import DataArguments
-from real_trl.scripts.common import RecipeParser, make_parser
+from real_trl.scripts.common import make_parser
 from real_trl.scripts.evaluate import EvaluateArguments
+from real_trl.scripts.recipe import RecipeParser
 from real_trl.trainers import RAFTConfig, REALConfig
 
 ROOT = Path(__file__).parents[1]

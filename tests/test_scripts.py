@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -192,6 +193,20 @@ def test_lora_judge_is_trained_on_and_evaluated_from_its_adapter(tmp_path, untra
         assert len(pd.read_parquet(output / "id.parquet")) == 6
 
 
+@pytest.mark.parametrize("use_peft", [True, False])
+def test_training_goes_on_from_the_adapter_and_loses_nothing(tmp_path, untrained, use_peft):
+    """RL at a learning rate of 0 must leave the warm start's distribution as it was, in the judge that evaluate loads."""
+    lora = {"lora_r": 4, "lora_target_modules": ["all-linear"], "max_steps": 2}
+    warm = run("sft", tmp_path, untrained, use_peft=True, learning_rate=0.05, **lora)
+    trained = run("rl", tmp_path, warm, use_peft=use_peft, learning_rate=0.0, **lora)
+    ids = torch.arange(3, 23).unsqueeze(0)
+    start, before, after = (
+        AutoModelForCausalLM.from_pretrained(p).eval()(ids).logits for p in (untrained, warm, trained)
+    )
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    assert (before - start).abs().max() > 1e-2
+
+
 def test_the_command_line_overrides_the_recipe(tmp_path, untrained):
     output = run("sft", tmp_path, untrained, "--max_steps", 1, "--regression_weight", 0, max_steps=7)
     assert json.loads((output / "trainer_state.json").read_text())["global_step"] == 1
@@ -219,7 +234,9 @@ def test_sft_rows_are_what_the_judge_must_write(prompt):
     rows = prompt_dataset([4.0]).map(lambda _: {"prompt": prompt, "feedback": "right. So the overall score is 2"})
     [row] = sft.training_rows(rows, space, chat=False)
     assert row["completion"].lstrip() == build_completion("right.", "4") == "right. So the overall score is 4"
-    assert row["completion"].startswith(" ") != prompt.endswith((" ", "\n"))
+    # A blank at the end of the prompt moves to the completion: that is how the judge meets the prompt in rl and evaluate
+    assert row["prompt"] == prompt.rstrip(" ") == rl.training_rows(rows, chat=False)[0]["prompt"]
+    assert row["completion"].startswith(" ") != prompt.endswith("\n")
     [row] = sft.training_rows(rows, space, chat=True)
     assert row["prompt"] == [{"role": "user", "content": prompt}]
     assert row["completion"] == [{"role": "assistant", "content": "right. So the overall score is 4"}]
@@ -345,3 +362,65 @@ def test_a_stage_without_rationales_is_refused(tmp_path, no_weights, capsys):
         capsys, "sft", tmp_path, no_weights, dataset_name=data, dataset_options=None, dataset_train_split="train"
     )
     assert "feedback" in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"score_labels": "0-5"}, "score_labels: got ['0', '1', '2', '3', '4', '5'], but the judge"),
+        ({"score_marker": "score is "}, "score_marker: got 'score is ', but the judge"),
+        ({"chat": True}, "chat: got True, but the judge"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_training_does_not_contradict_the_judge_it_starts_from(
+    tmp_path, tmp_path_factory, capsys, stage, keys, message
+):
+    start = tmp_path_factory.mktemp("judge")
+    TOKENIZER.save_pretrained(start)
+    JudgeConfig(list("12345"), [1.0, 2.0, 3.0, 4.0, 5.0]).save(start)
+    if "score_labels" in keys:
+        assert TOKENIZER.unk_token_id not in TOKENIZER("0 1 2 3 4 5")["input_ids"]
+    assert message in refusal(capsys, stage, tmp_path, start, **keys)
+
+
+def test_kept_columns_do_not_overwrite_the_predictions(tmp_path, capsys, judge):
+    message = refusal(capsys, "evaluate", tmp_path, judge, keep_columns=["rubric", "status"])
+    assert "keep_columns: 'status'" in message
+
+
+def test_fewer_prompts_than_one_step_takes(tmp_path, capsys, no_weights):
+    message = refusal(capsys, "rl", tmp_path, no_weights, max_rows=1, gradient_accumulation_steps=4)
+    assert "train_dataset: 1 rows, but one generation batch takes" in message
+
+
+def test_a_score_between_labels_names_its_row(tmp_path, capsys, no_weights):
+    rows = [{"prompt": "Grade this.", "score": score, "feedback": "right."} for score in (4.0, 3.5)]
+    data = {
+        "dataset_name": write_rows(tmp_path / "a.jsonl", rows),
+        "dataset_options": None,
+        "dataset_train_split": "train",
+    }
+    message = refusal(capsys, "sft", tmp_path, no_weights, **data)
+    assert "row 1" in message and "3.5" in message and "raters: separate" in message
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--lerning_rate", "1"], "unknown option '--lerning_rate'. Did you mean '--learning_rate'?"),
+        (["--max_steps", "abc"], "--max_steps/--max-steps: invalid int value: 'abc'"),
+        (["--temperature", "0"], "temperature: got 0.0"),
+        (["--beta", "-1"], "beta: got -1.0"),
+        (["--score_labels", "15"], "score_labels='15' is not a scale"),
+    ],
+)
+def test_command_line_mistakes(tmp_path, capsys, no_weights, option, message):
+    assert message in refusal(capsys, "rl", tmp_path, no_weights, *option)
+
+
+def test_config_with_an_equals_sign(tmp_path, untrained):
+    run("sft", tmp_path, untrained, max_steps=1)
+    script, _ = STAGES["sft"]
+    script.main([f"--config={tmp_path / 'sft.yaml'}", "--output_dir", str(tmp_path / "again")])
+    assert (tmp_path / "again" / "judge_config.json").is_file()

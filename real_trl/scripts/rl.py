@@ -12,16 +12,15 @@ from collections.abc import Sequence
 
 from datasets import Dataset
 
-from real_trl.scripts.common import as_messages, make_trainer, open_stage, train_and_save, user_errors
+from real_trl.scripts.common import make_trainer, open_stage, stage_prompt, train_and_save
+from real_trl.scripts.recipe import user_errors
 from real_trl.trainers import REALConfig, REALTrainer
 
 
 def training_rows(dataset: Dataset, chat: bool) -> Dataset:
     """Rows for `REALTrainer`: `prompt` as text, or as messages with `chat`, and `score`."""
     dataset = dataset.select_columns(["prompt", "score"])
-    if not chat:
-        return dataset
-    return dataset.map(lambda row: {"prompt": as_messages(row["prompt"], "user")}, desc="Building messages")
+    return dataset.map(lambda row: {"prompt": stage_prompt(row["prompt"], chat)}, desc="Building prompts")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,23 +15,31 @@ from datasets import Dataset
 
 from real_trl.data import build_completion
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.common import as_messages, make_trainer, open_stage, train_and_save, user_errors
+from real_trl.scripts.common import as_messages, make_trainer, open_stage, stage_prompt, train_and_save
+from real_trl.scripts.recipe import user_errors
 from real_trl.trainers import RAFTConfig, RAFTTrainer
 
 
 def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool) -> Dataset:
     """Rows for `RAFTTrainer`: `prompt` and `completion` as text, or as messages with `chat`, and `score`."""
 
-    def to_row(row: dict) -> dict:
-        prompt = row["prompt"]
-        completion = build_completion(row["feedback"], space.label_of(row["score"]), space.marker)
+    def to_row(row: dict, index: int) -> dict:
+        try:
+            label = space.label_of(row["score"])
+        except ValueError as error:
+            raise ValueError(
+                f"row {index} of the training data: {error} For ratings that are lists, `raters: separate` trains on each "
+                "rater's own score."
+            ) from None
+        prompt = stage_prompt(row["prompt"], chat)
+        completion = build_completion(row["feedback"], label, space.marker)
         if chat:
-            prompt, completion = as_messages(prompt, "user"), as_messages(completion, "assistant")
-        elif not prompt.endswith((" ", "\n")):
+            completion = as_messages(completion, "assistant")
+        elif not prompt.endswith("\n"):
             completion = " " + completion
         return {"prompt": prompt, "completion": completion, "score": row["score"]}
 
-    return dataset.map(to_row, remove_columns=dataset.column_names, desc="Building completions")
+    return dataset.map(to_row, with_indices=True, remove_columns=dataset.column_names, desc="Building completions")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

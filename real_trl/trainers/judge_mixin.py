@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from trl.data_utils import is_conversational
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.judge_config import JudgeConfig
@@ -108,10 +109,11 @@ class JudgeTrainerMixin:
     judge_config: JudgeConfig
 
     def _make_judge_config(
-        self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, method: str
+        self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, dataset: Any, method: str
     ) -> JudgeConfig:
         return JudgeConfig.from_space(
             space,
+            chat=isinstance(dataset, Dataset) and len(dataset) > 0 and is_conversational(dataset[0]),
             temperature=getattr(args, "temperature", 1.0),
             method=method,
             base_model=model if isinstance(model, str) else get_config_model_id(model.config),

@@ -113,7 +113,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
             check_judge_dataset(dataset, name, ("prompt", "completion", "score"), self.score_space)
         method = "raft" if args.regression_weight else "sft"
-        self.judge_config = self._make_judge_config(model, self.score_space, args, method=method)
+        self.judge_config = self._make_judge_config(model, self.score_space, args, train_dataset, method=method)
         super().__init__(
             model=model,
             args=args,

@@ -94,6 +94,11 @@ class REALConfig(RLOOConfig):
                 "a sample. Use 'penalize' or 'ignore'."
             )
         check_not_negative(self, "log_likelihood_weight", "prediction_weight", "advantage_eps")
+        check_not_negative(self, "beta")
+        if self.temperature <= 0:
+            raise ValueError(
+                f"temperature: got {self.temperature}. Set it above 0: the policy gradient needs samples."
+            )
         if self.advantage_clip is not None and self.advantage_clip <= 0:
             raise ValueError(f"advantage_clip: got {self.advantage_clip}. Set it above 0, or to null for no clipping.")
         if self.num_generations < 2:

@@ -113,7 +113,13 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
             check_judge_dataset(dataset, name, ("prompt", "score"), self.score_space)
             if args.reward == "accuracy" and isinstance(dataset, Dataset):
                 self._check_targets_are_labels(dataset, name)
-        self.judge_config = self._make_judge_config(model, self.score_space, args, method=args.reward)
+        prompts_per_step = args.generation_batch_size // args.num_generations
+        if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts_per_step:
+            raise ValueError(
+                f"train_dataset: {len(train_dataset)} rows, but one generation batch takes {prompts_per_step} prompts, so no step "
+                "could be trained. Lower per_device_train_batch_size or gradient_accumulation_steps, or add rows."
+            )
+        self.judge_config = self._make_judge_config(model, self.score_space, args, train_dataset, method=args.reward)
         super().__init__(
             model=model,
             reward_funcs=policy_reward,
