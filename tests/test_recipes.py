@@ -25,7 +25,7 @@ PARSERS = {
 COMMAND = re.compile(r"^#\s+accelerate launch .*-m real_trl\.scripts\.(\w+) .*--config (\S+)", re.MULTILINE)
 MACHINE_PATH = re.compile(r"""(?:^|[\s"'=:\[{,])(?:/|~|[A-Za-z]:\\)[\w.~-]""")
 
-pytestmark = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}/{path.name}")
+each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
 def command(recipe: Path) -> tuple[str, str]:
@@ -36,6 +36,7 @@ def command(recipe: Path) -> tuple[str, str]:
     return found[1], found[2]
 
 
+@each_recipe
 def test_opens_with_its_own_command(recipe):
     lines = recipe.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# ")
@@ -46,6 +47,7 @@ def test_opens_with_its_own_command(recipe):
     assert any(COMMAND.match(line) for line in header)
 
 
+@each_recipe
 def test_is_taken_by_its_script(recipe, tmp_path):
     parsed = PARSERS[command(recipe)[0]]().parse_args_and_config(["--config", str(recipe)])
     stated = yaml.safe_load(recipe.read_text(encoding="utf-8"))
@@ -55,7 +57,15 @@ def test_is_taken_by_its_script(recipe, tmp_path):
         assert stated[name] == taken[name]
 
 
+@each_recipe
 def test_names_no_machine(recipe):
     text = recipe.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), 1):
         assert not MACHINE_PATH.search(line.replace("://", "")), f"{recipe}:{number}: {line}"
+
+
+@pytest.mark.parametrize(("reward", "weight"), [("accuracy", 0.0), ("log_likelihood", 1.0), ("regression", 0.01)])
+def test_baselines_are_one_override_away(reward, weight):
+    recipe = str(ROOT / "recipes" / "quickstart" / "real.yaml")
+    _, _, config, _ = make_parser(REALConfig).parse_args_and_config(["--config", recipe, "--reward", reward])
+    assert (config.reward, config.prediction_weight) == (reward, weight)
