@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from rich.console import Console
 
 from real_trl.judge_config import package_versions
@@ -91,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if missing:
         parser.error(f"--recipes: {args.recipes} has no {missing[0]}.yaml; run from the root of the repository")
 
+    # One thread is enough for so small a model, and its figures do not depend on the number of cores
+    torch.set_num_threads(1)
     console = Console()
     started = time.perf_counter()
     summaries = [
