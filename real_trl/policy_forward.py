@@ -24,15 +24,16 @@ class PolicyOutput(NamedTuple):
     Attributes:
         log_probs (`torch.Tensor` of shape `(N, C)`):
             Log-probability of each completion token; meaningless at padding.
-        entropy (`torch.Tensor` of shape `(N, C)`):
-            Entropy of the distribution each completion token was drawn from, in nats; meaningless at padding.
+        entropy (`torch.Tensor` of shape `(N, C)`, *optional*):
+            Entropy of the distribution each completion token was drawn from, in nats; meaningless at padding. `None` if
+            the model's head does not compute it, as that of TRL's reference model.
         score_log_probs (`torch.Tensor` of shape `(N, L)`):
             `log π(k | x, c)` of every label, over the whole vocabulary; meaningless (but finite) where there is no
             score.
     """
 
     log_probs: Tensor
-    entropy: Tensor
+    entropy: Tensor | None
     score_log_probs: Tensor
 
 
@@ -116,6 +117,6 @@ def policy_forward(
         )
     return PolicyOutput(
         log_probs=outputs.log_probs[:, :num_tokens],
-        entropy=outputs.entropy[:, :num_tokens],
+        entropy=None if outputs.entropy is None else outputs.entropy[:, :num_tokens],
         score_log_probs=outputs.log_probs[:, num_tokens:],
     )

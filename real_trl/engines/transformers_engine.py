@@ -9,7 +9,7 @@ the score.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -22,11 +22,12 @@ from transformers import (
 )
 from trl.trainer.utils import pad
 
+from real_trl.metrics import MalformedHandling
 from real_trl.objectives import expected_score
 from real_trl.prompts import plain_prompt
 from real_trl.score_space import ScoreSpace
 
-MALFORMED_HANDLING = ("force", "drop")
+MALFORMED_HANDLING = get_args(MalformedHandling)
 
 
 @dataclass

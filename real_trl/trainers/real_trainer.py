@@ -12,7 +12,7 @@ from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import RLOOTrainer
-from trl.trainer.utils import add_fused_lm_head, use_adapter
+from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
 from real_trl.policy_forward import PolicyOutput, policy_forward
@@ -137,11 +137,6 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
                 f"router_aux_loss_coef: got {self.router_aux_loss_coef}, but REALTrainer does not train a router's "
                 "load-balancing loss. Set it to 0."
             )
-        if self.ref_model is not None:
-            # TRL gives the reference's LM head no entropy output, which `policy_forward` reads from every model it
-            # runs
-            reference = self.accelerator.unwrap_model(self.ref_model)
-            add_fused_lm_head(reference, temperature=self.temperature, outputs=("log_probs", "entropy"))
         self._label_ids = torch.tensor(self.score_space.token_ids, device=self.accelerator.device)
         self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
         # (ŷ, y*) of every scored completion since the last log, for the correlation over the logging window
