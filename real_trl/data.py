@@ -1,6 +1,7 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets in one canonical schema: `prompt` (text), `score` (float), `feedback` (text, optional), kept columns.
+"""Datasets in one canonical schema: `prompt` (text), `score` (float), `feedback` (text, optional), `score_histogram` (shares
+of the labels, optional), kept columns.
 
 Nothing is dropped silently: rows that cannot be used are counted and the first of them are named, with reason and fix.
 """
@@ -16,6 +17,7 @@ from datasets import Dataset
 from .data_rows import RowReader, strip_score_sentence
 from .data_sources import HoldOut, read_source
 from .prompts import load_template
+from .scale import Scale
 from .score_space import DEFAULT_MARKER
 
 logger = logging.getLogger(__name__)
@@ -81,24 +83,34 @@ class DataArguments:
             "help": "End each prompt with a sentence that asks for the score after the marker (for base models)."
         },
     )
-    score_column: str | None = field(
+    # `str` comes second: the command line takes text, a recipe text or a list
+    score_column: list[str] | str | None = field(
         default=None,
         metadata={
-            "help": "Column with the score: a number, or a list of ratings. Default: 'score', else 'orig_score'."
+            "help": "Column with the score: a number, the text of a label, or a list of ratings. Several columns (a "
+            "list, or text with commas) hold one rater each. Default: 'score', else 'orig_score'."
         },
     )
-    feedback_column: str | None = field(
+    histogram_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column with the rationale, or the list of the raters' rationales. Default: 'feedback', else "
-            "'orig_feedback', where they exist."
+            "help": "Instead of score_column: column with how many raters chose each label, in label order or as a "
+            "mapping from label to count. The score is its mean. Default: 'score_histogram', where it exists."
         },
     )
-    raters: Literal["mean", "separate"] = field(
+    feedback_column: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Column with the rationale, or the list of the raters' rationales, or several columns of one "
+            "rater each. Default: 'feedback', else 'orig_feedback', where they exist."
+        },
+    )
+    raters: Literal["mean", "histogram", "separate"] = field(
         default="mean",
         metadata={
-            "help": "What a list of ratings becomes: 'mean', one row with the mean score and no rationale, or "
-            "'separate', one row per rating with its rationale."
+            "help": "What several ratings become: 'mean', one row with the mean score and no rationale; 'histogram', "
+            "the same with the share of each label as 'score_histogram'; or 'separate', one row per rating with its "
+            "rationale."
         },
     )
     keep_columns: list[str] | None = field(
@@ -125,8 +137,18 @@ class DataArguments:
             setattr(self, name, _as_dict(name, getattr(self, name)))
         if isinstance(self.keep_columns, str):
             self.keep_columns = [self.keep_columns]
-        if self.raters not in ("mean", "separate"):
-            raise ValueError(f"raters={self.raters!r} is unknown; use 'mean' or 'separate'.")
+        if self.raters not in ("mean", "histogram", "separate"):
+            raise ValueError(f"raters={self.raters!r} is unknown; use 'mean', 'histogram' or 'separate'.")
+        if self.histogram_column and self.score_column:
+            raise ValueError(
+                f"histogram_column={self.histogram_column!r} and score_column={self.score_column!r} exclude each "
+                f"other: the score of a histogram is its mean. Remove one."
+            )
+        if self.histogram_column and self.raters == "separate":
+            raise ValueError(
+                f"raters: separate needs one rating per rater, which histogram_column={self.histogram_column!r} does "
+                f"not hold. Set score_column, or remove raters."
+            )
         if self.prompt_column and self.prompt_template:
             raise ValueError(
                 f"prompt_column={self.prompt_column!r} and prompt_template={self.prompt_template!r} exclude each "
@@ -148,8 +170,7 @@ def load_judge_dataset(
     args: DataArguments,
     split: str | None = None,
     *,
-    low: float,
-    high: float,
+    scale: Scale,
     require_feedback: bool = False,
     marker: str = DEFAULT_MARKER,
 ) -> Dataset:
@@ -161,10 +182,8 @@ def load_judge_dataset(
             Source, columns and prompt.
         split (`str`, *optional*):
             Split name; `args.dataset_train_split` by default.
-        low (`float`):
-            Lowest score of the scale.
-        high (`float`):
-            Highest score of the scale.
+        scale ([`~real_trl.scale.Scale`]):
+            Labels and values that the scores are on.
         require_feedback (`bool`, *optional*, defaults to `False`):
             Whether every row needs a rationale, as supervised training does.
         marker (`str`, *optional*, defaults to `"So the overall score is "`):
@@ -172,7 +191,9 @@ def load_judge_dataset(
 
     Returns:
         [`~datasets.Dataset`] with the columns `prompt` (`str`), `score` (`float`), `feedback` (`str` or `None`,
-        without the score sentence; the column is missing when no row has a rationale) and `args.keep_columns`.
+        without the score sentence; the column is missing when no row has a rationale), `args.keep_columns`, and, with
+        `raters: histogram` or a `histogram_column`, `score_histogram` (`list[float]`: the share of each label, in label
+        order, of which `score` is the mean).
 
     Raises:
         `ValueError`: if the source, the split or a column does not exist, or rows cannot be used; the message names
@@ -190,7 +211,7 @@ def load_judge_dataset(
         )
     if args.max_rows is not None:
         source = source.select(range(min(args.max_rows, len(source))))
-    reader = RowReader(args, source, template, low, high, require_feedback, marker)
+    reader = RowReader(args, source, template, scale, require_feedback, marker)
 
     rows: list[dict[str, Any]] = []
     problems: dict[str, list[str]] = {}

@@ -59,6 +59,40 @@ class Source:
         """Says where row `index` stands: `row 3 (line 5)`."""
         return f"row {self.numbers[index]}" + (f" (line {self.lines[index]})" if self.lines else "")
 
+    def column(self, setting: str, column: str | None, defaults: Sequence[str] = ()) -> str:
+        """
+        The column that a recipe's `setting` names, or the first of `defaults` that exists if it names none.
+
+        Raises:
+            `ValueError`: if there is no such column; it lists those that exist.
+        """
+        if column is not None:
+            if column not in self.columns:
+                raise ValueError(
+                    f"{setting}={column!r} is not a column of {self.name!r}. Existing columns: {self.columns}."
+                )
+            return column
+        found = next((name for name in defaults if name in self.columns), None)
+        if found is None:
+            other = " or prompt_template" if setting == "prompt_column" else ""
+            raise ValueError(
+                f"{setting} is not set, and {self.name!r} has no column {' or '.join(map(repr, defaults))}. "
+                f"Set {setting}{other}. Existing columns: {self.columns}."
+            )
+        return found
+
+    def several_columns(
+        self, setting: str, columns: str | Sequence[str] | None, defaults: Sequence[str] = ()
+    ) -> list[str]:
+        """Like [`Source.column`] where a list, or text with commas that is no column itself, names several columns."""
+        if isinstance(columns, str) and "," in columns and columns not in self.columns:
+            columns = [column.strip() for column in columns.split(",")]
+        if columns is None or isinstance(columns, str):
+            return [self.column(setting, columns, defaults)]
+        if not columns or len(set(columns)) < len(columns):
+            raise ValueError(f"{setting}={list(columns)} must name at least one column, and none twice.")
+        return [self.column(setting, column) for column in columns]
+
     def select(self, indices: Sequence[int]) -> "Source":
         """Keeps the rows `indices`, in that order."""
         return replace(

@@ -4,22 +4,22 @@
 
 import logging
 import math
-import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .data_files import Source
+from .data_scores import HISTOGRAM_COLUMN, ScoreReader, json_list
 from .prompts import PromptTemplate, add_score_reminder
+from .scale import Scale
 
 if TYPE_CHECKING:
     from .data import DataArguments
 
 logger = logging.getLogger(__name__)
 
-CANONICAL = ("prompt", "score", "feedback")
-_SCORE_COLUMNS = ("score", "orig_score")  # the canonical name, then Feedback-Collection's
-_FEEDBACK_COLUMNS = ("feedback", "orig_feedback")
+CANONICAL = ("prompt", "score", "feedback", HISTOGRAM_COLUMN)
+_FEEDBACK_COLUMNS = ("feedback", "orig_feedback")  # the canonical name, then Feedback-Collection's
 _RESULT = re.compile(r"\s*\[RESULT\](?:[^\n\d]{0,20}\d+(?:\.\d+)?)?[^\w\n]*$")
 
 
@@ -34,10 +34,8 @@ class RowReader:
             The rows' source.
         template ([`~real_trl.prompts.PromptTemplate`] or `None`):
             Template of the prompt; `None` reads complete prompts.
-        low (`float`):
-            Lowest score of the scale.
-        high (`float`):
-            Highest score of the scale.
+        scale ([`~real_trl.scale.Scale`]):
+            Labels and values that the scores are on.
         require_feedback (`bool`):
             Whether every row needs a rationale.
         marker (`str`):
@@ -52,33 +50,33 @@ class RowReader:
         args: "DataArguments",
         source: Source,
         template: PromptTemplate | None,
-        low: float,
-        high: float,
+        scale: Scale,
         require_feedback: bool,
         marker: str,
     ):
         self.args, self.template, self.source = args, template, source
-        self.low, self.high, self.marker, self.require_feedback = low, high, marker, require_feedback
+        self.scale, self.marker, self.require_feedback = scale, marker, require_feedback
         self.replaced = dict.fromkeys(args.prompt_replace, 0)  # text -> number of prompts that had it
         self.prompts = 0
         self.prompt_column = None
         if template is None:
-            self.prompt_column = self._column("prompt_column", args.prompt_column, ("prompt",))
+            self.prompt_column = source.column("prompt_column", args.prompt_column, ("prompt",))
         else:
             template.check_columns(args.columns, source.columns)
-        self.score_column = self._column("score_column", args.score_column, _SCORE_COLUMNS)
+        self.scores = ScoreReader(args, source, scale)
         feedback_exists = any(column in source.columns for column in _FEEDBACK_COLUMNS)
-        self.feedback_column = None
+        self.feedback_columns: list[str] = []
         if args.feedback_column or require_feedback or feedback_exists:
-            self.feedback_column = self._column("feedback_column", args.feedback_column, _FEEDBACK_COLUMNS)
+            self.feedback_columns = source.several_columns("feedback_column", args.feedback_column, _FEEDBACK_COLUMNS)
+        self._feedback_field = f"feedback_column {', '.join(map(repr, self.feedback_columns))}"
         self.keep = [column for column in args.keep_columns or () if column not in self._same_name()]
         for column in self.keep:
-            self._column("keep_columns", column, ())
+            source.column("keep_columns", column)
             if column in CANONICAL:
                 raise ValueError(
                     f"keep_columns: {column!r} is a column of the result with another meaning; remove it."
                 )
-        roles = [self.prompt_column, self.score_column, self.feedback_column, *self.keep]
+        roles = [self.prompt_column, *self.scores.columns, *self.feedback_columns, *self.keep]
         # A template may read any column, and its error messages list what there is.
         self.needed = source.columns if template else list(dict.fromkeys(c for c in roles if c is not None))
 
@@ -86,9 +84,7 @@ class RowReader:
         """Returns one canonical row, or one per rating with `raters: separate`."""
         prompt = self._prompt(row)
         kept = {column: row[column] for column in self.keep}
-        return [
-            {"prompt": prompt, "score": score, "feedback": feedback, **kept} for score, feedback in self._verdicts(row)
-        ]
+        return [{"prompt": prompt, **verdict, **kept} for verdict in self._verdicts(row)]
 
     def check_replacements(self) -> None:
         """Raises if a text of `prompt_replace` was in no prompt, and warns if it was in some only."""
@@ -106,32 +102,16 @@ class RowReader:
                     self.prompts,
                 )
 
-    def _column(self, setting: str, column: str | None, defaults: Sequence[str]) -> str:
-        columns = self.source.columns
-        if column is not None:
-            if column not in columns:
-                raise ValueError(
-                    f"{setting}={column!r} is not a column of {self.source.name!r}. Existing columns: {columns}."
-                )
-            return column
-        found = next((name for name in defaults if name in columns), None)
-        if found is None:
-            other = " or prompt_template" if setting == "prompt_column" else ""
-            raise ValueError(
-                f"{setting} is not set, and {self.source.name!r} has no column {' or '.join(map(repr, defaults))}. "
-                f"Set {setting}{other}. Existing columns: {columns}."
-            )
-        return found
-
     def _same_name(self) -> list[str]:
         """Columns that are in the result under their own name anyway."""
-        roles = zip(CANONICAL, (self.prompt_column, self.score_column, self.feedback_column), strict=True)
-        return [name for name, column in roles if name == column]
+        score = HISTOGRAM_COLUMN if self.scores.from_histogram else "score"
+        roles = (("prompt", [self.prompt_column]), (score, self.scores.columns), ("feedback", self.feedback_columns))
+        return [name for name, columns in roles if columns == [name]]
 
     def _prompt(self, row: Mapping[str, Any]) -> str:
         if self.template is not None:
             field = f"prompt_template={self.args.prompt_template!r}"
-            prompt = self.template.render(row, self.args.columns, low=self.low, high=self.high, marker=self.marker)
+            prompt = self.template.render(row, self.args.columns, scale=self.scale, marker=self.marker)
         else:
             field, prompt = f"prompt_column {self.prompt_column!r}", row[self.prompt_column]
             if prompt is not None and not isinstance(prompt, str):
@@ -144,56 +124,42 @@ class RowReader:
             prompt = prompt.replace(old, new)
         return add_score_reminder(prompt, self.marker) if self.args.prompt_score_reminder else prompt
 
-    def _verdicts(self, row: Mapping[str, Any]) -> list[tuple[float, str | None]]:
-        """Returns (score, rationale) of each rating that the row stands for."""
-        value = row[self.score_column]
-        feedback = row[self.feedback_column] if self.feedback_column else None
-        if not isinstance(value, (list, tuple)):
-            return [(self._score(value), self._feedback(feedback))]
-        if not value:
-            raise ValueError(f"score_column {self.score_column!r} holds an empty list. Give at least one rating.")
-        scores = [self._score(rating) for rating in value]
-        texts = feedback if isinstance(feedback, (list, tuple)) else None
-        if self.args.raters == "mean":
+    def _verdicts(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Score, rationale and, where there is one, histogram of each canonical row that the row stands for."""
+        ratings = self.scores.read(row)
+        feedback = self._read_feedback(row)
+        texts = None  # of several raters
+        if ratings.several:
+            texts = json_list(feedback) if isinstance(feedback, str) else feedback
+            texts = texts if isinstance(texts, (list, tuple)) else None
+        if self.args.raters != "separate" or not ratings.several:
             if texts is not None and self.require_feedback:
                 raise ValueError(
-                    f"feedback_column {self.feedback_column!r} holds a list of {len(texts)} rationales, of which "
-                    f"none belongs to the mean score. Set raters: separate to get one row per rating, with its "
-                    f"rationale."
+                    f"{self._feedback_field} holds a list of {len(texts)} rationales, of which none belongs to the "
+                    f"mean score. Set raters: separate to get one row per rating, with its rationale."
                 )
-            return [(math.fsum(scores) / len(scores), self._feedback(None if texts is not None else feedback))]
-        if self.feedback_column is None:
-            return [(score, None) for score in scores]
-        if texts is None or len(texts) != len(scores):
+            text = self._feedback(None if texts is not None else feedback)
+            verdict = {"score": ratings.mean, "feedback": text}
+            return [verdict if ratings.histogram is None else {**verdict, "score_histogram": ratings.histogram}]
+        if not self.feedback_columns:
+            return [{"score": score, "feedback": None} for score in ratings.scores]
+        if texts is None or len(texts) != len(ratings.scores):
             found = f"{len(texts)} rationales" if texts is not None else f"{feedback!r:.60}"
             raise ValueError(
-                f"raters: separate: score_column {self.score_column!r} holds {len(scores)} ratings, feedback_column "
-                f"{self.feedback_column!r} holds {found}. Give one rationale per rating, in a list."
+                f"raters: separate: {self.scores.field} holds {len(ratings.scores)} ratings, {self._feedback_field} "
+                f"holds {found}. Give one rationale per rating, in a list."
             )
-        return [(score, self._feedback(text)) for score, text in zip(scores, texts, strict=True)]
+        pairs = zip(ratings.scores, texts, strict=True)
+        return [{"score": score, "feedback": self._feedback(text)} for score, text in pairs]
 
-    def _score(self, value: Any) -> float:
-        field = f"score_column {self.score_column!r}"
-        scale = f"from {self.low:g} to {self.high:g}"
-        if value is None or (isinstance(value, str) and not value.strip()):
-            raise ValueError(f"{field} is missing ({value!r}). Give a number {scale}.")
-        number = math.nan
-        if isinstance(value, (str, numbers.Real)) and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except ValueError:
-                number = math.nan
-        if math.isnan(number):
-            raise ValueError(f"{field} holds {value!r:.60}, which is not a number. Give a number {scale}.")
-        if not self.low <= number <= self.high:
-            raise ValueError(
-                f"{field} holds {value!r}, which is outside the scale {scale}. Correct the score, or set the labels "
-                f"of the scale that the scores were given on."
-            )
-        return number
+    def _read_feedback(self, row: Mapping[str, Any]) -> Any:
+        """The rationale, or the list of the raters' rationales."""
+        if len(self.feedback_columns) > 1:
+            return [row[column] for column in self.feedback_columns]
+        return row[self.feedback_columns[0]] if self.feedback_columns else None
 
     def _feedback(self, text: Any) -> str | None:
-        field = f"feedback_column {self.feedback_column!r}"
+        field = self._feedback_field
         if isinstance(text, float) and math.isnan(text):
             text = None
         if text is not None and not isinstance(text, str):

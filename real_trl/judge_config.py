@@ -47,6 +47,8 @@ class JudgeConfig:
             Name or path of the template that prompts were rendered with; `None` where the data held complete prompts.
         temperature (`float`, *optional*, defaults to `1.0`):
             Temperature of the CoT and of the score distribution.
+        normalize_expectation (`bool`, *optional*, defaults to `False`):
+            Whether the expected score is divided by the probability mass on the labels.
         method (`str`, *optional*):
             How the judge was trained: `"sft"`, `"raft"`, or the reward of [`REALConfig`].
         base_model (`str`, *optional*):
@@ -63,6 +65,7 @@ class JudgeConfig:
     chat: bool = False
     prompt_template: str | None = None
     temperature: float = 1.0
+    normalize_expectation: bool = False
     method: str | None = None
     base_model: str | None = None
     training: dict[str, Any] = field(default_factory=dict)

@@ -10,11 +10,14 @@ natural logarithms over the *whole* vocabulary, so that the labels' probabilitie
 
 Every method is a choice of reward on that distribution and of `prediction_weight` β on its gradient:
 
-| method      | reward                                                 | policy gradient on | β    |
-|-------------|--------------------------------------------------------|--------------------|------|
-| Standard RL | [`accuracy_reward`] of the sampled score               | c and the score    | 0    |
-| JEPO        | [`log_likelihood_reward`]                              | c                  | 1    |
-| REAL        | [`regression_reward`]                                  | c                  | 0.01 |
+| method             | reward                                           | policy gradient on | β    |
+|--------------------|--------------------------------------------------|--------------------|------|
+| Standard RL        | [`accuracy_reward`] of the sampled score         | c and the score    | 0    |
+| JEPO               | [`log_likelihood_reward`]                        | c                  | 1    |
+| JEPO, multi-sample | [`log_marginal`], [`log_marginal_advantages`]    | c                  | 1    |
+| REAL               | [`regression_reward`]                            | c                  | 0.01 |
+
+Where several raters scored a response, `targets` are their means, and `label_weights` `(..., L)` their histogram.
 """
 
 from typing import Literal, NamedTuple
@@ -23,22 +26,26 @@ import torch
 from torch import Tensor
 
 
-def expected_score(score_log_probs: Tensor, values: Tensor) -> Tensor:
+def expected_score(score_log_probs: Tensor, values: Tensor, normalize: bool = False) -> Tensor:
     """
     RAIL predictor (Alg. 1): `ŷ = Σ_k k · π(k | x, c)`.
 
-    The probabilities are not renormalised over the labels: mass that the judge puts on other tokens pulls `ŷ` towards
-    0.
+    As in the paper, the probabilities are not renormalised over the labels: mass that the judge puts on other tokens
+    pulls `ŷ` towards 0.
 
     Args:
         score_log_probs (`torch.Tensor` of shape `(..., L)`):
             `log π(k | x, c)` of every label.
         values (`torch.Tensor` of shape `(L,)`):
             Numeric value of every label.
+        normalize (`bool`, *optional*, defaults to `False`):
+            Divide by the probability mass on the labels.
 
     Returns:
         `torch.Tensor` of shape `(...)`.
     """
+    if normalize:
+        return (score_log_probs.softmax(-1) * values).sum(-1)
     return (score_log_probs.exp() * values).sum(-1)
 
 
@@ -75,25 +82,41 @@ def target_weights(targets: Tensor, values: Tensor) -> Tensor:
     return weights
 
 
-def log_likelihood_reward(score_log_probs: Tensor, values: Tensor, targets: Tensor) -> Tensor:
+def log_likelihood_reward(
+    score_log_probs: Tensor, values: Tensor, targets: Tensor, label_weights: Tensor | None = None
+) -> Tensor:
     """
     `log π(y* | x, c)`: JEPO's single-sample reward (Table 1), and the second part of REAL's (Eq. 5).
 
-    For a target between two labels it is the cross-entropy with [`target_weights`]. Shapes as in
-    [`regression_reward`].
+    With `label_weights` `(..., L)` (a histogram of raters) it is the cross-entropy `Σ_k w_k log π(k | x, c)`; without
+    them, a target between two labels has the weights of [`target_weights`]. Other shapes as in [`regression_reward`].
     """
-    weights = target_weights(targets, values)
+    weights = target_weights(targets, values) if label_weights is None else label_weights
     # A label of weight 0 must not contribute even when its log-probability is -inf
     return torch.where(weights > 0, weights * score_log_probs, 0.0).sum(-1)
 
 
-def squared_error(score_log_probs: Tensor, values: Tensor, targets: Tensor) -> Tensor:
-    """`(ŷ − y*)²`, the regression loss of Eq. 3 and Eq. 4. Shapes as in [`regression_reward`]."""
-    return (expected_score(score_log_probs, values) - targets).square()
+def likelihood_reward(
+    score_log_probs: Tensor, values: Tensor, targets: Tensor, label_weights: Tensor | None = None
+) -> Tensor:
+    """`π(y* | x, c)`, as the authors' released code has it in place of its logarithm. Arguments as above."""
+    weights = target_weights(targets, values) if label_weights is None else label_weights
+    return (weights * score_log_probs.exp()).sum(-1)
+
+
+def squared_error(score_log_probs: Tensor, values: Tensor, targets: Tensor, normalize: bool = False) -> Tensor:
+    """`(ŷ − y*)²`, the regression loss of Eq. 3 and Eq. 4. Arguments as in [`regression_reward`]."""
+    return (expected_score(score_log_probs, values, normalize) - targets).square()
 
 
 def regression_reward(
-    score_log_probs: Tensor, values: Tensor, targets: Tensor, log_likelihood_weight: float = 1.0
+    score_log_probs: Tensor,
+    values: Tensor,
+    targets: Tensor,
+    log_likelihood_weight: float = 1.0,
+    *,
+    label_weights: Tensor | None = None,
+    normalize: bool = False,
 ) -> Tensor:
     """
     REAL's reward (Eq. 5): `r(θ, x, c) = −(ŷ − y*)² + λ log π(y* | x, c)`.
@@ -110,13 +133,18 @@ def regression_reward(
             Target scores `y*`.
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
             λ. With `0.0` the log-likelihood is left out.
+        label_weights (`torch.Tensor` of shape `(..., L)`, *optional*):
+            Weights of the labels in the log-likelihood, see [`log_likelihood_reward`].
+        normalize (`bool`, *optional*, defaults to `False`):
+            Whether ŷ is divided by the probability mass on the labels.
 
     Returns:
         `torch.Tensor` of shape `(...)`.
     """
-    reward = -squared_error(score_log_probs, values, targets)
+    reward = -squared_error(score_log_probs, values, targets, normalize)
     if log_likelihood_weight:
-        reward = reward + log_likelihood_weight * log_likelihood_reward(score_log_probs, values, targets)
+        likelihood = log_likelihood_reward(score_log_probs, values, targets, label_weights)
+        reward = reward + log_likelihood_weight * likelihood
     return reward
 
 
@@ -170,13 +198,52 @@ def leave_one_out_advantages(rewards: Tensor, mask: Tensor | None = None) -> Ten
     rewards = rewards.detach()
     mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
     kept = rewards.masked_fill(~mask, 0.0)
-    count = mask.sum(1, keepdim=True)  # (G, 1)
-    baseline = (kept.sum(1, keepdim=True) - kept) / (count - 1).clamp(min=1)
+    others = mask.sum(1, keepdim=True) - 1  # (G, 1)
+    baseline = (kept.sum(1, keepdim=True) - kept) / others.clamp(min=1)
+    return torch.where(_has_signal(rewards, mask), rewards - baseline, 0.0)
+
+
+def _has_signal(rewards: Tensor, mask: Tensor) -> Tensor:
+    """`(G, K)`: whether a completion takes part, and its group's rewards differ by more than rounding errors."""
     highest = rewards.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
     lowest = rewards.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
-    resolution = 16 * torch.finfo(rewards.dtype).eps * kept.abs().amax(1, keepdim=True)
-    has_signal = mask & (count > 1) & (highest - lowest > resolution)
-    return torch.where(has_signal, rewards - baseline, 0.0)
+    resolution = 16 * torch.finfo(rewards.dtype).eps * rewards.masked_fill(~mask, 0.0).abs().amax(1, keepdim=True)
+    return mask & (mask.sum(1, keepdim=True) > 1) & (highest - lowest > resolution)
+
+
+def log_marginal(log_likelihoods: Tensor, mask: Tensor | None = None) -> Tensor:
+    """
+    Multi-sample Jensen bound of JEPO (Tang et al., 2025): `log 1/K Σ_i π(y* | x, c_i)`, an estimate of
+    `log π(y* | x)` that grows tighter with `K`.
+
+    Args:
+        log_likelihoods (`torch.Tensor` of shape `(G, K)`):
+            `ℓ_i = log π(y* | x, c_i)`.
+        mask (`torch.Tensor` of shape `(G, K)`, *optional*):
+            `True` for completions that take part.
+
+    Returns:
+        `torch.Tensor` of shape `(G,)`; 0 for a group in which none takes part.
+    """
+    mask = torch.ones_like(log_likelihoods, dtype=torch.bool) if mask is None else mask.bool()
+    count = mask.sum(-1)
+    # The floor keeps the gradient of an empty group at 0 instead of NaN
+    kept = log_likelihoods.masked_fill(~mask, torch.finfo(log_likelihoods.dtype).min)
+    return torch.where(count > 0, kept.logsumexp(-1) - count.clamp(min=1).log(), 0.0)
+
+
+def log_marginal_advantages(log_likelihoods: Tensor, mask: Tensor | None = None) -> Tensor:
+    """
+    Leave-one-out advantages of JEPO's multi-sample bound:
+    `A⁽ⁱ⁾ = [LSE_j ℓ_j − log K] − [LSE_{j≠i} ℓ_j − log(K−1)]`. Shapes and the rule for groups without a signal are those of
+    [`leave_one_out_advantages`].
+    """
+    log_likelihoods = log_likelihoods.detach()
+    mask = torch.ones_like(log_likelihoods, dtype=torch.bool) if mask is None else mask.bool()
+    others = mask.unsqueeze(1) & ~torch.eye(mask.size(1), dtype=torch.bool, device=mask.device)  # (G, K, K)
+    without = log_marginal(log_likelihoods.unsqueeze(1).expand_as(others), others)  # (G, K)
+    advantages = log_marginal(log_likelihoods, mask).unsqueeze(1) - without
+    return torch.where(_has_signal(log_likelihoods, mask), advantages, 0.0)
 
 
 def standardize_advantages(
@@ -214,6 +281,7 @@ def raft_loss(
     completion_log_probs: Tensor,
     log_likelihood_weight: float = 1.0,
     regression_weight: float = 1.0,
+    normalize: bool = False,
 ) -> Tensor:
     """
     RAFT's loss (Eq. 3), averaged over the batch: `(ŷ(x, c*) − y*)² − λ log π(c*, y* | x)`.
@@ -232,11 +300,13 @@ def raft_loss(
             λ.
         regression_weight (`float`, *optional*, defaults to `1.0`):
             Weight on the squared error; `0.0` leaves plain supervised fine-tuning.
+        normalize (`bool`, *optional*, defaults to `False`):
+            Whether ŷ is divided by the probability mass on the labels.
 
     Returns:
         `torch.Tensor` scalar.
     """
-    regression = regression_weight * squared_error(score_log_probs, values, targets)
+    regression = regression_weight * squared_error(score_log_probs, values, targets, normalize)
     return (regression - log_likelihood_weight * completion_log_probs).mean()
 
 

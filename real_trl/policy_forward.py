@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 One forward pass that yields everything the objectives need: the log-probability and entropy of every completion token,
-and the log-probability of every label of the score space at the score position.
+and the log-probability of every label of the score space.
 
 The model must carry TRL's fused LM head (`add_fused_lm_head`, which TRL's trainers install): it turns hidden states
 into log-probabilities in tiles, so no `(tokens, vocabulary)` tensor is ever held. What this module adds is the choice
 of *rows* that reach the head: the completion positions, and the score position once per label with the labels' ids as
-targets. All of it happens inside the model's own forward, which is what DDP's and ZeRO-3's gradient hooks need.
+targets (for labels of several tokens, a row per edge of their [`LabelTree`]). All of it happens inside the model's own forward, which is what DDP's and ZeRO-3's gradient hooks need.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,9 @@ from typing import NamedTuple
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
+
+from real_trl.label_tree import LabelTree
+from real_trl.tree_attention import edge_rows, edge_targets, tree_inputs
 
 
 class PolicyOutput(NamedTuple):
@@ -77,7 +80,7 @@ def policy_forward(
     completion_ids: Tensor,
     completion_mask: Tensor,
     score_positions: Tensor,
-    label_ids: Tensor,
+    tree: LabelTree,
 ) -> PolicyOutput:
     """
     Dense reference forward: every completion is run with its own copy of the prompt.
@@ -90,9 +93,10 @@ def policy_forward(
         completion_ids, completion_mask (`torch.Tensor` of shape `(N, C)`):
             Completions, padded on the right.
         score_positions (`torch.Tensor` of shape `(N,)`):
-            Index of the score token in its completion; any value in `[0, C)` where there is none.
-        label_ids (`torch.Tensor` of shape `(L,)`):
-            Token ids of the labels.
+            Index of the score's first token in its completion (`C` where the completion ends with the marker); any value
+            in `[0, C]` where there is none.
+        tree ([`LabelTree`]):
+            The `L` labels.
 
     Returns:
         [`PolicyOutput`].
@@ -103,20 +107,16 @@ def policy_forward(
     first = prompt_ids.size(1) - 1
     num_rows, num_tokens = completion_ids.shape
     token_rows = torch.arange(first, first + num_tokens, device=input_ids.device).expand(num_rows, -1)  # (N, C)
-    score_rows = (first + score_positions).unsqueeze(1).expand(-1, len(label_ids))  # (N, L)
-    targets = torch.cat([completion_ids, label_ids.expand(num_rows, -1)], dim=1)  # (N, C + L)
-    with select_hidden_rows(model, torch.cat([token_rows, score_rows], dim=1)):
-        # Left padding is not part of the sequence: positions count from each prompt's first token, as in `generate`
-        position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        outputs = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            shift_labels=targets,
-            fused_lm_head=True,
-        )
+    score_rows = first + score_positions  # (N,)
+    rows = torch.cat([token_rows, edge_rows(tree, score_rows, input_ids.size(1))], dim=1)  # (N, C + E)
+    targets = torch.cat([completion_ids, edge_targets(tree, num_rows, input_ids.device)], dim=1)
+    # Left padding is not part of the sequence: positions count from each prompt's first token, as in `generate`
+    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    inputs = tree_inputs(backbone(model), tree, input_ids, attention_mask, position_ids, score_rows)
+    with select_hidden_rows(model, rows):
+        outputs = model(**inputs, shift_labels=targets, fused_lm_head=True)
     return PolicyOutput(
         log_probs=outputs.log_probs[:, :num_tokens],
         entropy=None if outputs.entropy is None else outputs.entropy[:, :num_tokens],
-        score_log_probs=outputs.log_probs[:, num_tokens:],
+        score_log_probs=tree.label_log_probs(outputs.log_probs[:, num_tokens:]),
     )

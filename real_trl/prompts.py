@@ -2,14 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge prompts: two built-in templates, the user's own Jinja file, and how dataset columns fill their variables."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from .scale import Scale
 from .score_space import DEFAULT_MARKER
 
 TEMPLATE_DIR = Path(__file__).parent / "templates"
@@ -23,7 +27,8 @@ _FEEDBACK_COLLECTION = {
     "criteria": "orig_criteria",
 }
 _DESCRIPTION = re.compile(r"score(\d+)_description")
-_SETTINGS = frozenset({"low", "high", "marker"})
+_NUMERAL = re.compile(r"-?\d+(?:\.\d+)?")
+_SETTINGS = frozenset({"low", "high", "labels", "score_step", "marker"})
 
 
 class PromptTemplate:
@@ -31,9 +36,11 @@ class PromptTemplate:
     A Jinja template that turns a dataset row into a judge prompt.
 
     The template sees these variables, all text unless stated: `instruction`, `response`, `rubric`, `reference`,
-    `criteria`, `score1_description` …, the numbers `low` and `high` (the ends of the scale), `marker` (what stands
-    before the score), and any other name, which is then read from the column of that name. Rendering is sandboxed, and
-    strict: a variable without a value is an error unless the template guards it with `{% if name is defined %}`.
+    `criteria`, `score1_description` …, `low` and `high` (the labels at the lower and the upper end of the scale, as
+    numbers if all labels are numbers), `labels` (all of them, `poor, fair, good` where it is printed), `score_step` (the
+    distance of neighbouring labels if it is everywhere the same, else undefined), `marker` (what stands before the
+    score), and any other name, which is then read from the column of that name. Rendering is sandboxed, and strict: a
+    variable without a value is an error unless the template guards it with `{% if name is defined %}`.
 
     Args:
         source (`str`):
@@ -99,8 +106,7 @@ class PromptTemplate:
         row: Mapping[str, Any],
         columns: Mapping[str, str] | None = None,
         *,
-        low: float,
-        high: float,
+        scale: Scale,
         marker: str = DEFAULT_MARKER,
     ) -> str:
         """
@@ -108,7 +114,8 @@ class PromptTemplate:
 
         `rubric` is read from the column that `columns` gives it. Without such an entry it is put together from the
         criteria and the score descriptions (`[criteria]`, then `Score 1: …` for every description that is there), and
-        without criteria it is read from a column `rubric`.
+        without criteria it is read from a column `rubric`. Where the labels are words, `score1_description` describes
+        the one whose value is 1 (`Score poor: …`).
 
         Args:
             row (`Mapping[str, Any]`):
@@ -117,10 +124,8 @@ class PromptTemplate:
                 Variable name to column name. By default Feedback-Collection's column names are recognised
                 (`orig_instruction`, `orig_response`, `orig_reference_answer`, `orig_criteria`,
                 `orig_score1_description`, …), then columns that are called like the variable.
-            low (`float`):
-                Lowest score of the scale.
-            high (`float`):
-                Highest score of the scale.
+            scale ([`~real_trl.scale.Scale`]):
+                Labels and values of the scale.
             marker (`str`, *optional*, defaults to `"So the overall score is "`):
                 What stands before the score in the judge's answer.
 
@@ -132,19 +137,14 @@ class PromptTemplate:
             if the template fails otherwise.
         """
         columns = columns or {}
-        values: dict[str, Any] = {"low": _plain(low), "high": _plain(high), "marker": marker}
-        numbers = range(int(low), int(high) + 1)
-        descriptions = [f"score{number}_description" for number in numbers]
-        for variable in {*self.variables, "criteria", *descriptions} - _SETTINGS:
+        values: dict[str, Any] = {**_scale_variables(scale), "marker": marker}
+        headings = _description_headings(scale)
+        for variable in {*self.variables, "criteria", *headings} - _SETTINGS:
             column = self.column_of(variable, row, columns)
             if column is not None and not _is_missing(row.get(column)):
                 values[variable] = row[column]
         if "rubric" not in columns and "criteria" in values:
-            lines = [
-                f"Score {number}: {values[name]}"
-                for number, name in zip(numbers, descriptions, strict=True)
-                if name in values
-            ]
+            lines = [f"{heading}: {values[name]}" for name, heading in headings.items() if name in values]
             values["rubric"] = "\n".join([f"[{_unbracket(values['criteria'])}]", *lines])
         for variable in self.variables & {"instruction", "response", "reference", "rubric"} & values.keys():
             if isinstance(values[variable], (list, tuple, dict)) and self.name in TEMPLATE_NAMES:
@@ -213,9 +213,44 @@ def add_score_reminder(prompt: str, marker: str = DEFAULT_MARKER) -> str:
     return f'{prompt.rstrip()} Please think step by step, and at the very end write "{marker}(score)".'
 
 
-def _plain(number: float) -> int | float:
+class _Labels(tuple[str, ...]):
+    """Labels that a template can print as well as go through."""
+
+    def __str__(self) -> str:
+        return ", ".join(self)
+
+
+def _numerals(scale: Scale) -> list[Decimal] | None:
+    """The labels as numbers from the lowest up, or `None` if one of them is no number."""
+    if not all(map(_NUMERAL.fullmatch, scale.labels)):
+        return None
+    return sorted(map(Decimal, scale.labels))
+
+
+def _scale_variables(scale: Scale) -> dict[str, Any]:
+    """What templates see of the scale."""
+    values: dict[str, Any] = {"labels": _Labels(scale.labels)}
+    numerals = _numerals(scale)
+    if numerals is None:
+        return {**values, "low": scale.label_of(scale.low), "high": scale.label_of(scale.high)}
+    values |= {"low": _plain(numerals[0]), "high": _plain(numerals[-1])}
+    steps = {second - first for first, second in pairwise(numerals)}
+    return {**values, "score_step": _plain(steps.pop())} if len(steps) == 1 else values
+
+
+def _description_headings(scale: Scale) -> dict[str, str]:
+    """Columns that may describe a score, each with its heading in the rubric, from the lowest score up."""
+    numerals = _numerals(scale)
+    if numerals is not None:
+        scores = range(math.floor(numerals[0]), math.floor(numerals[-1]) + 1)
+        return {f"score{score}_description": f"Score {score}" for score in scores}
+    words = sorted(zip(scale.values, scale.labels, strict=True))
+    return {f"score{value:.0f}_description": f"Score {word}" for value, word in words if value.is_integer()}
+
+
+def _plain(number: Decimal) -> int | float:
     """5.0 is shown as 5 in a prompt."""
-    return int(number) if float(number).is_integer() else float(number)
+    return int(number) if number == int(number) else float(number)
 
 
 def _is_missing(value: Any) -> bool:

@@ -7,7 +7,6 @@ A judge closes its completion with a marker and a label, `"… So the overall sc
 prediction. Everything here is resolved from the tokenizer in the context of the marker, never from a table of ids.
 """
 
-import math
 import os.path
 import re
 from bisect import bisect_left
@@ -18,54 +17,12 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from real_trl.label_tree import LabelTree
+from real_trl.scale import Scale, parse_labels
+
+__all__ = ["DEFAULT_MARKER", "ScoreLocation", "ScoreSpace", "parse_labels"]
+
 DEFAULT_MARKER = "So the overall score is "
-
-
-def parse_labels(labels: str | Sequence[str | int | float]) -> tuple[str, ...]:
-    """
-    Spell out a scale: a range of whole numbers with both ends, such as `"1-5"` or `"0-9"`, or the labels one by one
-    in any order (numbers in a list are written the short way: `4.0` is `"4"`).
-
-    Raises:
-        `ValueError`: If a range is not `low-high` with `low < high`, or if a list has fewer than two labels, an empty
-            or repeated one, or one that is neither a string nor a finite number.
-    """
-    if isinstance(labels, str | int | float):
-        labels = str(labels)
-        ends = re.fullmatch(r"\s*(0|[1-9][0-9]*)\s*-\s*(0|[1-9][0-9]*)\s*", labels)
-        if ends is None or int(ends[1]) >= int(ends[2]):
-            raise ValueError(f"score_labels={labels!r} is not a scale: write low-high, as '1-5', or list the labels.")
-        return tuple(str(number) for number in range(int(ends[1]), int(ends[2]) + 1))
-
-    parsed: list[str] = []
-    for label in labels:
-        if isinstance(label, int | float) and not isinstance(label, bool) and math.isfinite(label):
-            label = str(int(label)) if label == int(label) else repr(label)
-        if not isinstance(label, str) or not label.strip():
-            raise ValueError(f"score_labels holds {label!r}: a label must be non-empty text or a finite number.")
-        if label.strip() in parsed:
-            raise ValueError(f"score_labels={list(labels)!r} holds the label {label.strip()!r} twice: remove one.")
-        parsed.append(label.strip())
-    if len(parsed) < 2:
-        raise ValueError(f"score_labels={list(labels)!r} is not a scale: give at least two labels.")
-    return tuple(parsed)
-
-
-def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tuple[float, ...]:
-    """The number each label stands for: `values` where given, otherwise the label read as a number."""
-    if values is not None and len(values) != len(labels):
-        raise ValueError(f"score_values has {len(values)} values for {len(labels)} labels {labels}: give each one.")
-    parsed: list[float] = []
-    for label, value in zip(labels, labels if values is None else values, strict=True):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number) or number in parsed:
-            fault = "which an earlier label has too" if number in parsed else "which is not a finite number"
-            raise ValueError(f"the score label {label!r} has the value {value!r}, {fault}: correct score_values.")
-        parsed.append(number)
-    return tuple(parsed)
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
@@ -90,7 +47,7 @@ class ScoreLocation:
             `"ok"`: a label follows the marker. `"missing"`: no marker. `"truncated"`: nothing, or only white space,
             follows it. `"outside"`: what follows is no label of the scale (on 1-5: `"7"`, `"10"`, `"4.5"`, a word).
         position (`int`, *optional*):
-            Index in `completion_ids` of the score token: the chain of thought, marker included, is
+            Index in `completion_ids` of the score's first token: the chain of thought, marker included, is
             `completion_ids[:position]`. With `"outside"`, where a label should have stood (the distribution can still
             be read there), or `None` if one token spans the end of the marker. `None` with the other two.
         label_index (`int`, *optional*): Index of the label in `ScoreSpace.labels`, if `status` is `"ok"`.
@@ -112,18 +69,16 @@ class ScoreSpace:
     The labels of a scale as one tokenizer writes them after the marker. Build it with [`ScoreSpace.from_labels`].
 
     Attributes:
-        labels (`tuple[str, ...]`): The labels as text, in the order given.
-        values (`tuple[float, ...]`): The number each label stands for.
-        token_ids (`tuple[int, ...]`): The one token each label is, right after `marker_ids`.
+        scale ([`Scale`]): The labels as text and the number each stands for.
+        token_ids (`tuple[tuple[int, ...], ...]`): The tokens of each label, right after `marker_ids`.
         marker (`str`): The text before the label, its trailing space included.
         marker_ids (`tuple[int, ...]`): What follows a rationale, its first space included, so that a label is next.
         prefix (`str`): The part of `marker` that `marker_ids` spell. The last space is no part of it if it comes with
             the label's token (`"Ġ5"`) or from the decoder (words joined with spaces).
     """
 
-    labels: tuple[str, ...]
-    values: tuple[float, ...]
-    token_ids: tuple[int, ...]
+    scale: Scale
+    token_ids: tuple[tuple[int, ...], ...]
     marker: str
     marker_ids: tuple[int, ...]
     prefix: str
@@ -141,17 +96,17 @@ class ScoreSpace:
         Resolve the labels against a tokenizer, in the context of the marker.
 
         Args:
-            labels (`str` or `Sequence[str | int | float]`): The scale, see [`parse_labels`].
+            labels (`str` or `Sequence[str | int | float]`): The scale, see [`Scale.parse`].
             tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The judge's tokenizer.
             marker (`str`, *optional*, defaults to `"So the overall score is "`): The text right before the label.
             values (`Sequence[float]`, *optional*): The number of each label. Defaults to the label read as a number.
 
         Raises:
             `ValueError`: If labels and values make no scale, if the marker is empty or does not survive the tokenizer,
-                or if a label is not one distinct token after the marker; it names the label and its ids.
+                or if a label has no tokens of its own after the marker; it names the label and its ids.
         """
-        labels = parse_labels(labels)
-        values = _parse_values(labels, values)
+        scale = Scale.parse(labels, values)
+        labels = scale.labels
         bare = marker.rstrip()
         if not bare or marker[0].isspace():
             raise ValueError(f"score_marker={marker!r} must be text that does not begin with white space.")
@@ -176,12 +131,11 @@ class ScoreSpace:
         prefix = next(head for head in heads if _decode(tokenizer, marker_ids).endswith(head))
 
         rests = [row[len(marker_ids) :] for row in rows]
-        token_ids = tuple(ids[0] for ids in rests if ids)
-        space = cls(labels, values, token_ids, marker, tuple(marker_ids), prefix, tokenizer)
+        space = cls(scale, tuple(map(tuple, rests)), marker, tuple(marker_ids), prefix, tokenizer)
         for index, (label, ids) in enumerate(zip(labels, rests, strict=True)):
             fault = None
-            if len(ids) != 1:
-                fault = f"is {len(ids)} tokens, not one"
+            if not ids:
+                fault = "has no token"
             elif rests.count(ids) > 1:
                 fault = "cannot be told apart from another label"
             elif space.locate([*marker_ids, *ids]) != ScoreLocation("ok", len(marker_ids), index):
@@ -189,25 +143,38 @@ class ScoreSpace:
             if fault:
                 raise ValueError(
                     f"score_labels: after the marker {marker!r} the label {label!r} {fault}; its ids are {ids} "
-                    f"({tokenizer.convert_ids_to_tokens(ids)}). Choose labels of one token each, such as '1-5'."
+                    f"({tokenizer.convert_ids_to_tokens(ids)}). Choose labels that the tokenizer keeps apart, such as '1-5'."
                 )
         return space
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels as text."""
+        return self.scale.labels
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The number each label stands for."""
+        return self.scale.values
+
+    @property
     def low(self) -> float:
         """The lowest value of the scale."""
-        return min(self.values)
+        return self.scale.low
 
     @property
     def high(self) -> float:
         """The highest value of the scale."""
-        return max(self.values)
+        return self.scale.high
 
     def label_of(self, score: float) -> str:
         """The label whose value is exactly `score`; `ValueError` if there is none."""
-        if score not in self.values:
-            raise ValueError(f"score={score!r} is none of the values {self.values} of the scale: correct or round it.")
-        return self.labels[self.values.index(score)]
+        return self.scale.label_of(score)
+
+    @cached_property
+    def tree(self) -> LabelTree:
+        """The labels as a tree of tokens."""
+        return LabelTree.from_paths(self.token_ids)
 
     @cached_property
     def _end_ids(self) -> frozenset[int]:
@@ -216,15 +183,16 @@ class ScoreSpace:
         ids = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
         if tokenizer.unk_token_id not in {tokenizer.eos_token_id, tokenizer.pad_token_id}:
             ids.discard(tokenizer.unk_token_id)
-        return frozenset(ids - {*self.token_ids, *self.marker_ids})
+        return frozenset(ids - {token for path in self.token_ids for token in path} - set(self.marker_ids))
 
     def locate(self, completion_ids: Sequence[int]) -> ScoreLocation:
         """
         Find the score in a completion.
 
         The last occurrence of the marker decides: a rationale may quote the phrase, the verdict closes the completion.
-        The marker is found in the text, since a model may tokenize it in its own way; the label must be the token
-        that `token_ids` names, right after the marker, and the text after it must not make another score of it.
+        The marker is found in the text, since a model may tokenize it in its own way; the label must be the tokens
+        that `token_ids` names, right after the marker, the longest such label counts, and the text after it must not
+        make another score of it.
 
         `completion_ids` are those of the completion alone, without the prompt; end-of-text and padding may follow it.
         """
@@ -247,9 +215,11 @@ class ScoreSpace:
         position = bisect_left(prefixes, True, key=lambda stop: _decode(self.tokenizer, ids[:stop]).startswith(head))
         if _decode(self.tokenizer, ids[:position]) != head:
             return ScoreLocation("outside")
-        if ids[position] in self.token_ids:
-            index = self.token_ids.index(ids[position])
+        rest = text[end:]
+        fitting = [i for i, path in enumerate(self.token_ids) if tuple(ids[position : position + len(path)]) == path]
+        if fitting:
+            index = max(fitting, key=lambda i: len(self.token_ids[i]))
             written = self.marker[len(self.prefix) :] + self.labels[index]
-            if text.startswith(written, end) and not _goes_on(self.labels[index], text[end + len(written) :]):
+            if rest.startswith(written) and not _goes_on(self.labels[index], rest[len(written) :]):
                 return ScoreLocation("ok", position, index)
         return ScoreLocation("outside", position)

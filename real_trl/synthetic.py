@@ -24,127 +24,52 @@ Two properties make the task a test bench for judges, and both are controlled he
 - *A careless teacher.* The rationales of the training splits drop the minus sign of results below zero (`2-5 is 3`) with
   probability `teacher_flaw`, while the labels are right. Imitation copies that habit; a reward on the score can undo it.
 
+With `score_range="0-100"` the same sheets are graded on a scale whose labels are several tokens long: 1 becomes 0, 5
+becomes 100, a point 25 points, and the noise grows with it.
+
 The out-of-domain split has rubrics and operations in combinations that training never shows (the lenient rubric on
 differences, sums and differences on one sheet) and more results below zero.
 """
 
 import random
 import zlib
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from datasets import Dataset
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-Split = Literal["base", "sft", "rl", "id", "ood"]
-SPLITS: tuple[Split, ...] = ("base", "sft", "rl", "id", "ood")
-TEST_SPLITS: tuple[Split, ...] = ("id", "ood")
+from .synthetic_sheets import (
+    LENGTHS,
+    OPERANDS,
+    RUBRICS,
+    SPLITS,
+    TEST_SPLITS,
+    ScoreRange,
+    Split,
+    exact_score,
+    noisy_label,
+    rationale,
+    sheet,
+)
+
 SCORE_LABELS = ("1", "2", "3", "4", "5")
 MARKER = "So the overall score is "
 
 INSTRUCTION = "Grade this homework from 1 to 5."
-RUBRICS = {
-    "strict": "Rubric: a close line costs one point.",
-    "lenient": "Rubric: a close line costs half a point.",
-}
-OPERANDS = range(1, 6)
-LENGTHS = (3, 4)
+_INSTRUCTIONS: dict[ScoreRange, str] = {"1-5": INSTRUCTION, "0-100": "Grade this homework from 0 to 100."}
 MAX_PROMPT_TOKENS = 42
-MAX_COMPLETION_TOKENS = 43  # with the end of the sequence
-# The sheets that training knows. Differences count twice: they are what the teacher gets wrong.
-_TRAINED = (("sums", "strict"), ("sums", "lenient"), ("differences", "strict"), ("differences", "strict"))
+MAX_COMPLETION_TOKENS = 43  # with the end of the sequence; two more on 0-100
 _PUNCTUATION = ".,:"
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a homework sheet: `a op b = claim`."""
-
-    a: int
-    op: str
-    b: int
-    claim: int
-
-    @property
-    def result(self) -> int:
-        """What the line should say."""
-        return self.a + self.b if self.op == "+" else self.a - self.b
-
-    @property
-    def expression(self) -> str:
-        """The left-hand side, one word: `2-5`."""
-        return f"{self.a}{self.op}{self.b}"
-
-
-def verdict(result: int, claim: int) -> str:
-    """Says how far `claim` is from `result`: `right`, `close` (off by one) or `wrong`."""
-    return {0: "right", 1: "close"}.get(abs(result - claim), "wrong")
-
-
-def exact_score(lines: list[Line], rubric: str) -> float:
-    """Returns the exact score of a sheet on the 1-5 scale, in steps of one half."""
-    cost = {"right": 0.0, "close": 0.5 if rubric == "lenient" else 1.0, "wrong": 1.0}
-    return max(1.0, 5.0 - sum(cost[verdict(line.result, line.claim)] for line in lines))
-
-
-def _noisy_label(score: float, rater_noise: float, rng: random.Random) -> float:
-    """Rounds `score` at random (right on average), then moves it by one with probability `rater_noise`."""
-    label = int(score) + (rng.random() < score % 1)
-    if rng.random() < rater_noise:
-        label += rng.choice((-1, 1))
-    return float(min(5, max(1, label)))
-
-
-def _line(op: str, negative_rate: float, quality: float, rng: random.Random) -> Line:
-    """Draws one line; the pupil is right with probability `quality`."""
-    a, b = rng.choice(OPERANDS), rng.choice(OPERANDS)
-    if op == "-" and (a < b) != (rng.random() < negative_rate):
-        a, b = b, a
-    result = a + b if op == "+" else a - b
-    if rng.random() < quality:
-        return Line(a, op, b, result)
-    slip = rng.random()
-    if slip < 0.45:
-        claim = result + rng.choice((-1, 1))
-    elif slip < 0.8 and result < 0:
-        claim = -result
-    else:
-        claim = result + rng.choice((-3, 3))
-    return Line(a, op, b, claim)
-
-
-def _rationale(lines: list[Line], flaw: float, rng: random.Random) -> str:
-    """Checks a sheet line by line; a negative result loses its sign with probability `flaw`."""
-    checks = []
-    for number, line in enumerate(lines, 1):
-        result = line.result
-        if result < 0 and rng.random() < flaw:
-            result = -result
-        checks.append(f"{number}) {line.expression} is {result}, {line.claim} is {verdict(result, line.claim)}.")
-    return " ".join(checks)
-
-
-def _sheet(split: Split, rng: random.Random) -> tuple[str, str, list[Line]]:
-    """Draws rubric, operation and lines of one sheet for `split`."""
-    if split == "ood":
-        operation = rng.choice(("differences", "mixed"))
-        rubric = "lenient" if operation == "differences" else rng.choice(tuple(RUBRICS))
-        negative_rate = 0.6
-    else:
-        operation, rubric = rng.choice(_TRAINED)
-        negative_rate = 0.5
-    quality = rng.uniform(0.2, 1.0)
-    ops = {"sums": "+", "differences": "-", "mixed": "+-"}[operation] * (max(LENGTHS) + 1)
-    # A mixed sheet alternates, so that it holds both operations, and begins with either.
-    start = rng.randrange(2)
-    length = rng.choice(LENGTHS)
-    return rubric, operation, [_line(op, negative_rate, quality, rng) for op in ops[start : start + length]]
-
-
 def make_dataset(
-    split: Split, size: int, seed: int = 0, rater_noise: float = 0.2, teacher_flaw: float = 0.65
+    split: Split,
+    size: int,
+    seed: int = 0,
+    rater_noise: float = 0.2,
+    teacher_flaw: float = 0.65,
+    score_range: ScoreRange = "1-5",
 ) -> Dataset:
     """Generates `size` graded homework sheets.
 
@@ -159,9 +84,11 @@ def make_dataset(
         seed (`int`, *optional*, defaults to `0`):
             Seed of the generator.
         rater_noise (`float`, *optional*, defaults to `0.2`):
-            Probability that a training label is off by one. Not used for the test splits.
+            Probability that a training label is off by one point (25 of 100). Not used for the test splits.
         teacher_flaw (`float`, *optional*, defaults to `0.65`):
             Probability that a training rationale drops the minus sign of a negative result. Not used for the test splits.
+        score_range (`str`, *optional*, defaults to `"1-5"`):
+            `"1-5"` or `"0-100"`. The sheets and the rationales are the same, the instruction and the scores are not.
 
     Returns:
         [`~datasets.Dataset`] with the columns `prompt`, `score` and `feedback`, the same content under the names of
@@ -175,27 +102,31 @@ def make_dataset(
         raise ValueError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}.")
     if size < 1:
         raise ValueError(f"size={size} must be at least 1.")
+    _check_score_range(score_range)
     for name, value in (("rater_noise", rater_noise), ("teacher_flaw", teacher_flaw)):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{name}={value} is a probability; use a number from 0 to 1.")
     rng = random.Random(f"{split}-{seed}")
-    test = split in TEST_SPLITS
+    test, instruction = split in TEST_SPLITS, _INSTRUCTIONS[score_range]
     rows: dict[str, dict] = {}
     while len(rows) < size:
-        rubric, operation, lines = _sheet(split, rng)
+        rubric, operation, lines = sheet(split, rng)
         response = "\n".join(f"{i}) {line.expression} = {line.claim}" for i, line in enumerate(lines, 1))
         prompt = f"{INSTRUCTION}\n{RUBRICS[rubric]}\n{response}\nFeedback:"
-        # The checksum assigns every possible prompt to one split, so that no test prompt can be met in training.
+        # The checksum assigns every possible prompt to one split, so that no test prompt can be met in training. It is
+        # that of the 1-5 scale on every scale, which makes the sheets the same.
         if zlib.crc32(prompt.encode()) % len(SPLITS) != SPLITS.index(split) or prompt in rows:
             continue
         exact = exact_score(lines, rubric)
-        score = exact if test else _noisy_label(exact, rater_noise, rng)
-        feedback = _rationale(lines, 0.0 if test else teacher_flaw, rng)
+        if score_range == "0-100":
+            exact = 25 * (exact - 1)
+        score = exact if test else noisy_label(exact, rater_noise, score_range, rng)
+        feedback = rationale(lines, 0.0 if test else teacher_flaw, rng)
         rows[prompt] = {
-            "prompt": prompt,
+            "prompt": prompt.replace(INSTRUCTION, instruction, 1),
             "score": score,
             "feedback": feedback,
-            "orig_instruction": INSTRUCTION,
+            "orig_instruction": instruction,
             "orig_response": response,
             "orig_criteria": RUBRICS[rubric],
             "orig_reference_answer": "\n".join(
@@ -210,14 +141,24 @@ def make_dataset(
     return Dataset.from_list(list(rows.values()))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def _check_score_range(score_range: str) -> None:
+    if score_range not in _INSTRUCTIONS:
+        raise ValueError(f"score_range={score_range!r} is unknown; use one of {', '.join(_INSTRUCTIONS)}.")
+
+
+def build_tokenizer(score_range: ScoreRange = "1-5") -> PreTrainedTokenizerFast:
     """Builds the word-level tokenizer of the task.
 
     A word, a number, an expression such as `2-5`, a punctuation mark and a line break are one token each, and decoding gives
     the text back as it was written.
+
+    Args:
+        score_range (`str`, *optional*, defaults to `"1-5"`):
+            Scale of the task. For `"0-100"` the score is written digit by digit: `100` after the marker is three tokens.
     """
+    _check_score_range(score_range)
     specials = ["<pad>", "<eos>", "<unk>"]
-    texts = [INSTRUCTION, *RUBRICS.values(), "Feedback", MARKER, "is right close wrong ="]
+    texts = [_INSTRUCTIONS[score_range], *RUBRICS.values(), "Feedback", MARKER, "is right close wrong ="]
     words = {word for text in texts for word in text.replace(".", " ").replace(",", " ").replace(":", " ").split()}
     numbers = [str(n) for n in range(-7, 14)]
     expressions = [f"{a}{op}{b}" for op in "+-" for a in OPERANDS for b in OPERANDS]
@@ -225,8 +166,17 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = [*specials, *_PUNCTUATION, "\n", *counters, *numbers, *expressions]
     vocabulary += sorted(words - set(vocabulary))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    cut, join = [], []
+    if score_range == "0-100":
+        # After the marker, "100" is read as "1", "0", "0", and "1 0 0" is put together again. Look-behinds are of fixed
+        # length, hence one for each number of digits.
+        before = "|".join(MARKER + r"\d" * count for count in range(4))
+        cut = [pre_tokenizers.Split(Regex(rf"(?<={before})\d"), "isolated")]
+        before = "|".join(MARKER + r"\d" + r" \d" * count for count in range(3))
+        join = [decoders.Replace(Regex(rf"(?<={before}) (?=\d)"), "")]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            *cut,
             pre_tokenizers.Split(" ", "removed"),
             pre_tokenizers.Split(Regex(rf"[{_PUNCTUATION}\n]"), "isolated"),
         ]
@@ -239,6 +189,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             *(decoders.Replace(f" {mark}", mark) for mark in _PUNCTUATION),
             decoders.Replace(" \n", "\n"),
             decoders.Replace("\n ", "\n"),
+            *join,
         ]
     )
     return PreTrainedTokenizerFast(
@@ -252,7 +203,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(seed: int = 0, hidden_size: int = 128, num_layers: int = 2, num_heads: int = 4) -> LlamaForCausalLM:
+def build_model(
+    seed: int = 0,
+    hidden_size: int = 128,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    score_range: ScoreRange = "1-5",
+) -> LlamaForCausalLM:
     """Builds the untrained judge, a Llama of a third of a million parameters in float32.
 
     Args:
@@ -264,8 +221,10 @@ def build_model(seed: int = 0, hidden_size: int = 128, num_layers: int = 2, num_
             Number of layers.
         num_heads (`int`, *optional*, defaults to `4`):
             Number of attention heads.
+        score_range (`str`, *optional*, defaults to `"1-5"`):
+            Scale of the task, which decides the vocabulary.
     """
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(score_range)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,

@@ -7,12 +7,15 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from datasets import Dataset
 from trl import ModelConfig, RLOOConfig, SFTConfig, TrlParser
 
 from real_trl.data import DataArguments, build_completion, load_judge_dataset
+from real_trl.scale import Scale
 
-SCALE = {"low": 1.0, "high": 5.0}
+DIGITS = Scale.parse("1-5")
+WORDS = Scale.parse("poor,fair,good", [1, 2, 4])
 ROWS = [
     {"prompt": "Judge A.", "score": 4, "feedback": "Fine. So the overall score is 4.", "question": "q1"},
     {"prompt": "Judge B.", "score": 2.5, "feedback": "Short.", "question": "q1"},
@@ -40,14 +43,15 @@ def write(path, rows):
     return str(path)
 
 
-def load(path, split=None, require_feedback=False, **kwargs):
-    return load_judge_dataset(DataArguments(str(path), **kwargs), split, require_feedback=require_feedback, **SCALE)
+def load(path, split=None, require_feedback=False, scale=DIGITS, **kwargs):
+    args = DataArguments(str(path), **kwargs)
+    return load_judge_dataset(args, split, scale=scale, require_feedback=require_feedback)
 
 
-def refused(path, *parts, split=None, require_feedback=False, **kwargs):
+def refused(path, *parts, split=None, require_feedback=False, scale=DIGITS, **kwargs):
     """Asserts that loading is refused with all of `parts` in the message."""
     with pytest.raises(ValueError) as error:
-        load(path, split, require_feedback, **kwargs)
+        load(path, split, require_feedback, scale, **kwargs)
     missing = [part for part in parts if part not in str(error.value)]
     assert not missing, f"{missing} not in: {error.value}"
 
@@ -135,7 +139,7 @@ def test_datasets_builder_is_used_for_hub_style_names(tmp_path):
 def test_unreachable_hub():
     code = (
         "from real_trl.data import *\n"
-        "try: load_judge_dataset(DataArguments('nobody/no-such-set'), low=1, high=5)\n"
+        "try: load_judge_dataset(DataArguments('nobody/no-such-set'), scale=Scale.parse('1-5'))\n"
         "except ValueError as error: print(error)"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -273,7 +277,7 @@ def test_template_variable_without_a_column(tmp_path):
     [
         ({"score": None}, "score_column 'score' is missing"),
         ({"score": " "}, "score_column 'score' is missing"),
-        ({"score": "good"}, "holds 'good', which is not a number"),
+        ({"score": "good"}, "holds 'good', which is not a number and none of the labels 1, 2, 3, 4, 5"),
         ({"score": True}, "holds True, which is not a number"),
         ({"score": {"a": 1}}, "which is not a number"),
         ({"score": float("nan")}, "holds nan, which is not a number"),
@@ -365,6 +369,172 @@ def test_bad_ratings(tmp_path, bad, reason):
     refused(path, "1 of 2 rows", "row 1: ", reason, require_feedback=True, **kwargs)
 
 
+@pytest.mark.parametrize("extension", ["json", "csv", "parquet"])
+@pytest.mark.parametrize("raters", ["mean", "histogram", "separate"])
+def test_ratings_in_lists_or_columns_of_every_format(tmp_path, extension, raters):
+    """CSV holds lists as JSON text."""
+    rows = [{"prompt": "Judge A.", "ratings": [3, 2, 3], "a": 3, "b": 2, "c": 3, "x": "d.", "y": "e.", "z": "f."}]
+    if extension == "csv":
+        rows = [{**rows[0], "ratings": "[3, 2, 3]"}]
+    path = write(tmp_path / f"data.{extension}", rows)
+    in_list = load(path, score_column="ratings", raters=raters)
+    assert load(path, score_column=["a", "b", "c"], raters=raters).to_list() == in_list.to_list()
+    assert load(path, score_column="a, b,c", raters=raters).to_list() == in_list.to_list()
+    if raters == "separate":
+        assert in_list.to_list() == [{"prompt": "Judge A.", "score": score} for score in (3.0, 2.0, 3.0)]
+        both = load(path, score_column=["a", "b"], feedback_column=["x", "y"], raters=raters, require_feedback=True)
+        assert list(zip(both["score"], both["feedback"], strict=True)) == [(3.0, "d."), (2.0, "e.")]
+    else:
+        assert in_list["score"][:] == [pytest.approx(8 / 3)]
+        histogram = [[0.0, pytest.approx(1 / 3), pytest.approx(2 / 3), 0.0, 0.0]]
+        assert ("score_histogram" in in_list.column_names) == (raters == "histogram")
+        assert raters == "mean" or in_list["score_histogram"][:] == histogram
+
+
+def test_rationales_of_separate_raters_as_json_text(tmp_path):
+    path = write(tmp_path / "data.csv", [{"prompt": "Judge A.", "ratings": "[3, 2]", "texts": '["a.", "b."]'}])
+    kwargs = {"score_column": "ratings", "feedback_column": "texts"}
+    assert load(path, require_feedback=True, raters="separate", **kwargs)["feedback"][:] == ["a.", "b."]
+    assert load(path, **kwargs).to_list() == [{"prompt": "Judge A.", "score": 2.5}]
+    refused(path, "holds a list of 2 rationales", "Set raters: separate", require_feedback=True, **kwargs)
+
+
+def test_columns_of_raters_refuse(tmp_path):
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "a": 3, "b": None, "c": [2, 3]}])
+    refused(path, "score_column='d' is not a column", score_column=["a", "d"])
+    refused(path, "score_column='a d' is not a column", score_column="a d, b")
+    refused(path, "must name at least one column, and none twice", score_column=["a", "a"])
+    refused(path, "must name at least one column", score_column=[])
+    refused(path, "row 0: score_column 'b' is missing (None)", score_column=["a", "b"])
+    refused(path, "row 0: score_column 'c' holds [2, 3], which is not a number", score_column=["a", "c"])
+    refused(
+        path,
+        "2 ratings, feedback_column 'a', 'b', 'c' holds 3",
+        score_column="c",
+        feedback_column="a,b,c",
+        raters="separate",
+    )
+
+
+def test_a_column_whose_name_has_a_comma(tmp_path):
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "score, mean": 3, "mean": 5}])
+    assert load(path, score_column="score, mean")["score"][:] == [3.0]
+
+
+def test_labels_as_scores(tmp_path):
+    """The text of a label counts as its value; other numbers are values."""
+    cells = ["poor", " good ", 2, "3.5", ["good", "fair"], '["poor", "poor", "good"]']
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "score": cell} for cell in cells])
+    assert load(path, scale=WORDS)["score"][:] == [1.0, 4.0, 2.0, 3.5, 3.0, 2.0]
+    letters = Scale.parse("A-E", [5, 4, 3, 2, 1])
+    path = write(tmp_path / "data.csv", [{"prompt": "A.", "score": "B"}, {"prompt": "B.", "score": "1"}])
+    assert load(path, scale=letters)["score"][:] == [4.0, 1.0]
+    # where labels are numbers that stand for others, text is the label
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "score": "1"}, {"prompt": "B.", "score": 1}])
+    assert load(path, scale=Scale.parse("1-3", [0, 1, 2]))["score"][:] == [0.0, 1.0]
+    path = write(tmp_path / "bad.json", [{"prompt": "A.", "score": "Good"}, {"prompt": "B.", "score": 5}])
+    refused(path, "row 0: score_column 'score' holds 'Good'", "none of the labels poor, fair, good", scale=WORDS)
+    refused(path, "row 1: score_column 'score' holds 5, which is outside the scale from 1 to 4", scale=WORDS)
+
+
+def test_raters_as_histogram(tmp_path):
+    rows = [{"score": 4}, {"score": [1, 5]}, {"score": [2, 2, 2, 3]}]
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "feedback": "So so.", **row} for row in rows])
+    dataset = load(path, raters="histogram", require_feedback=True)
+    assert dataset.column_names == ["prompt", "score", "feedback", "score_histogram"]
+    assert dataset["score_histogram"][:] == [[0, 0, 0, 1, 0], [0.5, 0, 0, 0, 0.5], [0, 0.75, 0.25, 0, 0]]
+    assert dataset["score"][:] == [4.0, 3.0, 2.25] and dataset["feedback"][1] == "So so."
+    half = Scale.parse("5-6:0.5")
+    path = write(tmp_path / "half.json", [{"prompt": "A.", "score": [5.5, "6", 5.5]}])
+    assert load(path, raters="histogram", scale=half)["score_histogram"][0] == pytest.approx([0, 2 / 3, 1 / 3])
+    path = write(tmp_path / "bad.json", [{"prompt": "A.", "score": 4}, {"prompt": "B.", "score": [4, 2.5]}])
+    refused(
+        path,
+        "row 1: raters: histogram",
+        "holds 2.5, the value of none of the labels",
+        "raters: mean",
+        raters="histogram",
+    )
+    assert load(path)["score"][:] == [4.0, 3.25]
+
+
+# --- histograms
+
+
+@pytest.mark.parametrize("extension", ["json", "csv", "parquet"])
+def test_histogram_column(tmp_path, extension):
+    cells = [[0, 1, 0, 2, 1], [0.5, 0, 0, 0, 0.5]]
+    mappings = [{"4": 2, "2": 1, "5": 1}, {"1": 0.25, "5": 0.25}]
+    if extension == "csv":
+        cells, mappings = [json.dumps(cell) for cell in cells], [json.dumps(mapping) for mapping in mappings]
+    rows = [{"prompt": f"Judge {i}.", "votes": cells[i], "by_label": mappings[i], "feedback": "Hm."} for i in range(2)]
+    path = write(tmp_path / f"data.{extension}", rows)
+    dataset = load(path, histogram_column="votes", require_feedback=True)
+    assert dataset["score"][:] == [3.75, 3.0] and dataset["feedback"][:] == ["Hm.", "Hm."]
+    assert dataset["score_histogram"][:] == [[0, 0.25, 0, 0.5, 0.25], [0.5, 0, 0, 0, 0.5]]
+    assert load(path, histogram_column="by_label", raters="histogram").to_list() == dataset.to_list()
+
+
+def test_canonical_rows_with_a_histogram_are_read_back(tmp_path):
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "votes": {"poor": 1, "good": 3}, "id": 7}])
+    first = load(path, histogram_column="votes", scale=WORDS, keep_columns=["id"])
+    assert first.to_list() == [{"prompt": "A.", "score": 3.25, "score_histogram": [0.25, 0.0, 0.75], "id": 7}]
+    path = tmp_path / "again.jsonl"
+    first.to_json(path)
+    assert load(path, scale=WORDS, keep_columns=["score_histogram", "id"]).to_list() == first.to_list()
+    assert load(path, scale=WORDS, score_column="score").column_names == ["prompt", "score"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ([1, 2, 3, 4], "holds 4 counts, [1, 2, 3, 4], for the 5 labels 1, 2, 3, 4, 5. Give one count per label"),
+        ([0, 1, 0, -2, 3], "holds the count -2 for the label '4'. A count is a finite number"),
+        ([0, float("nan"), 0, 2, 3], "holds the count nan for the label '2'"),
+        ([0, float("inf"), 0, 2, 3], "holds the count inf for the label '2'"),
+        ([0, None, 0, 2, 3], "holds the count None for the label '2'"),
+        ([0, "two", 0, 2, 3], "holds the count 'two' for the label '2'"),
+        ([0, True, 0, 2, 3], "holds the count True for the label '2'"),
+        ([0, 10**400, 0, 2, 3], "for the label '2'"),
+        ([0, 0, 0, 0, 0], "holds no rating at all, [0, 0, 0, 0, 0]"),
+        ({"1": 2, "6": 1}, "holds a count for '6', which is none of the labels 1, 2, 3, 4, 5"),
+        ({"1": -1}, "holds the count -1 for the label '1'"),
+        ({"1": 0}, "holds no rating at all"),
+        ({}, "holds no rating at all"),
+        (None, "holds None, which is no histogram. Give counts in label order or a mapping from label to count"),
+        (4, "holds 4, which is no histogram"),
+        ("4", "holds 4, which is no histogram"),
+        ("good", "holds 'good', which is not JSON"),
+        ("", "holds '', which is not JSON"),
+    ],
+)
+def test_bad_histograms(tmp_path, cell, reason):
+    good = {"1": 1} if isinstance(cell, dict) else [1, 0, 0, 0, 0]
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "votes": good}, {"prompt": "B.", "votes": cell}])
+    refused(path, "1 of 2 rows", "row 1: histogram_column 'votes' ", reason, histogram_column="votes")
+
+
+def test_large_counts(tmp_path):
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "votes": [1e308, 0, 0, 0, 1e308]}])
+    assert load(path, histogram_column="votes").to_list() == [
+        {"prompt": "A.", "score": 3.0, "score_histogram": [0.5, 0, 0, 0, 0.5]}
+    ]
+
+
+def test_histograms_of_two_forms(tmp_path):
+    cells = [[1, 0, 0, 0, 0], {"1": 1}, [0, 0, 0, 0, 1]]
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "votes": cell} for cell in cells])
+    refused(path, "1 of 3 rows", "row 1: ", "holds a mapping", "rows before it hold a list", histogram_column="votes")
+
+
+def test_histogram_of_another_scale_or_column(tmp_path):
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "votes": [1, 0, 0, 0, 0]}])
+    refused(
+        path, "5 counts", "for the 101 labels 0, 1, 2, …, 100", histogram_column="votes", scale=Scale.parse("0-100")
+    )
+    refused(path, "histogram_column='vote' is not a column", "['prompt', 'votes']", histogram_column="vote")
+
+
 # --- hold-out split
 
 
@@ -405,7 +575,7 @@ def test_holdout_rows_keep_their_row_numbers(tmp_path):
 
 def load_groups(path, kwargs):
     args = DataArguments(path, keep_columns=["question"], **kwargs)
-    return set(load_judge_dataset(args, "test", low=1, high=9)["question"])
+    return set(load_judge_dataset(args, "test", scale=Scale.parse("1-9"))["question"])
 
 
 def test_holdout_refuses(tmp_path):
@@ -451,6 +621,11 @@ def test_prompt_score_reminder(tmp_path):
     ("kwargs", "message"),
     [
         ({"raters": "median"}, "raters='median' is unknown"),
+        (
+            {"histogram_column": "a", "score_column": "b"},
+            "histogram_column='a' and score_column='b' exclude each other",
+        ),
+        ({"histogram_column": "a", "raters": "separate"}, "separate needs one rating per rater"),
         ({"prompt_column": "a", "prompt_template": "prometheus"}, "exclude each other"),
         ({"columns": {"response": "a"}}, "needs prompt_template"),
         ({"columns": "{response: a}"}, "not valid JSON"),
@@ -481,6 +656,16 @@ def test_recipe_is_parsed_next_to_trl_configs(tmp_path, config):
     overrides = ["--columns", '{"response": "text"}', "--keep_columns", "a", "b", "--raters", "mean"]
     args, _, _ = parser.parse_args_and_config(["--config", str(recipe), *training, *overrides])
     assert args.columns == {"response": "text"} and args.keep_columns == ["a", "b"] and args.raters == "mean"
+    for text in ("score_column: [a, b]\nfeedback_column: [c, d]", "score_column: label", "histogram_column: votes"):
+        recipe.write_text(f"dataset_name: data.jsonl\nraters: histogram\n{text}\n")
+        parser = TrlParser((DataArguments, config, ModelConfig))  # one keeps the recipe that it has read
+        args, _, _ = parser.parse_args_and_config(["--config", str(recipe), *training])
+        for name, value in yaml.safe_load(text).items():
+            assert getattr(args, name) == value and args.raters == "histogram"
+    recipe.write_text("dataset_name: data.jsonl\nscore_column: [a, b]\n")
+    parser = TrlParser((DataArguments, config, ModelConfig))
+    args, _, _ = parser.parse_args_and_config(["--config", str(recipe), *training, "--score_column", "c,d"])
+    assert args.score_column == "c,d"
     recipe.write_text("dataset_name: data.jsonl\nscore_colum: label\n")
     with pytest.raises(ValueError, match="score_colum"):
         parser.parse_args_and_config(["--config", str(recipe), *training])
@@ -523,5 +708,5 @@ def test_a_template_that_asks_for_another_marker_is_pointed_out(tmp_path, caplog
     row = {"instruction": "Add.", "response": "4", "rubric": "Is it right?", "reference": "4", "score": 5}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row) + "\n")
-    load_judge_dataset(DataArguments(str(path), prompt_template="prometheus"), low=1, high=5, marker=marker)
+    load_judge_dataset(DataArguments(str(path), prompt_template="prometheus"), scale=DIGITS, marker=marker)
     assert ("do not ask for the marker" in caplog.text) == warns

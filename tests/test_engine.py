@@ -31,7 +31,7 @@ def dense_probabilities(model, ids, temperature=1.0):
     """The labels' probabilities after `ids`, by one unpadded forward."""
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0, -1] / temperature
-    return logits.softmax(-1)[list(SPACE.token_ids)].tolist()
+    return logits.softmax(-1)[[path[0] for path in SPACE.token_ids]].tolist()
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_p": 0.8}, {"do_sample": False}, {"batch_size": 5}])
@@ -73,11 +73,14 @@ def test_padding_does_not_shift_absolute_positions():
         vocab_size=len(TOKENIZER), n_positions=128, n_embd=32, n_layer=2, n_head=2, initializer_range=0.2
     )
     config.eos_token_id = config.bos_token_id = TOKENIZER.eos_token_id
-    engine = make_engine(GPT2LMHeadModel(config))
-    prompts = [TOKENIZER(prompt)["input_ids"] for prompt in PROMPTS[:3]]
-    for ids, log_probs in zip(prompts, engine._force(prompts), strict=True):
+    engine = make_engine(GPT2LMHeadModel(config), do_sample=False, max_new_tokens=6)
+    for prompt, judgment in zip(PROMPTS[:3], judge(engine, PROMPTS[:3]), strict=True):
+        ids = engine.model.generate(
+            torch.tensor([TOKENIZER(prompt)["input_ids"]]), do_sample=False, max_new_tokens=6, pad_token_id=0
+        )[0].tolist()
+        assert judgment.status == "missing" and TOKENIZER.eos_token_id not in ids
         expected = dense_probabilities(engine.model, ids + encode(MARKER, eos=False))
-        assert log_probs.exp().tolist() == pytest.approx(expected, abs=1e-6)
+        assert judgment.probabilities == pytest.approx(expected, abs=1e-6)
 
 
 def test_ok_and_malformed_completions_share_a_batch():

@@ -3,8 +3,9 @@
 import pytest
 
 from real_trl.prompts import PromptTemplate, add_score_reminder, load_template
+from real_trl.scale import Scale
 
-SCALE = {"low": 1.0, "high": 5.0}
+SCALE = {"scale": Scale.parse("1-5")}
 ROW = {"instruction": "Say hi.", "response": "Hello!", "reference": "Hi.", "rubric": "[Is it short?]\nScore 1: No."}
 FEEDBACK_COLLECTION_ROW = {
     "instruction": "the complete prompt, not the instruction",
@@ -64,9 +65,37 @@ def test_reference_is_left_out_when_there_is_none(name, reference):
     assert "eference" in with_reference and "eference" not in prompt
 
 
-def test_scale_is_shown_without_decimals():
-    prompt = load_template("feedback_collection").render(ROW, low=0.0, high=9.0)
-    assert "an integer between 0 and 9." in prompt and "Reference Answer (Score 9)" in prompt
+@pytest.mark.parametrize("scale", ["0-9", "1-10", "0-100", ["3", "2", "1"]])
+def test_whole_numbers_in_steps_of_one_are_integers(scale):
+    """The published prompt with other ends."""
+    scale = Scale.parse(scale)
+    low, high = f"{scale.low:.0f}", f"{scale.high:.0f}"
+    published = PROMETHEUS.replace("between 1 and 5", f"between {low} and {high}").replace(
+        "score of 5", f"score of {high}"
+    )
+    published = published.replace("(Score 5)", f"(Score {high})")
+    assert load_template("prometheus").render(ROW, scale=scale) == published
+
+
+@pytest.mark.parametrize("name", ["feedback_collection", "prometheus"])
+@pytest.mark.parametrize(
+    ("scale", "shown", "best"),
+    [
+        (Scale.parse("1-5:0.5"), "a number between 1 and 5 in steps of 0.5", "5"),
+        (Scale.parse("0.5-2.5"), "a number between 0.5 and 2.5 in steps of 1", "2.5"),
+        (Scale.parse("100,50,0"), "a number between 0 and 100 in steps of 50", "100"),
+        (Scale.parse([-1, 0, 1.5]), "one of: -1, 0, 1.5", "1.5"),
+        (Scale.parse("poor,fair,very good", [1, 2, 4]), "one of: poor, fair, very good", "very good"),
+        (Scale.parse("A-E", [5, 4, 3, 2, 1]), "one of: A, B, C, D, E", "A"),
+        (Scale.parse("1-3", [0, 0.5, 1]), "between 1 and 3", "3"),  # what the judge writes, not what it stands for
+    ],
+)
+def test_other_scales(name, scale, shown, best):
+    prompt = load_template(name).render(ROW, scale=scale)
+    assert f"write a score that is {'an integer ' * shown.startswith('between')}{shown}. You should" in prompt
+    assert f'({"an integer number " * shown.startswith("between")}{shown})"\n4.' in prompt
+    assert f"gets a score of {best}, and" in prompt and f"###Reference Answer (Score {best}):\n" in prompt
+    assert prompt.count("integer") == 2 * shown.startswith("between")
 
 
 def test_feedback_collection_columns_are_recognised():
@@ -83,6 +112,23 @@ def test_rubric_from_criteria_with_brackets_and_some_descriptions():
     assert template.render(row, {"rubric": "rubric"}, **SCALE) == ROW["rubric"]  # an explicit column wins
 
 
+def test_rubric_names_the_label_that_a_description_belongs_to():
+    row = {"criteria": "Is it kind?", **{f"score{number}_description": f"d{number}" for number in range(1, 6)}}
+    template = PromptTemplate("{{ rubric }}")
+
+    def lines(*args):
+        return template.render(row, scale=Scale.parse(*args)).split("\n")[1:]
+
+    assert lines("poor,fair,good", [1, 2.5, 4]) == ["Score poor: d1", "Score good: d4"]
+    assert lines("A-C", [3, 2, 1]) == ["Score C: d1", "Score B: d2", "Score A: d3"]
+    assert (
+        lines("1-3:0.5")
+        == lines("3,2,1")
+        == lines("1-3", [0, 0.5, 1])
+        == ["Score 1: d1", "Score 2: d2", "Score 3: d3"]
+    )
+
+
 def test_columns_mapping():
     row = {"q": "Say hi.", "a": "Hello!", "r": "Be short.", "response": "not this one"}
     columns = {"instruction": "q", "response": "a", "rubric": "r"}
@@ -96,6 +142,7 @@ def test_columns_mapping():
     [
         ({"answer": "a"}, "no column variable 'answer'"),
         ({"marker": "a"}, "no column variable 'marker'"),
+        ({"labels": "a"}, "no column variable 'labels'"),
         ({"response": "b"}, r"'response' is mapped to column 'b', which does not exist. Existing columns: \['a'\]"),
         ({"score1_description": "c"}, "'score1_description' is mapped to column 'c'"),
     ],
@@ -130,8 +177,20 @@ def test_empty_value_is_not_rendered_as_none(empty):
 def test_users_template(tmp_path):
     path = tmp_path / "mine.jinja"
     path.write_text("{% for turn in turns %}\n{{ turn }};\n{% endfor %}\n{{ low }}-{{ high }} {{ marker }}<b>\n")
-    prompt = load_template(str(path)).render({"turns": ["a", "<b>"]}, low=1, high=2.5, marker="Score: ")
+    prompt = load_template(str(path)).render({"turns": ["a", "<b>"]}, scale=Scale.parse([1, 2.5]), marker="Score: ")
     assert prompt == "a;\n<b>;\n1-2.5 Score: <b>"
+
+
+def test_labels_in_a_users_template():
+    words = {"scale": Scale.parse("poor,fair,good", [1, 2, 3])}
+    template = PromptTemplate(
+        "{{ labels }}; {{ low }} to {{ high }};{% for label in labels %} <{{ label }}>{% endfor %}"
+    )
+    assert template.render({"labels": "no column"}, **words) == "poor, fair, good; poor to good; <poor> <fair> <good>"
+    assert PromptTemplate("{{ labels }} {{ labels | length }}").render({}, **SCALE) == "1, 2, 3, 4, 5 5"
+    assert PromptTemplate("{{ high + 1 }} {{ score_step }}").render({}, **SCALE) == "6 1"
+    with pytest.raises(ValueError, match="'score_step' is undefined"):
+        PromptTemplate("{{ score_step }}").render({}, **words)
 
 
 def test_built_in_variables_must_be_text():

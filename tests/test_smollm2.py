@@ -36,10 +36,10 @@ def test_export_is_a_plain_model_directory(model_dir):
 def test_score_space_of_split_digits(model_dir):
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     space = ScoreSpace.from_labels("1-5", tokenizer)
-    assert tokenizer.convert_ids_to_tokens(list(space.token_ids)) == ["1", "2", "3", "4", "5"]
+    assert tokenizer.convert_ids_to_tokens([i for (i,) in space.token_ids]) == ["1", "2", "3", "4", "5"]
     ids = tokenizer("Clear and correct. So the overall score is 4<|im_end|>")["input_ids"]
     location = space.locate(ids)
-    assert location.ok and ids[location.position] == space.token_ids[3]
+    assert location.ok and ids[location.position] == space.token_ids[3][0]
     with pytest.raises(ValueError, match="10"):
         ScoreSpace.from_labels("1-10", tokenizer)
 

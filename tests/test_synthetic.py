@@ -2,25 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded task: exact scores, honest noise, disjoint splits, a tokenizer that gives text back."""
 
+import hashlib
+import json
 import re
 
 import pytest
 import torch
 
+from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.score_space import ScoreSpace
 from real_trl.synthetic import (
     MARKER,
     MAX_COMPLETION_TOKENS,
     MAX_PROMPT_TOKENS,
     SCORE_LABELS,
-    SPLITS,
-    TEST_SPLITS,
-    Line,
     build_model,
     build_tokenizer,
-    exact_score,
     make_dataset,
-    verdict,
 )
+from real_trl.synthetic_sheets import SPLITS, TEST_SPLITS, Line, exact_score, verdict
 
 SIZE = 200  # rows of a split in these tests
 FEEDBACK_COLLECTION_COLUMNS = {
@@ -233,8 +233,112 @@ def test_model_learns(tokenizer):
         ({"split": "sft", "size": 0}, "size=0"),
         ({"split": "sft", "size": 5, "rater_noise": 1.5}, "rater_noise=1.5"),
         ({"split": "sft", "size": 5, "teacher_flaw": -0.1}, "teacher_flaw=-0.1"),
+        ({"split": "sft", "size": 5, "score_range": "1-100"}, "score_range='1-100' is unknown; use one of 1-5, 0-100"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_dataset(**arguments)
+
+
+# --- the same sheets on 0-100
+
+
+@pytest.fixture(scope="module")
+def wide_tokenizer():
+    return build_tokenizer("0-100")
+
+
+@pytest.fixture(scope="module")
+def wide_splits():
+    return {split: make_dataset(split, SIZE, score_range="0-100") for split in SPLITS}
+
+
+def test_rows_are_those_that_the_published_figures_were_made_with(splits):
+    """Changing them makes the figures of RESULTS.md void."""
+    text = json.dumps({split: dataset.to_dict() for split, dataset in splits.items()})
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "61c9df62fca5508039089f3164374befb6186da514ed6ee9f2bf5f07cc5afdf7"
+    )
+
+
+def test_wide_scale_has_the_same_sheets_and_rationales(splits, wide_splits):
+    instruction, wide_instruction = "Grade this homework from 1 to 5.", "Grade this homework from 0 to 100."
+    for split in SPLITS:
+        for row, wide in zip(splits[split], wide_splits[split], strict=True):
+            assert wide["prompt"] == row["prompt"].replace(instruction, wide_instruction) != row["prompt"]
+            assert wide["orig_instruction"] == wide_instruction
+            assert wide["exact_score"] == 25 * (row["exact_score"] - 1)
+            assert wide["score"] == wide["orig_score"]
+            same = ("feedback", "orig_response", "orig_criteria", "orig_reference_answer", "rubric", "operation")
+            assert all(wide[column] == row[column] for column in same)
+
+
+def test_wide_scores_are_exact_in_tests_and_whole_in_training(wide_splits):
+    for split, dataset in wide_splits.items():
+        for row in dataset:
+            if split in TEST_SPLITS:
+                assert row["score"] == row["exact_score"]
+            else:
+                assert row["score"].is_integer() and 0 <= row["score"] <= 100
+    quiet = make_dataset("rl", 300, rater_noise=0.0, score_range="0-100")
+    assert {abs(row["score"] - row["exact_score"]) for row in quiet} == {0.0, 0.5}
+    noisy = make_dataset("rl", 300, rater_noise=1.0, score_range="0-100")
+    inside = [row for row in noisy if 25 < row["exact_score"] < 75]
+    assert {abs(row["score"] - row["exact_score"]) for row in inside} <= {24.5, 25.0, 25.5} and len(inside) > 30
+    assert min(noisy["score"]) == 0.0 and max(noisy["score"]) == 100.0
+
+
+def test_wide_tokenizer_writes_the_score_digit_by_digit(tokenizer, wide_tokenizer):
+    """The rest, numbers before the score included, is read as on 1-5."""
+    for number in range(101):
+        text = f"1) 5+5 is 10, 13 is wrong. {MARKER}{number}"
+        ids = wide_tokenizer(text)["input_ids"]
+        assert wide_tokenizer.decode(ids) == text
+        tokens = wide_tokenizer.convert_ids_to_tokens(ids)
+        before = tokenizer.tokenize(f"1) 5+5 is 10, 13 is wrong. {MARKER}")
+        assert tokens == [*before, *str(number)]
+    assert tokenizer.tokenize(f"{MARKER}12")[-1] == "12"
+    assert wide_tokenizer.tokenize("score is 12")[-1] == "12"  # not the marker
+    assert set(wide_tokenizer.get_vocab()) - set(tokenizer.get_vocab()) == {"100"}
+    assert set(tokenizer.get_vocab()) <= set(wide_tokenizer.get_vocab())
+
+
+def test_wide_tokenizer_gives_the_text_back_and_survives_saving(wide_tokenizer, wide_splits, tmp_path):
+    wide_tokenizer.save_pretrained(tmp_path)
+    again = type(wide_tokenizer).from_pretrained(tmp_path)
+    longest = 0
+    for split in SPLITS:
+        dataset = wide_splits[split]
+        for text in [*dataset["prompt"], *completions(dataset)]:
+            ids = wide_tokenizer(text)["input_ids"]
+            assert wide_tokenizer.unk_token_id not in ids
+            assert wide_tokenizer.decode(ids) == again.decode(ids) == text
+            assert again(text)["input_ids"] == ids
+        assert max(map(len, wide_tokenizer(list(dataset["prompt"]))["input_ids"])) <= MAX_PROMPT_TOKENS
+        longest = max(longest, *map(len, wide_tokenizer(completions(dataset))["input_ids"]))
+    assert longest + 1 <= MAX_COMPLETION_TOKENS + 2
+
+
+def test_wide_labels_are_resolved_and_found(wide_tokenizer, wide_splits):
+    space = ScoreSpace.from_labels("0-100", wide_tokenizer, marker=MARKER)
+    digits = {digit: wide_tokenizer.convert_tokens_to_ids(digit) for digit in "0123456789"}
+    assert space.token_ids == tuple(tuple(digits[digit] for digit in label) for label in space.labels)
+    for row, text in zip(wide_splits["rl"], completions(wide_splits["rl"]), strict=True):
+        ids = wide_tokenizer(text)["input_ids"]
+        location = space.locate([*ids, wide_tokenizer.eos_token_id])
+        assert location.ok and space.values[location.label_index] == row["score"]
+        assert ids[location.position :] == list(space.token_ids[location.label_index])
+    for answer in ("1000", "101", "007", "-3", "right"):
+        assert space.locate(wide_tokenizer(f"{MARKER}{answer}")["input_ids"]).status == "outside", answer
+
+
+def test_wide_model_and_data_arguments():
+    model = build_model(seed=1, score_range="0-100")
+    assert model.config.vocab_size == len(build_tokenizer("0-100"))
+    space = ScoreSpace.from_labels("0-100", build_tokenizer("0-100"), marker=MARKER)
+    args = DataArguments("synthetic", dataset_options={"size": 50, "score_range": "0-100"})
+    dataset = load_judge_dataset(args, "sft", scale=space.scale, marker=MARKER, require_feedback=True)
+    assert dataset["score"][:] == make_dataset("sft", 50, score_range="0-100")["score"][:]
+    with pytest.raises(ValueError, match="score_range='0-10' is unknown"):
+        build_tokenizer("0-10")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a judge's completions and score distributions come from."""
 
-from real_trl.engines.transformers_engine import Judgment, TransformersEngine
+from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Engine, Judgment
+from real_trl.engines.transformers_engine import TransformersEngine
 
-__all__ = ["Judgment", "TransformersEngine"]
+__all__ = ["ENGINES", "MALFORMED_HANDLING", "Engine", "Judgment", "TransformersEngine"]

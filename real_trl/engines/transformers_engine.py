@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Judging with Transformers in one pass: the rationale and the score distribution come from the same generation. At every
-step the log-probabilities of the labels are recorded, `L` numbers a completion, so there is no second forward to read
-the score.
+step the log-probabilities of the labels' first tokens are recorded, a few numbers a completion. What is then still missing
+(later tokens of labels that have several, the marker of a malformed completion) is read with one short forward on the KV
+cache of the generation, so that no sequence is read twice.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -22,58 +22,24 @@ from transformers import (
 )
 from trl.trainer.utils import pad
 
-from real_trl.metrics import MalformedHandling
-from real_trl.objectives import expected_score
+from real_trl.engines.base import MALFORMED_HANDLING, Judgment
+from real_trl.engines.tree_reading import ScorePlace, can_read_from_cache, read_by_forward, read_from_cache
 from real_trl.prompts import plain_prompt
-from real_trl.score_space import ScoreSpace
+from real_trl.score_space import ScoreLocation, ScoreSpace
 
-MALFORMED_HANDLING = get_args(MalformedHandling)
-
-
-@dataclass
-class Judgment:
-    """
-    What a judge said about one prompt.
-
-    Attributes:
-        completion (`str`):
-            Rationale and score, as generated.
-        status (`str`):
-            `"ok"`, or why the completion holds no score (see [`ScoreLocation`]).
-        sampled_score (`float`, *optional*):
-            Value of the score that was decoded ("standard" inference). In a malformed completion, the most likely
-            label at the forced marker, or `None` when malformed completions are dropped.
-        expected_score (`float`, *optional*):
-            RAIL prediction `ŷ = Σ_k k · π(k | x, c)` (Alg. 1), or `None` as above.
-        probabilities (`list[float]`, *optional*):
-            `π(k | x, c)` of every label, over the whole vocabulary.
-        num_tokens (`int`):
-            Generated tokens, the closing EOS included.
-    """
-
-    completion: str
-    status: str
-    sampled_score: float | None
-    expected_score: float | None
-    probabilities: list[float] | None
-    num_tokens: int
-
-    @property
-    def mass(self) -> float | None:
-        """Probability on the labels; what is missing to 1 went to other tokens."""
-        return None if self.probabilities is None else sum(self.probabilities)
+logger = logging.getLogger(__name__)
 
 
-class _LabelRecorder(LogitsProcessor):
-    """Records the labels' log-probabilities at temperature `temperature` before any top-p or top-k truncation."""
+class _Recorder(LogitsProcessor):
+    """Records the log-probabilities of `token_ids` at `temperature`, before any top-p or top-k truncation."""
 
-    def __init__(self, label_ids: Tensor, temperature: float) -> None:
-        self.label_ids, self.temperature = label_ids, temperature
-        self.steps: list[Tensor] = []  # each (N, L)
+    def __init__(self, token_ids: list[int], temperature: float) -> None:
+        self.token_ids, self.temperature = token_ids, temperature
+        self.steps: list[Tensor] = []  # each (N, len(token_ids))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         logits = scores.float() / self.temperature
-        self.steps.append(logits[:, self.label_ids] - logits.logsumexp(-1, keepdim=True))
+        self.steps.append(logits[:, self.token_ids] - logits.logsumexp(-1, keepdim=True))
         return scores
 
 
@@ -101,7 +67,7 @@ class TransformersEngine:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Its tokenizer.
         score_space ([`ScoreSpace`]):
-            Scale and marker.
+            Scale and marker. Labels may have any number of tokens.
         chat (`bool`, *optional*, defaults to `False`):
             Wrap each prompt in the tokenizer's chat template as one user message.
         temperature (`float`, *optional*, defaults to `1.0`):
@@ -117,6 +83,8 @@ class TransformersEngine:
         malformed (`str`, *optional*, defaults to `"force"`):
             `"force"`: append the marker to a completion without a score and read the distribution there. `"drop"`:
             leave the scores empty.
+        normalize_expectation (`bool`, *optional*, defaults to `False`):
+            Divide the expected score by the probability mass on the labels.
     """
 
     def __init__(
@@ -132,11 +100,13 @@ class TransformersEngine:
         max_new_tokens: int = 1024,
         batch_size: int = 8,
         malformed: str = "force",
+        normalize_expectation: bool = False,
     ) -> None:
         if malformed not in MALFORMED_HANDLING:
             raise ValueError(f"malformed: got {malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
         self.model, self.tokenizer, self.score_space = model.eval(), tokenizer, score_space
         self.chat, self.temperature, self.batch_size, self.malformed = chat, temperature, batch_size, malformed
+        self.normalize_expectation = normalize_expectation
         eos = model.generation_config.eos_token_id
         eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
         self.stop_ids = list(dict.fromkeys([tokenizer.eos_token_id, *eos]))
@@ -149,9 +119,10 @@ class TransformersEngine:
             top_k=0 if do_sample else None,
             pad_token_id=self.pad_id,
             eos_token_id=self.stop_ids,
+            return_dict_in_generate=True,
         )
-        self._label_ids = torch.tensor(score_space.token_ids, device=model.device)
-        self._values = torch.tensor(score_space.values, device=model.device, dtype=torch.float32)
+        self._root_edges = [index for index, (node, _) in enumerate(score_space.tree.edges) if node == 0]
+        self._warned = False
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt, in the chat template if the judge uses one."""
@@ -160,17 +131,21 @@ class TransformersEngine:
             return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
         return self.tokenizer([plain_prompt(prompt) for prompt in prompts])["input_ids"]
 
-    def judge(self, prompts: Sequence[str]) -> Iterator[tuple[int, Judgment]]:
+    def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
         """
         Judge `prompts`, in batches of similar length.
 
         Args:
             prompts (`Sequence[str]`):
                 Complete judge prompts.
+            seed (`int`, *optional*):
+                Seed of the sampling, set with `torch.manual_seed`. By default it goes on from torch's global state.
 
         Yields:
             `(index, judgment)`: index into `prompts`, longest prompts first.
         """
+        if seed is not None:
+            torch.manual_seed(seed)
         prompt_ids = self.tokenize(prompts)
         order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
         for start in range(0, len(order), self.batch_size):
@@ -179,46 +154,73 @@ class TransformersEngine:
 
     @torch.no_grad()
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:
-        recorder = _LabelRecorder(self._label_ids, self.temperature)
+        space = self.score_space
+        recorder = _Recorder([space.tree.edges[index][1] for index in self._root_edges], self.temperature)
         inputs = self._left_padded(prompt_ids)
         with _no_decoding_defaults(self.model):
-            sequences = self.model.generate(
-                **inputs, generation_config=self.generation_config, logits_processor=LogitsProcessorList([recorder])
+            output = self.model.generate(
+                **inputs,
+                generation_config=self.generation_config,
+                logits_processor=LogitsProcessorList([recorder]),
             )
-        completions = [self._until_stop(ids) for ids in sequences[:, inputs["input_ids"].size(1) :].tolist()]
-        locations = [self.score_space.locate(ids) for ids in completions]
-        recorded = torch.stack(recorder.steps, dim=1)  # (N, steps, L)
-        score_log_probs = [
-            recorded[row, location.position] if location.ok else None for row, location in enumerate(locations)
-        ]
-        malformed = [row for row, location in enumerate(locations) if not location.ok]
-        if malformed and self.malformed == "force":
-            forced = self._force([prompt_ids[row] + self._without_stop(completions[row]) for row in malformed])
-            for row, log_probs in zip(malformed, forced, strict=True):
-                score_log_probs[row] = log_probs
+        sequences = output.sequences[:, inputs["input_ids"].size(1) :].tolist()
+        completions = [self._until_stop(ids) for ids in sequences]
+        locations = [self._locate(ids) for ids in completions]
+
+        # In double precision, since the tree subtracts probabilities; these are few numbers
+        recorded = torch.stack(recorder.steps, dim=1).double()  # (N, steps, edges of the root)
+        edge_log_probs = recorded.new_full((len(completions), len(space.tree.edges)), torch.nan)
+        places = []
+        for row, (ids, location) in enumerate(zip(completions, locations, strict=True)):
+            if not location.ok and self.malformed == "drop":
+                continue
+            if location.position is not None and location.status != "outside":
+                edge_log_probs[row, self._root_edges] = recorded[row, location.position]
+                if space.tree.context_tokens:
+                    places.append(ScorePlace(row, ids[: location.position], forced=[]))
+            else:
+                places.append(ScorePlace(row, self._without_stop(ids), forced=list(space.marker_ids)))
+        if places:
+            read = self._read(output.past_key_values, inputs["attention_mask"], prompt_ids, places)
+            rows = [place.row for place in places]
+            edge_log_probs[rows] = torch.where(read.isnan(), edge_log_probs[rows], read)
+        score_log_probs = space.tree.label_log_probs(edge_log_probs)
         return [
-            self._judgment(ids, location, log_probs)
-            for ids, location, log_probs in zip(completions, locations, score_log_probs, strict=True)
+            Judgment.from_distribution(
+                self.tokenizer.decode(ids, skip_special_tokens=True),
+                location,
+                score_log_probs[row] if location.ok or self.malformed == "force" else None,
+                len(ids),
+                space,
+                self.normalize_expectation,
+            )
+            for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]
 
-    def _judgment(self, ids: list[int], location: Any, log_probs: Tensor | None) -> Judgment:
-        sampled = expected = probabilities = None
-        if log_probs is not None:
-            label = location.label_index if location.ok else int(log_probs.argmax())
-            sampled = self.score_space.values[label]
-            expected = expected_score(log_probs, self._values).item()
-            probabilities = log_probs.exp().tolist()
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return Judgment(text, location.status, sampled, expected, probabilities, len(ids))
+    def _locate(self, ids: list[int]) -> ScoreLocation:
+        """As [`ScoreSpace.locate`], but a label that the length limit may have cut ("1" of "10") is no label."""
+        location = self.score_space.locate(ids)
+        if location.position is None or ids[-1] in self.stop_ids:
+            return location
+        rest = tuple(ids[location.position :])
+        cut = any(len(rest) < len(path) and path[: len(rest)] == rest for path in self.score_space.token_ids)
+        return ScoreLocation("truncated", location.position) if cut else location
 
-    def _force(self, sequences: list[list[int]]) -> Tensor:
-        """Label log-probabilities `(N, L)` after the marker, appended to each sequence."""
-        inputs = self._left_padded([ids + list(self.score_space.marker_ids) for ids in sequences])
-        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        logits = (
-            self.model(**inputs, position_ids=positions, logits_to_keep=1).logits[:, -1].float() / self.temperature
-        )
-        return logits[:, self._label_ids] - logits.logsumexp(-1, keepdim=True)
+    def _read(
+        self, cache: object, prompt_mask: Tensor, prompt_ids: list[list[int]], places: list[ScorePlace]
+    ) -> Tensor:
+        """Edge log-probabilities `(n, E)` at `places`; NaN where those recorded while generating are to be used."""
+        tree = self.score_space.tree
+        if can_read_from_cache(self.model, cache):
+            return read_from_cache(self.model, tree, cache, prompt_mask, places, self.temperature)
+        if not self._warned:
+            logger.warning(
+                "%s does not keep every token in its cache, or its attention takes no mask for each query: scores that are not "
+                "found while generating are read by forwards over the whole sequence, which is slower.",
+                type(self.model).__name__,
+            )
+            self._warned = True
+        return read_by_forward(self.model, tree, prompt_ids, places, self.temperature, self.pad_id)
 
     def _left_padded(self, sequences: list[list[int]]) -> dict[str, Tensor]:
         ids = [torch.tensor(sequence) for sequence in sequences]

@@ -9,15 +9,16 @@ from typing import Any
 
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import plain_prompt
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.recipe import RecipeParser
+from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
+from real_trl.trainers.checkpoints import StopWithCheckpoint
 
 
 @dataclass
@@ -28,10 +29,15 @@ class StageArguments:
     Args:
         chat (`bool`, *optional*):
             Wrap prompts in the tokenizer's chat template. Defaults to whether the tokenizer has one.
+        allow_changed_recipe (`bool`, *optional*, defaults to `False`):
+            Go on from a checkpoint though the recipe or the data has changed since, in what training depends on.
     """
 
     chat: bool | None = field(
         default=None, metadata={"help": "Use the chat template. Default: if the tokenizer has one."}
+    )
+    allow_changed_recipe: bool = field(
+        default=False, metadata={"help": "Resume though the recipe or the data has changed."}
     )
 
 
@@ -98,7 +104,12 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
         judge = JudgeConfig.load(name, revision)
     except FileNotFoundError:
         return chat
-    stated = {"score_labels": list(space.labels), "score_marker": space.marker, "chat": chat}
+    stated = {
+        "score_labels": list(space.labels),
+        "score_values": list(space.values),
+        "score_marker": space.marker,
+        "chat": chat,
+    }
     for field_name, value in stated.items():
         own = getattr(judge, field_name)
         if value is not None and value != own:
@@ -107,33 +118,6 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
                 f"Set {field_name} to that, or start from another model."
             )
     return judge.chat
-
-
-def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
-    """
-    The checkpoint to continue from: `resume_from_checkpoint` is a path, or `true` for the last one in `output_dir`, if
-    there is one. Without it, an `output_dir` that holds checkpoints is refused rather than overwritten.
-    """
-    wanted = training_args.resume_from_checkpoint
-    last = get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
-    if str(wanted).lower() == "true":
-        if last is None:
-            print(
-                f"resume_from_checkpoint: no checkpoint in {training_args.output_dir!r}, starting from the beginning"
-            )
-        return last
-    if wanted and str(wanted).lower() != "false":
-        if not Path(wanted).is_dir():
-            raise ValueError(
-                f"resume_from_checkpoint: {wanted!r} is no directory. Give a checkpoint, or true for the last one."
-            )
-        return wanted
-    if last is not None:
-        raise ValueError(
-            f"output_dir: {training_args.output_dir!r} already holds {Path(last).name}. Add `--resume_from_checkpoint true` to go "
-            "on from there, or choose another output_dir."
-        )
-    return None
 
 
 @dataclass
@@ -152,6 +136,8 @@ class Stage:
             Whether prompts go through the chat template.
         checkpoint (`str`, *optional*):
             Checkpoint to resume from.
+        recipe (`dict`):
+            What the run is made of, for the manifests of its checkpoints.
         train_dataset, eval_dataset ([`~datasets.Dataset`]):
             In the canonical schema; `eval_dataset` is `None` without an `eval_strategy`.
     """
@@ -163,6 +149,7 @@ class Stage:
     space: ScoreSpace
     chat: bool
     checkpoint: str | None
+    recipe: dict[str, Any]
     train_dataset: Dataset
     eval_dataset: Dataset | None
 
@@ -185,24 +172,31 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
     stage_args, data_args, training_args, model_args = make_parser(config_class).parse_args_and_config(argv)
     checkpoint = checkpoint_to_resume(training_args)
     tokenizer = load_tokenizer(model_args, training_args.trust_remote_code)
-    space = ScoreSpace.from_labels(training_args.score_labels, tokenizer, marker=training_args.score_marker)
+    space = ScoreSpace.from_labels(
+        training_args.score_labels, tokenizer, marker=training_args.score_marker, values=training_args.score_values
+    )
     chat = check_start(model_args.model_name_or_path, model_args.model_revision, space, stage_args.chat)
     chat = uses_chat(chat, tokenizer)
 
     def load(split: str) -> Dataset:
         return load_judge_dataset(
-            data_args, split, low=space.low, high=space.high, require_feedback=require_feedback, marker=space.marker
+            data_args, split, scale=space.scale, require_feedback=require_feedback, marker=space.marker
         )
 
     train = load(data_args.dataset_train_split)
     evaluation = load(data_args.dataset_test_split) if training_args.eval_strategy != "no" else None
+    recipe = resolve_recipe(training_args, data_args, model_args, chat, train)
+    if checkpoint is not None:
+        for line in check_recipe(checkpoint, recipe, allow_changed=stage_args.allow_changed_recipe):
+            if training_args.process_index == 0:
+                print(line)
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
         **(training_args.model_init_kwargs or {}),
     }
-    return Stage(data_args, training_args, model_args, tokenizer, space, chat, checkpoint, train, evaluation)
+    return Stage(data_args, training_args, model_args, tokenizer, space, chat, checkpoint, recipe, train, evaluation)
 
 
 def make_parser(config_class: type) -> RecipeParser:
@@ -226,6 +220,7 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
         peft_config=None if isinstance(model, PeftModel) else get_peft_config(stage.model_args),
     )
     trainer.judge_config.chat = stage.chat
+    trainer.recipe = stage.recipe
     trainer.judge_config.prompt_template = stage.data_args.prompt_template
     return trainer
 
@@ -259,9 +254,13 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
 
 
 def train_and_save(trainer: Trainer, stage: Stage) -> None:
-    """Train, and save the judge and the training log to `output_dir`."""
+    """Train, and save the judge and the training log to `output_dir`. A run that cannot go on says why, with status 2."""
     args = stage.training_args
-    trainer.train(resume_from_checkpoint=stage.checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=stage.checkpoint)
+    except StopWithCheckpoint as error:
+        with user_errors():
+            raise ValueError(str(error)) from error
     trainer.save_model(args.output_dir)
     trainer.save_state()
     trainer.accelerator.print(f"Judge saved to {args.output_dir}")

@@ -15,28 +15,56 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+import yaml
 from rich.console import Console
 
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
-from real_trl.scripts import evaluate, rl, sft
+from real_trl.scripts import evaluate, rl, self_generate, sft
 from real_trl.synthetic import build_model, build_tokenizer
 
-METHODS = ("base", "raft", "real")
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae")
 
 
+@dataclass(frozen=True)
+class Step:
+    """
+    One judge of a pipeline, trained by the recipe of its name.
+
+    Args:
+        stage (`Any`):
+            Module of the stage that trains it.
+        start (`str`):
+            Name of the judge it starts from.
+        rationales_from (`str`, *optional*):
+            Name of the judge that first writes the rationales to train on (TRACT), by `<name>_self_generate.yaml`.
+    """
+
+    stage: Any
+    start: str
+    rationales_from: str | None = None
+
+
+QUICKSTART = {"base": Step(sft, "untrained"), "raft": Step(sft, "base"), "real": Step(rl, "raft")}
+
+
 def run_seed(
-    seed: int, recipes: Path, output: Path, console: Console, overrides: Sequence[str] = ()
+    seed: int,
+    recipes: Path,
+    output: Path,
+    console: Console,
+    steps: Mapping[str, Step] = QUICKSTART,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
-    Train and evaluate base, RAFT and REAL from one seed.
+    Train and evaluate judges from one seed. A judge that has been evaluated in `output` is not trained again.
 
     Args:
         seed (`int`):
@@ -47,36 +75,51 @@ def run_seed(
             Folder for this seed's judges and predictions.
         console (`rich.console.Console`):
             Where progress is reported.
+        steps (`Mapping[str, Step]`, *optional*, defaults to [`QUICKSTART`]):
+            The judges, each after the ones it needs.
         overrides (`Sequence[str]`, *optional*):
             Further command-line options for the training stages.
 
     Returns:
-        `dict`: method → split (`id`, `ood`) → inference (`standard`, `rail`) → metric → value.
+        `dict`: judge → split (`id`, `ood`) → inference (`standard`, `rail`) → metric → value.
     """
-    model = output / "untrained"
-    build_model(seed=seed).save_pretrained(model)
-    build_tokenizer().save_pretrained(model)
+    untrained = output / "untrained"
+    task = yaml.safe_load((recipes / "base.yaml").read_text(encoding="utf-8"))["dataset_options"]
+    scale = {"score_range": task["score_range"]} if "score_range" in task else {}
+    build_model(seed=seed, **scale).save_pretrained(untrained)
+    build_tokenizer(**scale).save_pretrained(untrained)
     summary: dict[str, Any] = {}
-    for method in METHODS:
-        started = time.perf_counter()
-        console.rule(f"seed {seed}: {method}")
-        stage = rl if method == "real" else sft
-        judge = output / method
-        options = ["--model_name_or_path", str(model), "--output_dir", str(judge), "--seed", str(seed)]
-        stage.main(["--config", str(recipes / f"{method}.yaml"), *options, *overrides])
-        trained = time.perf_counter()
-        options = ["--model_name_or_path", str(judge), "--output_dir", str(judge / "evaluation"), "--seed", str(seed)]
-        evaluate.main(["--config", str(recipes / "evaluate.yaml"), *options])
-        report = json.loads((judge / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
-        summary[method] = {
+    for name, step in steps.items():
+        judge = output / name
+        metrics = judge / "evaluation" / "metrics.json"
+        if not metrics.is_file():
+            console.rule(f"seed {seed}: {name}")
+            _train_and_evaluate(name, step, seed, recipes, output, console, overrides)
+        report = json.loads(metrics.read_text(encoding="utf-8"))
+        summary[name] = {
             split: {kind: {metric: result[kind][metric] for metric in METRICS} for kind in ("standard", "rail")}
             for split, result in report["results"].items()
         }
-        console.print(
-            f"{method}: trained in {trained - started:.0f} s, evaluated in {time.perf_counter() - trained:.0f} s"
-        )
-        model = judge
     return summary
+
+
+def _train_and_evaluate(
+    name: str, step: Step, seed: int, recipes: Path, output: Path, console: Console, overrides: Sequence[str]
+) -> None:
+    def run(stage: Any, recipe: str, model: Path, folder: Path, *options: str) -> None:
+        paths = ["--model_name_or_path", str(model), "--output_dir", str(folder)]
+        stage.main(["--config", str(recipes / f"{recipe}.yaml"), *paths, "--seed", str(seed), *options])
+
+    started = time.perf_counter()
+    judge, data = output / name, []
+    if step.rationales_from:
+        rationales = output / f"{name}_rationales"
+        run(self_generate, f"{name}_self_generate", output / step.rationales_from, rationales)
+        data = ["--dataset_name", str(rationales)]
+    run(step.stage, name, output / step.start, judge, *data, *overrides)
+    trained = time.perf_counter()
+    run(evaluate, "evaluate", judge, judge / "evaluation")
+    console.print(f"{name}: trained in {trained - started:.0f} s, evaluated in {time.perf_counter() - trained:.0f} s")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, overrides = parser.parse_known_args(argv)
     if args.seeds < 1:
         parser.error(f"--seeds: got {args.seeds}, must be at least 1")
-    missing = [name for name in (*METHODS, "evaluate") if not (args.recipes / f"{name}.yaml").is_file()]
+    missing = [name for name in (*QUICKSTART, "evaluate") if not (args.recipes / f"{name}.yaml").is_file()]
     if missing:
         parser.error(f"--recipes: {args.recipes} has no {missing[0]}.yaml; run from the root of the repository")
 
@@ -97,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console()
     started = time.perf_counter()
     summaries = [
-        run_seed(seed, args.recipes, args.output_dir / f"seed-{seed}", console, overrides)
+        run_seed(seed, args.recipes, args.output_dir / f"seed-{seed}", console, overrides=overrides)
         for seed in range(args.seeds)
     ]
     summary = summaries[0] if args.seeds == 1 else summarize_seeds(summaries)

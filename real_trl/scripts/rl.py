@@ -1,7 +1,7 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Reinforcement learning: REAL, or a baseline by `reward` (`accuracy`: Standard RL, `log_likelihood`: JEPO).
+Reinforcement learning: REAL, or a baseline by `reward` (`accuracy`: Standard RL; `log_likelihood`, `log_marginal`: JEPO).
 
     accelerate launch -m real_trl.scripts.rl --config recipes/quickstart/real.yaml
 
@@ -18,8 +18,8 @@ from real_trl.trainers import REALConfig, REALTrainer
 
 
 def training_rows(dataset: Dataset, chat: bool) -> Dataset:
-    """Rows for `REALTrainer`: `prompt` as text, or as messages with `chat`, and `score`."""
-    dataset = dataset.select_columns(["prompt", "score"])
+    """Rows for `REALTrainer`: `prompt` as text, or as messages with `chat`, `score`, and the raters' histograms."""
+    dataset = dataset.select_columns([c for c in ("prompt", "score", "score_histogram") if c in dataset.column_names])
     return dataset.map(lambda row: {"prompt": stage_prompt(row["prompt"], chat)}, desc="Building prompts")
 
 

@@ -21,25 +21,23 @@ from real_trl.trainers import RAFTConfig, RAFTTrainer
 
 
 def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool) -> Dataset:
-    """Rows for `RAFTTrainer`: `prompt` and `completion` as text, or as messages with `chat`, and `score`."""
+    """
+    Rows for `RAFTTrainer`: `prompt` and `completion` as text, or as messages with `chat`, `score`, and the raters'
+    histograms. A score between two labels is written as the nearest one (of two, the lower); the loss has the score.
+    """
 
-    def to_row(row: dict, index: int) -> dict:
-        try:
-            label = space.label_of(row["score"])
-        except ValueError as error:
-            raise ValueError(
-                f"row {index} of the training data: {error} For ratings that are lists, `raters: separate` trains on each "
-                "rater's own score."
-            ) from None
+    def to_row(row: dict) -> dict:
+        label = space.scale.nearest_label(row["score"])
         prompt = stage_prompt(row["prompt"], chat)
         completion = build_completion(row["feedback"], label, space.marker)
         if chat:
             completion = as_messages(completion, "assistant")
         elif not prompt.endswith("\n"):
             completion = " " + completion
-        return {"prompt": prompt, "completion": completion, "score": row["score"]}
+        return {"prompt": prompt, "completion": completion}
 
-    return dataset.map(to_row, with_indices=True, remove_columns=dataset.column_names, desc="Building completions")
+    unused = [c for c in dataset.column_names if c not in ("prompt", "score", "score_histogram")]
+    return dataset.map(to_row, remove_columns=unused, desc="Building completions")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 """What both trainers share: the score space, the check of the dataset, and `judge_config.json` in every output."""
 
 import math
+from operator import mul
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from trl.trainer.utils import get_config_model_id
 
 from real_trl.judge_config import JudgeConfig
 from real_trl.score_space import ScoreSpace
+from real_trl.trainers.resume_mixin import ResumeMixin
 
 # Recorded in judge_config.json, where the arguments have them: enough to tell two runs apart. `training_args.bin`
 # beside it has everything.
@@ -27,6 +29,11 @@ _RECORDED_ARGUMENTS = (
     "log_likelihood_weight",
     "prediction_weight",
     "num_generations",
+    "likelihood_form",
+    "advantage_streams",
+    "reuse_correction",
+    "num_iterations",
+    "group_filter",
     "malformed",
     "loss_aggregation",
 )
@@ -82,8 +89,10 @@ def check_judge_dataset(dataset: Any, name: str, columns: tuple[str, ...], space
         if not is_number or not space.low <= score <= space.high:
             raise ValueError(
                 f"{name}: column 'score' is {score!r} in row {row}; the scale is {space.low:g} to {space.high:g} "
-                f"(score_labels={','.join(space.labels)}). Correct or remove the row, or change `score_labels`."
+                f"(score_labels={space.scale}). Correct or remove the row, or change `score_labels`."
             )
+    if "score_histogram" in present:
+        _check_histograms(dataset, name, space)
     for row, prompt in enumerate(dataset["prompt"]):
         text = _last_text(prompt)
         if not text or (isinstance(text, str) and not text.strip()):
@@ -98,13 +107,34 @@ def check_judge_dataset(dataset: Any, name: str, columns: tuple[str, ...], space
             )
 
 
+def _check_histograms(dataset: Dataset, name: str, space: ScoreSpace) -> None:
+    for row, (shares, score) in enumerate(zip(dataset["score_histogram"], dataset["score"], strict=True)):
+        fault = None
+        if not isinstance(shares, list) or len(shares) != len(space.labels):
+            fault = f"which is no list of {len(space.labels)} shares, one for each of the labels {space.scale}"
+        elif not all(isinstance(share, (int, float)) and share >= 0 for share in shares):
+            fault = "which holds something else than numbers from 0 on"
+        elif not math.isclose(math.fsum(shares), 1.0, abs_tol=1e-4):
+            fault = f"which sums to {math.fsum(shares):g}, not to 1"
+        elif abs((mean := math.fsum(map(mul, shares, space.values))) - score) > 1e-3 * (space.high - space.low):
+            fault = f"whose mean is {mean:g}, while the column 'score' is {score:g}"
+        if fault:
+            raise ValueError(
+                f"{name}: column 'score_histogram' is {shares} in row {row}, {fault}. Correct the row, or load the data with "
+                "`real_trl.data.load_judge_dataset`, which makes both columns."
+            )
+
+
 def _last_text(turn: Any) -> Any:
     """The text of a prompt or completion; of a conversation, its last message's."""
     return turn[-1].get("content") if turn and isinstance(turn, list) else turn
 
 
-class JudgeTrainerMixin:
-    """Saves the judge's configuration with every checkpoint and final model. Expects `self.judge_config`."""
+class JudgeTrainerMixin(ResumeMixin):
+    """
+    Saves the judge's configuration with every checkpoint and final model, and goes on exactly from complete checkpoints
+    ([`ResumeMixin`]). Expects `self.judge_config`.
+    """
 
     judge_config: JudgeConfig
 
@@ -115,6 +145,7 @@ class JudgeTrainerMixin:
             space,
             chat=isinstance(dataset, Dataset) and len(dataset) > 0 and is_conversational(dataset[0]),
             temperature=getattr(args, "temperature", 1.0),
+            normalize_expectation=args.normalize_expectation,
             method=method,
             base_model=model if isinstance(model, str) else get_config_model_id(model.config),
             training={name: getattr(args, name) for name in _RECORDED_ARGUMENTS if hasattr(args, name)},

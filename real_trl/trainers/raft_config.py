@@ -24,9 +24,13 @@ class RAFTConfig(SFTConfig):
             λ in Eq. 3, the weight on the next-token loss. That loss is TRL's mean over the tokens of the batch, as in
             TRACT, where Eq. 3 has the sum over each completion: the sum is λ = the mean completion length.
         score_labels (`str`, *optional*, defaults to `"1-5"`):
-            Labels of the score space: a range such as `"1-5"`, or a list.
+            Labels of the score space: a range such as `"1-5"`, or the labels in a list, see [`Scale.parse`].
+        score_values (`list[float]`, *optional*):
+            The number of each label. Defaults to the label read as a number.
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
             Text that precedes the score in a completion.
+        normalize_expectation (`bool`, *optional*, defaults to `False`):
+            Divide ŷ by the probability mass on the labels. The paper does not.
 
     Defaults that differ from TRL's: `max_length=3000`, as in TRACT, since judge prompts are long; `bf16` only where a
     GPU has it.
@@ -37,7 +41,13 @@ class RAFTConfig(SFTConfig):
     )
     log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 3, on the next-token loss."})
     score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
+    score_values: list[float] | None = field(
+        default=None, metadata={"help": "Number of each label. Default: the label read as a number."}
+    )
     score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
+    normalize_expectation: bool = field(
+        default=False, metadata={"help": "Divide the expected score by the probability mass on the labels."}
+    )
     max_length: int | None = field(
         default=3000, metadata={"help": "Longest prompt and completion together, in tokens; null for no limit."}
     )

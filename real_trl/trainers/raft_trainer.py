@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RAFT, and plain SFT as its case without regression loss, as a subclass of TRL's SFT trainer."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import SFTTrainer
 
 from real_trl import objectives
-from real_trl.policy_forward import select_hidden_rows
+from real_trl.label_tree import LabelTree
+from real_trl.policy_forward import backbone, select_hidden_rows
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
 from real_trl.trainers.raft_config import RAFTConfig
+from real_trl.tree_attention import check_tree_attention, edge_rows, edge_targets, tree_inputs
 
 logger = get_logger(__name__)
 
@@ -25,39 +28,50 @@ NO_SCORE = -1
 
 
 class ScoreCollator:
-    """TRL's collator, with `score_positions` and `targets` `(N,)` beside `input_ids`, `labels` and `attention_mask` `(N, T)`."""
+    """
+    TRL's collator, with `score_positions`, `written_labels` and `targets` `(N,)` and `label_weights` `(N, L)` beside
+    `input_ids`, `labels` and `attention_mask` `(N, T)`.
+    """
 
-    def __init__(self, collator: Any) -> None:
-        self.collator = collator
+    def __init__(self, collator: Any, values: Sequence[float]) -> None:
+        self.collator, self.values = collator, torch.tensor(values, dtype=torch.float32)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         batch = self.collator(examples)
         batch["score_positions"] = torch.tensor([example["score_position"] for example in examples])
+        batch["written_labels"] = torch.tensor([example["written_label"] for example in examples])
         batch["targets"] = torch.tensor([example["score"] for example in examples], dtype=torch.float32)
+        batch["label_weights"] = objectives.target_weights(batch["targets"], self.values)
+        for row, example in enumerate(examples):
+            if (histogram := example.get("score_histogram")) is not None:
+                batch["label_weights"][row] = torch.tensor(histogram)
         return batch
 
 
 class _ForwardWithScores:
     """
     The model as `SFTTrainer.compute_loss` calls it. Only the rows that have a label reach the LM head, and behind them
-    the score row once per label of the score space; the latter are kept in `score_log_probs` `(N, L)` and cut from the
-    outputs.
+    those of the score space's [`LabelTree`]; the labels' log-probabilities are kept in `score_log_probs` `(N, L)`, and
+    their rows are cut from the outputs.
     """
 
-    def __init__(self, model: nn.Module, score_positions: Tensor, label_ids: Tensor) -> None:
-        self.model, self.score_positions, self.label_ids = model, score_positions, label_ids
+    def __init__(self, model: nn.Module, score_positions: Tensor, tree: LabelTree) -> None:
+        self.model, self.score_positions, self.tree = model, score_positions, tree
         self.score_log_probs: Tensor | None = None
 
-    def __call__(self, labels: Tensor, **inputs: Any) -> Any:
+    def __call__(self, labels: Tensor, input_ids: Tensor, attention_mask: Tensor, **inputs: Any) -> Any:
         shifted = labels[:, 1:]
         is_label = shifted != -100
         width = max(int(is_label.sum(1).max()), 1)
         rows = is_label.int().argsort(dim=1, descending=True, stable=True)[:, :width]  # labelled rows first, in order
-        score_rows = (self.score_positions - 1).clamp(min=0).unsqueeze(1).expand(-1, len(self.label_ids))
-        targets = torch.cat([shifted.gather(1, rows), self.label_ids.expand(len(labels), -1)], dim=1)
-        with select_hidden_rows(self.model, torch.cat([rows, score_rows], dim=1)):
+        score_rows = (self.score_positions - 1).clamp(min=0)
+        targets = torch.cat([shifted.gather(1, rows), edge_targets(self.tree, len(labels), labels.device)], dim=1)
+        rows = torch.cat([rows, edge_rows(self.tree, score_rows, input_ids.size(1))], dim=1)
+        position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        inputs |= tree_inputs(backbone(self.model), self.tree, input_ids, attention_mask, position_ids, score_rows)
+        with select_hidden_rows(self.model, rows):
             outputs = self.model(**inputs, shift_labels=targets)
-        self.score_log_probs = outputs.log_probs[:, width:]
+        self.score_log_probs = self.tree.label_log_probs(outputs.log_probs[:, width:])
         cut = ("log_probs", "entropy", "is_top1", "label_mask")
         return replace(outputs, **{name: getattr(outputs, name)[:, :width] for name in cut})
 
@@ -68,7 +82,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     score, both out of one forward. With `args.regression_weight=0` it is plain SFT.
 
     What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to find the score in every completion;
-    `compute_loss`, to add the regression loss to TRL's; `_set_signature_columns_if_needed`, to keep what that needs.
+    `compute_loss`, to add the regression loss to TRL's; `get_batch_samples`, to count the scores that its mean is over;
+    `_set_signature_columns_if_needed`, to keep what that needs.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]):
@@ -76,7 +91,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         args ([`RAFTConfig`], *optional*):
             Configuration. If `None`, a default configuration is used.
         train_dataset ([`~datasets.Dataset`]):
-            Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.build_completion`]) and `score`.
+            Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.build_completion`]) and `score`, the
+            target; optionally `score_histogram`, the raters' shares of each label. Where they say something else than the
+            label that the completion ends with, the next-token loss of that label is that of their distribution.
         eval_dataset ([`~datasets.Dataset`] or `dict`, *optional*):
             The same columns.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
@@ -109,7 +126,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     ) -> None:
         args = args if args is not None else RAFTConfig("raft-judge")
         processing_class = resolve_tokenizer(model, processing_class, args)
-        self.score_space = ScoreSpace.from_labels(args.score_labels, processing_class, marker=args.score_marker)
+        self.score_space = ScoreSpace.from_labels(
+            args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
+        )
         for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
             check_judge_dataset(dataset, name, ("prompt", "completion", "score"), self.score_space)
         method = "raft" if args.regression_weight else "sft"
@@ -125,13 +144,13 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
-        self.data_collator = ScoreCollator(self.data_collator)
-        self._label_ids = torch.tensor(self.score_space.token_ids, device=self.accelerator.device)
+        self.data_collator = ScoreCollator(self.data_collator, self.score_space.values)
+        check_tree_attention(backbone(self.model).config, self.score_space.tree)
         self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        for column in ("score", "score_position"):
+        for column in ("score", "score_position", "written_label", "score_histogram"):
             if column not in self._signature_columns:
                 self._signature_columns = [*self._signature_columns, column]
 
@@ -146,7 +165,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         def find_score(example: dict[str, Any]) -> dict[str, Any]:
             start = next(i for i, label in enumerate(example["labels"]) if label != -100)
             location = self.score_space.locate(example["input_ids"][start:])
-            return {"score_position": start + location.position if location.ok else NO_SCORE}
+            if not location.ok:
+                return {"score_position": NO_SCORE, "written_label": 0}
+            return {"score_position": start + location.position, "written_label": location.label_index}
 
         dataset = dataset.map(find_score)
         if isinstance(dataset, Dataset):
@@ -174,6 +195,15 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
                 "the next-token loss only. Raise `max_length` to use them whole."
             )
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
+        batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
+        scores = sum((batch["score_positions"] != NO_SCORE).sum() for batch in batches)
+        # Per process, because gradients are averaged over processes
+        self._scores_per_process = self.accelerator.reduce(torch.tensor(float(scores), device=device), "mean")
+        return batches, num_items_in_batch
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -187,7 +217,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             )
         inputs = dict(inputs)
         score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
-        forward = _ForwardWithScores(model, score_positions, self._label_ids)
+        written, label_weights = inputs.pop("written_labels"), inputs.pop("label_weights")
+        forward = _ForwardWithScores(model, score_positions, self.score_space.tree)
         next_token_loss = super().compute_loss(forward, inputs, num_items_in_batch=num_items_in_batch)
 
         scored = score_positions != NO_SCORE
@@ -196,20 +227,33 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             # Every rank must take part in the backward of the same parameters
             return self.args.log_likelihood_weight * next_token_loss + 0.0 * forward.score_log_probs.sum()
         score_log_probs, targets = forward.score_log_probs[scored], targets[scored]
-        # With `num_items_in_batch` the next-token loss is already a share of the whole accumulated batch, and the
-        # Trainer does not divide by the accumulation steps again
-        steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+        # Zero where the written label is the whole target
+        written = score_log_probs.gather(1, written[scored].unsqueeze(1)).squeeze(1)
+        wanted = objectives.log_likelihood_reward(score_log_probs, self._label_values, targets, label_weights[scored])
+        if num_items_in_batch is None:
+            num_tokens = (inputs["labels"][:, 1:] != -100).sum()
+        else:
+            num_tokens = num_items_in_batch / (
+                self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            )
+        next_token_loss = next_token_loss + (written - wanted).sum() / num_tokens
+        # With `num_items_in_batch` the next-token loss is already a share of that of the whole accumulated batch of all
+        # processes; so is the squared error then: a mean over the batch's scores, wherever rows without one fell
+        share = 1.0 if num_items_in_batch is None else scored.sum() / self._scores_per_process
         return objectives.raft_loss(
             score_log_probs,
             self._label_values,
             targets,
             -next_token_loss,
             log_likelihood_weight=self.args.log_likelihood_weight,
-            regression_weight=self.args.regression_weight / steps,
+            regression_weight=self.args.regression_weight * share,
+            normalize=self.args.normalize_expectation,
         )
 
     def _log_scores(self, score_log_probs: Tensor, targets: Tensor, scored: Tensor) -> None:
-        error = objectives.expected_score(score_log_probs, self._label_values) - targets
+        error = (
+            objectives.expected_score(score_log_probs, self._label_values, self.args.normalize_expectation) - targets
+        )
         columns = torch.stack(
             [error.square(), error.abs(), score_log_probs.exp().sum(1), torch.ones_like(error)], dim=1
         )

@@ -8,11 +8,18 @@ from trl import RLOOConfig
 
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.trainers.config_defaults import check_not_negative, default_precision
+from real_trl.trainers.group_filter import GroupFilter
 
 # reward -> prediction weight β of the method (the table of `real_trl.objectives`)
-PREDICTION_WEIGHTS = {"regression": 0.01, "accuracy": 0.0, "log_likelihood": 1.0}
-MALFORMED = ("penalize", "force", "ignore")
-AGGREGATIONS = ("sequence", "token")
+PREDICTION_WEIGHTS = {"regression": 0.01, "accuracy": 0.0, "log_likelihood": 1.0, "log_marginal": 1.0}
+_CHOICES = {
+    "reward": tuple(PREDICTION_WEIGHTS),
+    "likelihood_form": ("log_probability", "probability"),
+    "advantage_streams": ("joint", "separate"),
+    "reuse_correction": ("clip", "none"),
+    "malformed": ("penalize", "force", "ignore"),
+    "loss_aggregation": ("sequence", "token"),
+}
 
 
 @dataclass
@@ -26,18 +33,39 @@ class REALConfig(RLOOConfig):
     Args:
         reward (`str`, *optional*, defaults to `"regression"`):
             Reward on the judge's score distribution: `"regression"` (REAL, Eq. 5), `"accuracy"` (Standard RL: 1 if the
-            sampled score is the target) or `"log_likelihood"` (JEPO, single sample).
+            sampled score is the target), `"log_likelihood"` (JEPO, single sample) or `"log_marginal"` (JEPO's
+            multi-sample bound over each group).
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
             λ in Eq. 5. Only used by `reward="regression"`.
         prediction_weight (`float`, *optional*):
             β in Eq. 8, the weight on the gradient of the reward itself. Defaults to the method's: `0.01` for
-            `"regression"`, `1.0` for `"log_likelihood"`, `0.0` for `"accuracy"`, which has no gradient.
+            `"regression"`, `1.0` for `"log_likelihood"` and `"log_marginal"`, `0.0` for `"accuracy"`, which has no
+            gradient.
+        likelihood_form (`str`, *optional*, defaults to `"log_probability"`):
+            What λ weighs in `reward="regression"`: `"log_probability"`, log π(y*) (Eq. 5), or `"probability"`, π(y*),
+            as in the authors' released code.
+        advantage_streams (`str`, *optional*, defaults to `"joint"`):
+            `"joint"`: the two parts of `reward="regression"` make one reward, whose advantages are standardised
+            (Section 4.3). `"separate"`: each part has standardised advantages of its own, which are added with weight
+            λ, as in the authors' released code.
+        normalize_expectation (`bool`, *optional*, defaults to `False`):
+            Divide ŷ by the probability mass on the labels. The paper does not.
+        group_filter (`str`, *optional*):
+            Dynamic sampling (Table 6): bounds on a group's accuracy, such as `"0 < acc < 1"`. Groups outside are
+            replaced by groups of other prompts. Unset: every group is trained on.
+        group_filter_rounds (`int`, *optional*, defaults to `10`):
+            Generations per batch, the first one included, before training stops since too few groups pass.
+        reuse_correction (`str`, *optional*, defaults to `"clip"`):
+            On batches that are reused: `"clip"`, PPO's clipped ratio of whole sequences, as in TRL; `"none"`, the
+            policy gradient as if on-policy, with the advantages as they were, as in the authors' released code.
         advantage_clip (`float`, *optional*, defaults to `1.0`):
             Bound on the standardised advantages. `None` for no clipping.
         advantage_eps (`float`, *optional*, defaults to `1e-8`):
             ε added to σ when advantages are standardised.
         score_labels (`str`, *optional*, defaults to `"1-5"`):
-            Labels of the score space: a range such as `"1-5"`, or a list.
+            Labels of the score space: a range such as `"1-5"`, or the labels in a list, see [`Scale.parse`].
+        score_values (`list[float]`, *optional*):
+            The number of each label. Defaults to the label read as a number.
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
             Text that precedes the score in a completion.
         malformed (`str`, *optional*, defaults to `"penalize"`):
@@ -54,16 +82,39 @@ class REALConfig(RLOOConfig):
     """
 
     reward: str = field(
-        default="regression", metadata={"help": "Reward: `regression` (REAL), `accuracy` or `log_likelihood`."}
+        default="regression",
+        metadata={"help": "Reward: `regression` (REAL), `accuracy`, `log_likelihood` or `log_marginal`."},
     )
     log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 5, for `reward='regression'`."})
     prediction_weight: float | None = field(
         default=None,
-        metadata={"help": "β in Eq. 8. Defaults to the method's: 0.01, 0 (accuracy) or 1 (log_likelihood)."},
+        metadata={
+            "help": "β in Eq. 8. Defaults to the method's: 0.01, 0 (accuracy) or 1 (log_likelihood, log_marginal)."
+        },
+    )
+    likelihood_form: str = field(
+        default="log_probability", metadata={"help": "What λ weighs: `log_probability` (Eq. 5) or `probability`."}
+    )
+    advantage_streams: str = field(
+        default="joint",
+        metadata={"help": "Standardise the two parts of the reward as one (`joint`) or apart (`separate`)."},
+    )
+    normalize_expectation: bool = field(
+        default=False, metadata={"help": "Divide the expected score by the probability mass on the labels."}
+    )
+    group_filter: str | None = field(
+        default=None, metadata={"help": "Dynamic sampling: bounds on group accuracy, e.g. `0 < acc < 1`."}
+    )
+    group_filter_rounds: int = field(default=10, metadata={"help": "Generations per batch before training stops."})
+    reuse_correction: str = field(
+        default="clip", metadata={"help": "On reused batches: `clip` (PPO's ratio) or `none` (fixed advantages)."}
     )
     advantage_clip: float | None = field(default=1.0, metadata={"help": "Bound on standardised advantages."})
     advantage_eps: float = field(default=1e-8, metadata={"help": "ε added to σ when advantages are standardised."})
     score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
+    score_values: list[float] | None = field(
+        default=None, metadata={"help": "Number of each label. Default: the label read as a number."}
+    )
     score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
     malformed: str = field(
         default="penalize", metadata={"help": "Completions without a score: `penalize`, `force` or `ignore`."}
@@ -78,9 +129,9 @@ class REALConfig(RLOOConfig):
     max_completion_length: int | None = field(default=1024, metadata={"help": "Longest completion, in tokens."})
 
     def __post_init__(self) -> None:
-        _check_choice("reward", self.reward, PREDICTION_WEIGHTS)
-        _check_choice("malformed", self.malformed, MALFORMED)
-        _check_choice("loss_aggregation", self.loss_aggregation, AGGREGATIONS)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}. Set it to one of: {', '.join(choices)}.")
         if self.prediction_weight is None:
             self.prediction_weight = PREDICTION_WEIGHTS[self.reward]
         if self.reward == "accuracy" and self.prediction_weight != 0:
@@ -93,6 +144,12 @@ class REALConfig(RLOOConfig):
                 "malformed: got 'force' with reward='accuracy', which reads the score that was sampled; a forced score is not "
                 "a sample. Use 'penalize' or 'ignore'."
             )
+        for name, default in (("likelihood_form", "log_probability"), ("advantage_streams", "joint")):
+            if self.reward != "regression" and getattr(self, name) != default:
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r} with reward={self.reward!r}, but only reward='regression' has two parts. "
+                    "Leave it out."
+                )
         check_not_negative(self, "log_likelihood_weight", "prediction_weight", "advantage_eps")
         check_not_negative(self, "beta")
         if self.temperature <= 0:
@@ -106,6 +163,10 @@ class REALConfig(RLOOConfig):
                 f"num_generations: got {self.num_generations}. The leave-one-out baseline compares completions of the same "
                 "prompt: set it to 2 or more (the paper uses 16)."
             )
+        if self.group_filter is not None:
+            GroupFilter.parse(self.group_filter, self.num_generations)
+        if self.group_filter_rounds < 1:
+            raise ValueError(f"group_filter_rounds: got {self.group_filter_rounds}. Set it to 1 or more.")
         self._check_whole_groups("per_device_train_batch_size", self.num_generations)
         if self.eval_strategy != "no":
             self._check_whole_groups("per_device_eval_batch_size", self.num_generations_eval or self.num_generations)
@@ -131,8 +192,3 @@ class REALConfig(RLOOConfig):
                 f"reward, advantage and gradient come from one forward over whole groups. Set it to {fixes}, or change "
                 "`num_generations`; to save memory use fewer, whole groups with a higher `gradient_accumulation_steps`."
             )
-
-
-def _check_choice(name: str, value: str, choices: object) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: got {value!r}. Set it to one of: {', '.join(choices)}.")

@@ -29,7 +29,7 @@ def log_real_metrics(
 ) -> None:
     """
     Append to the trainer's metrics: `reward` and its parts `rewards/squared_error` (as −(ŷ−y*)²) and
-    `rewards/log_likelihood`; `score/abs_error` (|ŷ−y*|), `score/accuracy` (of the sampled score) and `score/mass`
+    `rewards/log_likelihood`; `score/abs_error` (|ŷ−y*|), `score/accuracy` (of the sampled score; for a target between two labels the nearest is right) and `score/mass`
     (probability on the labels), all over completions with a score; `malformed/rate` and its kinds; `entropy` (nats per
     token of the policy gradient); `frac_reward_zero_std` (groups without a signal); `loss/policy` and
     `loss/prediction` (Eq. 8, before β).
@@ -39,7 +39,7 @@ def log_real_metrics(
     metrics, gather = trainer._metrics[trainer._mode], trainer.accelerator.gather
     values = trainer._label_values
     score_log_probs, targets = output.score_log_probs.detach(), inputs["targets"]
-    expected = objectives.expected_score(score_log_probs, values)
+    expected = objectives.expected_score(score_log_probs, values, trainer.args.normalize_expectation)
 
     per_row = gather(
         torch.stack(
@@ -48,8 +48,8 @@ def log_real_metrics(
                 targets,
                 expected,
                 score_log_probs.exp().sum(1),
-                objectives.log_likelihood_reward(score_log_probs, values, targets),
-                (inputs["sampled_scores"] - targets).abs(),
+                objectives.log_likelihood_reward(score_log_probs, values, targets, inputs["label_weights"]),
+                inputs["is_right"].float(),
                 rewards,
                 advantages,
                 (output.entropy * inputs["policy_mask"]).sum(1),
@@ -62,7 +62,7 @@ def log_real_metrics(
             dim=1,
         )
     )  # (N over all processes, columns)
-    has_score, targets, expected, mass, log_likelihood, error, rewards, advantages, entropy, length, *statuses = (
+    has_score, targets, expected, mass, log_likelihood, is_right, rewards, advantages, entropy, length, *statuses = (
         per_row.unbind(1)
     )
 
@@ -73,10 +73,7 @@ def log_real_metrics(
         metrics["score/abs_error"].append((expected - targets)[scored].abs().mean().item())
         metrics["score/mass"].append(mass[scored].mean().item())
         trainer._score_pairs[trainer._mode].append(torch.stack([expected, targets], 1)[scored].cpu())
-    # A target between two labels (a mean over raters) counts as hit by the nearer one; a malformed completion hits
-    # nothing
-    half_step = values.sort().values.diff().min() / 2
-    metrics["score/accuracy"].append((error < half_step).float().mean().item())
+    metrics["score/accuracy"].append(is_right.mean().item())
     metrics["reward"].append(rewards.mean().item())
     metrics["reward_std"].append(rewards.std().item() if len(rewards) > 1 else 0.0)
     silent = advantages.view(-1, trainer._group_size).abs().amax(1) == 0

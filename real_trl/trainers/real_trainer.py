@@ -15,12 +15,15 @@ from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
-from real_trl.policy_forward import PolicyOutput, policy_forward
+from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
 from real_trl.score_space import ScoreSpace
+from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
+from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, collate_rollouts, make_rollout
+from real_trl.tree_attention import check_tree_attention
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
 
@@ -39,7 +42,10 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
     On-policy, reward, advantage and both terms of the gradient (Eq. 8) come out of one forward over whole groups.
     Where a batch is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps),
     rewards, advantages and the sampling policy's log-probabilities are computed once, before the first of its steps,
-    and the policy term is PPO's clipped sequence ratio, as in TRL.
+    and the policy term is PPO's clipped sequence ratio, as in TRL (`args.reuse_correction`).
+
+    With `args.group_filter`, groups outside the bounds are replaced before anything else is done with them, see
+    [`GroupSampler`].
 
     What it overrides of [`~trl.RLOOTrainer`], and why:
 
@@ -54,7 +60,8 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
         args ([`REALConfig`], *optional*):
             Configuration. If `None`, a default configuration is used.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Columns `prompt` (text or messages) and `score` (the target y*).
+            Columns `prompt` (text or messages) and `score` (the target y*); optionally `score_histogram`, the raters'
+            shares of each label, whose mean is the score.
         eval_dataset ([`~datasets.Dataset`] or `dict`, *optional*):
             The same columns.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
@@ -108,11 +115,18 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
     ) -> None:
         args = args if args is not None else REALConfig("real-judge")
         processing_class = resolve_tokenizer(model, processing_class, args)
-        self.score_space = ScoreSpace.from_labels(args.score_labels, processing_class, marker=args.score_marker)
+        self.score_space = ScoreSpace.from_labels(
+            args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
+        )
         for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
             check_judge_dataset(dataset, name, ("prompt", "score"), self.score_space)
             if args.reward == "accuracy" and isinstance(dataset, Dataset):
                 self._check_targets_are_labels(dataset, name)
+        if args.group_filter and not isinstance(train_dataset, Dataset):
+            raise ValueError(
+                f"group_filter: got {args.group_filter!r} with a {type(train_dataset).__name__}; other prompts can only be drawn "
+                "from a `datasets.Dataset`. Load the data whole, or leave the filter out."
+            )
         prompts_per_step = args.generation_batch_size // args.num_generations
         if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts_per_step:
             raise ValueError(
@@ -137,12 +151,16 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
                 f"router_aux_loss_coef: got {self.router_aux_loss_coef}, but REALTrainer does not train a router's "
                 "load-balancing loss. Set it to 0."
             )
-        self._label_ids = torch.tensor(self.score_space.token_ids, device=self.accelerator.device)
+        check_tree_attention(backbone(self.model).config, self.score_space.tree)
         self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
         # (ŷ, y*) of every scored completion since the last log, for the correlation over the logging window
         self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
         steps = self.args.gradient_accumulation_steps
         self._reuses_batches = self.num_iterations > 1 or steps % self.args.steps_per_generation != 0
+        self._group_sampler = None
+        if args.group_filter:
+            group_filter = GroupFilter.parse(args.group_filter, args.num_generations)
+            self._group_sampler = GroupSampler(group_filter, args.group_filter_rounds, self.train_dataset, args.seed)
 
     def _check_targets_are_labels(self, dataset: Dataset, name: str) -> None:
         for row, score in enumerate(dataset["score"]):
@@ -155,8 +173,9 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "score" not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, "score"]
+        for column in ("score", "score_histogram"):
+            if column not in self._signature_columns:
+                self._signature_columns = [*self._signature_columns, column]
 
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
@@ -164,6 +183,8 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
         micro_batches = self.args.steps_per_generation
         if self._step % (micro_batches * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollouts = self._generate_and_score_completions(generation_batch)
+            if self._group_sampler is not None:
+                rollouts = self._replace_filtered(rollouts)
             size = len(rollouts) // micro_batches
             self._buffered_inputs = [
                 self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)
@@ -173,6 +194,20 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
                     self._fix_advantages(inputs)
         return self._buffered_inputs[self._step % micro_batches]
 
+    def _replace_filtered(self, rollouts: list[Rollout]) -> list[Rollout]:
+        size = self.num_generations
+
+        def groups(rollouts: list[Rollout]) -> list[list[Rollout]]:
+            return [rollouts[start : start + size] for start in range(0, len(rollouts), size)]
+
+        def sample(rows: list[dict[str, Any]]) -> list[list[Rollout]]:
+            return groups(self._generate_and_score_completions([row for row in rows for _ in range(size)]))
+
+        kept, counts = self._group_sampler.fill(groups(rollouts), sample, self.accelerator)
+        for name, count in counts.items():
+            self._metrics["train"][f"sampling/{name}"].append(count)
+        return [rollout for group in kept for rollout in group]
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = [row["prompt"] for row in inputs]
         prompt_ids, completion_ids, completions = self._generate(prompts)
@@ -181,6 +216,7 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
                 self.score_space,
                 *columns,
                 target=float(row["score"]),
+                histogram=row.get("score_histogram"),
                 score_in_policy=self.args.reward == "accuracy",
                 force=self.args.malformed == "force",
                 stop_ids=[*self.eos_token_ids, self._tokenizer.pad_token_id],
@@ -190,47 +226,31 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
 
     def _collate(self, rollouts: list[Rollout]) -> dict[str, Any]:
         batch = collate_rollouts(rollouts, self._tokenizer.pad_token_id, self.accelerator.device)
-        return {**batch, "rollouts": rollouts}
+        weights = objectives.target_weights(batch["targets"], self._label_values)  # (N, L)
+        for row, rollout in enumerate(rollouts):
+            if rollout.histogram is not None:
+                weights[row] = weights.new_tensor(rollout.histogram)
+        return {**batch, "label_weights": weights, "rollouts": rollouts}
 
     def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> PolicyOutput:
         with self.accelerator.autocast():
-            return policy_forward(model, **{k: inputs[k] for k in _FORWARD_INPUTS}, label_ids=self._label_ids)
+            return policy_forward(model, **{k: inputs[k] for k in _FORWARD_INPUTS}, tree=self.score_space.tree)
 
-    def _rewards(self, score_log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """Rewards `(N,)` with their gradient (Term 2); a malformed completion's is a constant."""
-        values, targets, has_score = self._label_values, inputs["targets"], inputs["has_score"]
-        uniform = torch.full_like(score_log_probs, -torch.tensor(float(len(values))).log().item())
-        # Rows without a score hold the distribution of some other token: keep it, and its gradient, out
-        score_log_probs = torch.where(has_score.unsqueeze(1), score_log_probs, uniform)
-        if self.args.reward == "accuracy":
-            rewards, worst = objectives.accuracy_reward(inputs["sampled_scores"], targets), torch.zeros_like(targets)
-        elif self.args.reward == "log_likelihood":
-            rewards = objectives.log_likelihood_reward(score_log_probs, values, targets)
-            worst = rewards.detach().clone()  # where it is used, that of a uniform guess
-        else:
-            rewards = objectives.regression_reward(score_log_probs, values, targets, self.args.log_likelihood_weight)
-            worst = -objectives.worst_squared_error(values, targets)
-        # No completion may gain by hiding its score: malformed ones never rank above a sibling that shows it
-        lowest = rewards.detach().masked_fill(~has_score, torch.inf).view(-1, self._group_size)
-        lowest = lowest.amin(1, keepdim=True).expand(-1, self._group_size).reshape(-1)
-        return torch.where(has_score, rewards, torch.minimum(worst, lowest))
+    def _rewards(self, score_log_probs: Tensor, inputs: dict[str, Any]) -> Rewards:
+        columns = {k: inputs[k] for k in ("targets", "label_weights", "sampled_scores", "has_score")}
+        return score_rewards(self.args, score_log_probs, self._label_values, **columns, group_size=self._group_size)
 
-    def _advantages(self, rewards: Tensor, inputs: dict[str, Any], log_probs: Tensor) -> Tensor:
-        """Standardised leave-one-out advantages `(N,)` (Section 4.3), from detached rewards."""
-        rewards = rewards.detach()
+    def _advantages(self, rewards: Rewards, inputs: dict[str, Any], log_probs: Tensor) -> Tensor:
+        """Advantages `(N,)` (Section 4.3)."""
+        penalty = None
         if self.beta != 0.0:
             kl = ((log_probs.detach() - self._reference_log_probs(inputs)) * inputs["policy_mask"]).sum(1)
-            rewards = rewards - self.beta * kl
+            penalty = self.beta * kl.view(-1, self._group_size)
             self._metrics[self._mode]["kl"].append(self.accelerator.gather(kl).mean().item())
         if self._group_size == 1:  # only in evaluation
-            return torch.zeros_like(rewards)
-        takes_part = inputs["has_score"] if self.args.malformed == "ignore" else torch.ones_like(inputs["has_score"])
-        groups, mask = rewards.view(-1, self._group_size), takes_part.view(-1, self._group_size)
-        advantages = objectives.leave_one_out_advantages(groups, mask)
-        advantages = objectives.standardize_advantages(
-            advantages, clip=self.args.advantage_clip, eps=self.args.advantage_eps, mask=mask
-        )
-        return advantages.view(-1)
+            return torch.zeros_like(inputs["targets"])
+        mask = inputs["has_score"].view(-1, self._group_size) if self.args.malformed == "ignore" else None
+        return score_advantages(self.args, rewards, penalty, mask).view(-1)
 
     @torch.no_grad()
     def _reference_log_probs(self, inputs: dict[str, Any]) -> Tensor:
@@ -244,7 +264,8 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
     def _fix_advantages(self, inputs: dict[str, Any]) -> None:
         """Before a batch is reused: what its later steps must take from the policy that sampled it."""
         output = self._forward(self.model, inputs)
-        inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)
+        if self.args.reuse_correction == "clip":
+            inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)
         rewards = self._rewards(output.score_log_probs, inputs)
         inputs["advantages"] = self._advantages(rewards, inputs, output.log_probs)
 
@@ -258,15 +279,44 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
         terms = objectives.real_loss(
             log_probs,
             advantages,
-            rewards,
+            rewards.objective.flatten(),
             self.args.prediction_weight,
             lengths=inputs["policy_mask"].sum(1),
             old_log_probs=inputs.get("old_log_probs"),
             clip_range=(self.epsilon_low, self.epsilon_high),
             aggregation=self.args.loss_aggregation,
         )
-        log_real_metrics(self, inputs, output, rewards.detach(), advantages, terms, log_probs.detach())
+        log_real_metrics(
+            self, inputs, output, rewards.objective.detach().flatten(), advantages, terms, log_probs.detach()
+        )
         return terms.loss
+
+    def sampling_state(self) -> dict[str, Any]:
+        """What this process must know, beside weights, optimizer and random states, to go on with the next step."""
+        mid_batch = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
+        fixed = ("rollouts", "advantages", "old_log_probs")
+        sampler = self._group_sampler
+        return {
+            "step": self._step,
+            "micro_batches": [{k: inputs[k] for k in fixed if k in inputs} for inputs in self._buffered_inputs]
+            if mid_batch
+            else None,
+            "surplus": list(sampler.surplus) if sampler else [],
+            "drawn": sampler.drawn if sampler else 0,
+        }
+
+    def load_sampling_state(self, state: dict[str, Any]) -> None:
+        """Go on from what [`sampling_state`] returned in an interrupted run."""
+        self._step = state["step"]
+        if state["micro_batches"] is not None:
+            device = self.accelerator.device
+            self._buffered_inputs = [
+                self._collate(fixed["rollouts"])
+                | {name: value.to(device) for name, value in fixed.items() if name != "rollouts"}
+                for fixed in state["micro_batches"]
+            ]
+        if self._group_sampler is not None:
+            self._group_sampler.surplus, self._group_sampler.drawn = state["surplus"], state["drawn"]
 
     @property
     def _mode(self) -> str:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One sampled completion of a judge, and a batch of them as tensors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Rollout:
         status (`str`):
             [`ScoreLocation`]'s status: `"ok"`, or why the completion is malformed.
         score_position (`int`):
-            Where the score token stands in `completion_ids` (their length where the score is forced); 0 if `has_score`
+            Where the score's first token stands in `completion_ids` (their length where the score is forced); 0 if `has_score`
             is false.
         has_score (`bool`):
             Whether the score distribution can be read.
@@ -36,6 +37,10 @@ class Rollout:
             Value of the sampled score, NaN if there is none.
         target (`float`):
             y*.
+        is_right (`bool`):
+            Whether the sampled score is the target, or no label is nearer to a target between two labels.
+        histogram (`list[float]`, *optional*):
+            Shares of the raters that gave each label.
     """
 
     prompt: Any
@@ -48,6 +53,8 @@ class Rollout:
     has_score: bool
     sampled_score: float
     target: float
+    is_right: bool
+    histogram: list[float] | None
 
 
 def make_rollout(
@@ -57,6 +64,7 @@ def make_rollout(
     prompt_ids: list[int],
     completion_ids: list[int],
     target: float,
+    histogram: list[float] | None = None,
     *,
     score_in_policy: bool,
     force: bool,
@@ -65,8 +73,8 @@ def make_rollout(
     """
     Locate the score of a completion and decide which of its tokens the policy gradient runs over.
 
-    That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL); or, in a
-    malformed completion, everything that was sampled. Text after the score is part of neither c nor the reward. With
+    That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL; where a label
+    begins a longer one, also the token that ends it); or, in a malformed completion, everything that was sampled. Text after the score is part of neither c nor the reward. With
     `force`, a malformed completion loses its closing `stop_ids` and gets the marker appended, outside the policy
     gradient: it was not sampled.
     """
@@ -75,11 +83,16 @@ def make_rollout(
     position, has_score = 0, location.ok
     if location.ok:
         position = location.position
-        num_policy_tokens = position + score_in_policy
+        if score_in_policy:
+            tokens = len(space.token_ids[location.label_index]) + space.tree.begins_longer(location.label_index)
+            num_policy_tokens = min(position + tokens, len(ids))
+        else:
+            num_policy_tokens = position
     elif force:
         num_policy_tokens = next((i for i, token in enumerate(ids) if token in stop_ids), len(ids))
         ids = ids[:num_policy_tokens] + list(space.marker_ids)
         position, has_score = len(ids), True
+    sampled = space.values[location.label_index] if location.ok else math.nan
     return Rollout(
         prompt=prompt,
         completion=completion,
@@ -89,8 +102,10 @@ def make_rollout(
         status=location.status,
         score_position=position,
         has_score=has_score,
-        sampled_score=space.values[location.label_index] if location.ok else float("nan"),
+        sampled_score=sampled,
         target=target,
+        is_right=abs(sampled - target) <= min(abs(value - target) for value in space.values),
+        histogram=histogram,
     )
 
 
@@ -100,7 +115,7 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_token_id: int, device: tor
 
     Returns:
         `dict` with `prompt_ids`, `prompt_mask` `(N, P)`; `completion_ids`, `completion_mask`, `policy_mask` `(N, C)`;
-        `score_positions`, `has_score`, `sampled_scores`, `targets` `(N,)`.
+        `score_positions`, `has_score`, `sampled_scores`, `is_right`, `targets` `(N,)`.
     """
 
     def padded(rows: list[list[int]], value: int, side: str) -> Tensor:
@@ -117,5 +132,6 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_token_id: int, device: tor
         "score_positions": torch.tensor([r.score_position for r in rollouts], device=device),
         "has_score": torch.tensor([r.has_score for r in rollouts], device=device),
         "sampled_scores": torch.tensor([r.sampled_score for r in rollouts], device=device),
+        "is_right": torch.tensor([r.is_right for r in rollouts], device=device),
         "targets": torch.tensor([r.target for r in rollouts], device=device, dtype=torch.float32),
     }

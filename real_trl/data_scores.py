@@ -1,0 +1,195 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""From the cells of a row to its score: a number, the text of a label, the ratings of several raters, or a histogram."""
+
+import json
+import math
+import numbers
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .data_files import Source
+from .scale import Scale
+
+if TYPE_CHECKING:
+    from .data import DataArguments
+
+_SCORE_COLUMNS = ("score", "orig_score")  # the canonical name, then Feedback-Collection's
+HISTOGRAM_COLUMN = "score_histogram"
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """
+    What the raters of one row say.
+
+    Attributes:
+        scores (`list[float]`):
+            The ratings, one per rater; of a histogram, its mean alone.
+        histogram (`list[float]`, *optional*):
+            Share of each label, in label order, if it is asked for.
+        several (`bool`):
+            Whether the row has room for several raters, so that its rationale may be a list.
+    """
+
+    scores: list[float]
+    histogram: list[float] | None = None
+    several: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Mean rating."""
+        return math.fsum(self.scores) / len(self.scores)
+
+
+class ScoreReader:
+    """
+    Reads the scores of rows of `source` as `args` says.
+
+    Args:
+        args ([`~real_trl.data.DataArguments`]):
+            `score_column`, `histogram_column`, `raters`.
+        source ([`~real_trl.data_files.Source`]):
+            The rows' source.
+        scale ([`~real_trl.scale.Scale`]):
+            Labels and values that the scores are on.
+
+    Raises:
+        `ValueError`: if a column does not exist.
+    """
+
+    def __init__(self, args: "DataArguments", source: Source, scale: Scale):
+        self.scale, self.raters = scale, args.raters
+        histogram = args.histogram_column
+        # Canonical rows, which hold both columns, are read back without being told
+        if histogram is None and args.score_column is None and args.raters != "separate":
+            histogram = HISTOGRAM_COLUMN if HISTOGRAM_COLUMN in source.columns else None
+        self.from_histogram = histogram is not None
+        if histogram is not None:
+            self.columns = [source.column("histogram_column", histogram)]
+        else:
+            self.columns = source.several_columns("score_column", args.score_column, _SCORE_COLUMNS)
+        setting = "histogram_column" if self.from_histogram else "score_column"
+        self.field = f"{setting} {self.columns[0]!r}" if len(self.columns) == 1 else f"{setting} {self.columns}"
+        self._form: str | None = None  # of the first histogram: list or mapping
+
+    def read(self, row: Mapping[str, Any]) -> Ratings:
+        """The ratings of one row; `ValueError` if they are none."""
+        if self.from_histogram:
+            shares = self._shares(row[self.columns[0]])
+            mean = math.fsum(share * value for share, value in zip(shares, self.scale.values, strict=True))
+            return Ratings([mean], shares, several=True)
+        values, several = [row[column] for column in self.columns], len(self.columns) > 1
+        if not several:
+            ratings = values[0]
+            if isinstance(ratings, str) and ratings.strip() not in self.scale.labels:
+                ratings = json_list(ratings)
+            several = isinstance(ratings, (list, tuple))
+            values = list(ratings) if several else values
+        if not values:
+            raise ValueError(f"{self.field} holds an empty list. Give at least one rating.")
+        fields = [f"score_column {c!r}" for c in self.columns] if len(self.columns) > 1 else [self.field] * len(values)
+        scores = [self._score(field, value) for field, value in zip(fields, values, strict=True)]
+        if self.raters != "histogram":
+            return Ratings(scores, several=several)
+        for field, value, score in zip(fields, values, scores, strict=True):
+            if score not in self.scale.values:
+                raise ValueError(
+                    f"raters: histogram: {field} holds {value!r}, the value of none of the labels {self.scale}. "
+                    f"Correct or round it, or set raters: mean."
+                )
+        counts = Counter(scores)
+        return Ratings(scores, [counts[value] / len(scores) for value in self.scale.values], several)
+
+    def _score(self, field: str, value: Any) -> float:
+        bounds = f"from {self.scale.low:g} to {self.scale.high:g}"
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise ValueError(f"{field} is missing ({value!r}). Give a label or a number {bounds}.")
+        if isinstance(value, str) and value.strip() in self.scale.labels:
+            return self.scale.value_of(value)
+        number = _number(value)
+        if math.isnan(number):
+            raise ValueError(
+                f"{field} holds {value!r:.60}, which is not a number and none of the labels {self.scale}. Give a "
+                f"label or a number {bounds}."
+            )
+        if not self.scale.low <= number <= self.scale.high:
+            raise ValueError(
+                f"{field} holds {value!r}, which is outside the scale {bounds}. Correct the score, or set the labels "
+                f"of the scale that the scores were given on."
+            )
+        return number
+
+    def _shares(self, cell: Any) -> list[float]:
+        """Counts as shares of the labels, in their order."""
+        form = "counts in label order or a mapping from label to count"
+        if isinstance(cell, str):
+            try:
+                cell = json.loads(cell)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"{self.field} holds {cell!r:.60}, which is not JSON ({error}). Give {form}."
+                ) from error
+        if not isinstance(cell, (list, tuple, Mapping)):
+            raise ValueError(f"{self.field} holds {cell!r:.60}, which is no histogram. Give {form}.")
+        self._check_form("mapping" if isinstance(cell, Mapping) else "list", cell)
+        counts = self._by_label(cell) if isinstance(cell, Mapping) else list(cell)
+        if len(counts) != len(self.scale.labels):
+            raise ValueError(
+                f"{self.field} holds {len(counts)} counts, {cell!r:.60}, for the {len(self.scale.labels)} labels "
+                f"{self.scale}. Give one count per label, in this order, or a mapping from label to count."
+            )
+        shares = [_number(count) for count in counts]
+        for label, count, share in zip(self.scale.labels, counts, shares, strict=True):
+            if not 0 <= share < math.inf:
+                raise ValueError(
+                    f"{self.field} holds the count {count!r} for the label {label!r}. A count is a finite number, 0 "
+                    f"or more; correct it."
+                )
+        largest = max(shares)
+        if not largest:
+            raise ValueError(f"{self.field} holds no rating at all, {cell!r:.60}. Correct it or remove the row.")
+        shares = [share / largest for share in shares]  # so that their sum is finite
+        total = math.fsum(shares)
+        return [share / total for share in shares]
+
+    def _by_label(self, cell: Mapping[Any, Any]) -> list[Any]:
+        """The counts of a mapping in label order; what is not there, or null as in Parquet, counts 0."""
+        counts = {str(key).strip(): count for key, count in cell.items() if count is not None}
+        unknown = [key for key in counts if key not in self.scale.labels]
+        if unknown:
+            raise ValueError(
+                f"{self.field} holds a count for {unknown[0]!r}, which is none of the labels {self.scale}. Correct "
+                f"the histogram, or set score_labels."
+            )
+        return [counts.get(label, 0) for label in self.scale.labels]
+
+    def _check_form(self, form: str, cell: Any) -> None:
+        self._form = self._form or form
+        if form != self._form:
+            raise ValueError(
+                f"{self.field} holds a {form}, {cell!r:.60}, where rows before it hold a {self._form}. Write all "
+                f"histograms in the same way."
+            )
+
+
+def json_list(text: str) -> list[Any] | None:
+    """The list that JSON text such as `"[4, 5]"` stands for, as CSV files hold lists; `None` for other text."""
+    if not text.strip().startswith("["):
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+def _number(value: Any) -> float:
+    """`value` as a number, NaN if it is none."""
+    if isinstance(value, (str, numbers.Real)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):  # the second for a whole number of more than 308 digits
+            pass
+    return math.nan

@@ -1,0 +1,155 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A folder with a generated dataset and its provenance, written batch by batch so that a run that is killed loses at most the
+batch it was at.
+
+While it is being made, `provenance.json` says what it is made with, and `parts/` holds a file for each process with a
+line for each finished batch. At the end the batches become `train.jsonl` and `dropped.jsonl`, and `parts/` goes.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PROVENANCE_NAME = "provenance.json"
+_PARTS = "parts"
+
+
+class GeneratedDataset:
+    """
+    The folder of a generated dataset.
+
+    Args:
+        folder (`str` or `Path`):
+            Where it is.
+        made_with (`Mapping[str, Mapping]`):
+            Everything that its rows depend on, as JSON, by section. A section that holds a `fingerprint` is compared by
+            that alone: its other entries only describe.
+    """
+
+    def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]]) -> None:
+        self.folder = Path(folder)
+        self.made_with = json.loads(json.dumps(made_with, default=str))
+
+    def check(self) -> bool:
+        """
+        Whether the dataset is complete.
+
+        Raises:
+            ValueError: if the folder holds something else, or a dataset that was made with something else; it names what
+                differs.
+        """
+        if not self.folder.exists():
+            return False
+        if not self.folder.is_dir():
+            raise ValueError(f"output_dir: {str(self.folder)!r} is a file. Choose another output_dir.")
+        path = self.folder / PROVENANCE_NAME
+        if not path.is_file():
+            if any(self.folder.iterdir()):
+                raise ValueError(
+                    f"output_dir: {str(self.folder)!r} is not empty and has no {PROVENANCE_NAME}, so its rows are of unknown "
+                    "origin. Choose another output_dir, or delete the folder."
+                )
+            return False
+        provenance = _read_json(path)
+        if differences := list(self._differences(provenance.get("made_with", {}))):
+            raise ValueError(
+                f"output_dir: {str(self.folder)!r} holds a dataset that was made differently: {'; '.join(differences)}. Put that "
+                "back to go on with it, choose another output_dir, or delete the folder to start anew."
+            )
+        return bool(provenance.get("complete")) and (self.folder / "train.jsonl").is_file()
+
+    def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+        for section, now in self.made_with.items():
+            then = before.get(section, {})
+            if "fingerprint" in now and now["fingerprint"] == then.get("fingerprint"):
+                continue
+            for name, value in now.items():
+                if then.get(name) != value:
+                    yield f"{section}.{name} was {then.get(name)!r}, now it is {value!r}"
+
+    def start(self, run: Mapping[str, Any]) -> None:
+        """Record what the dataset is made with, and add `run` (versions, processes) to the runs that made it."""
+        (self.folder / _PARTS).mkdir(parents=True, exist_ok=True)
+        path = self.folder / PROVENANCE_NAME
+        runs = _read_json(path)["runs"] if path.is_file() else []
+        self._write_provenance({"complete": False, "runs": [*runs, run]})
+
+    def batches(self) -> dict[int, list[dict[str, Any]]]:
+        """Rows of every finished batch."""
+        found = {}
+        for path in sorted((self.folder / _PARTS).glob("*.jsonl")):
+            *lines, _torn = path.read_bytes().split(b"\n")
+            for number, line in enumerate(lines, 1):
+                try:
+                    batch = json.loads(line)
+                    found[batch["batch"]] = batch["rows"]
+                except (ValueError, TypeError, KeyError) as error:
+                    raise ValueError(f"{path}, line {number}: not a batch ({error}). Delete the line.") from error
+        return found
+
+    def append(self, process: int, batch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add a finished batch to the file of a process. When this returns, it is on disk."""
+        path = self.folder / _PARTS / f"{process:05d}.jsonl"
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            _discard_torn_line(file)
+            file.write(json.dumps({"batch": batch, "rows": rows}, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, rows: Sequence[Mapping], dropped: Sequence[Mapping], counts: Mapping[str, Any]) -> None:
+        """Write `train.jsonl` and `dropped.jsonl`, and declare the dataset complete."""
+        for name, content in (("train.jsonl", rows), ("dropped.jsonl", dropped)):
+            _write(self.folder / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content))
+        runs = _read_json(self.folder / PROVENANCE_NAME)["runs"]
+        self._write_provenance({"complete": True, "runs": runs, "counts": counts})
+        self.discard_parts()
+
+    def discard_parts(self) -> None:
+        """Delete the batches, which a complete dataset does not need."""
+        shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What [`~GeneratedDataset.finish`] recorded."""
+        return _read_json(self.folder / PROVENANCE_NAME)["counts"]
+
+    def _write_provenance(self, content: Mapping[str, Any]) -> None:
+        text = json.dumps({**content, "made_with": self.made_with}, indent=2, ensure_ascii=False)
+        _write(self.folder / PROVENANCE_NAME, text + "\n")
+
+
+def _discard_torn_line(file: Any) -> None:
+    """Cut off what a killed process wrote of a line, and go to the end."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 2**16)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    file.truncate(end)
+    file.seek(end)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}). Delete its folder to start anew.") from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

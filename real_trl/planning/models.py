@@ -1,0 +1,182 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which model a recipe trains and how large it is, without its weights: the configuration, and the model on the meta device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from peft import LoraConfig, PeftConfig, get_peft_model
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from real_trl.synthetic import build_model
+
+# Dimensions in the `config.json` of each model's page on the Hub, so that planning needs no network. What is not given
+# here does not change the size.
+PUBLISHED = {
+    "mistralai/Mistral-7B-Instruct-v0.2": {
+        "model_type": "mistral",
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 32768,
+        "sliding_window": None,
+        "tie_word_embeddings": False,
+    },
+    "Qwen/Qwen3-8B": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": False,
+    },
+    "Qwen/Qwen3-32B": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 5120,
+        "intermediate_size": 25600,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": False,
+    },
+}
+# Decoders made of the blocks that `real_trl.planning.memory` counts: grouped-query attention, gated MLP, RMSNorm
+GATED_DECODERS = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """
+    What memory depends on.
+
+    Attributes:
+        total, trainable (`int`):
+            Parameters, those of a LoRA adapter included.
+        largest_layer (`int`):
+            Parameters of the largest single module, as DeepSpeed's estimators take it.
+        layers, hidden, heads, kv_heads, head_dim, intermediate, vocab (`int`):
+            Dimensions of the decoder.
+        qk_norm (`bool`):
+            Whether queries and keys are normalised (Qwen3).
+        context (`int`):
+            Longest sequence that the model was made for, in tokens.
+        lora (`bool`):
+            Whether only an adapter is trained.
+    """
+
+    total: int
+    trainable: int
+    largest_layer: int
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    qk_norm: bool
+    context: int
+    lora: bool
+
+
+def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> tuple[PreTrainedConfig, str]:
+    """
+    The configuration of the model that a recipe trains.
+
+    A directory that an earlier stage will write is followed back to the model that the stage itself starts from, through
+    the other recipes of the folder. Public models come from the local cache of the Hub or from [`PUBLISHED`]; only
+    others are asked for over the network.
+
+    Args:
+        name (`str`, *optional*):
+            The recipe's `model_name_or_path`.
+        recipe (`Path`):
+            The recipe; its folder holds the other stages.
+        synthetic (`bool`, *optional*, defaults to `False`):
+            Whether the recipe trains on the embedded task, whose untrained model is built in code.
+
+    Returns:
+        `tuple[PreTrainedConfig, str]`: the configuration, and where it comes from.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    if not name:
+        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+    path = Path(name)
+    if (path / "adapter_config.json").is_file():
+        base = PeftConfig.from_pretrained(name).base_model_name_or_path
+        config, source = find_config(base, recipe, synthetic=synthetic)
+        return config, f"{source}, under the adapter in {name}"
+    if (path / "config.json").is_file():
+        return AutoConfig.from_pretrained(name), f"{name}/config.json"
+    for stage in sorted(recipe.parent.glob("*.yaml")):
+        options = yaml.safe_load(stage.read_text(encoding="utf-8"))
+        if isinstance(options, dict) and options.get("output_dir") == name and stage.name != recipe.name:
+            config, source = find_config(options.get("model_name_or_path"), stage, synthetic=synthetic)
+            return config, f"{source}; {stage.name} makes {name} from it"
+    if synthetic:
+        return build_model().config, "the untrained model of the embedded task (real_trl.synthetic)"
+    try:
+        return AutoConfig.from_pretrained(name, local_files_only=True), f"{name} in the local cache of the Hub"
+    except (OSError, ValueError):
+        pass
+    if name in PUBLISHED:
+        dimensions = dict(PUBLISHED[name])
+        return CONFIG_MAPPING[dimensions.pop("model_type")](**dimensions), f"the published dimensions of {name}"
+    try:
+        return AutoConfig.from_pretrained(name), f"{name} on the Hub"
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model_name_or_path: {name!r} is neither a directory with a model, nor the output_dir of a recipe in "
+            f"{recipe.parent}, nor a model on the Hub that can be reached. Make the directory first, or give a model of the "
+            f"same size: --model_name_or_path {next(iter(PUBLISHED))}."
+        ) from error
+
+
+def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSize:
+    """
+    Count a model's parameters on the meta device, where they take no memory.
+
+    Args:
+        config ([`~transformers.PreTrainedConfig`]):
+            Its configuration.
+        lora ([`~peft.LoraConfig`], *optional*):
+            Adapter to put on it, the only thing that is trained then.
+    """
+    with torch.device("meta"):
+        model: nn.Module = AutoModelForCausalLM.from_config(config)
+        if lora is not None:
+            model = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    parameters = list(model.parameters())  # shared parameters are listed once
+    text = config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return ModelSize(
+        total=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        largest_layer=max(sum(p.numel() for p in m.parameters(recurse=False)) for m in model.modules()),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        heads=text.num_attention_heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
+        head_dim=head_dim,
+        intermediate=text.intermediate_size,
+        vocab=text.vocab_size,
+        qk_norm=text.model_type == "qwen3",
+        context=text.max_position_embeddings,
+        lora=lora is not None,
+    )

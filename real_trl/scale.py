@@ -1,0 +1,200 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A scale: the labels that a judge chooses from and the numbers they stand for. No tokenizer is involved here."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+
+_NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"
+_NUMBERS = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?")
+_LETTERS = re.compile(r"([a-z])\s*-\s*([a-z])|([A-Z])\s*-\s*([A-Z])")
+_MAX_LABELS = 10_000  # a range with more is a slip of the pen
+_SHOWN = 12  # labels of a longer scale are shown with an ellipsis
+
+
+@dataclass(frozen=True)
+class Scale:
+    """
+    Labels and the numbers they stand for. Build it with [`Scale.parse`].
+
+    Attributes:
+        labels (`tuple[str, ...]`): The labels as text, from one end of the scale to the other.
+        values (`tuple[float, ...]`): The number each label stands for, strictly increasing or strictly decreasing.
+    """
+
+    labels: tuple[str, ...]
+    values: tuple[float, ...]
+
+    @classmethod
+    def parse(
+        cls, labels: str | int | float | Sequence[str | int | float], values: Sequence[float] | None = None
+    ) -> "Scale":
+        """
+        Read a scale as recipes write it.
+
+        Args:
+            labels (`str` or `Sequence[str | int | float]`):
+                `"1-5"`, `"1-5:0.5"`, `"A-E"`, `"poor,fair,good"`, or a list; see [`parse_labels`].
+            values (`Sequence[float]`, *optional*):
+                The number of each label, in their order. Defaults to the label read as a number.
+
+        Raises:
+            `ValueError`: If the labels make no scale, if a label has no finite number of its own, or if the numbers
+                neither rise nor fall all the way from the first label to the last.
+        """
+        labels = parse_labels(labels)
+        return cls(labels, _parse_values(labels, values))
+
+    @property
+    def low(self) -> float:
+        """The lowest value of the scale."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The highest value of the scale."""
+        return max(self.values)
+
+    def label_of(self, score: float) -> str:
+        """The label whose value is exactly `score`; `ValueError` if there is none."""
+        if score not in self.values:
+            shown = abridged([f"{value:g}" for value in self.values])
+            raise ValueError(f"score={score!r} is none of the values {shown} of the scale: correct or round it.")
+        return self.labels[self.values.index(score)]
+
+    def nearest_label(self, score: float) -> str:
+        """The label whose value is nearest to `score`, of two the lower one."""
+        value = min(self.values, key=lambda value: (abs(value - score), value))
+        return self.labels[self.values.index(value)]
+
+    def value_of(self, label: str) -> float:
+        """The number that `label` stands for, white space around it ignored; `ValueError` if it is no label."""
+        if label.strip() not in self.labels:
+            raise ValueError(f"{label!r} is none of the labels {self}: correct it, or set score_labels.")
+        return self.values[self.labels.index(label.strip())]
+
+    def __str__(self) -> str:
+        return abridged(self.labels)
+
+
+def abridged(items: Sequence[str]) -> str:
+    """`items` joined with commas; of many, the first three and the last one."""
+    return ", ".join(items if len(items) <= _SHOWN else [*items[:3], "…", items[-1]])
+
+
+def parse_labels(labels: str | int | float | Sequence[str | int | float]) -> tuple[str, ...]:
+    """
+    Spell out the labels of a scale.
+
+    Args:
+        labels (`str` or `Sequence[str | int | float]`):
+            A range of numbers with both ends, in steps of one (`"1-5"`, `"0-100"`) or of what follows a colon
+            (`"1-5:0.5"` is 1, 1.5, …, 5), a range of letters (`"A-E"`), text with commas (`"poor,fair,good"`), or a
+            list. Numbers are written the short way: `4.0` in a list is `"4"`.
+
+    Raises:
+        `ValueError`: If text is none of these, if a range does not rise or its step does not lead to its end, or if
+            there are fewer than two labels, an empty or repeated one, or one that is neither text nor a finite number.
+    """
+    if isinstance(labels, str) and "," in labels:
+        labels = labels.split(",")
+    if isinstance(labels, str | int | float):
+        return _spell_range(str(labels))
+    labels = list(labels)
+    parsed: list[str] = []
+    for label in labels:
+        if isinstance(label, bool):
+            raise ValueError(f"score_labels holds {label!r}: put labels that YAML reads as yes or no in quotes.")
+        if isinstance(label, int | float) and math.isfinite(label):
+            label = str(int(label)) if label == int(label) else repr(label)
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"score_labels holds {label!r}: a label must be non-empty text or a finite number.")
+        if label.strip() in parsed:
+            raise ValueError(f"score_labels={labels!r} holds the label {label.strip()!r} twice: remove one.")
+        parsed.append(label.strip())
+    if len(parsed) < 2:
+        raise ValueError(f"score_labels={labels!r} is not a scale: give at least two labels.")
+    return tuple(parsed)
+
+
+def _spell_range(text: str) -> tuple[str, ...]:
+    letters, numbers = _LETTERS.fullmatch(text.strip()), _NUMBERS.fullmatch(text.strip())
+    if letters:
+        low, high = (ord(end) for end in letters.groups() if end)
+        if low < high:
+            return tuple(map(chr, range(low, high + 1)))
+    if numbers:
+        low, high, step = (Decimal(part or 1) for part in numbers.groups())  # exact: 0.1 + 0.2 is 0.3
+        if low < high and step:
+            steps = (high - low) / step
+            if steps != int(steps):
+                raise ValueError(
+                    f"score_labels={text!r} is not a scale: steps of {step} from {low} do not lead to {high}. "
+                    f"Write low-high:step, as '1-5:0.5', with a step that does."
+                )
+            if steps >= _MAX_LABELS:
+                raise ValueError(
+                    f"score_labels={text!r} has {int(steps) + 1} labels, more than {_MAX_LABELS}: use a larger step."
+                )
+            spelled = (f"{low + i * step:f}" for i in range(int(steps) + 1))
+            return tuple(label.rstrip("0").rstrip(".") if "." in label else label for label in spelled)
+    raise ValueError(
+        f"score_labels={text!r} is not a scale: write low-high, as '1-5' or 'A-E', low-high:step, as '1-5:0.5', or "
+        f"list the labels, as 'poor,fair,good'."
+    )
+
+
+def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tuple[float, ...]:
+    if values is None:
+        words = [label for label in labels if not math.isfinite(_number(label))]
+        if words:
+            example = abridged([str(number) for number in range(1, len(labels) + 1)])
+            raise ValueError(
+                f"score_values is not set, and the score label {words[0]!r} is not a number. Set score_values to the "
+                f"number that each of {abridged(labels)} stands for, in this order, e.g. {example}."
+            )
+        values = labels
+    if len(values) != len(labels):
+        raise ValueError(
+            f"score_values has {len(values)} values for {len(labels)} labels, {abridged(labels)}: give one for each, "
+            f"in this order."
+        )
+    parsed: list[float] = []
+    for label, value in zip(labels, values, strict=True):
+        number = _number(value)
+        if not math.isfinite(number) or number in parsed:
+            fault = "which an earlier label has too" if number in parsed else "which is not a finite number"
+            raise ValueError(f"the score label {label!r} has the value {value!r}, {fault}: correct score_values.")
+        parsed.append(number)
+    _check_order(labels, parsed)
+    return tuple(parsed)
+
+
+def _check_order(labels: Sequence[str], values: Sequence[float]) -> None:
+    """Raises unless the values rise all the way or fall all the way."""
+    rises = [first < second for first, second in pairwise(values)]
+    rising = 2 * sum(rises) >= len(rises)  # what most neighbours say
+    if all(rise == rising for rise in rises):
+        return
+    at = rises.index(not rising)
+    order = sorted(range(len(labels)), key=lambda i: values[i], reverse=not rising)
+    raise ValueError(
+        f"score_labels: {abridged(labels)} are in no order: {labels[at + 1]!r} ({values[at + 1]:g}) stands after "
+        f"{labels[at]!r} ({values[at]:g}), while the others go {'up' if rising else 'down'}. List the labels from one "
+        f"end of the scale to the other: score_labels {abridged([labels[i] for i in order])} with score_values "
+        f"{abridged([f'{values[i]:g}' for i in order])}."
+    )
+
+
+def _number(value: object) -> float:
+    """`value` as a number, NaN if it is none."""
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

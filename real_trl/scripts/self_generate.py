@@ -1,0 +1,244 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+TRACT: let a stage-1 judge write the rationales of a training set, and keep the true labels.
+
+    accelerate launch -m real_trl.scripts.self_generate --config recipes/quickstart/tract_self_generate.yaml
+
+Stage 1 is RAFT (`sft`). This samples a rationale for every prompt from its judge and takes the judge's score off; stage 2 is
+RAFT again, from the base model, with `dataset_name: <output_dir>`. Writes to `output_dir`: `train.jsonl` (`prompt`, `score`
+with the true label, `feedback` with the rationale, `sampled_score`, kept columns), `dropped.jsonl` (completions that
+could not be used) and `provenance.json`.
+
+The same command goes on where a killed run stopped. What is sampled depends on the seed and the batch, not on the
+process: the result is the same however often a run was stopped and however many processes shared it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from tqdm import tqdm
+from trl import ModelConfig
+
+from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.data_rows import strip_score_sentence
+from real_trl.engines import Engine
+from real_trl.generated_dataset import GeneratedDataset
+from real_trl.judge_config import JudgeConfig, package_versions
+from real_trl.provenance import data_fingerprint, model_fingerprint
+from real_trl.score_space import ScoreSpace
+from real_trl.scripts.common import load_tokenizer
+from real_trl.scripts.judging import (
+    JudgingArguments,
+    distributed_state,
+    load_engine,
+    resolve_judge_config,
+    warn_of_other_template,
+)
+from real_trl.scripts.recipe import RecipeParser, user_errors
+
+UNMARKED_HANDLING = ("drop", "keep")
+_OWN_COLUMNS = {"prompt", "score", "feedback", "sampled_score", "score_histogram"}
+
+
+@dataclass
+class SelfGenerateArguments(JudgingArguments):
+    """
+    Arguments of self-generation beside data and model: those of [`JudgingArguments`], and
+
+    Args:
+        num_samples (`int`, *optional*, defaults to `1`):
+            Rationales sampled for each prompt, a row each.
+        malformed (`str`, *optional*, defaults to `"drop"`):
+            Completions without the marker: `"drop"` leaves them out, as TRACT does; `"keep"` takes them whole as
+            rationale. Where the marker is there, the text before it is the rationale, whatever follows, since the
+            judge's score is replaced anyway. Completions with nothing before the marker are always left out.
+    """
+
+    num_samples: int = field(default=1, metadata={"help": "Rationales for each prompt."})
+    malformed: str = field(default="drop", metadata={"help": "Completions without the marker: `drop` or `keep`."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.malformed not in UNMARKED_HANDLING:
+            raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(UNMARKED_HANDLING)}.")
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples: got {self.num_samples}. Set it to at least 1.")
+        if self.num_samples > 1 and not self.do_sample:
+            raise ValueError(
+                f"num_samples: got {self.num_samples} with do_sample false, which makes all of them the same. Set do_sample "
+                "to true, or num_samples to 1."
+            )
+
+
+def plan_batches(prompts: Sequence[str], num_samples: int, batch_size: int) -> list[list[tuple[int, int]]]:
+    """`(row, sample)` of every completion, in batches of prompts of similar length, the longest first."""
+    units = [(row, sample) for row in range(len(prompts)) for sample in range(num_samples)]
+    units.sort(key=lambda unit: (-len(prompts[unit[0]]), unit))
+    return [units[start : start + batch_size] for start in range(0, len(units), batch_size)]
+
+
+def generate_batch(
+    engine: Engine, prompts: Sequence[str], units: Sequence[tuple[int, int]], seed: int, batch: int
+) -> list[dict[str, Any]]:
+    """One batch of completions, whose sampling depends on `seed` and `batch` alone."""
+    batch_seed = int(np.random.SeedSequence([seed, batch]).generate_state(1)[0])
+    judgments = dict(engine.judge([prompts[row] for row, _ in units], seed=batch_seed))
+    return [
+        {
+            "row": row,
+            "sample": sample,
+            "status": judgments[index].status,
+            "sampled_score": judgments[index].sampled_score,
+            "completion": judgments[index].completion,
+        }
+        for index, (row, sample) in enumerate(units)
+    ]
+
+
+def find_rationale(completion: str, status: str, space: ScoreSpace, malformed: str) -> str | None:
+    """The rationale of a completion, without the judge's score, or `None` if the completion has no marker and `malformed` is "drop"."""
+    # As it is left in the completion, whose special tokens are gone
+    marker = space.tokenizer.decode(space.marker_ids, skip_special_tokens=True).strip()
+    end = completion.rfind(marker) if status != "missing" and marker else -1
+    if end < 0 and malformed == "drop":
+        return None
+    return strip_score_sentence(completion[:end] if end >= 0 else completion, space.marker)
+
+
+def make_rows(
+    dataset: Dataset, completions: Sequence[Mapping[str, Any]], space: ScoreSpace, malformed: str
+) -> tuple[list[dict], list[dict], dict[str, Any]]:
+    """
+    Pair rationales with the true labels.
+
+    Args:
+        dataset ([`~datasets.Dataset`]):
+            In the canonical schema.
+        completions (`Sequence[Mapping]`):
+            From [`generate_batch`].
+        space ([`ScoreSpace`]):
+            Scale and marker.
+        malformed (`str`):
+            See [`SelfGenerateArguments`].
+
+    Returns:
+        Rows for stage 2, dropped completions, and counts.
+    """
+    rows, dropped = [], []
+    for generated in sorted(completions, key=lambda generated: (generated["row"], generated["sample"])):
+        rationale = find_rationale(generated["completion"], generated["status"], space, malformed)
+        if rationale:
+            sampled = {"feedback": rationale, "sampled_score": generated["sampled_score"]}
+            rows.append({**dataset[generated["row"]], **sampled})
+        else:
+            dropped.append({"reason": "unmarked" if rationale is None else "empty", **generated})
+    counts = {
+        "prompts": len(dataset),
+        "completions": len(completions),
+        "rows": len(rows),
+        "malformed": dict(Counter(g["status"] for g in completions if g["status"] != "ok")),
+        "dropped": dict(Counter(row["reason"] for row in dropped)),
+    }
+    return rows, dropped, counts
+
+
+def describe(
+    args: SelfGenerateArguments,
+    data_args: DataArguments,
+    model_args: ModelConfig,
+    config: JudgeConfig,
+    dataset: Dataset,
+) -> dict[str, dict[str, Any]]:
+    """Everything that the generated rows depend on."""
+    sampling = ("engine", "seed", "num_samples", "do_sample", "top_p", "max_new_tokens", "batch_size", "malformed")
+    loading = ("dtype", "attn_implementation", "load_in_8bit", "load_in_4bit")
+    judge = ("score_labels", "score_values", "score_marker", "chat", "temperature")
+    return {
+        "model": {
+            "name_or_path": model_args.model_name_or_path,
+            "revision": model_args.model_revision,
+            "fingerprint": model_fingerprint(model_args.model_name_or_path, model_args.model_revision),
+        },
+        "loading": {name: getattr(model_args, name) for name in loading},
+        "judge": {name: getattr(config, name) for name in judge},
+        "sampling": {name: getattr(args, name) for name in sampling},
+        "data": {**asdict(data_args), "rows": len(dataset), "fingerprint": data_fingerprint(dataset)},
+    }
+
+
+def summarize(counts: Mapping[str, Any]) -> str:
+    """Counts in a sentence."""
+
+    def listed(kinds: Mapping[str, int]) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none"
+
+    return (
+        f"{counts['rows']} rows from {counts['completions']} completions of {counts['prompts']} prompts; malformed: "
+        f"{listed(counts['malformed'])}; dropped: {listed(counts['dropped'])}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the stage; `argv` defaults to the command line."""
+    with user_errors():
+        parser = RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig))
+        args, data_args, model_args = parser.parse_args_and_config(argv)
+        if taken := sorted(_OWN_COLUMNS.intersection(data_args.keep_columns or ())):
+            raise ValueError(
+                f"keep_columns: {taken[0]!r} is a column that the generated data have of their own. Rename it in the data, or "
+                "leave it out."
+            )
+        tokenizer = load_tokenizer(model_args, args.trust_remote_code)
+        config, space = resolve_judge_config(args, model_args.model_name_or_path, model_args.model_revision, tokenizer)
+        dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
+        if "feedback" in dataset.column_names:
+            dataset = dataset.remove_columns("feedback")
+        warn_of_other_template(config, data_args.prompt_template)
+        state = distributed_state()
+        output = GeneratedDataset(args.output_dir, describe(args, data_args, model_args, config, dataset))
+        complete = output.check()
+    state.wait_for_everyone()  # nobody writes before all have looked
+    if complete:
+        if state.is_main_process:
+            output.discard_parts()
+            print(f"Already complete in {args.output_dir}: {summarize(output.counts)}")
+        return
+    if state.is_main_process:
+        output.start({"processes": state.num_processes, "versions": package_versions()})
+    state.wait_for_everyone()
+
+    prompts = dataset["prompt"][:]
+    batches = plan_batches(prompts, args.num_samples, args.batch_size)
+    with user_errors():
+        done = output.batches()
+    state.wait_for_everyone()  # nobody adds batches before all have counted them
+    pending = [batch for batch in range(len(batches)) if batch not in done]
+    if pending:
+        if done and state.is_main_process:
+            print(f"Going on in {args.output_dir}: {len(done)} of {len(batches)} batches are there")
+        engine = load_engine(args, model_args, tokenizer, config, space, malformed="drop")
+        share = pending[state.process_index :: state.num_processes]
+        for batch in tqdm(share, desc="Generating", disable=not state.is_main_process):
+            rows = generate_batch(engine, prompts, batches[batch], args.seed, batch)
+            output.append(state.process_index, batch, rows)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        completions = [row for rows in output.batches().values() for row in rows]
+        rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
+        output.finish(rows, dropped, counts)
+        print(f"{summarize(counts)}. Written to {args.output_dir}")
+        with user_errors():
+            if not rows:
+                raise ValueError(
+                    f"output_dir: {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl). Raise "
+                    "max_new_tokens, set malformed to keep, or train stage 1 for longer."
+                )
+
+
+if __name__ == "__main__":
+    main()

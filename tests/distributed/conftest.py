@@ -1,0 +1,29 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""One folder of inputs for all tests of distributed training, and the two ways of distributing."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.launching import write_inputs
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("distributed")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("ddp", marks=pytest.mark.slow),
+        pytest.param("zero3", marks=pytest.mark.deepspeed),
+    ],
+)
+def backend(request) -> str:
+    if request.param == "zero3":
+        pytest.importorskip("deepspeed")
+    return request.param

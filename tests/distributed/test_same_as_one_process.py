@@ -1,0 +1,85 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+DDP and DeepSpeed ZeRO-3 on two CPU processes train what one process trains on the same global batch: the same losses, and
+after three steps the same weights.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from real_trl import JudgeConfig
+from real_trl.engines import TransformersEngine
+from tests.distributed.launching import RAFT, REAL, Job, distance, launch, logged, weights
+from tests.tiny import prompt_dataset
+
+JOBS: dict[str, Job] = {
+    "raft-full": ("sft", "base", RAFT),
+    "raft-lora": ("sft", "adapter", RAFT),
+    "real-full": ("rl", "base", REAL),
+    "real-lora": ("rl", "adapter", REAL),
+    "kl-full": ("rl", "base", {**REAL, "beta": 0.1}),
+    "kl-lora": ("rl", "adapter", {**REAL, "beta": 0.1}),
+    "reused": ("rl", "base", {**REAL, "num_iterations": 2}),
+}
+
+
+def train(folder: Path, backend: str) -> Path:
+    launch(
+        folder,
+        backend,
+        {name: (stage, model, {**recipe, "max_steps": 3}) for name, (stage, model, recipe) in JOBS.items()},
+    )
+    return folder / backend
+
+
+@pytest.fixture(scope="module")
+def one(folder) -> Path:
+    return train(folder, "one")
+
+
+@pytest.fixture(scope="module")
+def two(folder, backend) -> Path:
+    return train(folder, backend)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_losses_and_weights(folder, one, two, job):
+    start, expected, actual = (weights(path) for path in (folder / JOBS[job][1], one / job, two / job))
+    assert {weight.dtype for weight in actual.values()} == {torch.float32}
+    assert min((expected[name] - start[name]).abs().max() for name in expected) > 1e-3  # every one has moved
+    assert distance(actual, expected) < 1e-5
+    for key in ("loss", "grad_norm"):
+        values = logged(one / job, key)
+        assert len(values) == 3
+        # Advantages are rewards divided by their spread, which multiplies rounding errors, and the loss sums them over tokens
+        assert logged(two / job, key) == pytest.approx(values, rel=1e-3, abs=1e-3)
+
+
+def test_the_filter_draws_keeps_and_rejects_the_same(one, two):
+    counts = ("prompts_drawn", "prompts_kept", "too_low", "too_high", "rounds", "surplus")
+    for job in ("real-full", "real-lora"):
+        same = {name: logged(one / job, f"sampling/{name}") for name in counts}
+        assert max(same["rounds"]) > 1 and max(same["surplus"]) > 0 and min(same["too_low"] + same["too_high"]) > 0
+        assert {name: logged(two / job, f"sampling/{name}") for name in counts} == same
+
+
+def score(path: Path) -> list[list[float]]:
+    """Score distributions of the judge in `path`, each after a rationale of its own."""
+    is_adapter = (path / "adapter_config.json").is_file()
+    model = (AutoPeftModelForCausalLM if is_adapter else AutoModelForCausalLM).from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    space = JudgeConfig.load(path).score_space(tokenizer)
+    engine = TransformersEngine(model.eval(), tokenizer, space, do_sample=False, max_new_tokens=12)
+    return [judgment.probabilities for _, judgment in sorted(engine.judge(prompt_dataset([1.0] * 4)["prompt"]))]
+
+
+@pytest.mark.parametrize("job", ["raft-full", "real-full", "real-lora"])
+def test_the_saved_judge_loads_and_scores(one, two, job):
+    scores = torch.tensor(score(two / job))
+    assert scores.shape == (4, 5) and (scores > 0).all()
+    torch.testing.assert_close(scores, torch.tensor(score(one / job)), atol=1e-3, rtol=0)
