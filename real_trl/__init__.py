@@ -15,6 +15,7 @@ _EXPORTS = {
     "RAFTTrainer": "real_trl.trainers",
     "REALConfig": "real_trl.trainers",
     "REALTrainer": "real_trl.trainers",
+    "Scale": "real_trl.scale",
     "ScoreSpace": "real_trl.score_space",
     "TransformersEngine": "real_trl.engines",
     "build_completion": "real_trl.data",
@@ -27,6 +28,7 @@ __all__ = [
     "RAFTTrainer",
     "REALConfig",
     "REALTrainer",
+    "Scale",
     "ScoreSpace",
     "TransformersEngine",
     "build_completion",
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from real_trl.data import DataArguments, build_completion, load_judge_dataset
     from real_trl.engines import TransformersEngine
     from real_trl.judge_config import JudgeConfig
+    from real_trl.scale import Scale
     from real_trl.score_space import ScoreSpace
     from real_trl.trainers import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 

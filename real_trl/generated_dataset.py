@@ -49,7 +49,8 @@ class GeneratedDataset:
             raise ValueError(f"output_dir: {str(self.folder)!r} is a file. Choose another output_dir.")
         path = self.folder / PROVENANCE_NAME
         if not path.is_file():
-            if any(self.folder.iterdir()):
+            # A run that is killed while it starts leaves no more than this
+            if {entry.name for entry in self.folder.iterdir()} - {_temporary(path).name}:
                 raise ValueError(
                     f"output_dir: {str(self.folder)!r} is not empty and has no {PROVENANCE_NAME}, so its rows are of unknown "
                     "origin. Choose another output_dir, or delete the folder."
@@ -74,10 +75,11 @@ class GeneratedDataset:
 
     def start(self, run: Mapping[str, Any]) -> None:
         """Record what the dataset is made with, and add `run` (versions, processes) to the runs that made it."""
-        (self.folder / _PARTS).mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / PROVENANCE_NAME
         runs = _read_json(path)["runs"] if path.is_file() else []
         self._write_provenance({"complete": False, "runs": [*runs, run]})
+        (self.folder / _PARTS).mkdir(exist_ok=True)
 
     def batches(self) -> dict[int, list[dict[str, Any]]]:
         """Rows of every finished batch."""
@@ -145,9 +147,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid JSON ({error}). Delete its folder to start anew.") from error
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
 def _write(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = _temporary(path)
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -76,9 +76,15 @@ class LabelTree:
                 above[node] |= above[parent - 1]
         return above
 
-    def begins_longer(self, label: int) -> bool:
-        """Whether the label with this index begins a longer one, so that what follows it is part of the choice."""
-        return bool(self._longer[label])
+    def reading_length(self, tokens: Sequence[int]) -> int:
+        """
+        How many of `tokens`, a score's first and what follows it, tell which label it is: those of the label and, as long
+        as a longer label might come of them, the ones up to that which rules it out.
+        """
+        nodes, end = _nodes(self.paths), 1
+        while end < len(tokens) and tuple(tokens[:end]) in nodes:
+            end += 1
+        return min(end, len(tokens))
 
     @cached_property
     def _longer(self) -> list[list[int]]:

@@ -14,6 +14,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from real_trl import objectives
+from real_trl.label_tree import LabelTree
 
 VOCABULARY = 6
 END = 2
@@ -56,7 +57,7 @@ def enumerate_cots(model):
 
 
 def flat_gradient(model, scalar):
-    gradients = torch.autograd.grad(scalar, list(model.parameters()))
+    gradients = torch.autograd.grad(scalar, list(model.parameters()), retain_graph=True)
     return torch.cat([g.flatten() for g in gradients])
 
 
@@ -68,6 +69,15 @@ def reward_of(name, scores):
     targets = TARGET.expand(len(scores))
     if name == "log_likelihood":
         return objectives.log_likelihood_reward(scores, VALUES, targets)
+    if name == "histogram":
+        weights = torch.tensor([0.25, 0.0, 0.75], dtype=torch.float64)
+        return objectives.regression_reward(scores, VALUES, targets - 0.5, label_weights=weights)
+    if name == "probability":
+        return objectives.likelihood_reward(scores, VALUES, targets) - objectives.squared_error(
+            scores, VALUES, targets
+        )
+    if name == "normalized":
+        return objectives.regression_reward(scores, VALUES, targets, normalize=True)
     return objectives.regression_reward(scores, VALUES, targets, {"lambda=0": 0.0, "lambda=1": 1.0}[name])
 
 
@@ -83,7 +93,7 @@ def expected_estimate(model, log_probs, advantages, rewards, weights, prediction
     return -flat_gradient(model, loss)
 
 
-REWARDS = ["lambda=0", "lambda=1", "log_likelihood"]
+REWARDS = ["lambda=0", "lambda=1", "log_likelihood", "histogram", "probability", "normalized"]
 
 
 def test_the_enumeration_is_complete(model):
@@ -145,3 +155,70 @@ def test_standard_rl_has_the_score_in_its_policy_gradient(model):
     weights = without_score.exp() * scores.exp()
     estimate = expected_estimate(model, without_score, rewards, rewards, weights, prediction_weight=0.0)
     assert relative_error(estimate, exact) > 1e-2
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["both", "with a third that is ignored"])
+def test_multi_sample_jepo_is_the_gradient_of_its_bound(model, masked):
+    """
+    `E[Σ_i A_i ∇ log π(c_i | x) + ∇L]` over all groups of two is the gradient of `E[L]`, `L = log 1/2 Σ_i π(y* | x, c_i)`.
+
+    `real_loss` has means over completions in place of the sum; K undoes that here, standardisation in the trainer.
+    """
+
+    def pairs_of(model):
+        log_probs, scores = enumerate_cots(model)
+        pairs = torch.cartesian_prod(torch.arange(len(COTS)), torch.arange(len(COTS)))  # (186², 2)
+        return log_probs[pairs], reward_of("log_likelihood", scores)[pairs]
+
+    log_probs, likelihoods = pairs_of(model)
+    bound = likelihoods.logsumexp(1) - torch.tensor(2.0).log()
+    exact = flat_gradient(model, (log_probs.sum(1).exp() * bound).sum())
+
+    log_probs, likelihoods = pairs_of(model)
+    mask = None
+    weights = (log_probs.sum(1, keepdim=True).exp() / 2).expand(-1, 2)
+    if masked:  # a third completion, malformed and ignored
+        mask = torch.tensor([True, True, False]).expand(len(likelihoods), -1)
+        third = torch.zeros_like(log_probs[:, :1])
+        log_probs, likelihoods = torch.cat([log_probs, third], 1), torch.cat([likelihoods, third - 1], 1)
+        weights = torch.cat([weights, third], 1)
+    bound = objectives.log_marginal(likelihoods, mask)
+    advantages = objectives.log_marginal_advantages(likelihoods, mask)
+    assert advantages.abs().max() > 0.1
+    rewards = bound.unsqueeze(1).expand_as(likelihoods)
+    estimate = expected_estimate(model, log_probs, 2 * advantages, rewards, weights, prediction_weight=1.0)
+    assert relative_error(estimate, exact) < 1e-8
+    single = exact_gradient(model, "log_likelihood")
+    assert relative_error(estimate, single) > 1e-2  # the two bounds are not the same objective
+
+
+def test_standard_rl_on_labels_of_several_tokens(model):
+    """
+    The labels are 3, "3 4" and 5: after a 3, the token that follows decides. The policy gradient runs over it too, so that
+    the expected accuracy of what is read is what is maximised.
+    """
+    cots = [c for c in COTS if len(c) == 2]  # without a baseline, the identity holds for any set of them
+    texts = torch.tensor([(*c, y, z) for c in cots for y, z in product(range(VOCABULARY), repeat=2)])
+    ids = torch.cat([torch.tensor(PROMPT).expand(len(texts), -1), texts], dim=1)
+    log_p = model(ids).logits.log_softmax(-1)[:, len(PROMPT) - 1 : -1].gather(2, texts.unsqueeze(2)).squeeze(2)
+    # log π of every c, y and next token, (6, 6, 6)
+    cot, first, second = (
+        part.view(-1, VOCABULARY, VOCABULARY) for part in (log_p[:, :2].sum(1), log_p[:, 2], log_p[:, 3])
+    )
+    weights = (cot + first + second).exp()
+    tree = LabelTree.from_paths([(3,), (3, 4), (5,)])
+    assert tree.edges == ((0, 3), (1, 4), (0, 5))
+    scores = tree.label_log_probs(torch.stack([first[:, 3, 0], second[:, 3, 4], first[:, 5, 0]], 1))
+    read = torch.tensor([[tree.reading_length([y, z]) for z in range(VOCABULARY)] for y in range(VOCABULARY)])
+    log_probs = cot + first + torch.where(read == 2, second, 0.0)
+
+    rights = [[(3, z) for z in (0, 1, 2, 3, 5)], [(3, 4)], [(5, z) for z in range(VOCABULARY)]]
+    for label, right in enumerate(rights):
+        exact = flat_gradient(model, (cot[:, 0, 0].exp() * scores[:, label].exp()).sum())
+        rewards = torch.zeros(VOCABULARY, VOCABULARY, dtype=torch.float64)
+        rewards[tuple(zip(*right, strict=True))] = 1.0
+        rewards = rewards.expand_as(cot)
+        estimate = expected_estimate(model, log_probs, rewards, rewards, weights, prediction_weight=0.0)
+        assert relative_error(estimate, exact) < 1e-8
+        without = expected_estimate(model, cot + first, rewards, rewards, weights, prediction_weight=0.0)
+        assert (relative_error(without, exact) > 1e-2) == (label < 2)

@@ -13,14 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from real_trl.trainers.checkpoints import find_fault, last_complete_checkpoint, list_checkpoints
+from real_trl.trainers.checkpoints import MANIFEST_NAME, find_fault, last_complete_checkpoint, list_checkpoints
 from tests.checkpoint_files import assert_same_checkpoint, assert_same_files
 from tests.tiny import TOKENIZER, prompt_dataset, warm_model
 
@@ -70,11 +70,12 @@ Start = Callable[[str, Path], "Run"]
 class Run:
     """A stage in a process of its own, started in `folder`; its output is in `folder/log.txt`."""
 
-    def __init__(self, pid: int, wait: Callable[[float | None], int | None]) -> None:
+    def __init__(self, pid: int, wait: Callable[[float | None], int | None], group: bool = False) -> None:
         self.pid, self.wait = pid, wait  # wait(timeout): the exit code, or None if it is still running
+        self.group = group
 
     def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        (os.killpg if self.group else os.kill)(self.pid, number)
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
@@ -113,12 +114,15 @@ def start_forked(stage: str, folder: Path) -> Run:
     return Run(process.pid, wait)
 
 
-def start_command(stage: str, folder: Path) -> Run:
+def start_command(
+    stage: str, folder: Path, launcher: Sequence[str] = (), group: bool = False, **environment: str
+) -> Run:
     """As a user starts it."""
     log = (folder / "log.txt").open("a")
-    command = [sys.executable, "-m", f"real_trl.scripts.{stage}", *COMMAND]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    command = [sys.executable, "-m", *launcher, f"real_trl.scripts.{stage}", *COMMAND]
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=group)
 
     def wait(timeout: float | None) -> int | None:
         try:
@@ -126,7 +130,18 @@ def start_command(stage: str, folder: Path) -> Run:
         except subprocess.TimeoutExpired:
             return None
 
-    return Run(process.pid, wait)
+    return Run(process.pid, wait, group)
+
+
+def start_launched(accelerate_config: str, **environment: str) -> Start:
+    """With several processes, which are killed together."""
+
+    def start(stage: str, folder: Path) -> Run:
+        config = Path(__file__).parents[1] / "recipes" / "accelerate_configs" / accelerate_config
+        command = ["accelerate.commands.launch", "--config_file", str(config), "--main_process_port", "0", "-m"]
+        return start_command(stage, folder, command, group=True, **environment)
+
+    return start
 
 
 # --- moments to kill -------------------------------------------------------------------------------------------------------
@@ -187,7 +202,7 @@ def make_folder(path: Path, stage: str, **changes) -> Path:
     model.config.attention_dropout = 0.1  # so that training itself draws random numbers
     model.save_pretrained(path / "model")
     TOKENIZER.save_pretrained(path / "model")
-    # sft: 3 steps an epoch, the last with one micro-batch; rl: 4
+    # sft: 3 steps an epoch, the last with one micro-batch; rl: 4; half as many with two processes
     rows = prompt_dataset([float(1 + index % 5) for index in range({"sft": 17, "rl": 6}[stage])])
     text = "".join(json.dumps({**row, "feedback": "7+4 is 12, right."}) + "\n" for row in rows)
     (path / "train.jsonl").write_text(text)
@@ -272,3 +287,29 @@ def test_ten_runs_killed_at_random_moments(tmp_path, whole_run, stage):
         print(f"run {number} was killed with {left}", flush=True)
         finish(start_command(stage, folder), folder)
         assert_ends_the_same(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+@pytest.mark.parametrize(
+    "accelerate_config",
+    ["ddp_cpu.yaml", pytest.param("zero3_cpu.yaml", marks=pytest.mark.deepspeed)],
+)
+def test_several_processes_go_on_from_what_all_of_them_wrote(tmp_path, stage, accelerate_config):
+    environment = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
+    start = start_launched(accelerate_config, **environment)
+    changes = {"gradient_accumulation_steps": 1, "max_steps": 6, "ddp_backend": "gloo", "eval_strategy": "no"}
+    changes |= {"steps_per_generation": 2} if stage == "rl" else {}
+    changes |= {"use_cpu": False} if "zero3" in accelerate_config else {}
+    with one_thread():
+        whole, folder = (make_folder(tmp_path / name, stage, **changes) for name in ("whole", "killed"))
+        finish(start(stage, whole), whole)
+        assert kill_when(start(stage, folder), lambda output: (output / "checkpoint-4").is_dir(), folder / "out")
+        finish(start(stage, folder), folder)
+    assert "Going on from out/checkpoint-" in (folder / "log.txt").read_text()
+    ends = [side / "out" / "checkpoint-6" for side in (whole, folder)]
+    assert_same_checkpoint(*ends)
+    files = json.loads((ends[1] / MANIFEST_NAME).read_text())["files"]
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(files)
+    assert ("sampling_state_1.pt" in files) == (stage == "rl")
+    assert sum("optim" in name for name in files) == (2 if "zero3" in accelerate_config else 1)

@@ -46,14 +46,14 @@ def test_labels_of_one_token_need_one_softmax():
     assert tree.edges == ((0, 5), (0, 3), (0, 9))
     log_probs = torch.randn(2, 3)
     assert tree.label_log_probs(log_probs) is log_probs
-    assert not any(tree.begins_longer(label) for label in range(3))
+    assert tree.reading_length([5, 3]) == tree.reading_length([9]) == 1
 
 
 def test_one_is_not_ten():
     tree = numbers(*range(1, 11))
     assert (tree.context_tokens, tree.parents, tree.depths) == ((1,), (0,), (1,))
     assert tree.edges == (*((0, digit) for digit in range(1, 10)), (1, 0))
-    assert [tree.begins_longer(label) for label in range(10)] == [True] + [False] * 9
+    assert [tree.reading_length(text) for text in ([1], [1, 0, 7], [1, 7, 7], [7, 7])] == [1, 2, 2, 1]
     # π(1) = 0.5 and then 0 with 0.2: "10" has 0.5 · 0.2 = 0.1, "1" the other 0.4; "2" to "9" have 0.05 each
     edges = {((), 1): 0.5, ((1,), 0): 0.2} | {((), digit): 0.05 for digit in range(2, 10)}
     assert probabilities(tree, edges) == pytest.approx([0.4] + [0.05] * 8 + [0.1], abs=1e-12)
@@ -65,7 +65,8 @@ def test_a_label_that_begins_one_that_begins_another():
     edges = {((), 1): 0.8, ((1,), 0): 0.5, ((1,), 1): 0.25, ((1, 0), 0): 0.1}
     # 1: 0.8 (1 − 0.5 − 0.25) = 0.2. 10: 0.8 · 0.5 (1 − 0.1) = 0.36. 11: 0.8 · 0.25 = 0.2. 100: 0.8 · 0.5 · 0.1 = 0.04
     assert probabilities(tree, edges) == pytest.approx([0.2, 0.36, 0.2, 0.04], abs=1e-12)
-    assert [tree.begins_longer(label) for label in range(4)] == [True, True, False, False]
+    # "10" goes on to what is not "100"; "11" is final with its last token
+    assert [tree.reading_length(text) for text in ([1, 0, 7, 7], [1, 0, 0, 7], [1, 1, 7], [1, 7, 7])] == [3, 3, 2, 2]
 
 
 def test_zero_to_a_hundred():
@@ -75,7 +76,6 @@ def test_zero_to_a_hundred():
     assert tree.parents == (0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
     assert tree.depths == (1, 1, 1, 1, 1, 1, 1, 1, 1, 2)
     assert len(tree.edges) == 10 + 9 * 10 + 1
-    assert sum(tree.begins_longer(label) for label in range(101)) == 10  # 1 to 9, and 10
     assert tree.ancestors[9].tolist() == [True] + [False] * 8 + [True]
     # Eleven tokens, all equally likely: "0" 1/11; "7" 1/11 · 1/11 (EOS alone is left); "42" 1/121; "10" 10/11 of 1/121
     uniform = dict.fromkeys(written_edges(tree), 1 / 11)
@@ -205,5 +205,19 @@ def test_shape_of_the_tree(paths):
     for node, prefix in enumerate(nodes[1:]):
         above = [nodes[1 + other] for other in tree.ancestors[node].nonzero().flatten().tolist()]
         assert sorted(above, key=len) == [prefix[:end] for end in range(1, len(prefix) + 1)]
-    begun = [any(other != path and other[: len(path)] == path for other in paths) for path in paths]
-    assert [tree.begins_longer(label) for label in range(len(paths))] == begun
+
+
+@settings(max_examples=100, deadline=None)
+@given(paths=label_sets(), text=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=6))
+def test_reading_stops_where_the_label_is_certain(paths, text):
+    """The shortest beginning of the text after which nothing that follows could change its label."""
+
+    def label_of(written):
+        return max((path for path in paths if tuple(written[: len(path)]) == path), key=len, default=None)
+
+    length = LabelTree.from_paths(paths).reading_length(text)
+    others = [label_of([*text[:length], *rest]) for rest in product(range(VOCABULARY), repeat=3)]
+    assert length == len(text) or set(others) == {label_of(text)}
+    if length > 1:
+        shorter = {label_of([*text[: length - 1], *rest]) for rest in product(range(VOCABULARY), repeat=4)}
+        assert len(shorter) > 1

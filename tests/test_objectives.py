@@ -26,6 +26,16 @@ def test_expected_score():
     close(objectives.expected_score(scores, DIGITS), [3.0, 2.25])
 
 
+def test_normalized_expectation():
+    # Half of the mass is elsewhere: 2.25 / 0.5 = 4.5; then (4.5 − 5)² instead of (2.25 − 5)²
+    scores, target = log(0.0, 0.0, 0.0, 0.25, 0.25), torch.tensor(5.0)
+    close(objectives.expected_score(scores, DIGITS, normalize=True), 4.5)
+    close(objectives.squared_error(scores, DIGITS, target, normalize=True), 0.25)
+    close(objectives.squared_error(scores, DIGITS, target), 7.5625)
+    close(objectives.regression_reward(scores, DIGITS, target, 0.0, normalize=True), -0.25)
+    close(objectives.raft_loss(scores[None], DIGITS, target[None], torch.zeros(1), normalize=True), 0.25)
+
+
 def test_four_is_better_than_one_for_a_true_five():
     scores = torch.stack([log(0.0, 0.0, 0.0, 1.0, 0.0), log(1.0, 0.0, 0.0, 0.0, 0.0)])
     close(objectives.regression_reward(scores, DIGITS, torch.tensor([5.0, 5.0]), 0.0), [-1.0, -16.0])
@@ -74,6 +84,23 @@ def test_log_likelihood_ignores_impossible_labels():
     close(scores.grad, [0.0, 0.0, 0.0, 0.5, 0.5])
 
 
+def test_likelihoods_of_a_histogram():
+    # Two of three raters gave 4, one gave 5: 2/3 ln 0.5 + 1/3 ln 0.25 = −0.924196; as probabilities 2/3 · 0.5 + 1/3 · 0.25.
+    # Their mean alone, 4⅓, has the same weights; raters at 3 and 5 have the mean 4, and say something else than a 4
+    scores, target = log(0.0, 0.0, 0.125, 0.5, 0.25), torch.tensor(13 / 3)
+    weights = torch.tensor([0.0, 0.0, 0.0, 2 / 3, 1 / 3])
+    for given in (weights, None):
+        close(objectives.log_likelihood_reward(scores, DIGITS, target, given), -0.924196)
+        close(objectives.likelihood_reward(scores, DIGITS, target, given), 5 / 12)
+    apart = torch.tensor([0.0, 0.0, 0.5, 0.0, 0.5])
+    close(objectives.log_likelihood_reward(scores, DIGITS, torch.tensor(4.0), apart), -1.732868)  # ½ ln(1/8 · 1/4)
+    close(objectives.likelihood_reward(scores, DIGITS, torch.tensor(4.0), apart), 0.1875)
+    close(objectives.likelihood_reward(scores, DIGITS, torch.tensor(4.0)), 0.5)
+    # ŷ = 0.375 + 2 + 1.25 = 3.625 is compared with the mean: −0.140625 − 2 · 1.732868
+    reward = objectives.regression_reward(scores, DIGITS, torch.tensor(4.0), 2.0, label_weights=apart)
+    close(reward, -0.140625 - 2 * 1.732868)
+
+
 def test_accuracy():
     rewards = objectives.accuracy_reward(torch.tensor([4.0, 3.0, math.nan]), torch.tensor([4.0, 4.0, 4.0]))
     close(rewards, [1.0, 0.0, 0.0])
@@ -117,6 +144,60 @@ def test_small_but_real_differences_are_kept():
 def test_leave_one_out_needs_groups(shape):
     with pytest.raises(ValueError, match=r"rewards.*\(groups, K\)"):
         objectives.leave_one_out_advantages(torch.zeros(shape))
+
+
+# --- JEPO's multi-sample bound -----------------------------------------------------------------------------------------
+
+
+def test_log_marginal():
+    # ln ((0.5 + 0.25 + 0.125) / 3) = ln 0.291667; of the first two alone ln 0.375; of none 0
+    likelihoods = log(0.5, 0.25, 0.125).expand(3, 3)
+    mask = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
+    close(objectives.log_marginal(likelihoods, mask), [-1.232144, -0.980829, 0.0])
+    close(objectives.log_marginal(likelihoods[:1]), [-1.232144])
+
+
+def test_the_gradient_of_the_bound_is_the_posterior():
+    # ∂/∂ℓ_i ln 1/K Σ_j π_j = π_i / Σ_j π_j: 4/7, 2/7, 1/7
+    likelihoods = log(0.5, 0.25, 0.125)[None].requires_grad_()
+    objectives.log_marginal(likelihoods).sum().backward()
+    close(likelihoods.grad, [[4 / 7, 2 / 7, 1 / 7]])
+    masked = likelihoods.detach().requires_grad_()
+    objectives.log_marginal(masked, torch.tensor([[False, False, False]])).sum().backward()
+    close(masked.grad, [[0.0, 0.0, 0.0]])
+
+
+def test_leave_one_out_of_the_bound():
+    # All three: 7/24. Without the first (1/4 + 1/8)/2 = 3/16, without the second 5/16, without the third 3/8:
+    # A = ln(7/24 · 16/3) = ln 14/9, ln(7/24 · 16/5) = ln 14/15, ln(7/24 · 8/3) = ln 7/9
+    advantages = objectives.log_marginal_advantages(log(0.5, 0.25, 0.125)[None])
+    close(advantages, [[0.441833, -0.068993, -0.251314]])
+    # Mean 0.040509, population σ = √((0.401324² + 0.109502² + 0.291823²)/3) = 0.293379; the first is clipped
+    close(objectives.standardize_advantages(advantages), [[1.0, -0.235167, -0.856622]], tolerance=1e-5)
+
+
+def test_leave_one_out_of_the_bound_with_two():
+    # (0.6 + 0.2)/2 = 0.4 against the other one alone: ln 0.4/0.2 and ln 0.4/0.6
+    close(objectives.log_marginal_advantages(log(0.6, 0.2)[None]), [[math.log(2.0), math.log(2 / 3)]])
+
+
+def test_leave_one_out_of_the_bound_with_members_left_out():
+    likelihoods = log(0.6, 0.2, 0.9).expand(3, 3)
+    mask = torch.tensor([[True, True, False], [False, True, False], [False, False, False]])
+    expected = [[math.log(2.0), math.log(2 / 3), 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    close(objectives.log_marginal_advantages(likelihoods, mask), expected)
+
+
+def test_the_bound_of_equal_likelihoods_carries_no_signal():
+    likelihoods = torch.tensor([[-7.3, math.nextafter(-7.3, 0.0), -7.3 * (1 + 2e-7)]])
+    assert objectives.log_marginal_advantages(likelihoods).tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_very_small_likelihoods_do_not_underflow():
+    # e^−500 and e^−501 in a ratio of e: ln((1 + e⁻¹)/2 · e) = 0.620115, and that minus 1
+    likelihoods = torch.tensor([[-500.0, -501.0]])
+    close(objectives.log_marginal(likelihoods), [-500.379885], tolerance=1e-4)
+    close(objectives.log_marginal_advantages(likelihoods), [[0.620115, -0.379885]], tolerance=1e-4)
 
 
 def test_standardisation_and_clip():
@@ -170,6 +251,19 @@ def test_real_loss_gradient_is_equation_8():
     close(log_probs.grad, [-0.5, 0.25])
     close(rewards.grad, [-0.005, -0.005])
     assert advantages.grad is None
+
+
+def test_clip_and_token_aggregation():
+    # The clipped surrogates 1.2 and −0.8 of the test below, over 3 + 5 tokens
+    terms = objectives.real_loss(
+        torch.tensor([-1.5, -2.5]),
+        torch.tensor([1.0, -1.0]),
+        torch.zeros(2),
+        old_log_probs=torch.tensor([-2.0, -2.0]),
+        aggregation="token",
+        lengths=torch.tensor([3, 5]),
+    )
+    close(terms.loss, -0.05)
 
 
 def test_token_aggregation():

@@ -28,7 +28,9 @@ SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)
 MARKER = "So the overall score is"
 SCORES = [4.0, 2.5, 1.0, 5.0, 3.0, 2.0, 4.0]
 RECIPE = {"dataset_train_split": "train", "max_new_tokens": 24, "batch_size": 2, "seed": 3}
-_fork = multiprocessing.get_context("fork")
+# Children start from a server that has imported everything but runs no threads: fast, and safe to fork
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["real_trl.scripts.self_generate"])
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +149,17 @@ def _in_child(folder, judge, data, environment, keys):
 
 
 def _start(folder, judge, data, environment=None, **keys):
-    child = _fork.Process(target=_in_child, args=(folder, judge, data, environment or {}, keys))
+    child = _processes.Process(target=_in_child, args=(folder, judge, data, environment or {}, keys))
     child.start()
     return child
 
 
 def _parts(folder: Path) -> int:
-    return sum(path.stat().st_size for path in (folder / "parts").glob("*"))
+    """Bytes of the batches that are there."""
+    try:
+        return sum(path.stat().st_size for path in (folder / "parts").glob("*"))
+    except FileNotFoundError:  # deleted meanwhile
+        return 0
 
 
 def test_killed_again_and_again_it_ends_with_the_same_file(tmp_path, judge, data):
@@ -163,11 +169,10 @@ def test_killed_again_and_again_it_ends_with_the_same_file(tmp_path, judge, data
     while True:
         before = _parts(folder)
         child = _start(folder, judge, data, **keys)
-        while child.is_alive() and _parts(folder) == before:
-            time.sleep(0.001)
-        if not child.is_alive():
-            break
-        time.sleep(0.003 * kills)  # a little later each time: between batches and in the middle of one
+        # The first time as soon as anything is there, then after a batch, a little later each time
+        while child.is_alive() and (_parts(folder) == before if kills else not folder.exists()):
+            time.sleep(0.0005)
+        time.sleep(0.003 * kills)
         child.kill()
         child.join()
         if child.exitcode == 0:
@@ -175,12 +180,19 @@ def test_killed_again_and_again_it_ends_with_the_same_file(tmp_path, judge, data
         kills += 1
         # What looks finished is
         assert not (folder / "train.jsonl").exists() or (folder / "train.jsonl").read_bytes() == whole["train.jsonl"]
-        if kills % 2:
+        if kills % 2 == 0 and (folder / "parts").is_dir():
             with (folder / "parts" / "00000.jsonl").open("ab") as file:
                 file.write(b'{"batch": 9, "rows": [{"row": 1, "comp')  # a line that was being written
-    assert child.exitcode == 0 and kills >= 3
+    assert kills >= 3
     assert contents(folder) == whole
-    assert len(json.loads((folder / "provenance.json").read_text())["runs"]) == kills + 1
+
+
+def test_a_run_that_was_killed_while_it_started_can_be_started_again(tmp_path, judge, data):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "provenance.json.tmp").write_text('{"complete": fal')
+    assert rows_of(generate(folder, judge, data))
+    assert not (folder / "provenance.json.tmp").exists()
 
 
 def test_two_processes_share_the_work_and_one_goes_on_alone(tmp_path, judge, data):
@@ -204,8 +216,7 @@ def test_two_processes_share_the_work_and_one_goes_on_alone(tmp_path, judge, dat
 
     folder = tmp_path / "two-then-one"
     children = launch(folder)
-    while len(list((folder / "parts").glob("*"))) < 2:
-        assert all(child.is_alive() for child in children)
+    while len(list((folder / "parts").glob("*"))) < 2 and all(child.is_alive() for child in children):
         time.sleep(0.001)
     for child in children:
         child.kill()
@@ -214,15 +225,12 @@ def test_two_processes_share_the_work_and_one_goes_on_alone(tmp_path, judge, dat
 
 
 def test_a_corrupt_part_is_named(tmp_path, judge, data, capsys):
-    folder = tmp_path / "out"
-    child = _start(folder, judge, data)
-    while not _parts(folder):
-        time.sleep(0.001)
-    child.kill()
-    child.join()
-    part = folder / "parts" / "00000.jsonl"
-    part.write_bytes(b"{}\n" + part.read_bytes())
-    assert "00000.jsonl, line 1: not a batch" in refusal(capsys, folder, judge, data)
+    folder = generate(tmp_path / "out", judge, data)
+    record = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps({**record, "complete": False}))
+    (folder / "parts").mkdir()
+    (folder / "parts" / "00001.jsonl").write_text('{"batch": 0, "rows": []}\n{"batch": 1}\n')
+    assert "00001.jsonl, line 2: not a batch" in refusal(capsys, folder, judge, data)
 
 
 def test_batches_are_long_prompts_first_and_hold_every_completion_once():

@@ -84,8 +84,7 @@ def build_model(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
-        **({"sliding_window": None} if architecture == "mistral" else {}),
-        **{"initializer_range": 0.15, **kwargs},
+        **{"initializer_range": 0.15, **({"sliding_window": None} if architecture == "mistral" else {}), **kwargs},
     )
     return model_class(config)
 

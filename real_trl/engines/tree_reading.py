@@ -79,8 +79,8 @@ def read_from_cache(
             Temperature of the distribution.
 
     Returns:
-        `torch.Tensor` of shape `(n, E)`, in float64. The edges of the root are NaN in rows without a forced marker: they were seen
-        while generating.
+        `torch.Tensor` of shape `(n, E)`, in float64. The edges of the root are NaN in rows without a forced marker:
+        they were seen while generating.
     """
     device = prompt_mask.device
     if len(places) < len(prompt_mask):

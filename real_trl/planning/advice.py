@@ -58,7 +58,7 @@ def possible_changes(setup: Setup, with_lora: Callable[[], ModelSize] | None = N
     if setup.generation == "vllm":
         if not setup.vllm_sleep:
             yield change("sleep", "--vllm_enable_sleep_mode true (slower to wake)", vllm_sleep=True)
-        for share in (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7):
+        for share in (0.25, 0.3, 0.4, 0.5, 0.6):
             if share != setup.vllm_share:
                 yield change("share", f"--vllm_gpu_memory_utilization {share}", vllm_share=share)
         for parallel in (2, 4, 8):
@@ -94,7 +94,7 @@ def possible_changes(setup: Setup, with_lora: Callable[[], ModelSize] | None = N
     if with_lora is not None:
         yield Change(
             "lora",
-            "--use_peft true --lora_target_modules all-linear --learning_rate <10 x> (LoRA: trains an adapter only)",
+            "--use_peft true --lora_target_modules all-linear --lora_dropout 0 (LoRA, at 10 x the learning rate)",
             lambda setup: replace(setup, size=with_lora()),
         )
     group = setup.group // 2

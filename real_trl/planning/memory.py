@@ -12,9 +12,6 @@ bytes; h is the hidden size, I the MLP's width, A = heads·head_dim, T the seque
 taken at full length, which is the worst case that a run must survive.
 """
 
-import importlib.metadata
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
@@ -22,26 +19,13 @@ from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
 from real_trl.planning.models import ModelSize
 from real_trl.planning.setup import GIB, Setup, count
+from real_trl.planning.states import BOTH, GENERATION, UPDATE, Item, model_states, over
 
-GENERATION, UPDATE = "generation", "update"
-BOTH = (GENERATION, UPDATE)
 USABLE = 0.95  # of a GPU's memory; the rest is lost to the driver and to fragmentation
 # Assumed, not computed
 CONTEXT = 2 * GIB  # CUDA context, NCCL and cuBLAS workspaces
 VLLM_WORKSPACE = 3 * GIB // 2  # activations of a 4,096-token batch and CUDA graphs, inside vLLM's share
 VLLM_ASLEEP = 1 * GIB  # what vLLM keeps in sleep mode
-# DeepSpeed's defaults, in elements: stage3_max_live_parameters, and reduce_bucket_size = allgather_bucket_size
-_MAX_LIVE, _BUCKET = 1_000_000_000, 500_000_000
-
-
-@dataclass(frozen=True)
-class Item:
-    """One part of the memory: its name, bytes per GPU, the moments at which it is there, and how it was worked out."""
-
-    name: str
-    bytes: int
-    moments: tuple[str, ...]
-    how: str
 
 
 @dataclass(frozen=True)
@@ -86,111 +70,18 @@ def layer_bytes(size: ModelSize, length: int, *, residual: int = 2) -> int:
     Two RMSNorms (the input in float32, the normalised and the scaled one: 8h each); attention with a padding mask (queries,
     keys and values repeated for every query head, output: 8A; log-sum-exp; the mask as a bias: 2T); the MLP (gate, its
     activation, up, their product: 8I); Qwen3's norms of queries and keys. With weights in float32 under autocast
-    (`residual=4`) the norms also keep their input and every linear layer its own cast of it: 26h in place of 16h.
+    (`residual=4`) the norms also keep their input and every linear layer its own cast of it: 26h in place of 16h. A LoRA
+    adapter adds its own.
     """
     attention, kv = size.heads * size.head_dim, size.kv_heads * size.head_dim
     norms = (16 if residual == 2 else 26) * size.hidden + 8
     norms += 6 * (attention + kv) + 4 * (size.heads + size.kv_heads) if size.qk_norm else 0
-    return norms + 8 * attention + 4 * size.heads + 2 * length + 8 * size.intermediate
+    return norms + 8 * attention + 4 * size.heads + 2 * length + 8 * size.intermediate + size.adapter_bytes
 
 
 def kv_bytes(size: ModelSize, parallel: int = 1) -> int:
     """Bytes of one token in the KV cache of one GPU: keys and values of its heads in every layer, in bfloat16."""
     return 2 * 2 * size.layers * -(-size.kv_heads // parallel) * size.head_dim
-
-
-def deepspeed_estimate(setup: Setup) -> tuple[int, int, str]:
-    """
-    Bytes of host memory per node and of each GPU for the model states of the trained parameters in half precision, and the
-    source: DeepSpeed's estimators where it is installed, else the same arithmetic.
-    """
-    try:
-        with redirect_stdout(sys.stderr):  # it reports which accelerator it found
-            from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs as zero3
-            from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs as zero2
-    except Exception:  # not installed, or without what it compiles with
-        return *zero_arithmetic(setup), "the arithmetic of DeepSpeed 0.19's estimators (DeepSpeed is not installed)"
-    size, cluster, sharding = setup.size, setup.cluster, setup.sharding
-    if sharding.stage == 3:
-        offload = sharding.offload_optimizer, sharding.offload_params
-        host, gpu, _ = zero3(size.trainable, size.largest_layer, cluster.gpus, cluster.nodes, *offload, True)
-    else:
-        host, gpu = zero2(size.trainable, cluster.gpus, cluster.nodes, sharding.offload_optimizer)
-    return host, gpu, f"estimators of DeepSpeed {importlib.metadata.version('deepspeed')}"
-
-
-def zero_arithmetic(setup: Setup) -> tuple[int, int]:
-    """Bytes per node in the host and on each GPU, as DeepSpeed 0.19.8's estimators work them out (zero_init on)."""
-    cluster, sharding, params = setup.cluster, setup.sharding, setup.size.trainable
-    shared, layer = params / cluster.world, 4 * setup.size.largest_layer
-    if sharding.stage == 3:
-        if not sharding.offload_optimizer:
-            return int(1.5 * layer * cluster.gpus), layer + int(18 * shared)
-        if sharding.offload_params:
-            return int(1.5 * 18 * params / cluster.nodes), layer
-        return int(1.5 * 16 * params / cluster.nodes), layer + int(2 * shared)
-    if sharding.offload_optimizer:
-        return int(1.5 * params * max(4 * cluster.world, 16)), 2 * params
-    return int(1.5 * 4 * params * cluster.gpus), 2 * params + int(18 * shared)
-
-
-def model_states(setup: Setup) -> tuple[list[Item], int, str]:
-    """
-    Weights, gradients and AdamW's states on each GPU, host memory per node, and where the numbers come from.
-
-    DeepSpeed in half precision: 2 bytes a weight, 4 of gradients (its estimators count them in float32), and 12 of the
-    float32 copy and AdamW's two moments, sharded by the stage. Frozen weights under LoRA: 2 bytes, sharded in stage 3.
-    Without DeepSpeed weights, gradients and both moments have the type that the model was loaded in, autocast keeps casts
-    of the weights, and DDP a second copy of the gradients.
-    """
-    size, sharding, world = setup.size, setup.sharding, setup.cluster.world
-    frozen, trained = size.total - size.trainable, size.trainable
-    if not sharding.stage or not setup.half:
-        width = setup.weight_bytes
-        parts = [world if sharding.stage >= least else 1 for least in (3, 2, 1)]
-        items = [
-            Item("weights", width * size.total // parts[0], BOTH, f"{width} bytes x {count(size.total)}"),
-            Item("gradients", width * trained // parts[1], (UPDATE,), f"{width} bytes a trained parameter"),
-            Item("optimizer (AdamW)", 2 * width * trained // parts[2], BOTH, "two moments"),
-        ]
-        if setup.half and width == 4:
-            items.append(Item("weights cast by autocast", 2 * size.total, (UPDATE,), "2 bytes x all parameters"))
-        if world > 1 and not sharding.stage:
-            items.append(Item("DDP's gradient buckets", width * trained, (UPDATE,), "a second copy"))
-        return items, 0, "weights, gradients and moments in the type the model is loaded in"
-    host, gpu, source = deepspeed_estimate(setup)
-    stage3 = sharding.stage == 3
-    gathered = 4 * size.largest_layer if stage3 else 0
-    in_host = stage3 and sharding.offload_params
-    weights = 0 if in_host else 2 * trained // (world if stage3 else 1)
-    rest = max(gpu - gathered - weights, 0)
-    gradients = min(rest, rest * 4 // 16 if stage3 else rest * 6 // 18)
-    if sharding.stage == 1:  # the estimator is for stage 2; in stage 1 every GPU holds all gradients
-        gradients, rest = 4 * trained, 4 * trained + 12 * trained // world
-    kept = 0 if in_host else 2 * frozen // (world if stage3 else 1)
-    items = [
-        Item("weights (bf16)", weights + kept, BOTH, f"2 bytes x {count(size.total)}{_over(world, stage3)}"),
-        Item("gradients", gradients, BOTH, f"{_over(world, sharding.stage >= 2).strip() or 'not sharded'}"),
-        Item(
-            "optimizer (AdamW)",
-            rest - gradients,
-            BOTH,
-            "in host memory"
-            if sharding.offload_optimizer
-            else f"12 bytes x {count(trained)} trained{_over(world, True)}",
-        ),
-    ]
-    if stage3:
-        items.append(Item("layer being gathered", gathered, BOTH, "4 bytes x the largest layer"))
-    live = min(_MAX_LIVE, size.total) if stage3 else min(_BUCKET, trained)
-    items.append(
-        Item("DeepSpeed's buffers", 2 * (live + min(_BUCKET, trained)), (UPDATE,), "its defaults, 2 bytes an element")
-    )
-    return items, host + (2 * frozen // setup.cluster.nodes if in_host else 0), source
-
-
-def _over(world: int, sharded: bool) -> str:
-    return f" / {world} GPUs" if sharded and world > 1 else ""
 
 
 def activations(setup: Setup) -> list[Item]:
@@ -262,7 +153,7 @@ def generation(setup: Setup) -> tuple[list[Item], int | None, list[str]]:
     when = (GENERATION,) if setup.vllm_sleep else BOTH
     each = f"{kv_bytes(size, parallel):,} bytes"
     items = [
-        Item("vLLM's weights", weights, when, f"2 bytes x {count(size.total)}{_over(parallel, True)}"),
+        Item("vLLM's weights", weights, when, f"2 bytes x {count(size.total)}{over(parallel, True)}"),
         Item("vLLM's workspace", VLLM_WORKSPACE, when, "assumed"),
         Item(
             "vLLM's KV cache", max(cache, 0), when, f"the rest of {setup.vllm_share:.0%}: {tokens:,} tokens x {each}"

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which model a recipe trains and how large it is, without its weights: the configuration, and the model on the meta device."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import yaml
 from peft import LoraConfig, PeftConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
@@ -76,6 +78,8 @@ class ModelSize:
             Longest sequence that the model was made for, in tokens.
         lora (`bool`):
             Whether only an adapter is trained.
+        adapter_bytes (`int`, *optional*, defaults to `0`):
+            Bytes per token and layer that autograd saves for the adapter, at most.
     """
 
     total: int
@@ -91,6 +95,7 @@ class ModelSize:
     qk_norm: bool
     context: int
     lora: bool
+    adapter_bytes: int = 0
 
 
 def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> tuple[PreTrainedConfig, str]:
@@ -161,8 +166,14 @@ def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSi
     with torch.device("meta"):
         model: nn.Module = AutoModelForCausalLM.from_config(config)
         if lora is not None:
-            model = get_peft_model(model, lora, autocast_adapter_dtype=False)
+            # A copy: PEFT writes the modules that it finds into the configuration
+            model = get_peft_model(model, copy.deepcopy(lora), autocast_adapter_dtype=False)
     parameters = list(model.parameters())  # shared parameters are listed once
+    adapter = 0
+    for module in model.modules() if lora is not None else ():
+        if isinstance(module, LoraLayer):
+            # The product with A; with dropout what is left of the input, and which elements that is
+            adapter += 2 * module.r["default"] + (3 * module.in_features if lora.lora_dropout else 0)
     text = config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelSize(
@@ -179,4 +190,5 @@ def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSi
         qk_norm=text.model_type == "qwen3",
         context=text.max_position_embeddings,
         lora=lora is not None,
+        adapter_bytes=-(-adapter // text.num_hidden_layers),
     )

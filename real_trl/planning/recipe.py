@@ -115,7 +115,7 @@ class Recipe:
         """Size of the model, with a LoRA adapter if the recipe asks for one, or as `lora` says."""
         model = self.model
         if lora and not model.use_peft:
-            model = ModelConfig(use_peft=True, lora_target_modules=["all-linear"])
+            model = ModelConfig(use_peft=True, lora_target_modules=["all-linear"], lora_dropout=0.0)
         return measure(
             self.model_config, get_peft_config(model) if lora or (lora is None and model.use_peft) else None
         )

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
-from real_trl.planning.memory import GENERATION, UPDATE, Memory, kv_bytes, plan_memory
+from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS
 from real_trl.planning.recipe import (
     CONFIGS,
@@ -37,6 +37,7 @@ from real_trl.planning.recipe import (
     training_rows,
 )
 from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_sharding
+from real_trl.planning.states import GENERATION, UPDATE
 from real_trl.scripts.recipe import RecipeParser, user_errors
 
 
@@ -190,7 +191,9 @@ def print_plan(
     for each in advice:
         peaks = ", ".join(f"{moment} {each.memory.peak(moment) / GIB:.1f} GiB" for moment in moments)
         text = "\n    and ".join(change.text for change in each.changes)
-        console.print(f"  - {text}\n      ({peaks})", highlight=False, markup=False)
+        console.print(
+            f"  - {text}\n      ({peaks}; host {each.memory.host / GIB:.0f} GiB)", highlight=False, markup=False
+        )
 
 
 def as_json(
@@ -212,6 +215,7 @@ def as_json(
             {
                 "changes": [change.text for change in each.changes],
                 "peaks": {moment: each.memory.peak(moment) for moment in (GENERATION, UPDATE)},
+                "host": each.memory.host,
             }
             for each in advice
         ],

@@ -237,6 +237,7 @@ class ResumeMixin:
             group.update({name: value for name, value in settings.items() if name in group})
         if hasattr(self.lr_scheduler, "base_lrs"):
             self.lr_scheduler.base_lrs = [group["initial_lr"] for group in self.optimizer.param_groups]
+            self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # for the log
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:

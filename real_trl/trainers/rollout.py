@@ -73,21 +73,17 @@ def make_rollout(
     """
     Locate the score of a completion and decide which of its tokens the policy gradient runs over.
 
-    That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL; where a label
-    begins a longer one, also the token that ends it); or, in a malformed completion, everything that was sampled. Text after the score is part of neither c nor the reward. With
-    `force`, a malformed completion loses its closing `stop_ids` and gets the marker appended, outside the policy
-    gradient: it was not sampled.
+    That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL; where a longer
+    label might have followed, also the tokens that rule it out); or, in a malformed completion, everything that was
+    sampled. Text after the score is part of neither c nor the reward. With `force`, a malformed completion loses its
+    closing `stop_ids` and gets the marker appended, outside the policy gradient: it was not sampled.
     """
     location = space.locate(completion_ids)
     ids, num_policy_tokens = completion_ids, len(completion_ids)
     position, has_score = 0, location.ok
     if location.ok:
         position = location.position
-        if score_in_policy:
-            tokens = len(space.token_ids[location.label_index]) + space.tree.begins_longer(location.label_index)
-            num_policy_tokens = min(position + tokens, len(ids))
-        else:
-            num_policy_tokens = position
+        num_policy_tokens = position + (space.tree.reading_length(ids[position:]) if score_in_policy else 0)
     elif force:
         num_policy_tokens = next((i for i, token in enumerate(ids) if token in stop_ids), len(ids))
         ids = ids[:num_policy_tokens] + list(space.marker_ids)

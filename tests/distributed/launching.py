@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, lora_config, warm_model
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "ACCELERATE_TORCH_DEVICE": "cpu"}
 # name -> accelerate configuration, what the recipe needs for it, number of processes
 BACKENDS: dict[str, tuple[str | None, dict[str, Any], int]] = {
     "one": (None, {"use_cpu": True}, 1),
@@ -71,8 +72,11 @@ def write_inputs(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def launch(folder: Path, backend: str, jobs: dict[str, Job]) -> None:
-    """Run `jobs`, `{name: (stage, model, recipe)}`, one after the other in one launch; outputs in `folder/backend/name`."""
+def launch(folder: Path, backend: str, jobs: dict[str, Job], fails: bool = False) -> str:
+    """
+    Run `jobs`, `{name: (stage, model, recipe)}`, one after the other in one launch; outputs in `folder/backend/name`.
+    Returns standard error.
+    """
     config, settings, processes = BACKENDS[backend]
     arguments = []
     for name, (stage, model, recipe) in jobs.items():
@@ -98,12 +102,13 @@ def launch(folder: Path, backend: str, jobs: dict[str, Job]) -> None:
     result = subprocess.run(
         [sys.executable, "-m", *launcher, "tests.distributed.worker", *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-6000:]}"
+    assert (result.returncode != 0) == fails, f"{result.stdout[-2000:]}\n{result.stderr[-6000:]}"
+    return result.stderr
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

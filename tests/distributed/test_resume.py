@@ -1,8 +1,8 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Runs that really sample, on two processes: they stay in step though dynamic sampling rejects more on one than on the
-other, and a run resumed from its checkpoint ends with the weights of the one that was not interrupted.
+Two processes that sample: they stay in step though dynamic sampling rejects more on one than on the other, stop together
+where it cannot go on, and a run resumed from its checkpoint ends with the weights of the one that was not interrupted.
 """
 
 import math
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from real_trl.trainers.checkpoints import read_manifest
 from real_trl.trainers.rollout import Rollout
 from tests.distributed.launching import RAFT, REAL, Job, distance, launch, logged, weights
 
@@ -67,3 +68,15 @@ def test_a_resumed_run_ends_the_same(backend, whole, resumed, job):
     assert logged(resumed / job, "loss") == logged(whole / job, "loss")
     if job == "real-full":
         assert sampling_states(resumed / job / "checkpoint-4") == sampling_states(whole / job / "checkpoint-4")
+
+
+def test_both_ranks_stop_when_too_few_groups_pass(folder, backend):
+    """Completions are fixed here: with this seed the first step takes 3 rounds, and the second would take 6."""
+    recipe = {**REAL, "max_steps": 3, "seed": 5, "group_filter_rounds": 5, "save_strategy": "steps", "save_steps": 100}
+    errors = launch(folder, backend, {"stuck": ("rl", "base", recipe)}, fails=True)
+    assert "of the 8 groups of a step passed '0 < acc < 1' within group_filter_rounds=5" in errors
+    assert "Traceback (most recent call last)" not in errors.split("ChildFailedError")[0].split("elastic")[0]
+    run = folder / backend / "stuck"
+    assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-1"]
+    read_manifest(run / "checkpoint-1")
+    assert [len(state["surplus"]) for state in sampling_states(run / "checkpoint-1")] == [0, 0]

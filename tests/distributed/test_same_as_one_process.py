@@ -17,11 +17,14 @@ from real_trl.engines import TransformersEngine
 from tests.distributed.launching import RAFT, REAL, Job, distance, launch, logged, weights
 from tests.tiny import prompt_dataset
 
+CHECKPOINTING = {"gradient_checkpointing": True}
+NEW_ADAPTER = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_target_modules": "all-linear"}
 JOBS: dict[str, Job] = {
     "raft-full": ("sft", "base", RAFT),
-    "raft-lora": ("sft", "adapter", RAFT),
+    "raft-lora": ("sft", "adapter", {**RAFT, **CHECKPOINTING}),
     "real-full": ("rl", "base", REAL),
-    "real-lora": ("rl", "adapter", REAL),
+    "real-lora": ("rl", "adapter", {**REAL, **CHECKPOINTING}),
+    "new-lora": ("rl", "base", {**REAL, **NEW_ADAPTER, "max_steps": 3, "beta": 0.1}),
     "kl-full": ("rl", "base", {**REAL, "beta": 0.1}),
     "kl-lora": ("rl", "adapter", {**REAL, "beta": 0.1}),
     "reused": ("rl", "base", {**REAL, "num_iterations": 2}),
@@ -57,7 +60,7 @@ def test_losses_and_weights(folder, one, two, job):
         values = logged(one / job, key)
         assert len(values) == 3
         # Advantages are rewards divided by their spread, which multiplies rounding errors, and the loss sums them over tokens
-        assert logged(two / job, key) == pytest.approx(values, rel=1e-3, abs=1e-3)
+        assert logged(two / job, key) == pytest.approx(values, rel=2e-4)
 
 
 def test_the_filter_draws_keeps_and_rejects_the_same(one, two):

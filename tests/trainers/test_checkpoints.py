@@ -104,7 +104,7 @@ def test_a_checkpoint_of_the_model_alone_is_complete_but_not_resumed(tmp_path):
         (2, None, [50, 40, 20]),
         (2, "checkpoint-2", [50, 40, 2]),
         (1, "checkpoint-10", [50, 40, 10]),
-        (4, "checkpoint-40", [50, 40, 20, 10]),
+        (4, "checkpoint-40", [50, 40, 20, 10, 2]),
     ],
 )
 def test_older_checkpoints_are_deleted_incomplete_ones_first(tmp_path, limit, best, kept):
@@ -155,7 +155,7 @@ def noisy_model():
 def raft(output, model=None, cls=RAFTTrainer, peft_config=None, **kwargs):
     """Two epochs of 3 steps, the last of them with one micro-batch."""
     rows = prompt_dataset([1.0, 2.0, 3.0, 4.0, 5.0])
-    rows = rows.map(lambda row: {"completion": build_completion("7+4 is 12, right.", str(int(row["score"])))})
+    rows = rows.map(lambda row: {"completion": " " + build_completion("7+4 is 12, right.", str(int(row["score"])))})
     args = RAFTConfig(
         str(output), **{**COMMON, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, **kwargs}
     )
@@ -248,7 +248,7 @@ def test_evaluation_leaves_no_trace_in_training(tmp_path, make):
     evaluated = run(
         make(tmp_path / "with", max_steps=4, save_steps=4, eval_strategy="steps", eval_steps=3, eval_on_start=True)
     )
-    assert sum("eval_loss" in log for log in evaluated.state.log_history) == 2
+    assert sum("eval_loss" in log for log in evaluated.state.log_history) == 3
     assert_same_checkpoint(tmp_path / "with" / "checkpoint-4", tmp_path / "without" / "checkpoint-4")
 
 
@@ -278,17 +278,17 @@ def test_the_best_model_is_kept_and_loaded(tmp_path):
     trainer = run(
         raft(
             tmp_path,
-            learning_rate=0.3,  # gets worse after the first step
             eval_strategy="steps",
             eval_steps=1,
             load_best_model_at_end=True,
             metric_for_best_model="loss",
+            greater_is_better=True,  # so that the best is not the last
             save_total_limit=2,
         )
     )
     best = Path(trainer.state.best_model_checkpoint)
     losses = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
-    assert best.name == f"checkpoint-{1 + losses.index(min(losses))}" != "checkpoint-6"
+    assert best.name == f"checkpoint-{1 + losses.index(max(losses))}" != "checkpoint-6"
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-6", best.name]
     assert find_fault(best) is None
     weights = load_file(best / "model.safetensors")

@@ -11,7 +11,7 @@ from peft import get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 from real_trl import JudgeConfig, RAFTConfig, RAFTTrainer
-from tests.tiny import TOKENIZER, build_model, chat_tokenizer, encode, lora_config, prompt_dataset
+from tests.tiny import DIGITS, TOKENIZER, build_model, chat_tokenizer, encode, lora_config, prompt_dataset
 
 MARKER = "So the overall score is"
 COMPLETIONS = [
@@ -20,8 +20,11 @@ COMPLETIONS = [
     f" 1) 7+4 is 12, right. {MARKER} 5",
     f" 2) 3-8 is -5, wrong. {MARKER} 3 1) 7+4 is 11, close. {MARKER} 1",
 ]
-SCORES = [4.0, 2.0, 4.5, 1.0]  # the third lies between two labels: the regression goes to it, not to the label written
+SCORES = [4.0, 2.0, 4.5, 1.0]  # the third lies between two labels: that is the target, and not the label written
 VALUES = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)
+WEIGHTS = [[0, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0.5, 0.5], [1, 0, 0, 0, 0]]  # what SCORES say of the labels
+# The second and the third score are means of raters who disagree
+HISTOGRAMS = [[0, 0, 0, 1, 0], [0.25, 0.5, 0.25, 0, 0], [0, 0, 0.25, 0, 0.75], [1, 0, 0, 0, 0]]
 
 
 def raft_dataset(completions=COMPLETIONS, scores=SCORES) -> Dataset:
@@ -63,8 +66,11 @@ def trainer_gradient(trainer, rows=None):
     return loss.item(), gradient
 
 
-def reference(trainer, *, weight=1.0, penalty=1.0, lora=False, cut=()):
-    """`weight · mean (ŷ − y*)² − penalty · mean over tokens of log π`, and its gradient; rows in `cut` have no score."""
+def reference(trainer, *, weight=1.0, penalty=1.0, lora=False, cut=(), histograms=WEIGHTS, normalize=False):
+    """
+    `weight · mean (ŷ − y*)² − penalty · mean over tokens of log π`, and its gradient; rows in `cut` have no score. The
+    score's share of `log π` is `Σ_k w_k log π(k)`, with the weights of the row in `histograms`.
+    """
     model = build_model()
     if lora:
         model = get_peft_model(model, lora_config(init_lora_weights=False))
@@ -75,14 +81,20 @@ def reference(trainer, *, weight=1.0, penalty=1.0, lora=False, cut=()):
     for row, (text, target) in enumerate(zip(COMPLETIONS, SCORES, strict=True)):
         prompt = TOKENIZER(raft_dataset()[row]["prompt"])["input_ids"]
         ids = (prompt + encode(text))[: trainer.args.max_length]
+        score_at = len(prompt) + len(encode(text)) - 2  # the last token before EOS
         log_p = model(torch.tensor([ids])).logits[0].log_softmax(-1)
         for position in range(len(prompt), len(ids)):
-            log_likelihood = log_likelihood + log_p[position - 1, ids[position]]
             num_tokens += 1
+            if position == score_at and row not in cut:
+                assert ids[score_at] in label_ids
+                weights = torch.tensor(histograms[row], dtype=torch.float64)
+                log_likelihood = log_likelihood + (weights * log_p[position - 1, label_ids]).sum()
+            else:
+                log_likelihood = log_likelihood + log_p[position - 1, ids[position]]
         if row not in cut:
-            score_at = len(prompt) + len(encode(text)) - 2  # the last token before EOS
-            assert ids[score_at] in label_ids
-            errors.append(((log_p[score_at - 1, label_ids].exp() * VALUES).sum() - target) ** 2)
+            probabilities = log_p[score_at - 1, label_ids].exp()
+            expected = (probabilities * VALUES).sum() / (probabilities.sum() if normalize else 1)
+            errors.append((expected - target) ** 2)
     loss = weight * sum(errors) / len(errors) - penalty * log_likelihood / num_tokens
     loss.backward()
     return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -122,13 +134,113 @@ def test_a_wrong_reference_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
 def test_without_regression_it_is_sft_trainer(tmp_path, checkpointing):
-    trainer = make_trainer(tmp_path, regression_weight=0.0, gradient_checkpointing=checkpointing)
-    sft = make_trainer(tmp_path, SFTTrainer, SFTConfig, gradient_checkpointing=checkpointing)
+    """Where every completion ends with its score."""
+    dataset = raft_dataset(scores=[4.0, 2.0, 5.0, 1.0])
+    trainer = make_trainer(
+        tmp_path, regression_weight=0.0, gradient_checkpointing=checkpointing, train_dataset=dataset
+    )
+    sft = make_trainer(tmp_path, SFTTrainer, SFTConfig, gradient_checkpointing=checkpointing, train_dataset=dataset)
     loss, gradient = trainer_gradient(trainer)
     expected_loss, expected = trainer_gradient(sft)
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     assert relative_error(gradient, expected) < 1e-6
     assert trainer.judge_config.method == "sft"
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7], ids=["sft", "raft"])
+def test_the_raters_histogram_is_the_target_of_the_next_token_loss(tmp_path, weight):
+    """Also where its mean is the label that is written."""
+    dataset = raft_dataset().add_column("score_histogram", HISTOGRAMS)
+    trainer = make_trainer(tmp_path, train_dataset=dataset, regression_weight=weight)
+    loss, gradient = trainer_gradient(trainer)
+    expected_loss, expected = reference(trainer, weight=weight, histograms=HISTOGRAMS)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert relative_error(gradient, expected) < 1e-5
+    assert relative_error(gradient, reference(trainer, weight=weight)[1]) > 1e-3
+
+
+def test_normalized_expectation(tmp_path):
+    trainer = make_trainer(tmp_path, normalize_expectation=True)
+    loss, gradient = trainer_gradient(trainer)
+    expected_loss, expected = reference(trainer, normalize=True)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert relative_error(gradient, expected) < 1e-5
+    assert trainer.judge_config.normalize_expectation is True
+
+
+LONG = [f" 7+4 is 11, close. {MARKER} {score}" for score in ("10", "1", "4", "7")]
+LONG_SCORES = [10.0, 1.0, 4.5, 6.25]  # the third and the fourth between labels; "1" begins "10"
+
+
+def digit_trainer(tmp_path, architecture="llama", **kwargs):
+    dataset = raft_dataset(LONG, LONG_SCORES)
+    model = build_model(architecture, tokenizer=DIGITS)
+    options = {"score_labels": "1-10", "train_dataset": dataset, "processing_class": DIGITS, "model": model, **kwargs}
+    return make_trainer(tmp_path, **options)
+
+
+def digit_reference(trainer, architecture="llama", weight=1.0):
+    """
+    `weight · mean (ŷ − y*)² − mean over tokens of log π`, where π(label) is that of its digits, "1" without "10". The
+    digits of the label that is written count with `Σ_k w_k log π(k)`; that "1" was not gone on with is part of that.
+    """
+    model = build_model(architecture, tokenizer=DIGITS)
+    model.load_state_dict(trainer.model.state_dict())
+    model.double().train()
+    log_likelihood, num_tokens, errors = 0.0, 0, []
+    for row, (text, target) in enumerate(zip(LONG, LONG_SCORES, strict=True)):
+        prompt = DIGITS(raft_dataset(LONG, LONG_SCORES)[row]["prompt"])["input_ids"]
+        label = text.split()[-1]
+        context = prompt + encode(text.removesuffix(label), eos=False, tokenizer=DIGITS)
+        begun = []
+        for written in (*range(1, 11), label):
+            digits = encode(str(written), tokenizer=DIGITS)
+            log_p = model(torch.tensor([context + digits])).logits[0].log_softmax(-1)[len(context) - 1 :]
+            begun.append(sum(log_p[i, digit] for i, digit in enumerate(digits[:-1])))
+        eos = log_p[len(digits) - 1, DIGITS.eos_token_id]
+        labels = [begun[0] + torch.log1p(-(begun[9] - begun[0]).exp()), *begun[1:10]]
+        share = target - int(target)
+        wanted = (1 - share) * labels[int(target) - 1] + (share * labels[int(target)] if share else 0)
+        not_gone_on = labels[int(label) - 1] - begun[-1]  # log (1 − π(0 | 1)) after "1", which EOS implies
+        log_p = model(torch.tensor([context])).logits[0].log_softmax(-1)
+        cot = sum(log_p[i - 1, context[i]] for i in range(len(prompt), len(context)))
+        log_likelihood = log_likelihood + cot + wanted + eos - not_gone_on
+        num_tokens += len(context) - len(prompt) + len(digits)
+        errors.append((sum(k * p.exp() for k, p in enumerate(labels, start=1)) - target) ** 2)
+    loss = weight * sum(errors) / len(errors) - log_likelihood / num_tokens
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
+def test_labels_of_several_tokens(tmp_path, architecture, checkpointing):
+    trainer = digit_trainer(tmp_path, architecture, gradient_checkpointing=checkpointing, regression_weight=0.5)
+    assert trainer.score_space.tree.context_tokens
+    loss, gradient = trainer_gradient(trainer)
+    expected_loss, expected = digit_reference(trainer, architecture, weight=0.5)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert relative_error(gradient, expected) < 1e-5
+
+
+def test_labels_of_several_tokens_train(tmp_path):
+    """One SGD step of the real loop, accumulated, with TRL's own metrics of the completion's tokens untouched."""
+    trainer = digit_trainer(
+        tmp_path,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        optim="sgd",
+        learning_rate=0.1,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        max_steps=1,
+    )
+    before, expected = parameters(trainer), digit_reference(trainer)[1]
+    trainer.train()
+    update = {name: (p - before[name]).double() for name, p in parameters(trainer).items()}
+    assert relative_error(update, {name: -0.1 * g for name, g in expected.items()}) < 1e-4
+    log = trainer.state.log_history[0]
+    assert 0 < log["score/mass"] < 1 and 0 <= log["mean_token_accuracy"] <= 1
 
 
 def test_gradient_accumulation_is_one_large_batch(tmp_path):
@@ -330,6 +442,15 @@ def without(column):
         ({"eval_dataset": raft_dataset(scores=[0, 2, 5, 5])}, "eval_dataset: column 'score' is 0 in row 0"),
         ({"eval_dataset": {"a": without("score")}}, r"eval_dataset\['a'\]: no column 'score'"),
         ({"train_dataset": raft_dataset().map(lambda row: {"prompt": " "})}, "column 'prompt' is empty in row 0"),
+        (
+            {"train_dataset": raft_dataset().add_column("score_histogram", [[0.0, 0.0, 0.0, 1.0]] * 4)},
+            "'score_histogram' is .* in row 0, which is no list of 5 shares",
+        ),
+        (
+            {"train_dataset": raft_dataset().add_column("score_histogram", [*HISTOGRAMS[:3], HISTOGRAMS[0]])},
+            "row 3, whose mean is 4, while the column 'score' is 1",
+        ),
+        ({"score_labels": "A-E"}, "score_values is not set, and the score label 'A' is not a number"),
         ({"score_labels": ["100", "200"]}, "the label '100' cannot be told apart"),
         ({"score_labels": "5-1"}, "score_labels='5-1' is not a scale"),
     ],

@@ -15,7 +15,8 @@ from tests.trainers.test_real_gradient import COMPLETIONS
 MARKER = "So the overall score is"
 K = 4
 SCORES = [4.0, 2.0]
-REWARDS = ["regression", "accuracy", "log_likelihood"]
+REWARDS = ["regression", "accuracy", "log_likelihood", "log_marginal"]
+RELEASED = {"likelihood_form": "probability", "advantage_streams": "separate"}
 OPTIONS = {
     "num_generations": K,
     "per_device_train_batch_size": 2 * K,
@@ -179,22 +180,29 @@ def score_inputs(trainer):
 
 
 @pytest.mark.parametrize("malformed", ["penalize", "ignore"])
-@pytest.mark.parametrize("reward", REWARDS)
-def test_a_malformed_completion_never_ranks_above_a_sibling_and_has_no_score_gradient(tmp_path, reward, malformed):
+@pytest.mark.parametrize(
+    "options", [*({"reward": reward} for reward in REWARDS), RELEASED, {"advantage_streams": "separate"}], ids=str
+)
+def test_a_malformed_completion_never_ranks_above_a_sibling_and_has_no_score_gradient(tmp_path, options, malformed):
+    """In any stream that advantages are made of; and what is maximised depends on the scores of the others alone."""
     texts = [*MALFORMED, WELL_FORMED] * 2
-    trainer = make_trainer(tmp_path, fixed(*texts), reward=reward, malformed=malformed)
+    trainer = make_trainer(tmp_path, fixed(*texts), malformed=malformed, **options)
     inputs, log_probs, rewards = score_inputs(trainer)
     assert inputs["has_score"].tolist() == [False, False, False, True] * 2
-    for group in rewards.detach().view(2, K):
-        assert (group[:3] <= group[3]).all()
-    if (
-        reward == "regression"
-    ):  # the worst score for targets 4 and 2 is 3 away; a sibling may be worse by its log-likelihood
-        worst = torch.minimum(torch.tensor(-9.0), rewards.detach().view(2, K)[:, 3])
-        torch.testing.assert_close(rewards.detach().view(2, K)[:, 0], worst)
-    if reward != "accuracy":
-        rewards.sum().backward()
+    assert len(rewards.streams) == (2 if "advantage_streams" in options else 1)
+    for _, stream in rewards.streams:
+        assert stream.shape == (2, K) and not stream.requires_grad
+        assert (stream[:, :3] <= stream[:, 3:]).all()
+    if options == {
+        "reward": "regression"
+    }:  # the worst score for targets 4 and 2 is 3 away; a sibling may be worse by its log-likelihood
+        worst = torch.minimum(torch.tensor(-9.0), rewards.objective.detach()[:, 3])
+        torch.testing.assert_close(rewards.objective.detach()[:, 0], worst)
+    if options.get("reward") != "accuracy":
+        rewards.objective.sum().backward()
         assert (log_probs.grad.abs().sum(1) > 0).tolist() == [False, False, False, True] * 2
+    else:
+        assert not rewards.objective.requires_grad
 
 
 def test_the_penalty_is_the_worst_score_of_the_scale_for_the_target(tmp_path):
@@ -207,7 +215,7 @@ def test_the_penalty_is_the_worst_score_of_the_scale_for_the_target(tmp_path):
         train_dataset=prompt_dataset([4.0, 2.0, 5.0]),
         per_device_train_batch_size=3 * K,
     )
-    rewards = score_inputs(trainer)[2].view(3, K)
+    rewards = score_inputs(trainer)[2].objective
     assert rewards[:, :3].tolist() == [[-9.0] * 3, [-9.0] * 3, [-16.0] * 3]
     assert (rewards[:, 3] > rewards[:, 0]).all()
 
@@ -233,7 +241,7 @@ def test_force_reads_the_distribution_after_the_appended_marker(tmp_path):
         with torch.no_grad():
             logits = trainer.model(torch.tensor([prompt + encode(cot, eos=False)])).logits[0, -1]
         torch.testing.assert_close(log_probs[row], logits.log_softmax(-1)[label_ids], atol=1e-5, rtol=1e-5)
-    rewards.sum().backward()
+    rewards.objective.sum().backward()
     assert (log_probs.grad.abs().sum(1) > 0).all()
 
 
@@ -532,9 +540,23 @@ def test_iterable_dataset(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reward": "mse"}, "reward: got 'mse'. Set it to one of: regression, accuracy, log_likelihood"),
+        ({"reward": "mse"}, "reward: got 'mse'. Set it to one of: regression, accuracy, log_likelihood, log_marginal"),
         ({"malformed": "drop"}, "malformed: got 'drop'. Set it to one of: penalize, force, ignore"),
         ({"loss_aggregation": "mean"}, "loss_aggregation: got 'mean'. Set it to one of: sequence, token"),
+        ({"likelihood_form": "log"}, "likelihood_form: got 'log'. Set it to one of: log_probability, probability"),
+        ({"advantage_streams": "two"}, "advantage_streams: got 'two'. Set it to one of: joint, separate"),
+        ({"reuse_correction": "ppo"}, "reuse_correction: got 'ppo'. Set it to one of: clip, none"),
+        (
+            {"reward": "log_marginal", "likelihood_form": "probability"},
+            "likelihood_form: got 'probability' with reward='log_marginal'.* Leave it out",
+        ),
+        (
+            {"reward": "accuracy", "advantage_streams": "separate"},
+            "advantage_streams: got 'separate' with reward='accuracy'",
+        ),
+        ({"group_filter": "partial"}, "group_filter: got 'partial'. Write bounds on the group's accuracy"),
+        ({"group_filter": "0.3 < acc < 0.4"}, "group_filter: got '0.3 < acc < 0.4', which no group can pass"),
+        ({"group_filter": "0 < acc < 1", "group_filter_rounds": 0}, "group_filter_rounds: got 0. Set it to 1 or more"),
         ({"reward": "accuracy", "prediction_weight": 0.1}, "prediction_weight: got 0.1 with reward='accuracy'"),
         ({"reward": "accuracy", "malformed": "force"}, "malformed: got 'force' with reward='accuracy'"),
         ({"log_likelihood_weight": -1.0}, "log_likelihood_weight: got -1.0"),
@@ -563,7 +585,9 @@ def test_config_refuses(tmp_path, options, message):
         REALConfig(str(tmp_path), **{**OPTIONS, **options})
 
 
-@pytest.mark.parametrize(("reward", "weight"), [("regression", 0.01), ("accuracy", 0.0), ("log_likelihood", 1.0)])
+@pytest.mark.parametrize(
+    ("reward", "weight"), [("regression", 0.01), ("accuracy", 0.0), ("log_likelihood", 1.0), ("log_marginal", 1.0)]
+)
 def test_prediction_weight_defaults_to_the_methods(tmp_path, reward, weight):
     assert REALConfig(str(tmp_path), **OPTIONS, reward=reward).prediction_weight == weight
     assert REALConfig(str(tmp_path), **OPTIONS, reward=reward, prediction_weight=0.0).prediction_weight == 0.0
@@ -571,6 +595,11 @@ def test_prediction_weight_defaults_to_the_methods(tmp_path, reward, weight):
 
 def rows(scores=(4.0, 2.0), **columns):
     return Dataset.from_dict({**prompt_dataset(list(scores)).to_dict(), **columns})
+
+
+def voted(histograms):
+    """Two rows of scores 4 and 2 with the raters' shares of each label."""
+    return rows(score_histogram=histograms)
 
 
 @pytest.mark.parametrize(
@@ -596,8 +625,32 @@ def rows(scores=(4.0, 2.0), **columns):
             {"train_dataset": rows([4.0], prompt=[[{"role": "user", "content": ""}]])},
             "column 'prompt' is empty in row 0",
         ),
+        (
+            {"train_dataset": voted([[0, 0, 0, 1, 0], [0, 1, 0, 0]])},
+            "row 1, which is no list of 5 shares, .* 1, 2, 3, 4, 5",
+        ),
+        (
+            {"train_dataset": voted([None, [0, 1, 0, 0, 0]])},
+            "'score_histogram' is None in row 0, which is no list of 5",
+        ),
+        (
+            {"train_dataset": voted([[0, 0, 0, 1, 0], [0.5, 0, 1, -0.5, 0]])},
+            "row 1, which holds something else than numbers",
+        ),
+        ({"train_dataset": voted([[0, 0, 0, math.nan, 1]] * 2)}, "row 0, which holds something else than numbers"),
+        ({"train_dataset": voted([[0, 0, 0, 3, 0]] * 2)}, "row 0, which sums to 3, not to 1.*load_judge_dataset"),
+        (
+            {"train_dataset": voted([[0, 0, 0, 1, 0], [1, 0, 0, 0, 0]])},
+            "row 1, whose mean is 1, while the column 'score' is 2",
+        ),
+        (
+            {"eval_dataset": {"id": voted([[0, 0, 0, 1, 0], [0, 0, 0, 1, 0]])}},
+            r"eval_dataset\['id'\]: column 'score_histogram' is \[.*\] in row 1, whose mean is 4",
+        ),
         ({"score_labels": ["100", "200"]}, "the label '100' cannot be told apart"),
         ({"score_labels": "1"}, "score_labels='1' is not a scale"),
+        ({"score_labels": "A-E"}, "score_values is not set, and the score label 'A' is not a number"),
+        ({"score_labels": "1-3", "score_values": [1.0, 3.0, 2.0]}, "1, 2, 3 are in no order"),
         ({"score_marker": "  "}, "score_marker"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.rollout import collate_rollouts, make_rollout
-from tests.tiny import TOKENIZER, encode
+from tests.tiny import DIGITS, TOKENIZER, encode
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)
 EOS, PAD = TOKENIZER.eos_token_id, TOKENIZER.pad_token_id
@@ -88,3 +88,78 @@ def test_collate_pads_prompts_left_and_completions_right():
     assert batch["sampled_scores"][0] == 4.0 and batch["sampled_scores"][1].isnan()
     assert batch["targets"].tolist() == [3.0, 4.5]
     assert batch["targets"].dtype == torch.float32
+    assert batch["is_right"].tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "right"),
+    [
+        ("4", 4.0, True),
+        ("4", 3.0, False),
+        ("4", 4.25, True),  # the nearest label to what several raters gave on average
+        ("4", 4.75, False),
+        ("4", 4.5, True),  # of two that are equally near, either
+        ("5", 4.5, True),
+        ("3", 4.5, False),
+        ("", 4.0, False),
+        ("7", 4.0, False),
+    ],
+)
+def test_right_is_the_label_nearest_to_the_target(answer, target, right):
+    assert rollout(encode(f"{MARKER} {answer}".strip()), target=target).is_right is right
+
+
+def test_the_raters_histogram_is_kept():
+    assert rollout(encode(OK)).histogram is None
+    shares = [0.0, 0.0, 0.5, 0.5, 0.0]
+    arguments = (SPACE, "prompt", "completion", [7], encode(OK), 3.5, shares)
+    assert make_rollout(*arguments, score_in_policy=False, force=False, stop_ids=[]).histogram == shares
+
+
+# --- labels of several tokens ------------------------------------------------------------------------------------------
+
+HALVES = ScoreSpace.from_labels("1-10:0.5", DIGITS)
+WORDS = ScoreSpace.from_labels(["poor", "good", "good enough", "very good"], DIGITS, values=[1, 2, 3, 4])
+
+
+def long_rollout(space, text, **kwargs):
+    start = encode(f"7+4 is 12. {MARKER} ", eos=False, tokenizer=DIGITS)
+    ids = [*start, *encode(text, tokenizer=DIGITS)]
+    options = {"score_in_policy": False, "force": False, "stop_ids": [DIGITS.eos_token_id], **kwargs}
+    return make_rollout(space, "prompt", "completion", [7], ids, space.values[1], **options), len(start)
+
+
+@pytest.mark.parametrize(
+    ("space", "text", "value", "decides"),
+    [
+        (HALVES, "2", 2.0, "2<eos>"),  # what follows rules out 2.5
+        (HALVES, "2 is right", 2.0, "2 "),
+        (HALVES, "2.", 2.0, "2.<eos>"),  # after the full stop it may still become 2.5
+        (HALVES, "2.5.", 2.5, "2.5"),
+        (HALVES, "1", 1.0, "1<eos>"),
+        (HALVES, "10", 10.0, "10"),  # nothing goes on from there: the scale ends at 10
+        (WORDS, "poor", 1.0, "poor"),
+        (WORDS, "good", 2.0, "good<eos>"),
+        (WORDS, "good score", 2.0, "good score"),
+        (WORDS, "good enough", 3.0, "good enough"),
+        (WORDS, "very good enough", 4.0, "very good"),
+    ],
+)
+def test_standard_rl_adds_all_tokens_that_decide_the_score(space, text, value, decides):
+    row, position = long_rollout(space, text, score_in_policy=True)
+    assert (row.status, row.sampled_score, row.score_position) == ("ok", value, position)
+    assert DIGITS.decode(row.completion_ids[position : sum(row.policy_mask)]) == decides
+    assert row.policy_mask == sorted(row.policy_mask, reverse=True)
+    row, position = long_rollout(space, text)  # the other methods stop before the score
+    assert row.policy_mask == [1] * position + [0] * (len(row.completion_ids) - position)
+
+
+@pytest.mark.parametrize(("space", "text"), [(HALVES, "2.25"), (HALVES, "105"), (HALVES, "0.5"), (WORDS, "very")])
+def test_what_is_no_label_of_several_tokens(space, text):
+    row, _ = long_rollout(space, text, score_in_policy=True)
+    assert row.status == "outside" and math.isnan(row.sampled_score) and not row.has_score
+    assert all(row.policy_mask)
+    row, position = long_rollout(space, text, force=True)
+    length = position + len(encode(text, eos=False, tokenizer=DIGITS))
+    assert row.has_score and row.score_position == length + len(space.marker_ids) == len(row.completion_ids)
+    assert sum(row.policy_mask) == length
