@@ -1,6 +1,7 @@
 # make quickstart   train and evaluate a judge on the embedded task (about 8 minutes on two cores, installation included)
+# make methods      train and evaluate a judge with every method of the paper (SEEDS=3 for mean and spread; 15 minutes a seed)
 # make test         run the tests
-# Both create an environment in .venv and install the package with the tested versions first.
+# They create an environment in .venv and install the package with the tested versions first.
 
 PYTHON ?= python3.11
 SEEDS ?= 1
@@ -9,7 +10,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-marked quality smollm2 clean
+.PHONY: quickstart methods test test-marked quality smollm2 clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,9 +24,14 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-# The tests that take longer, or need the SmolLM2 package
+# The tests that take longer, or need DeepSpeed (on two CPU processes) or the SmolLM2 package
 test-marked: $(VENV)/.installed smollm2
-	$(BIN)/python -m pytest -q -m "slow or smollm2"
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,plots,tensorboard,deepspeed]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or smollm2 or deepspeed"
+
+# Every method on the embedded task, SEEDS seeds, two at a time
+methods: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.methods --seeds $(SEEDS) --jobs 2
 
 quality: $(VENV)/.installed
 	$(BIN)/ruff check .

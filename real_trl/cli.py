@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rest = args.options
     module = f"real_trl.scripts.{args.stage}"
     if args.stage in _SINGLE_PROCESS:
+        if args.accelerate_config:
+            parser.error(
+                f"--accelerate_config: {args.stage} is not launched in several processes; leave it out, or put it after the stage if it is an option of {args.stage}"
+            )
         command = [sys.executable, "-m", module, *rest]
     else:
         launch = ["--config_file", args.accelerate_config] if args.accelerate_config else []
