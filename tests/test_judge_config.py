@@ -8,7 +8,7 @@ from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig, package_versio
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER
 
-SPACE = ScoreSpace.from_labels(["5", "1", "3"], TOKENIZER, marker="the score is ", values=[1.0, 0.0, 0.5])
+SPACE = ScoreSpace.from_labels(["5", "3", "1"], TOKENIZER, marker="the score is ", values=[1.0, 0.5, 0.0])
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
@@ -25,7 +25,7 @@ def test_the_score_space_comes_back(tmp_path):
     JudgeConfig.from_space(SPACE).save(tmp_path)
     space = JudgeConfig.load(tmp_path).score_space(TOKENIZER)
     assert space == SPACE
-    assert (space.labels, space.values, space.marker) == (("5", "1", "3"), (1.0, 0.0, 0.5), "the score is ")
+    assert (space.labels, space.values, space.marker) == (("5", "3", "1"), (1.0, 0.5, 0.0), "the score is ")
 
 
 def test_versions_of_the_run_are_recorded():

@@ -242,16 +242,27 @@ def test_sft_rows_are_what_the_judge_must_write(prompt):
     assert row["completion"] == [{"role": "assistant", "content": "right. So the overall score is 4"}]
 
 
+def test_a_score_between_labels_is_written_as_the_nearest():
+    space = JudgeConfig(list("12345"), [1.0, 2.0, 3.0, 4.0, 5.0]).score_space(TOKENIZER)
+    rows = prompt_dataset([3.7, 3.5]).map(lambda _: {"feedback": "right.", "score_histogram": [0, 0, 0.3, 0.7, 0]})
+    rows = sft.training_rows(rows, space, chat=False)
+    assert [text[-2:] for text in rows["completion"]] == [" 4", " 3"]
+    assert rows["score"] == [3.7, 3.5] and rows[0]["score_histogram"] == [0, 0, 0.3, 0.7, 0]
+
+
 @pytest.mark.parametrize("stage", ["sft", "rl"])
 def test_checkpoints_are_resumed_and_not_overwritten(tmp_path, untrained, capsys, stage):
     saving = {"save_strategy": "steps", "save_steps": 1}
     output = run(stage, tmp_path, untrained, max_steps=1, **saving)
     assert (output / "checkpoint-1" / "judge_config.json").is_file()
     before = (output / "model.safetensors").read_bytes()
-    message = refusal(capsys, stage, tmp_path, untrained, max_steps=2, **saving)
-    assert "output_dir" in message and "checkpoint-1" in message and "--resume_from_checkpoint true" in message
+    again = {"max_steps": 2, **saving}
+    message = refusal(capsys, stage, tmp_path, untrained, "--resume_from_checkpoint", "false", **again)
+    assert "output_dir" in message and "checkpoint-1" in message and "Leave it out to go on" in message
+    message = refusal(capsys, stage, tmp_path, untrained, **again)
+    assert "max_steps: 1 in the checkpoint, 2 now" in message and "--allow_changed_recipe true" in message
     assert (output / "model.safetensors").read_bytes() == before
-    run(stage, tmp_path, untrained, "--resume_from_checkpoint", "true", max_steps=2, **saving)
+    run(stage, tmp_path, untrained, "--allow_changed_recipe", "true", **again)
     state = json.loads((output / "trainer_state.json").read_text())
     assert [log["step"] for log in state["log_history"] if "loss" in log] == [1, 2]
     message = refusal(capsys, stage, tmp_path, untrained, "--resume_from_checkpoint", tmp_path / "nowhere")
@@ -392,17 +403,6 @@ def test_kept_columns_do_not_overwrite_the_predictions(tmp_path, capsys, judge):
 def test_fewer_prompts_than_one_step_takes(tmp_path, capsys, no_weights):
     message = refusal(capsys, "rl", tmp_path, no_weights, max_rows=1, gradient_accumulation_steps=4)
     assert "train_dataset: 1 rows, but one generation batch takes" in message
-
-
-def test_a_score_between_labels_names_its_row(tmp_path, capsys, no_weights):
-    rows = [{"prompt": "Grade this.", "score": score, "feedback": "right."} for score in (4.0, 3.5)]
-    data = {
-        "dataset_name": write_rows(tmp_path / "a.jsonl", rows),
-        "dataset_options": None,
-        "dataset_train_split": "train",
-    }
-    message = refusal(capsys, "sft", tmp_path, no_weights, **data)
-    assert "row 1" in message and "3.5" in message and "raters: separate" in message
 
 
 @pytest.mark.parametrize(

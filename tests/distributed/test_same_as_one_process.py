@@ -18,13 +18,11 @@ from tests.distributed.launching import RAFT, REAL, Job, distance, launch, logge
 from tests.tiny import prompt_dataset
 
 CHECKPOINTING = {"gradient_checkpointing": True}
-NEW_ADAPTER = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_target_modules": "all-linear"}
 JOBS: dict[str, Job] = {
     "raft-full": ("sft", "base", RAFT),
     "raft-lora": ("sft", "adapter", {**RAFT, **CHECKPOINTING}),
     "real-full": ("rl", "base", REAL),
     "real-lora": ("rl", "adapter", {**REAL, **CHECKPOINTING}),
-    "new-lora": ("rl", "base", {**REAL, **NEW_ADAPTER, "max_steps": 3, "beta": 0.1}),
     "kl-full": ("rl", "base", {**REAL, "beta": 0.1}),
     "kl-lora": ("rl", "adapter", {**REAL, "beta": 0.1}),
     "reused": ("rl", "base", {**REAL, "num_iterations": 2}),

@@ -28,7 +28,8 @@ def fixed_completion(row: int, index: int, target: int) -> list[int]:
     groups are always right, a third always wrong; in the others scores vary and some completions show none.
     """
     verdicts = [
-        f"{i + 1}) 7+4 is {10 + (row + i) % 3}, {VERDICTS[(index + i) % 3]}." for i in range(1 + (row // 3 + index) % 3)
+        f"{i + 1}) 7+4 is {10 + (row + i) % 3}, {VERDICTS[(index + i) % 3]}."
+        for i in range(1 + (row // 3 + index) % 3)
     ]
     score = (target, target % 5 + 1, (target + index - 1) % 5 + 1)[row % 3]
     shows_none = row % 3 == 2 and (row + index) % 4 == 3

@@ -76,7 +76,7 @@ def make_trainer(tmp_path, groups, *, tokenizer=TOKENIZER, architecture="llama",
         **options,
     }
     trainer = type("Fixed", (FixedCompletions,), {"groups": groups})(
-        model=model or build_model(architecture, tokenizer=tokenizer),
+        model=model or build_model(architecture, tokenizer=tokenizer).double(),
         args=REALConfig(str(tmp_path), **args),
         train_dataset=Dataset.from_dict(columns),
         processing_class=tokenizer,
