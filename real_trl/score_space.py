@@ -10,7 +10,7 @@ prediction. Everything here is resolved from the tokenizer in the context of the
 import os.path
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -49,7 +49,8 @@ class ScoreLocation:
         position (`int`, *optional*):
             Index in `completion_ids` of the score's first token: the chain of thought, marker included, is
             `completion_ids[:position]`. With `"outside"`, where a label should have stood (the distribution can still
-            be read there), or `None` if one token spans the end of the marker. `None` with the other two.
+            be read there), or `None` if one token spans the end of the marker. `None` with the other
+            two, but for a label that the length limit cut.
         label_index (`int`, *optional*): Index of the label in `ScoreSpace.labels`, if `status` is `"ok"`.
     """
 
@@ -185,7 +186,7 @@ class ScoreSpace:
             ids.discard(tokenizer.unk_token_id)
         return frozenset(ids - {token for path in self.token_ids for token in path} - set(self.marker_ids))
 
-    def locate(self, completion_ids: Sequence[int]) -> ScoreLocation:
+    def locate(self, completion_ids: Sequence[int], stop_ids: Collection[int] | None = None) -> ScoreLocation:
         """
         Find the score in a completion.
 
@@ -195,8 +196,18 @@ class ScoreSpace:
         make another score of it.
 
         `completion_ids` are those of the completion alone, without the prompt; end-of-text and padding may follow it.
+        Where `stop_ids` are given, a completion that does not end with one of them was cut by its length limit, and a
+        label that might have gone on ("1" of "10") is `"truncated"`, with its position.
         """
         ids = completion_ids.tolist() if hasattr(completion_ids, "tolist") else list(completion_ids)
+        location = self._locate(list(ids))
+        if stop_ids is not None and location.position is not None and ids[-1] not in stop_ids:
+            rest = tuple(ids[location.position :])
+            if any(len(rest) < len(path) and path[: len(rest)] == rest for path in self.token_ids):
+                return ScoreLocation("truncated", location.position)
+        return location
+
+    def _locate(self, ids: list[int]) -> ScoreLocation:
         while ids and ids[-1] in self._end_ids:
             ids.pop()
         text = _decode(self.tokenizer, ids)

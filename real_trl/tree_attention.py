@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 from real_trl.label_tree import LabelTree
 
 # These take a mask of their own for every query
-_MASKED_ATTENTION = ("sdpa", "eager")
+MASKED_ATTENTION = ("sdpa", "eager")
 
 
 def check_tree_attention(config: PretrainedConfig, tree: LabelTree) -> None:
@@ -27,7 +27,7 @@ def check_tree_attention(config: PretrainedConfig, tree: LabelTree) -> None:
     if not tree.context_tokens:
         return
     implementation = config._attn_implementation
-    if implementation not in _MASKED_ATTENTION:
+    if implementation not in MASKED_ATTENTION:
         raise ValueError(
             f"attn_implementation: got {implementation!r}, but some score labels have several tokens, which are read with an "
             "attention mask that it does not take. Set attn_implementation to sdpa, or use labels of one token each."

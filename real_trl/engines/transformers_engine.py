@@ -25,7 +25,7 @@ from trl.trainer.utils import pad
 from real_trl.engines.base import MALFORMED_HANDLING, Judgment
 from real_trl.engines.tree_reading import ScorePlace, can_read_from_cache, read_by_forward, read_from_cache
 from real_trl.prompts import plain_prompt
-from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.score_space import ScoreSpace
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class TransformersEngine:
             )
         sequences = output.sequences[:, inputs["input_ids"].size(1) :].tolist()
         completions = [self._until_stop(ids) for ids in sequences]
-        locations = [self._locate(ids) for ids in completions]
+        locations = [space.locate(ids, self.stop_ids) for ids in completions]
 
         # In double precision, since the tree subtracts probabilities; these are few numbers
         recorded = torch.stack(recorder.steps, dim=1).double()  # (N, steps, edges of the root)
@@ -196,15 +196,6 @@ class TransformersEngine:
             )
             for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]
-
-    def _locate(self, ids: list[int]) -> ScoreLocation:
-        """As [`ScoreSpace.locate`], but a label that the length limit may have cut ("1" of "10") is no label."""
-        location = self.score_space.locate(ids)
-        if location.position is None or ids[-1] in self.stop_ids:
-            return location
-        rest = tuple(ids[location.position :])
-        cut = any(len(rest) < len(path) and path[: len(rest)] == rest for path in self.score_space.token_ids)
-        return ScoreLocation("truncated", location.position) if cut else location
 
     def _read(
         self, cache: object, prompt_mask: Tensor, prompt_ids: list[list[int]], places: list[ScorePlace]

@@ -18,10 +18,7 @@ from transformers.cache_utils import DynamicLayer
 from trl.trainer.utils import pad
 
 from real_trl.label_tree import LabelTree
-from real_trl.tree_attention import as_attention_mask, tree_mask
-
-# Their masks may differ from query to query
-_MASKED_ATTENTION = ("sdpa", "eager")
+from real_trl.tree_attention import MASKED_ATTENTION, as_attention_mask, tree_mask
 
 
 @dataclass
@@ -48,7 +45,7 @@ def can_read_from_cache(model: PreTrainedModel, cache: object) -> bool:
     return (
         isinstance(cache, DynamicCache)
         and all(type(layer) is DynamicLayer for layer in cache.layers)
-        and model.config._attn_implementation in _MASKED_ATTENTION
+        and model.config._attn_implementation in MASKED_ATTENTION
     )
 
 

@@ -78,10 +78,12 @@ def make_rollout(
     sampled. Text after the score is part of neither c nor the reward. With `force`, a malformed completion loses its
     closing `stop_ids` and gets the marker appended, outside the policy gradient: it was not sampled.
     """
-    location = space.locate(completion_ids)
+    location = space.locate(completion_ids, stop_ids)
     ids, num_policy_tokens = completion_ids, len(completion_ids)
     position, has_score = 0, location.ok
-    if location.ok:
+    if force and location.status == "truncated" and location.position is not None:  # the marker is there already
+        position, has_score, num_policy_tokens = location.position, True, location.position
+    elif location.ok:
         position = location.position
         num_policy_tokens = position + (space.tree.reading_length(ids[position:]) if score_in_policy else 0)
     elif force:

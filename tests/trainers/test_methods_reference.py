@@ -76,7 +76,7 @@ def make_trainer(tmp_path, groups, *, tokenizer=TOKENIZER, architecture="llama",
         **options,
     }
     trainer = type("Fixed", (FixedCompletions,), {"groups": groups})(
-        model=model or build_model(architecture, tokenizer=tokenizer).double(),
+        model=model or build_model(architecture, tokenizer=tokenizer),
         args=REALConfig(str(tmp_path), **args),
         train_dataset=Dataset.from_dict(columns),
         processing_class=tokenizer,
@@ -87,6 +87,24 @@ def make_trainer(tmp_path, groups, *, tokenizer=TOKENIZER, architecture="llama",
         if "lora_B" in name:  # B starts at zero, which would hide A's gradient
             torch.nn.init.normal_(parameter, std=0.1)
     return trainer
+
+
+class PlainHead:
+    """What TRL's kernel computes, in the type of the model: the kernel's float32 rounding grows from step to step."""
+
+    @staticmethod
+    def apply(hidden, weight, bias, labels, temperature, chunk_size, softcapping, scale, outputs):
+        assert bias is None and softcapping is None and scale == 1
+        log_p = (hidden @ weight.T / temperature).log_softmax(-1)
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        return log_p.gather(1, labels.unsqueeze(1)).squeeze(1), entropy, None, None, None
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """Makes the model that a trainer trains all in float64."""
+    monkeypatch.setattr("trl.trainer.utils._ChunkedLogProbFunction", PlainHead)
+    return lambda *args, **kwargs: build_model(*args, **kwargs).double()
 
 
 def trained_parameters(trainer):
