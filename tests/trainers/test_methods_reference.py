@@ -5,6 +5,7 @@ Every method's update through the real training loop, against the float64 refere
 several optimizer steps of plain gradient descent. Advantages also against literals worked out by hand.
 """
 
+import copy
 import math
 
 import pytest
@@ -17,7 +18,6 @@ from tests.tiny import DIGITS, LINES, PROMPT, TOKENIZER, build_model, encode, lo
 from tests.trainers.reference import MARKER, Group, Reference, relative_error
 
 K = 4
-LEARNING_RATE = 0.02
 RELEASED = {"likelihood_form": "probability", "advantage_streams": "separate", "loss_aggregation": "token"}
 TEXTS = [
     f"1) 7+4 is 11, close. {MARKER} 4",
@@ -70,7 +70,7 @@ def make_trainer(tmp_path, groups, *, tokenizer=TOKENIZER, architecture="llama",
         "save_strategy": "no",
         "lr_scheduler_type": "constant",
         "optim": "sgd",
-        "learning_rate": LEARNING_RATE,
+        "learning_rate": 0.02,
         "max_grad_norm": 0.0,
         "max_steps": 1,
         **options,
@@ -117,11 +117,11 @@ def update_error(trainer, reference, steps):
     Relative difference of the trainer's update and that of the reference, which makes an optimizer step for each of `steps`:
     `(groups, fixed)` of every micro-batch of the step.
     """
-    before = reference.parameters()
+    before, lr = reference.parameters(), trainer.args.learning_rate
     after = trained_parameters(trainer)
     for micro_batches in steps:
         batches = micro_batches() if callable(micro_batches) else micro_batches
-        reference.step([reference.gradient(groups, fixed) for groups, fixed in batches], LEARNING_RATE)
+        reference.step([reference.gradient(groups, fixed) for groups, fixed in batches], lr)
     expected = {name: value - before[name] for name, value in reference.parameters().items()}
     assert max(value.abs().max() for value in expected.values()) > 1e-4
     return relative_error({name: after[name].double() - before[name] for name in expected}, expected)
@@ -151,6 +151,34 @@ def test_one_step_of_every_method(tmp_path, method, malformed):
     groups = make_groups([4.0, 2.0])
     trainer = make_trainer(tmp_path, groups, malformed=malformed, temperature=0.8, **METHODS[method])
     assert update_error(trainer, Reference(trainer, "12345"), [[(groups, None)]]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"likelihood_form": "log_probability"},
+        {"advantage_streams": "joint"},
+        {"loss_aggregation": "sequence"},
+        {"normalize_expectation": True},
+        {"log_likelihood_weight": 0.8},
+        {"prediction_weight": 0.0},
+        {"malformed": "ignore"},
+        {"advantage_clip": None},
+        {"reward": "log_likelihood", "advantage_streams": "joint"},
+        {"reward": "log_marginal", "advantage_streams": "joint"},
+    ],
+    ids=str,
+)
+def test_a_wrong_reference_is_noticed(tmp_path, changed):
+    """The comparison has teeth: another setting, another update."""
+    groups = make_groups([4.0, 2.0])
+    trainer = make_trainer(tmp_path, groups, **METHODS["released REAL"])
+    reference = Reference(trainer, "12345")
+    reference.args = copy.copy(trainer.args)
+    for name, value in changed.items():
+        assert getattr(reference.args, name) != value
+        setattr(reference.args, name, value)
+    assert update_error(trainer, reference, [[(groups, None)]]) > 1e-3
 
 
 @pytest.mark.parametrize("method", ["JEPO, multi-sample", "released REAL"])
@@ -217,25 +245,24 @@ SCALES = {
 
 @pytest.mark.parametrize("method", ["Standard RL", "JEPO, multi-sample", "REAL", "released REAL"])
 @pytest.mark.parametrize("scale", SCALES)
-def test_labels_of_several_tokens(tmp_path, scale, method):
+def test_labels_of_several_tokens(tmp_path, double, scale, method):
     labels, values, answers, targets = SCALES[scale]
     if method == "Standard RL":
         targets = [targets[0], (values or list(map(float, labels)))[0]]
     texts = [f"1) {'7+4 is 11, ' * (i % 3)}close. {MARKER} {answer}" for i, answer in enumerate(answers)]
     groups = make_groups(targets, texts)
+    architecture = "qwen3" if scale == "words" else "llama"
     trainer = make_trainer(
         tmp_path,
         groups,
         tokenizer=DIGITS,
-        architecture="qwen3" if scale == "words" else "llama",
+        model=double(architecture, tokenizer=DIGITS),
         score_labels=labels,
         score_values=values,
         **METHODS[method],
     )
     assert trainer.score_space.tree.context_tokens
-    reference = Reference(
-        trainer, labels, values=values, tokenizer=DIGITS, architecture="qwen3" if scale == "words" else "llama"
-    )
+    reference = Reference(trainer, labels, values=values, tokenizer=DIGITS, architecture=architecture)
     assert update_error(trainer, reference, [[(groups, None)]]) < 1e-5
     statuses = [row.status for row in trainer._buffered_inputs[0]["rollouts"]]
     assert statuses.count("ok") == len(statuses) - 1 and "outside" in statuses
@@ -258,15 +285,17 @@ def reused_steps(reference, generations, order):
             yield lambda step=step, micro_batches=micro_batches: micro_batches(step)
 
 
-REUSES = {
+REUSES = {  # settings, and the micro-batches of each step on a generation batch
     "twice": ({"num_iterations": 2, "steps_per_generation": 2}, [[0], [1], [0], [1]]),
     "mini-batches": ({"steps_per_generation": 4, "gradient_accumulation_steps": 2}, [[0, 1], [2, 3]]),
 }
+for _options, _ in REUSES.values():
+    _options |= {"per_device_train_batch_size": K, "learning_rate": 0.002}
 
 
 @pytest.mark.parametrize("correction", ["clip", "none"])
 @pytest.mark.parametrize("method", ["Standard RL", "JEPO, multi-sample", "REAL", "released REAL"])
-def test_several_steps_on_a_batch(tmp_path, method, correction):
+def test_several_steps_on_a_batch(tmp_path, double, method, correction):
     """
     Two generation batches of two groups, each run over twice: the advantages are those of the policy that sampled the batch,
     what is maximised is that of the current one, and only "clip" has a ratio.
@@ -276,7 +305,7 @@ def test_several_steps_on_a_batch(tmp_path, method, correction):
     trainer = make_trainer(
         tmp_path,
         groups,
-        per_device_train_batch_size=K,
+        model=double(),
         reuse_correction=correction,
         max_steps=8,
         **options,
@@ -289,14 +318,14 @@ def test_several_steps_on_a_batch(tmp_path, method, correction):
     assert trainer.asked == PROMPTS
 
 
-def test_released_code_over_mini_batches(tmp_path):
+def test_released_code_over_mini_batches(tmp_path, double):
     """`real_released.yaml`: two streams with the probability, token mean, fixed advantages over the steps of a batch."""
     options, order = REUSES["mini-batches"]
     groups = make_groups([4.0, 2.0, 5.0, 3.0])
     trainer = make_trainer(
         tmp_path,
         groups,
-        per_device_train_batch_size=K,
+        model=double(),
         reuse_correction="none",
         max_steps=4,
         **RELEASED,
@@ -307,14 +336,13 @@ def test_released_code_over_mini_batches(tmp_path):
     assert update_error(trainer, reference, list(reused_steps(reference, [groups, groups], order))) < 1e-5
 
 
-def test_the_corrections_differ(tmp_path):
+def test_the_corrections_differ(tmp_path, double):
     """The comparison has teeth: with the other correction the parameters are others."""
     options, order = REUSES["twice"]
     groups = make_groups([4.0, 2.0])
-    trainer = make_trainer(
-        tmp_path, groups, per_device_train_batch_size=K, reuse_correction="none", max_steps=4, **options
-    )
+    trainer = make_trainer(tmp_path, groups, model=double(), reuse_correction="none", max_steps=4, **options)
     reference = Reference(trainer, "12345")
+    reference.args = copy.copy(trainer.args)
     reference.args.reuse_correction = "clip"
     assert update_error(trainer, reference, list(reused_steps(reference, [groups], order))) > 1e-3
 
@@ -322,17 +350,18 @@ def test_the_corrections_differ(tmp_path):
 # --- dynamic sampling --------------------------------------------------------------------------------------------------
 
 
-def test_a_step_on_the_groups_that_pass(tmp_path):
+def test_a_step_on_the_groups_that_pass(tmp_path, double):
     """The second group has no right score: the update is that of the others, which were drawn in its place."""
-    right = [f"1) 7+4 is 11, close. {MARKER} {k}" for k in (4, 2, 3, 5)]
-    wrong = [f"2) 3-8 is 5, wrong. {MARKER} {k}" for k in (1, 2, 2, 3)]
+    right = [f"1) 7+4 is {11 + k}, close. {MARKER} {k}" for k in (4, 2, 3, 5)]
+    wrong = [f"2) 3-8 is {5 + k}, wrong. {MARKER} {k}" for k in (1, 2, 2, 3)]
     groups = [
         Group(PROMPTS[0], 4.0, right),
         Group(PROMPTS[1], 5.0, wrong),
         Group(PROMPTS[2], 3.0, right[::-1]),
         Group(PROMPTS[3], 2.0, right),
     ]
-    trainer = make_trainer(tmp_path, groups, per_device_train_batch_size=2 * K, group_filter="0 < acc < 1", **RELEASED)
+    options = {"model": double(), "per_device_train_batch_size": 2 * K, "group_filter": "0 < acc < 1", **RELEASED}
+    trainer = make_trainer(tmp_path, groups, **options)
     reference = Reference(trainer, "12345")
     passed = {group.prompt: group for group in groups if group is not groups[1]}
 
@@ -388,9 +417,9 @@ def test_advantages_of_the_multi_sample_bound(tmp_path):
     expected = [1.0, -0.235167, -0.856622]
     assert advantages(tmp_path, likelihoods, reward="log_marginal") == pytest.approx(expected, abs=1e-5)
     # A KL penalty of 0.3, 0, 0 has the leave-one-out baselines 0, 0.15, 0.15: A becomes 0.441833 − 0.3, −0.068993 + 0.15,
-    # −0.251314 + 0.15 = 0.141833, 0.081007, −0.101314; mean 0.040509, σ = 0.103349
+    # −0.251314 + 0.15 = 0.141833, 0.081007, −0.101314; mean 0.040509, σ = 0.103314
     actual = advantages(tmp_path, likelihoods, reward="log_marginal", penalty=[0.3, 0.0, 0.0])
-    assert actual == pytest.approx([1.0, 0.783820, -0.980313], abs=1e-4)
+    assert actual == pytest.approx([1.0, 0.784085, -0.980640], abs=2e-5)
 
 
 def test_the_penalty_is_taken_once(tmp_path):
