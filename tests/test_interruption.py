@@ -176,18 +176,16 @@ def kill_when(run: Run, moment: Callable[[Path], bool], output: Path) -> bool:
 
 def kill_in_step(run: Run, step: int, fraction: float, folder: Path) -> bool:
     """
-    Kill a run in its `step`-th step from now, after a `fraction` of the time that the step before took (0: of the time
-    that starting took); it may be sampling, training, evaluating or writing a checkpoint. `False` if it finished first.
+    Kill a run after it has logged `step` steps, and a `fraction` of the time between two of them; it may be starting,
+    sampling, training, evaluating or writing a checkpoint. `False` if it finished first.
     """
     log = folder / "log.txt"
-    logged_before = log.read_text().count("{'loss'") if log.exists() else 0
-    times = [time.monotonic()]
-    while run.wait(0.002) is None:
-        logged = log.read_text().count("{'loss'") - logged_before if log.exists() else 0
-        times += [time.monotonic()] * (logged + 1 - len(times))
-        if logged >= step:
-            break
-    if run.wait(fraction * (times[-1] - times[-2])) is not None:
+    before = log.read_text().count("{'loss'") if log.exists() else 0
+    times: list[float] = []
+    while run.wait(0.002) is None and len(times) < step:
+        logged = log.read_text().count("{'loss'") - before if log.exists() else 0
+        times += [time.monotonic()] * (logged - len(times))
+    if run.wait(fraction * (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else fraction) is not None:
         return False
     run.kill()
     return True

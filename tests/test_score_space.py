@@ -212,14 +212,23 @@ def test_the_longest_label_counts(tokenizer):
 
 @pytest.mark.parametrize("name", SINGLE_DIGITS)
 def test_cut_off_within_a_label(tokenizer):
-    """`locate` reads what is there: "1" is a label of 1-10, and "very" is none of the words."""
-    space = ScoreSpace.from_labels("1-10", tokenizer)
+    """A text is read as it is; only where `stop_ids` say that it did not end by itself, "1" may be the beginning of "10"."""
+    space, stop = ScoreSpace.from_labels("1-10", tokenizer), [tokenizer.eos_token_id]
     ids = completion(tokenizer, "10")
-    assert space.locate(ids[:-1]) == ScoreLocation("ok", len(ids) - 2, 0)
+    one = ids[:-1]
+    position = len(one) - 1
+    assert space.locate(one) == space.locate([*one, *stop], stop) == ScoreLocation("ok", position, 0)
+    assert space.locate(one, stop) == ScoreLocation("truncated", position)
+    assert space.locate(completion(tokenizer, "1."), stop) == ScoreLocation("ok", position, 0)
+    for answer in ("10", "7"):  # nothing longer begins with these
+        assert space.locate(completion(tokenizer, answer), stop).ok
     words = ScoreSpace.from_labels(**SCALES["all very"], tokenizer=tokenizer)
-    ids = [*encode(tokenizer, RATIONALE), *words.marker_ids]
+    start = [*encode(tokenizer, RATIONALE), *words.marker_ids]
     for length in range(1, len(words.token_ids[0])):
-        assert words.locate([*ids, *words.token_ids[0][:length]]).status == "outside"
+        cut = [*start, *words.token_ids[0][:length]]
+        assert words.locate(cut).status == words.locate([*cut, *stop], stop).status == "outside"
+        assert words.locate(cut, stop) == ScoreLocation("truncated", len(start))
+    assert words.locate([*start, *words.token_ids[0]], stop) == ScoreLocation("ok", len(start), 0)
 
 
 @settings(max_examples=150, deadline=None)

@@ -207,6 +207,27 @@ def test_several_raters(tmp_path, given, method):
     assert update_error(trainer, Reference(trainer, "12345"), [[(groups, None)]]) < 1e-5
 
 
+def test_what_is_logged_of_several_raters(tmp_path):
+    groups = make_groups([4.25, 2.0], histograms=[[0, 0, 0, 0.75, 0.25], [0.5, 0, 0.5, 0, 0]])
+    trainer = make_trainer(tmp_path, groups, logging_steps=1, normalize_expectation=True)
+    reference = Reference(trainer, "12345")
+    trainer.train()
+    errors, likelihoods = [], []
+    for group in groups:
+        for text in group.texts:
+            labels = reference.sample(group.prompt, text).labels
+            if labels is not None:
+                probabilities = labels.exp() / labels.exp().sum()
+                errors.append(((probabilities * reference.values).sum() - group.target).item() ** 2)
+                likelihoods.append((torch.tensor(group.histogram) * labels).sum().item())
+    log = trainer.state.log_history[0]
+    assert len(errors) == 7
+    assert log["rewards/squared_error"] == pytest.approx(-sum(errors) / 7, rel=1e-4)
+    assert log["rewards/log_likelihood"] == pytest.approx(sum(likelihoods) / 7, rel=1e-4)
+    # The scores are 4, 2, none, 5 for 4¼ and 1, 3, 5, 4 for 2: the nearest label is right
+    assert log["score/accuracy"] == 1 / 8
+
+
 @pytest.mark.parametrize("method", ["Standard RL", "JEPO, multi-sample", "REAL with separate streams"])
 def test_kl_penalty(tmp_path, method):
     """Of a policy that has moved away from its reference; of two streams the first one bears it."""
@@ -246,23 +267,26 @@ SCALES = {
 @pytest.mark.parametrize("method", ["Standard RL", "JEPO, multi-sample", "REAL", "released REAL"])
 @pytest.mark.parametrize("scale", SCALES)
 def test_labels_of_several_tokens(tmp_path, double, scale, method):
+    """One scale with LoRA, one with another model and gradient checkpointing."""
     labels, values, answers, targets = SCALES[scale]
     if method == "Standard RL":
         targets = [targets[0], (values or list(map(float, labels)))[0]]
-    texts = [f"1) {'7+4 is 11, ' * (i % 3)}close. {MARKER} {answer}" for i, answer in enumerate(answers)]
+    texts = [f"{i}) {i}-8 is {3 * i}, {'7+4, ' * (i % 3)}close. {MARKER} {k}" for i, k in enumerate(answers)]
     groups = make_groups(targets, texts)
-    architecture = "qwen3" if scale == "words" else "llama"
+    architecture, lora = "qwen3" if scale == "words" else "llama", scale == "half points"
     trainer = make_trainer(
         tmp_path,
         groups,
         tokenizer=DIGITS,
         model=double(architecture, tokenizer=DIGITS),
+        lora=lora,
         score_labels=labels,
         score_values=values,
+        gradient_checkpointing=scale == "words",
         **METHODS[method],
     )
     assert trainer.score_space.tree.context_tokens
-    reference = Reference(trainer, labels, values=values, tokenizer=DIGITS, architecture=architecture)
+    reference = Reference(trainer, labels, values=values, tokenizer=DIGITS, architecture=architecture, lora=lora)
     assert update_error(trainer, reference, [[(groups, None)]]) < 1e-5
     statuses = [row.status for row in trainer._buffered_inputs[0]["rollouts"]]
     assert statuses.count("ok") == len(statuses) - 1 and "outside" in statuses

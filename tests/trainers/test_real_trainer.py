@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from real_trl import JudgeConfig, REALConfig, REALTrainer
-from tests.tiny import TOKENIZER, build_model, chat_tokenizer, encode, lora_config, prompt_dataset, warm_model
+from tests.tiny import DIGITS, TOKENIZER, build_model, chat_tokenizer, encode, lora_config, prompt_dataset, warm_model
 from tests.trainers.test_real_gradient import COMPLETIONS
 
 MARKER = "So the overall score is"
@@ -124,6 +124,34 @@ def test_one_step_on_sampled_completions_moves_every_parameter(tmp_path, reward,
     assert log["malformed/rate"] < 1 and log["frac_reward_zero_std"] < 1  # the step had something to learn from
     assert unmoved(trainer, before) == []
     assert METRICS - log.keys() == set()
+
+
+@pytest.mark.parametrize("reward", ["regression", "log_marginal"])
+def test_one_step_on_a_scale_of_several_tokens(tmp_path, reward):
+    """From sampling on: an untrained model, so that the marker is appended to what it says."""
+    trainer = make_trainer(
+        tmp_path,
+        model=build_model(tokenizer=DIGITS),
+        processing_class=DIGITS,
+        train_dataset=prompt_dataset([40.0, 72.5]),
+        score_labels="0-100",
+        malformed="force",
+        reward=reward,
+        learning_rate=0.1,
+    )
+    before = parameters(trainer)
+    trainer.train()
+    assert unmoved(trainer, before) == []
+    log = trainer.state.log_history[0]
+    assert log["malformed/rate"] == 1 and log["frac_reward_zero_std"] == 0
+    assert 0 < log["score/mass"] < 1 and log["score/abs_error"] > 0
+    assert trainer._buffered_inputs[0]["label_weights"][K, 72:74].tolist() == [0.5, 0.5]
+    assert JudgeConfig.load(save(trainer, tmp_path)).score_values == [float(k) for k in range(101)]
+
+
+def save(trainer, tmp_path):
+    trainer.save_model(str(tmp_path / "final"))
+    return tmp_path / "final"
 
 
 @pytest.mark.parametrize("malformed", ["penalize", "force", "ignore"])

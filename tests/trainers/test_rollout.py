@@ -122,9 +122,9 @@ HALVES = ScoreSpace.from_labels("1-10:0.5", DIGITS)
 WORDS = ScoreSpace.from_labels(["poor", "good", "good enough", "very good"], DIGITS, values=[1, 2, 3, 4])
 
 
-def long_rollout(space, text, **kwargs):
+def long_rollout(space, text, eos=True, **kwargs):
     start = encode(f"7+4 is 12. {MARKER} ", eos=False, tokenizer=DIGITS)
-    ids = [*start, *encode(text, tokenizer=DIGITS)]
+    ids = [*start, *encode(text, eos=eos, tokenizer=DIGITS)]
     options = {"score_in_policy": False, "force": False, "stop_ids": [DIGITS.eos_token_id], **kwargs}
     return make_rollout(space, "prompt", "completion", [7], ids, space.values[1], **options), len(start)
 
@@ -163,3 +163,24 @@ def test_what_is_no_label_of_several_tokens(space, text):
     length = position + len(encode(text, eos=False, tokenizer=DIGITS))
     assert row.has_score and row.score_position == length + len(space.marker_ids) == len(row.completion_ids)
     assert sum(row.policy_mask) == length
+
+
+@pytest.mark.parametrize(
+    ("space", "text"), [(HALVES, "2"), (HALVES, "2."), (HALVES, "1"), (WORDS, "good"), (WORDS, "very")]
+)
+@pytest.mark.parametrize("score_in_policy", [False, True])
+def test_a_label_that_the_length_limit_may_have_cut(space, text, score_in_policy):
+    """Without EOS "1" may be the beginning of "10": there is no score, but the place to read one is known."""
+    row, position = long_rollout(space, text, score_in_policy=score_in_policy, eos=False)
+    assert (row.status, row.has_score, row.is_right) == ("truncated", False, False) and math.isnan(row.sampled_score)
+    assert all(row.policy_mask) and len(row.policy_mask) == len(row.completion_ids) > position
+    row, position = long_rollout(space, text, force=True, eos=False)
+    assert (row.status, row.has_score, row.score_position) == ("truncated", True, position)
+    assert row.policy_mask == [1] * position + [0] * (len(row.completion_ids) - position)
+    assert math.isnan(row.sampled_score)
+
+
+@pytest.mark.parametrize(("space", "text"), [(HALVES, "10"), (HALVES, "2.5"), (WORDS, "poor"), (WORDS, "good enough")])
+def test_a_label_that_is_complete_needs_no_end(space, text):
+    row, _ = long_rollout(space, text, score_in_policy=True, eos=False)
+    assert (row.status, row.has_score) == ("ok", True) and all(row.policy_mask)
