@@ -345,8 +345,9 @@ def real_loss(
             `r(θ, x, c_i)` *with* its gradient, Term 2. Constant rewards contribute none.
         prediction_weight (`float`, *optional*, defaults to `0.01`):
             β.
-        lengths (`torch.Tensor` of the same shape, *optional*):
-            Number of tokens in each `log_probs`; required by `aggregation="token"`.
+        lengths (`torch.Tensor` of the same shape or scalar, *optional*):
+            Number of tokens in each `log_probs`; required by `aggregation="token"`. Or what they add up to, a scalar: for a
+            part of a batch the mean over its parts, so that the mean of their losses is the loss of the whole.
         old_log_probs (`torch.Tensor` of the same shape, *optional*):
             `log π_old(c_i | x)` of the policy that sampled the batch, where it is reused for several optimizer steps:
             the policy term then is PPO's clipped ratio of whole sequences, as in TRL's `RLOOTrainer`. `None`:

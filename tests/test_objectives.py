@@ -278,6 +278,23 @@ def test_token_aggregation():
     close(terms.loss, -0.125)
 
 
+def test_token_aggregation_of_a_part_of_a_batch():
+    # Two parts with 8 and 4 tokens, 6 on average: the mean of 1/6 and −3/6 is (1 − 3)/12, the whole
+    parts = [(torch.tensor([-2.0, -6.0]), torch.tensor([1.0, -0.5])), (torch.tensor([-3.0]), torch.tensor([1.0]))]
+    losses = [
+        objectives.real_loss(*part, torch.zeros(len(part[0])), aggregation="token", lengths=torch.tensor(6.0)).loss
+        for part in parts
+    ]
+    close(torch.stack(losses), [-1 / 6, 0.5])
+    whole = objectives.real_loss(
+        *(torch.cat(columns) for columns in zip(*parts, strict=True)),
+        torch.zeros(3),
+        aggregation="token",
+        lengths=torch.tensor([3, 5, 4]),
+    )
+    close(torch.stack(losses).mean() - whole.loss, 0.0)
+
+
 def test_clipped_ratio_of_a_reused_batch():
     # Ratios e^0.5 = 1.6487 and e^−0.5 = 0.6065, advantages 1 and −1: min(1.6487, 1.2) and min(−0.6065, −0.8), mean 0.2
     log_probs = torch.tensor([-1.5, -2.5], requires_grad=True)

@@ -66,5 +66,6 @@ def user_errors() -> Iterator[None]:
     except (ValueError, FileNotFoundError) as error:
         if os.environ.get("REAL_TRL_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # every process finds the same fault
+            print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -75,7 +75,7 @@ class REALConfig(RLOOConfig):
             `"ignore"`: it takes no part in its group's baseline and gets no gradient.
         loss_aggregation (`str`, *optional*, defaults to `"sequence"`):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
-            the sum over all CoTs of the micro-batch is divided by their number of tokens.
+            the sum over all CoTs is divided by their number of tokens, both over the generation batch of all processes.
 
     Defaults that differ from TRL's: `num_generations=16`, `per_device_train_batch_size=16` (one group), `beta=0.0`,
     `max_completion_length=1024` (Section 5 of the paper); `bf16` only where a GPU has it.

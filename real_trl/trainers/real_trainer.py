@@ -179,16 +179,16 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
 
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
-            return self._collate(self._generate_and_score_completions(generation_batch))
+            return self._count_tokens([self._collate(self._generate_and_score_completions(generation_batch))])[0]
         micro_batches = self.args.steps_per_generation
         if self._step % (micro_batches * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollouts = self._generate_and_score_completions(generation_batch)
             if self._group_sampler is not None:
                 rollouts = self._replace_filtered(rollouts)
             size = len(rollouts) // micro_batches
-            self._buffered_inputs = [
-                self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)
-            ]
+            self._buffered_inputs = self._count_tokens(
+                [self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
+            )
             if self._reuses_batches:
                 for inputs in self._buffered_inputs:
                     self._fix_advantages(inputs)
@@ -231,6 +231,15 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
             if rollout.histogram is not None:
                 weights[row] = weights.new_tensor(rollout.histogram)
         return {**batch, "label_weights": weights, "rollouts": rollouts}
+
+    def _count_tokens(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """
+        Note in each micro-batch how many policy tokens one has on average, over the generation batch of all processes:
+        with `loss_aggregation="token"` every token then weighs the same, however the batch is divided.
+        """
+        tokens = torch.stack([inputs["policy_mask"].sum() for inputs in micro_batches]).float().mean()
+        num_tokens = self.accelerator.reduce(tokens, reduction="mean")
+        return [{**inputs, "num_tokens": num_tokens} for inputs in micro_batches]
 
     def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> PolicyOutput:
         with self.accelerator.autocast():
@@ -281,7 +290,7 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
             advantages,
             rewards.objective.flatten(),
             self.args.prediction_weight,
-            lengths=inputs["policy_mask"].sum(1),
+            lengths=inputs["num_tokens"],
             old_log_probs=inputs.get("old_log_probs"),
             clip_range=(self.epsilon_low, self.epsilon_high),
             aggregation=self.args.loss_aggregation,
@@ -294,7 +303,7 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
     def sampling_state(self) -> dict[str, Any]:
         """What this process must know, beside weights, optimizer and random states, to go on with the next step."""
         mid_batch = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
-        fixed = ("rollouts", "advantages", "old_log_probs")
+        fixed = ("rollouts", "advantages", "old_log_probs", "num_tokens")
         sampler = self._group_sampler
         return {
             "step": self._step,

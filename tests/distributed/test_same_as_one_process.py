@@ -18,6 +18,12 @@ from tests.distributed.launching import RAFT, REAL, Job, distance, launch, logge
 from tests.tiny import prompt_dataset
 
 CHECKPOINTING = {"gradient_checkpointing": True}
+RELEASED = {
+    "likelihood_form": "probability",
+    "advantage_streams": "separate",
+    "loss_aggregation": "token",
+    "reuse_correction": "none",
+}
 # TRL's default dropout is 0.05, and every rank draws its own
 NEW_ADAPTER = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_dropout": 0.0}
 JOBS: dict[str, Job] = {
@@ -29,6 +35,7 @@ JOBS: dict[str, Job] = {
     "kl-lora": ("rl", "adapter", {**REAL, "beta": 0.1}),
     "new-lora": ("rl", "base", {**REAL, **NEW_ADAPTER, **CHECKPOINTING}),
     "reused": ("rl", "base", {**REAL, "num_iterations": 2}),
+    "released": ("rl", "base", {**REAL, **RELEASED, "num_iterations": 2}),
 }
 
 

@@ -7,7 +7,8 @@ and nothing of real_trl. Written from the formulas (A is an advantage, w the tar
 - Standard RL: r = 1[y = y*]; JEPO: r = ℓ = Σ_k w_k log π(k | x, c); REAL: r = −(ŷ − y*)² + λ ℓ, ŷ = Σ_k k π(k | x, c)
 - A_i = r_i − mean of the others' r; JEPO multi-sample: A_i = [LSE_j ℓ_j − log K] − [LSE_{j≠i} ℓ_j − log(K−1)]
 - Ã = clip(A / (σ + ε), −1, 1), σ² = mean (A − Ā)²; released code: Ã(−(ŷ − y*)²) + λ Ã(Σ_k w_k π(k | x, c))
-- L = −mean(Ã log π(c | x) + β r), log π(c, y | x) for Standard RL, and LSE_j ℓ_j − log K in place of r for multi-sample
+- L = −mean(Ã log π(c | x) + β r), log π(c, y | x) for Standard RL, and LSE_j ℓ_j − log K in place of r for multi-sample;
+  token aggregation: Σ Ã log π(c | x) / number of tokens of c, both over the generation batch
 """
 
 import math
@@ -101,13 +102,17 @@ class Reference:
         if self.initial is not None:
             with torch.no_grad():
                 kl = (log_prob - self._log_p(self.initial, prompt + ids)[rows, ids[:end]].sum()).item()
-        labels = None if context is None else self._label_log_probs(prompt + context)
+        labels = None
+        if context is not None:
+            forced = len(context) > len(ids)
+            first = self._log_p(self.model, prompt + context)[-1] if forced else log_p[len(prompt + context) - 1]
+            labels = self._label_log_probs(prompt + context, first)
         score = self.values[self.labels.index(found[1])].item() if found else None
         return Sample(log_prob, end, labels, score, kl)
 
-    def _label_log_probs(self, context):
-        """Of the text that begins with the label's tokens and goes on to no longer label."""
-        first, begun = self._log_p(self.model, context)[-1], []
+    def _label_log_probs(self, context, first):
+        """Of the text that begins with the label's tokens and goes on to no longer label; `first` is what predicts a label."""
+        begun = []
         for path in self.paths:
             log_p = [first]
             if len(path) > 1:
@@ -225,14 +230,19 @@ class Reference:
                 for group, row in zip(groups, samples, strict=True)
             ]
 
-    def loss(self, groups, fixed=None):
-        """Of a micro-batch."""
-        surrogates, objectives, tokens = [], [], 0
+    @torch.no_grad()
+    def num_tokens(self, groups):
+        """Number of tokens that the policy gradient runs over."""
+        return sum(self.sample(group.prompt, text).length for group in groups for text in group.texts)
+
+    def loss(self, groups, fixed=None, tokens=None):
+        """Of a micro-batch, with `tokens` a micro-batch on average; by default it is the only one."""
+        surrogates, objectives, counted = [], [], 0
         for index, group in enumerate(groups):
             samples = [self.sample(group.prompt, text) for text in group.texts]
             objective, streams = self.rewards(group, samples)
             objectives += objective
-            tokens += sum(sample.length for sample in samples)
+            counted += sum(sample.length for sample in samples)
             if fixed is None or self.args.reuse_correction == "none":
                 advantages = self.advantages(samples, streams) if fixed is None else fixed[index][0]
                 surrogates += [a * s.log_prob for a, s in zip(advantages, samples, strict=True)]
@@ -241,12 +251,14 @@ class Reference:
                 ratio = (sample.log_prob - old).exp()
                 clipped = ratio.clamp(1 - self.args.epsilon, 1 + self.args.epsilon)
                 surrogates.append(torch.minimum(ratio * advantage, clipped * advantage))
-        policy = sum(surrogates) / (tokens if self.args.loss_aggregation == "token" else len(surrogates))
+        policy = sum(surrogates) / len(surrogates)
+        if self.args.loss_aggregation == "token":
+            policy = sum(surrogates) / (tokens or counted)
         return -policy - self.args.prediction_weight * sum(objectives) / len(objectives)
 
-    def gradient(self, groups, fixed=None):
+    def gradient(self, groups, fixed=None, tokens=None):
         self.model.zero_grad()
-        self.loss(groups, fixed).backward()
+        self.loss(groups, fixed, tokens).backward()
         return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
 
     @torch.no_grad()
