@@ -52,12 +52,15 @@ class GroupFilter:
     @classmethod
     def parse(cls, text: str, group_size: int) -> "GroupFilter":
         """
-        Read `"0 < acc < 1"`, `"acc <= 0.9"`, `"0.25 <= acc"` and the like.
+        Read `"0 < acc < 1"`, `"acc <= 0.9"`, `"acc > 0.25"` and the like.
 
         Raises:
             ValueError: if the text is no such predicate, or no group of `group_size` completions can fulfil it.
         """
-        match = _PREDICATE.fullmatch(str(text))
+        parts = re.split(r"\s*([<>]=?)\s*", str(text).strip())
+        if ">" in str(text):  # "1 > acc" is "acc < 1"
+            parts = [{"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(part, part) for part in reversed(parts)]
+        match = _PREDICATE.fullmatch(" ".join(parts))
         if match is None or not (match[1] or match[4]):
             raise ValueError(
                 f"group_filter: got {text!r}. Write bounds on the group's accuracy, such as '0 < acc < 1', 'acc < 1' or "

@@ -46,6 +46,8 @@ PARTIAL = "0 < acc < 1"
         ("1. <= acc", [1.0]),
         ("acc <= 0", [0.0]),
         ("0.5 < acc < 7", [0.75, 1.0]),
+        ("acc > 0", [0.25, 0.5, 0.75, 1.0]),
+        ("1>acc >= 0.5", [0.5, 0.75]),
     ],
 )
 def test_bounds(text, passing):
@@ -84,8 +86,7 @@ def test_bounds_are_those_of_python(low, high, signs, size):
         "acc",
         "partial",
         "0 < accuracy < 1",
-        "0 > acc",
-        "acc > 0",
+        "0 < acc > 1",
         "acc == 1",
         "0 < acc < 1 < 2",
         "-1 < acc",
