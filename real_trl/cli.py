@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 STAGES = {
     "sft": "supervised warm start (RAFT, plain SFT)",
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         command = [sys.executable, "-m", module, *rest]
     else:
+        if args.accelerate_config and not Path(args.accelerate_config).is_file():
+            parser.error(
+                f"--accelerate_config {args.accelerate_config}: no such file; recipes/accelerate_configs/ has some"
+            )
         launch = ["--config_file", args.accelerate_config] if args.accelerate_config else []
         # --quiet: the stage has said what went wrong, the launcher need not add a traceback of its own
         command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launch, "-m", module, *rest]

@@ -46,6 +46,11 @@ def load_tokenizer(model_args: ModelConfig, trust_remote_code: bool = False) -> 
     name = model_args.model_name_or_path
     if not name:
         raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+    is_path = name.count("/") > 1 or name.startswith((".", "/", "~", "outputs/"))
+    if is_path and not Path(name).is_dir():  # the Hub would be asked for it, for minutes without a network
+        raise ValueError(
+            f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
+        )
     try:
         return AutoTokenizer.from_pretrained(
             name,

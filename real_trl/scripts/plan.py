@@ -231,6 +231,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.rows is not None and args.rows < 1:
             raise ValueError(f"--rows: got {args.rows}. Give the number of rows, at least 1.")
         recipe = read_recipe(args.config, overrides, args.stage)
+        if getattr(recipe.config, "max_completion_length", 0) is None:
+            raise ValueError(
+                "max_completion_length: got null, which has no memory to plan for. Set it to a number of tokens."
+            )
         if args.accelerate_config:
             sharding, _, _ = read_sharding(args.accelerate_config)
             source = args.accelerate_config

@@ -117,7 +117,8 @@ class GroupSampler:
     Attributes:
         surplus (`list[Group]`):
             Groups that passed and were not needed, the same on every process; the next batch begins with them. They
-            were sampled by the policy of one step before.
+            were sampled by the policy of one generation batch before, which is not corrected for; the count `stale` says
+            how many of a batch's groups that is.
         drawn (`int`):
             Replacements drawn so far.
     """
@@ -145,12 +146,12 @@ class GroupSampler:
             As many groups as were given, all of which pass, and counts over all processes for the log.
 
         Raises:
-            GroupFilterError: on every process, if there are too few after the last round. Those that passed stay in
-                `surplus`.
+            GroupFilterError: on every process, if there are too few after the last round.
         """
         share, rank = len(groups), accelerator.process_index
         needed = share * accelerator.num_processes
         counts = dict.fromkeys(("prompts_drawn", "too_low", "too_high"), 0)
+        counts["stale"] = min(len(self.surplus), needed)
         for used in range(1, self.rounds + 1):
             groups = gather_object(groups)
             accuracies = [group_accuracy(group) for group in groups]

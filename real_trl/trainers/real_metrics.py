@@ -30,7 +30,7 @@ def log_real_metrics(
     """
     Append to the trainer's metrics: `reward` and its parts `rewards/squared_error` (as −(ŷ−y*)²) and
     `rewards/log_likelihood`; `score/abs_error` (|ŷ−y*|), `score/accuracy` (of the sampled score; for a target between two labels the nearest is right) and `score/mass`
-    (probability on the labels), all over completions with a score; `malformed/rate` and its kinds; `entropy` (nats per
+    (probability on the labels), over completions with a score (the accuracy over all); `malformed/rate` and its kinds; `entropy` (nats per
     token of the policy gradient); `frac_reward_zero_std` (groups without a signal); `loss/policy` and
     `loss/prediction` (Eq. 8, before β).
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """REAL, Standard RL and JEPO as one subclass of TRL's RLOO trainer."""
 
-import textwrap
 from collections import defaultdict
 from typing import Any
 
@@ -92,13 +91,16 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
     _paper = {
         "title": "REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge",
         "id": "2603.17145",
-        # docstyle-ignore
-        "citation": textwrap.dedent("""\
-            @inproceedings{zhang2026real,
-                title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}}, author    = {Yasi
-                Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik}, year
-                = 2026, booktitle = {International Conference on Machine Learning},
-            }"""),
+        "citation": "\n".join(
+            [
+                "@inproceedings{zhang2026real,",
+                "    title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},",
+                "    author    = {Yasi Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik},",
+                "    booktitle = {International Conference on Machine Learning},",
+                "    year      = {2026},",
+                "}",
+            ]
+        ),
     }
 
     def __init__(

@@ -88,7 +88,7 @@ class ResumeMixin:
 
     recipe: dict[str, Any] | None = None
     _train_sampler: Any = None
-    _last_step: tuple[dict[str, Any], bytes | None] | None = None
+    _last_step: tuple[dict[str, Any], dict[str, Any] | None] | None = None
     _saved_step: int | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -147,7 +147,9 @@ class ResumeMixin:
         super()._run_epoch(**kwargs)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        self._last_step = _random_states(self.accelerator.device), self._sampling_bytes()
+        # References, not bytes: this happens every step, and is hardly ever needed
+        sampling = self.sampling_state() if hasattr(self, "sampling_state") else None
+        self._last_step = _random_states(self.accelerator.device), sampling
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -184,7 +186,7 @@ class ResumeMixin:
         states, sampling = self._last_step
         _set_random_states(states, self.accelerator.device)
         if sampling is not None:
-            self._load_sampling_bytes(sampling)
+            self.load_sampling_state(sampling)
         self._save_checkpoint(self.model, trial=None)
         self.accelerator.print(f"Saved the last finished step: {PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
 
@@ -237,6 +239,9 @@ class ResumeMixin:
             group.update({name: value for name, value in settings.items() if name in group})
         if hasattr(self.lr_scheduler, "base_lrs"):
             self.lr_scheduler.base_lrs = [group["initial_lr"] for group in self.optimizer.param_groups]
+            if hasattr(self.lr_scheduler, "lr_lambdas"):  # the schedule as it is now: `max_steps` may have been raised
+                for group, factor in zip(self.optimizer.param_groups, self.lr_scheduler.lr_lambdas, strict=True):
+                    group["lr"] = group["initial_lr"] * factor(self.lr_scheduler.last_epoch)
             self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # for the log
 
 
