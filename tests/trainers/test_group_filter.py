@@ -177,7 +177,15 @@ def test_a_batch_that_passes_is_left_as_it_is():
     sampling = Sampling(["good"] * 5)
     batch, counts = sampling.fill(["good", "good"])
     assert batch == ["good first 0", "good first 1"] and sampling.drawn == []
-    assert counts == {"prompts_drawn": 2, "too_low": 0, "too_high": 0, "prompts_kept": 2, "rounds": 1, "surplus": 0}
+    assert counts == {
+        "prompts_drawn": 2,
+        "too_low": 0,
+        "too_high": 0,
+        "prompts_kept": 2,
+        "rounds": 1,
+        "surplus": 0,
+        "stale": 0,
+    }
 
 
 def test_groups_that_fail_are_replaced_and_surplus_comes_first_in_the_next_step():
@@ -186,10 +194,26 @@ def test_groups_that_fail_are_replaced_and_surplus_comes_first_in_the_next_step(
     (drawn,) = sampling.drawn
     assert len(set(drawn)) == 3
     assert batch == ["good first 1", *drawn[:2]] and prompts(sampling.sampler.surplus) == drawn[2:]
-    assert counts == {"prompts_drawn": 6, "too_low": 1, "too_high": 1, "prompts_kept": 4, "rounds": 2, "surplus": 1}
+    assert counts == {
+        "prompts_drawn": 6,
+        "too_low": 1,
+        "too_high": 1,
+        "prompts_kept": 4,
+        "rounds": 2,
+        "surplus": 1,
+        "stale": 0,
+    }
     batch, counts = sampling.fill(["good", "good", "hard"])
     assert batch == [*drawn[2:], "good first 0", "good first 1"] and len(sampling.drawn) == 1
-    assert counts == {"prompts_drawn": 3, "too_low": 1, "too_high": 0, "prompts_kept": 2, "rounds": 1, "surplus": 0}
+    assert counts == {
+        "prompts_drawn": 3,
+        "too_low": 1,
+        "too_high": 0,
+        "prompts_kept": 2,
+        "rounds": 1,
+        "surplus": 0,
+        "stale": 1,
+    }
 
 
 def test_replacements_come_once_an_epoch_in_an_order_of_their_own():
@@ -338,7 +362,7 @@ def test_training_on_groups_that_pass(tmp_path):
     logs = [sampling_log(log) for log in trainer.state.log_history if "loss" in log]
     assert sum(log["prompts_drawn"] for log in logs) == len(trainer.asked)
     for log in logs:
-        assert log.keys() == {"prompts_drawn", "prompts_kept", "too_low", "too_high", "rounds", "surplus"}
+        assert log.keys() == {"prompts_drawn", "prompts_kept", "too_low", "too_high", "rounds", "surplus", "stale"}
         assert log["prompts_drawn"] == log["prompts_kept"] + log["too_low"] + log["too_high"] == 2 * log["rounds"]
     kept = sum(log["prompts_kept"] for log in logs)
     assert kept == sum(prompt in passing for prompt in trainer.asked) == 3 * 2 + logs[-1]["surplus"]
