@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""One folder of inputs for all tests of distributed training, and the two ways of distributing."""
+"""A folder of inputs for each module of tests, whose runs would otherwise go on from each other's checkpoints; and the two ways of distributing."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from tests.distributed.launching import write_inputs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("distributed")
     write_inputs(folder)
