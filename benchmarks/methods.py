@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     table = results_table({TITLES[name]: rows for name, rows in summary.items()})
     with (args.output_dir / "results.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=110).print(table)
-    console.print(table)
+        Console(file=file, width=120).print(table)
+    Console(width=max(console.width, 120)).print(table)  # wide: a narrow one would cut the figures off
     console.print(f"Figures: {args.output_dir / 'summary.json'}\n{args.seeds} seed(s) in {seconds:.0f} s")
 
 
