@@ -25,7 +25,7 @@ from rich.console import Console
 from real_trl.judge_config import package_versions
 from real_trl.report import results_table, summarize_seeds
 from real_trl.scripts import rl, sft
-from real_trl.scripts.quickstart import QUICKSTART, Step, mean_of, run_seed, write_json
+from real_trl.scripts.quickstart import QUICKSTART, Step, check_recipes, mean_of, run_seed, write_json
 
 METHODS = {
     "base": QUICKSTART["base"],
@@ -62,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.seeds < 1 or args.jobs < 1:
         parser.error(f"--seeds {args.seeds} --jobs {args.jobs}: both must be at least 1")
-    missing = [name for name in (*METHODS, "evaluate") if not (args.recipes / f"{name}.yaml").is_file()]
-    if missing:
-        parser.error(f"--recipes: {args.recipes} has no {missing[0]}.yaml; run from the root of the repository")
+    check_recipes(parser, args.recipes, METHODS)
     torch.set_num_threads(1)
     console = Console()
     if args.only_seed is not None:

@@ -4,14 +4,13 @@
 
 import json
 import math
-import numbers
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .data_files import Source
-from .scale import Scale
+from .scale import Scale, as_number
 
 if TYPE_CHECKING:
     from .data import DataArguments
@@ -109,7 +108,7 @@ class ScoreReader:
             raise ValueError(f"{field} is missing ({value!r}). Give a label or a number {bounds}.")
         if isinstance(value, str) and value.strip() in self.scale.labels:
             return self.scale.value_of(value)
-        number = _number(value)
+        number = as_number(value)
         if math.isnan(number):
             raise ValueError(
                 f"{field} holds {value!r:.60}, which is not a number and none of the labels {self.scale}. Give a "
@@ -141,7 +140,7 @@ class ScoreReader:
                 f"{self.field} holds {len(counts)} counts, {cell!r:.60}, for the {len(self.scale.labels)} labels "
                 f"{self.scale}. Give one count per label, in this order, or a mapping from label to count."
             )
-        shares = [_number(count) for count in counts]
+        shares = [as_number(count) for count in counts]
         for label, count, share in zip(self.scale.labels, counts, shares, strict=True):
             if not 0 <= share < math.inf:
                 raise ValueError(
@@ -183,13 +182,3 @@ def json_list(text: str) -> list[Any] | None:
         return json.loads(text)
     except json.JSONDecodeError:
         return None
-
-
-def _number(value: Any) -> float:
-    """`value` as a number, NaN if it is none."""
-    if isinstance(value, (str, numbers.Real)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):  # the second for a whole number of more than 308 digits
-            pass
-    return math.nan

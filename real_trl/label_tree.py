@@ -81,10 +81,14 @@ class LabelTree:
         How many of `tokens`, a score's first and what follows it, tell which label it is: those of the label and, as long
         as a longer label might come of them, the ones up to that which rules it out.
         """
-        nodes, end = _nodes(self.paths), 1
-        while end < len(tokens) and tuple(tokens[:end]) in nodes:
+        end = 1
+        while end < len(tokens) and tuple(tokens[:end]) in self._node_of:
             end += 1
         return min(end, len(tokens))
+
+    @cached_property
+    def _node_of(self) -> dict[tuple[int, ...], int]:
+        return _nodes(self.paths)
 
     @cached_property
     def _longer(self) -> list[list[int]]:
@@ -95,10 +99,15 @@ class LabelTree:
     @cached_property
     def _path_edges(self) -> Tensor:
         """`(L, depth)`: indices of the edges on each label's path, filled up with `E`."""
-        nodes, index = _nodes(self.paths), {edge: i for i, edge in enumerate(self.edges)}
+        nodes, index = self._node_of, {edge: i for i, edge in enumerate(self.edges)}
         return _filled_up(
             [[index[nodes[path[:end]], path[end]] for end in range(len(path))] for path in self.paths], len(self.edges)
         )
+
+    @cached_property
+    def _longer_labels(self) -> Tensor:
+        """`(L, longest)`: `_longer`, filled up with `L`."""
+        return _filled_up(self._longer, len(self.paths))
 
     def label_log_probs(self, edge_log_probs: Tensor) -> Tensor:
         """
@@ -121,7 +130,7 @@ class LabelTree:
         if not any(self._longer):
             return begun
         longer = torch.cat([begun, begun.new_full((*batch, 1), -torch.inf)], -1)
-        longer = longer[..., _filled_up(self._longer, len(self.paths)).to(device)]  # (..., L, longer labels)
+        longer = longer[..., self._longer_labels.to(device)]  # (..., L, longer labels)
         share = (longer - begun.unsqueeze(-1)).exp().sum(-1)
         # log(1 − p) is cut off where the floating-point type cannot tell p from 1; its gradient is not
         excess = (share - (1 - 8 * torch.finfo(share.dtype).eps)).clamp(min=0).detach()

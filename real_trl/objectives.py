@@ -20,6 +20,7 @@ Every method is a choice of reward on that distribution and of `prediction_weigh
 Where several raters scored a response, `targets` are their means, and `label_weights` `(..., L)` their histogram.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -79,6 +80,15 @@ def target_weights(targets: Tensor, values: Tensor) -> Tensor:
     weights = targets.new_zeros(*targets.shape, len(ordered))
     weights.scatter_(-1, order[lower].unsqueeze(-1), (1 - fraction).unsqueeze(-1))
     weights.scatter_(-1, order[upper].unsqueeze(-1), fraction.unsqueeze(-1))
+    return weights
+
+
+def label_weights(targets: Tensor, values: Tensor, histograms: Sequence[Sequence[float] | None]) -> Tensor:
+    """[`target_weights`] `(N, L)`, but the raters' histogram in rows that have one. `histograms` holds `N` of them."""
+    weights = target_weights(targets, values)
+    for row, histogram in enumerate(histograms):
+        if histogram is not None:
+            weights[row] = weights.new_tensor(histogram)
     return weights
 
 

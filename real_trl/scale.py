@@ -3,6 +3,7 @@
 """A scale: the labels that a judge chooses from and the numbers they stand for. No tokenizer is involved here."""
 
 import math
+import numbers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def _spell_range(text: str) -> tuple[str, ...]:
 
 def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tuple[float, ...]:
     if values is None:
-        words = [label for label in labels if not math.isfinite(_number(label))]
+        words = [label for label in labels if not math.isfinite(as_number(label))]
         if words:
             example = abridged([str(number) for number in range(1, len(labels) + 1)])
             raise ValueError(
@@ -165,7 +166,7 @@ def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tu
         )
     parsed: list[float] = []
     for label, value in zip(labels, values, strict=True):
-        number = _number(value)
+        number = as_number(value)
         if not math.isfinite(number) or number in parsed:
             fault = "which an earlier label has too" if number in parsed else "which is not a finite number"
             raise ValueError(f"the score label {label!r} has the value {value!r}, {fault}: correct score_values.")
@@ -190,11 +191,11 @@ def _check_order(labels: Sequence[str], values: Sequence[float]) -> None:
     )
 
 
-def _number(value: object) -> float:
+def as_number(value: object) -> float:
     """`value` as a number, NaN if it is none."""
-    if isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+    if isinstance(value, (str, numbers.Real)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):  # the second for a whole number of more than 308 digits
+            pass
+    return math.nan

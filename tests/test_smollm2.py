@@ -40,8 +40,8 @@ def test_score_space_of_split_digits(model_dir):
     ids = tokenizer("Clear and correct. So the overall score is 4<|im_end|>")["input_ids"]
     location = space.locate(ids)
     assert location.ok and ids[location.position] == space.token_ids[3][0]
-    with pytest.raises(ValueError, match="10"):
-        ScoreSpace.from_labels("1-10", tokenizer)
+    one, ten = (ScoreSpace.from_labels("1-10", tokenizer).token_ids[i] for i in (0, 9))
+    assert len(one) == 1 and len(ten) == 2 and ten[0] == one[0]  # "10" shares its first token with "1"
 
 
 def rows(feedback):

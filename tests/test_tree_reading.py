@@ -46,12 +46,7 @@ def warm_judge(scale, config_class=LlamaConfig, **kwargs):
     model = AutoModelForCausalLM.from_config(
         config_class(
             vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
+            **SHAPE,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,

@@ -122,6 +122,13 @@ def _train_and_evaluate(
     console.print(f"{name}: trained in {trained - started:.0f} s, evaluated in {time.perf_counter() - trained:.0f} s")
 
 
+def check_recipes(parser: argparse.ArgumentParser, recipes: Path, steps: Mapping[str, Step]) -> None:
+    """Stop with a message if the folder lacks the recipe of a judge, or that of the evaluation."""
+    missing = [name for name in (*steps, "evaluate") if not (recipes / f"{name}.yaml").is_file()]
+    if missing:
+        parser.error(f"--recipes: {recipes} has no {missing[0]}.yaml; run from the root of the repository")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the quickstart; `argv` defaults to the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,9 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, overrides = parser.parse_known_args(argv)
     if args.seeds < 1:
         parser.error(f"--seeds: got {args.seeds}, must be at least 1")
-    missing = [name for name in (*QUICKSTART, "evaluate") if not (args.recipes / f"{name}.yaml").is_file()]
-    if missing:
-        parser.error(f"--recipes: {args.recipes} has no {missing[0]}.yaml; run from the root of the repository")
+    check_recipes(parser, args.recipes, QUICKSTART)
 
     # One thread is enough for so small a model, and its figures do not depend on the number of cores
     torch.set_num_threads(1)

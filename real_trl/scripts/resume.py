@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which checkpoint a stage goes on from, and whether its recipe is still the one that the checkpoint was made with."""
 
-import hashlib
 import json
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
@@ -15,6 +14,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from real_trl.judge_config import package_versions
+from real_trl.provenance import data_fingerprint
 from real_trl.trainers.checkpoints import (
     check_checkpoint,
     last_complete_checkpoint,
@@ -156,11 +156,8 @@ def check_recipe(checkpoint: str | Path, recipe: dict[str, dict[str, Any]], *, a
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 over the columns that training reads. `Dataset._fingerprint` would change with the file's date or path."""
-    digest = hashlib.sha256()
-    for batch in dataset.select_columns([c for c in _TRAINED_ON if c in dataset.column_names]).iter(1000):
-        digest.update(json.dumps(batch, sort_keys=True).encode())
-    return digest.hexdigest()
+    """SHA-256 over the columns that training reads."""
+    return data_fingerprint(dataset.select_columns([c for c in _TRAINED_ON if c in dataset.column_names]))
 
 
 def _plain(arguments: Any) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def describe(
         "loading": {name: getattr(model_args, name) for name in loading},
         "judge": {name: getattr(config, name) for name in judge},
         "sampling": {name: getattr(args, name) for name in sampling},
-        "data": {**asdict(data_args), "rows": len(dataset), "fingerprint": data_fingerprint(dataset)},
+        "data": {**asdict(data_args), "rows": len(dataset), "fingerprint": f"sha256 {data_fingerprint(dataset)}"},
     }
 
 

@@ -41,10 +41,8 @@ class ScoreCollator:
         batch["score_positions"] = torch.tensor([example["score_position"] for example in examples])
         batch["written_labels"] = torch.tensor([example["written_label"] for example in examples])
         batch["targets"] = torch.tensor([example["score"] for example in examples], dtype=torch.float32)
-        batch["label_weights"] = objectives.target_weights(batch["targets"], self.values)
-        for row, example in enumerate(examples):
-            if (histogram := example.get("score_histogram")) is not None:
-                batch["label_weights"][row] = torch.tensor(histogram)
+        histograms = [example.get("score_histogram") for example in examples]
+        batch["label_weights"] = objectives.label_weights(batch["targets"], self.values, histograms)
         return batch
 
 

@@ -228,10 +228,8 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
 
     def _collate(self, rollouts: list[Rollout]) -> dict[str, Any]:
         batch = collate_rollouts(rollouts, self._tokenizer.pad_token_id, self.accelerator.device)
-        weights = objectives.target_weights(batch["targets"], self._label_values)  # (N, L)
-        for row, rollout in enumerate(rollouts):
-            if rollout.histogram is not None:
-                weights[row] = weights.new_tensor(rollout.histogram)
+        histograms = [rollout.histogram for rollout in rollouts]
+        weights = objectives.label_weights(batch["targets"], self._label_values, histograms)
         return {**batch, "label_weights": weights, "rollouts": rollouts}
 
     def _count_tokens(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -401,6 +401,15 @@ def test_a_learning_rate_changed_on_purpose_takes_effect(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path / "b")] == ["checkpoint-4"]  # save_steps too
 
 
+def test_a_raised_number_of_steps_is_a_new_schedule(tmp_path):
+    """From the step where the old schedule ended, at 0."""
+    run(raft(tmp_path / "a", max_steps=2, lr_scheduler_type="linear", learning_rate=1e-3))
+    trainer = raft(tmp_path / "b", max_steps=4, lr_scheduler_type="linear", learning_rate=1e-3, logging_steps=1)
+    run(trainer, last_checkpoint(tmp_path / "a"))
+    rates = [log["learning_rate"] for log in trainer.state.log_history if "learning_rate" in log]
+    assert rates[-2:] == pytest.approx([5e-4, 2.5e-4])
+
+
 # --- reference models ----------------------------------------------------------------------------------------------------
 
 
