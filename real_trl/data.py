@@ -1,7 +1,7 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """Datasets in one canonical schema: `prompt` (text), `score` (float), `feedback` (text, optional), `score_histogram` (shares
-of the labels, optional), kept columns.
+of the labels, optional), `ratings` (one per rater, where asked for), `id` and `group` (text, optional), kept columns.
 
 Nothing is dropped silently: rows that cannot be used are counted and the first of them are named, with reason and fix.
 """
@@ -88,7 +88,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Column with the score: a number, the text of a label, or a list of ratings. Several columns (a "
-            "list, or text with commas) hold one rater each. Default: 'score', else 'orig_score'."
+            "list, or text with commas) hold one rater each. Default: 'score', 'orig_score' or 'gpt4_score'."
         },
     )
     histogram_column: str | None = field(
@@ -114,7 +114,20 @@ class DataArguments:
         },
     )
     keep_columns: list[str] | None = field(
-        default=None, metadata={"help": "Columns that are passed through, e.g. a question id."}
+        default=None, metadata={"help": "Columns that are passed through, e.g. a category."}
+    )
+    id_column: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Column, or several, that tell the rows apart: the column 'id' of the result. Default: none."
+        },
+    )
+    group_column: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Column, or several, that rows about one question have in common: the column 'group' of the "
+            "result, by which intervals are clustered. Default: none."
+        },
     )
     holdout_fraction: float | None = field(
         default=None,
@@ -173,6 +186,7 @@ def load_judge_dataset(
     scale: Scale,
     require_feedback: bool = False,
     marker: str = DEFAULT_MARKER,
+    keep_ratings: bool = False,
 ) -> Dataset:
     """
     Loads one split in the canonical schema.
@@ -188,12 +202,16 @@ def load_judge_dataset(
             Whether every row needs a rationale, as supervised training does.
         marker (`str`, *optional*, defaults to `"So the overall score is "`):
             What stands before the score; templates show it and rationales are cut before it.
+        keep_ratings (`bool`, *optional*, defaults to `False`):
+            Whether to keep what each rater said, where there are several.
 
     Returns:
         [`~datasets.Dataset`] with the columns `prompt` (`str`), `score` (`float`), `feedback` (`str` or `None`,
-        without the score sentence; the column is missing when no row has a rationale), `args.keep_columns`, and, with
-        `raters: histogram` or a `histogram_column`, `score_histogram` (`list[float]`: the share of each label, in label
-        order, of which `score` is the mean).
+        without the score sentence; the column is missing when no row has a rationale), `args.keep_columns`, and
+        - with `raters: histogram` or a `histogram_column`, `score_histogram` (`list[float]`: the share of each label, in
+          label order, of which `score` is the mean);
+        - with `keep_ratings`, where `score` is the mean of several ratings in some row, `ratings` (`list[float]`);
+        - with `id_column` or `group_column`, `id` or `group` (`str`; of several columns, the values joined with `/`).
 
     Raises:
         `ValueError`: if the source, the split or a column does not exist, or rows cannot be used; the message names
@@ -211,13 +229,13 @@ def load_judge_dataset(
         )
     if args.max_rows is not None:
         source = source.select(range(min(args.max_rows, len(source))))
-    reader = RowReader(args, source, template, scale, require_feedback, marker)
+    reader = RowReader(args, source, template, scale, require_feedback, marker, keep_ratings)
 
     rows: list[dict[str, Any]] = []
     problems: dict[str, list[str]] = {}
     for index, row in enumerate(source.iterate(reader.needed)):
         try:
-            rows.extend(reader.read(row))
+            rows.extend(reader.read(row, source.where(index)))
         except ValueError as error:
             problems.setdefault(str(error), []).append(source.where(index))
     if problems:
@@ -228,9 +246,7 @@ def load_judge_dataset(
             f"prompt_template={args.prompt_template!r} makes prompts that do not ask for the marker {marker!r}. Let the template "
             "show it ({{ marker }}), or set score_marker to what the prompt asks for ('[RESULT] ' for 'prometheus')."
         )
-    if all(row["feedback"] is None for row in rows):
-        rows = [{key: value for key, value in row.items() if key != "feedback"} for row in rows]
-    rows = rows[: args.max_rows]
+    rows = reader.without_empty_columns(rows)[: args.max_rows]
     try:
         return Dataset.from_dict({column: [row[column] for row in rows] for column in rows[0]})
     except (TypeError, ValueError, OverflowError) as error:

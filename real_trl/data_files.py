@@ -141,6 +141,10 @@ def _read_json(path: Path) -> Source:
         # Many .json files hold one object per line; then the first one ends where the next one starts.
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
             return _read_jsonl(path)
+        if text.startswith("version https://git-lfs"):
+            raise ValueError(
+                f"{path}: a Git LFS pointer, not the data. Fetch the file with `git lfs pull`, or download it."
+            ) from error
         raise ValueError(
             f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno}). Fix the file."
         ) from error

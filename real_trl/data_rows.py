@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .data_files import Source
-from .data_scores import HISTOGRAM_COLUMN, ScoreReader, json_list
-from .prompts import PromptTemplate, add_score_reminder
+from .data_scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
+from .prompts import TEMPLATE_NAMES, PromptTemplate, add_score_reminder
 from .scale import Scale
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CANONICAL = ("prompt", "score", "feedback", HISTOGRAM_COLUMN)
+_TEXTS = ("instruction", "response", "reference", "rubric", "criteria")  # variables of the built-in templates
 _FEEDBACK_COLUMNS = ("feedback", "orig_feedback")  # the canonical name, then Feedback-Collection's
 _RESULT = re.compile(r"\s*\[RESULT\](?:[^\n\d]{0,20}\d+(?:\.\d+)?)?[^\w\n]*$")
 
@@ -40,6 +41,8 @@ class RowReader:
             Whether every row needs a rationale.
         marker (`str`):
             What stands before the score.
+        keep_ratings (`bool`, *optional*, defaults to `False`):
+            Whether to keep the single ratings of several raters.
 
     Raises:
         `ValueError`: if a column does not exist.
@@ -53,6 +56,7 @@ class RowReader:
         scale: Scale,
         require_feedback: bool,
         marker: str,
+        keep_ratings: bool = False,
     ):
         self.args, self.template, self.source = args, template, source
         self.scale, self.marker, self.require_feedback = scale, marker, require_feedback
@@ -69,22 +73,52 @@ class RowReader:
         if args.feedback_column or require_feedback or feedback_exists:
             self.feedback_columns = source.several_columns("feedback_column", args.feedback_column, _FEEDBACK_COLUMNS)
         self._feedback_field = f"feedback_column {', '.join(map(repr, self.feedback_columns))}"
+        # No rating of its own is left to keep in a row per rating, or known behind a histogram
+        self.keep_ratings = keep_ratings and args.raters != "separate" and not self.scores.from_histogram
+        keys = {"id": args.id_column, "group": args.group_column}
+        self.keys = {
+            key: source.several_columns(f"{key}_column", columns)
+            for key, columns in keys.items()
+            if columns is not None
+        }
+        self._seen: dict[str, str] = {}  # id -> where its row stands
+        self._several = False  # whether a row with several ratings has been read
         self.keep = [column for column in args.keep_columns or () if column not in self._same_name()]
+        taken = {*CANONICAL, *self.keys, *([RATINGS_COLUMN] if self.keep_ratings else [])}
         for column in self.keep:
             source.column("keep_columns", column)
-            if column in CANONICAL:
+            if column in taken:
                 raise ValueError(
                     f"keep_columns: {column!r} is a column of the result with another meaning; remove it."
                 )
+        self._texts = {} if template is None or template.name not in TEMPLATE_NAMES else self._text_columns(template)
         roles = [self.prompt_column, *self.scores.columns, *self.feedback_columns, *self.keep]
+        roles += [column for columns in self.keys.values() for column in columns]
         # A template may read any column, and its error messages list what there is.
         self.needed = source.columns if template else list(dict.fromkeys(c for c in roles if c is not None))
 
-    def read(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Returns one canonical row, or one per rating with `raters: separate`."""
+    def read(self, row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+        """Returns one canonical row, or one per rating with `raters: separate`; `where` the row stands tells ids apart."""
         prompt = self._prompt(row)
         kept = {column: row[column] for column in self.keep}
-        return [{"prompt": prompt, **verdict, **kept} for verdict in self._verdicts(row)]
+        keys = {key: _key(f"{key}_column", columns, row) for key, columns in self.keys.items()}
+        rows = [{"prompt": prompt, **verdict, **keys, **kept} for verdict in self._verdicts(row)]
+        if "id" in keys:
+            first = self._seen.setdefault(keys["id"], where)
+            if first != where:
+                raise ValueError(
+                    f"id_column {', '.join(map(repr, self.keys['id']))} holds {keys['id']!r:.60}, which {first} holds "
+                    f"too. Give every row an id of its own, or name further columns that tell them apart."
+                )
+            if self.args.raters == "separate":
+                rows = [{**row, "id": f"{keys['id']}#{rater}"} for rater, row in enumerate(rows, 1)]
+        return rows
+
+    def without_empty_columns(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Leaves out the rationale if no row has one, and the ratings if no row has several."""
+        empty = {"feedback"} if all(row["feedback"] is None for row in rows) else set()
+        empty |= set() if self._several else {RATINGS_COLUMN} - set(self.keep)
+        return [{key: value for key, value in row.items() if key not in empty} for row in rows] if empty else rows
 
     def check_replacements(self) -> None:
         """Raises if a text of `prompt_replace` was in no prompt, and warns if it was in some only."""
@@ -105,11 +139,34 @@ class RowReader:
     def _same_name(self) -> list[str]:
         """Columns that are in the result under their own name anyway."""
         score = HISTOGRAM_COLUMN if self.scores.from_histogram else "score"
-        roles = (("prompt", [self.prompt_column]), (score, self.scores.columns), ("feedback", self.feedback_columns))
+        roles = [("prompt", [self.prompt_column]), (score, self.scores.columns), ("feedback", self.feedback_columns)]
+        roles += [*self.keys.items(), *([(RATINGS_COLUMN, self.scores.columns)] if self.keep_ratings else [])]
         return [name for name, columns in roles if columns == [name]]
+
+    def _text_columns(self, template: PromptTemplate) -> dict[str, str]:
+        """The columns that a built-in template reads its texts from."""
+        columns = {name: template.column_of(name, self.source.columns, self.args.columns) for name in _TEXTS}
+        columns = {name: column for name, column in columns.items() if column is not None}
+        if "rubric" not in self.args.columns and "criteria" in columns:
+            columns.pop("rubric", None)  # it is put together from the criteria
+        return columns
+
+    def _check_texts(self, row: Mapping[str, Any]) -> None:
+        for variable, column in self._texts.items():
+            value, field = row[column], f"prompt_template={self.args.prompt_template!r}: the variable {variable!r}"
+            if not (isinstance(value, str) or value is None or value != value):
+                raise ValueError(
+                    f"{field} must be text, its column {column!r} holds {value!r:.60} (a {type(value).__name__}). Turn it "
+                    f"into text, or use your own .jinja template."
+                )
+            if variable in ("rubric", "criteria") and isinstance(value, str) and not value.strip():
+                raise ValueError(
+                    f"{field} is missing: its column {column!r} holds {value!r}. Say what is judged, or remove the row."
+                )
 
     def _prompt(self, row: Mapping[str, Any]) -> str:
         if self.template is not None:
+            self._check_texts(row)
             field = f"prompt_template={self.args.prompt_template!r}"
             prompt = self.template.render(row, self.args.columns, scale=self.scale, marker=self.marker)
         else:
@@ -139,8 +196,7 @@ class RowReader:
                     f"mean score. Set raters: separate to get one row per rating, with its rationale."
                 )
             text = self._feedback(None if texts is not None else feedback)
-            verdict = {"score": ratings.mean, "feedback": text}
-            return [verdict if ratings.histogram is None else {**verdict, "score_histogram": ratings.histogram}]
+            return [{"score": ratings.mean, "feedback": text, **self._optional(ratings)}]
         if not self.feedback_columns:
             return [{"score": score, "feedback": None} for score in ratings.scores]
         if texts is None or len(texts) != len(ratings.scores):
@@ -151,6 +207,13 @@ class RowReader:
             )
         pairs = zip(ratings.scores, texts, strict=True)
         return [{"score": score, "feedback": self._feedback(text)} for score, text in pairs]
+
+    def _optional(self, ratings: Ratings) -> dict[str, list[float]]:
+        columns = {} if ratings.histogram is None else {HISTOGRAM_COLUMN: ratings.histogram}
+        if self.keep_ratings:
+            columns[RATINGS_COLUMN] = ratings.scores
+            self._several |= ratings.several
+        return columns
 
     def _read_feedback(self, row: Mapping[str, Any]) -> Any:
         """The rationale, or the list of the raters' rationales."""
@@ -168,6 +231,21 @@ class RowReader:
         if self.require_feedback and not stripped:
             raise ValueError(f"{field} holds no rationale ({text!r}). Fill it or remove the row.")
         return stripped or None
+
+
+def _key(setting: str, columns: list[str], row: Mapping[str, Any]) -> str:
+    """The text that tells a row, or its group, from others: the values of `columns`, joined with `/`."""
+    texts = []
+    for column in columns:
+        value = row[column]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # as a whole number comes out of a table with gaps
+        if not isinstance(value, (str, int)) or not str(value).strip():
+            raise ValueError(
+                f"{setting} {column!r} holds {value!r:.60}. Give text or a whole number, or remove the row."
+            )
+        texts.append(str(value))
+    return "/".join(texts)
 
 
 def strip_score_sentence(feedback: str, marker: str) -> str:

@@ -15,8 +15,10 @@ from .scale import Scale, as_number
 if TYPE_CHECKING:
     from .data import DataArguments
 
-_SCORE_COLUMNS = ("score", "orig_score")  # the canonical name, then Feedback-Collection's
+# The canonical name, then Feedback-Collection's, then that of Prometheus' benchmark files
+_SCORE_COLUMNS = ("score", "orig_score", "gpt4_score")
 HISTOGRAM_COLUMN = "score_histogram"
+RATINGS_COLUMN = "ratings"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ SYNTHETIC = "synthetic"
 _SHOWN = 5  # how many bad rows an error message lists
 
 
+class HubUnreachable(ValueError):
+    """A dataset is not on this machine, and the Hub does not give it."""
+
+
 def read_source(
     name: str, config: str | None, split: str, options: Mapping[str, Any], holdout: "HoldOut | None" = None
 ) -> Source:
@@ -37,8 +41,8 @@ def read_source(
             How `"train"` and `"test"` are divided.
 
     Raises:
-        `ValueError`: if there is no such dataset or split, or if a file cannot be parsed, naming the line where it
-        has one.
+        [`HubUnreachable`], a `ValueError`: if the dataset is neither on this machine nor to be had from the Hub.
+        `ValueError`: if there is no such split, or if a file cannot be parsed, naming the line where it has one.
     """
     part = holdout is not None and split in ("train", "test")
     path = Path(name).expanduser()
@@ -147,7 +151,7 @@ def _download(name: str, config: str | None, split: str, options: Mapping[str, A
     try:
         return load_dataset(name, config, split=split, **options)
     except (FileNotFoundError, ConnectionError, OSError) as error:
-        raise ValueError(
+        raise HubUnreachable(
             f"dataset_name={name!r} is neither an existing file or directory nor a dataset that can be reached on "
             f"the Hub ({type(error).__name__}: {error}). Check the name, the connection and, for a gated dataset, "
             f"the login."

@@ -329,7 +329,132 @@ def test_max_rows(tmp_path):
     refused(path, "row 3", max_rows=10)
 
 
+# --- texts, ids and groups
+
+
+FULL = {"instruction": "Say hi.", "response": "Hello!", "reference": "Hi.", "rubric": "[Is it short?]", "score": 3}
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"response": 42}, "'response' must be text, its column 'response' holds 42 (a int)"),
+        ({"response": ["a"]}, "'response' must be text, its column 'response' holds ['a'] (a list)"),
+        ({"response": {"text": "a"}}, "'response' must be text, its column 'response' holds {'text': 'a'} (a dict)"),
+        ({"instruction": True}, "'instruction' must be text, its column 'instruction' holds True (a bool)"),
+        ({"reference": 4.5}, "'reference' must be text, its column 'reference' holds 4.5 (a float)"),
+        ({"rubric": 1}, "'rubric' must be text"),
+        ({"rubric": " "}, "'rubric' is missing: its column 'rubric' holds ' '. Say what is judged"),
+        ({"rubric": None}, "'rubric' is undefined (column 'rubric' is empty)"),
+        ({"response": None}, "'response' is undefined (column 'response' is empty)"),
+    ],
+)
+@pytest.mark.parametrize("template", ["feedback_collection", "prometheus"])
+def test_texts_of_the_builtin_templates(tmp_path, template, bad, reason):
+    path = write(tmp_path / "data.json", [FULL, {**FULL, **bad}])
+    refused(
+        path, "1 of 2 rows", f"row 1: prompt_template='{template}': the variable {reason}", prompt_template=template
+    )
+
+
+def test_texts_that_may_be_empty_or_missing(tmp_path):
+    rows = [{**FULL, "response": ""}, {**FULL, "reference": None}, {**FULL, "reference": ""}]
+    path = write(tmp_path / "data.json", rows)
+    assert len(load(path, prompt_template="prometheus")) == 3
+    criteria = {"orig_criteria": "  ", "orig_score1_description": "No."}
+    path = write(tmp_path / "criteria.json", [{**FULL, **criteria}, {**FULL, "orig_criteria": "Is it short?"}])
+    parts = ("row 0: ", "'criteria' is missing: its column 'orig_criteria' holds '  '")
+    refused(path, "1 of 2 rows", *parts, prompt_template="prometheus")
+    # a rubric column that no template reads does not matter
+    path = write(tmp_path / "unread.json", [{**FULL, "orig_criteria": "Is it short?", "rubric": ""}])
+    assert "[Is it short?]" in load(path, prompt_template="prometheus")["prompt"][0]
+
+
+def test_own_templates_may_read_anything(tmp_path):
+    (tmp_path / "own.jinja").write_text("{{ response | join(', ') }}? So the overall score is")
+    path = write(tmp_path / "data.json", [{**FULL, "response": [1, 2]}])
+    assert load(path, prompt_template=str(tmp_path / "own.jinja"))["prompt"][0].startswith("1, 2?")
+
+
+@pytest.mark.parametrize("extension", ["json", "jsonl", "csv", "parquet"])
+def test_ids_and_groups_are_text(tmp_path, extension):
+    rows = [{"prompt": "Judge.", "score": 3, "idx": 80 + i // 2, "source": "ab"[i % 2]} for i in range(4)]
+    path = write(tmp_path / f"data.{extension}", rows)
+    dataset = load(path, id_column="idx, source", group_column="idx", keep_columns=["source"])
+    assert dataset.column_names == ["prompt", "score", "id", "group", "source"]
+    assert dataset["id"][:] == ["80/a", "80/b", "81/a", "81/b"] and dataset["group"][:] == ["80", "80", "81", "81"]
+    assert load(path, id_column=["source", "idx"], max_rows=2)["id"][:] == ["a/80", "b/80"]
+    assert load(path, group_column="source").column_names == ["prompt", "score", "group"]
+
+
+def test_duplicate_ids_name_the_id_and_its_rows(tmp_path):
+    rows = [{**ROWS[0], "id": id_} for id_ in ("a", "b", "a", 7, "7", "a")]
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n\n".join(json.dumps(row) for row in rows))
+    first = "row 2 (line 5), row 5 (line 11): id_column 'id' holds 'a', which row 0 (line 1) holds too. Give every row"
+    refused(
+        path, "3 of 6 rows", first, "row 4 (line 9): id_column 'id' holds '7', which row 3 (line 7)", id_column="id"
+    )
+    assert len(load(path, keep_columns=None, group_column="id")) == 6
+
+
+@pytest.mark.parametrize("bad", [None, "", " ", [1], 1.5, float("nan")])
+def test_bad_ids_and_groups(tmp_path, bad):
+    path = write(tmp_path / "data.json", [{**ROWS[0], "key": "a"}, {**ROWS[1], "key": bad}])
+    refused(path, "1 of 2 rows", f"row 1: id_column 'key' holds {bad!r}", "text or a whole number", id_column="key")
+    refused(path, f"row 1: group_column 'key' holds {bad!r}", group_column="key")
+
+
+def test_ids_and_groups_beside_kept_columns(tmp_path):
+    path = write(tmp_path / "data.json", [{**ROWS[0], "id": 1, "group": "q"}, {**ROWS[1], "id": 2, "group": "q"}])
+    dataset = load(path, id_column="id", group_column="group", keep_columns=["group", "question", "id"])
+    assert dataset.column_names == ["prompt", "score", "feedback", "id", "group", "question"]
+    assert dataset["id"][:] == ["1", "2"]  # as text, although it is kept too
+    assert load(path, keep_columns=["id", "group"])["id"][:] == [1, 2]
+    refused(path, "keep_columns: 'id' is a column of the result", id_column="question", keep_columns=["id"])
+    refused(path, "keep_columns: 'group' is a column of the result", group_column="question", keep_columns=["group"])
+    refused(
+        path,
+        "id_column='idx' is not a column",
+        "['prompt', 'score', 'feedback', 'question', 'id', 'group']",
+        id_column="idx",
+    )
+    refused(path, "group_column='idx' is not a column", group_column="idx")
+
+
 # --- several raters
+
+
+def test_single_ratings_are_kept_where_asked_for(tmp_path):
+    path = write(tmp_path / "data.json", [*RATED, {"prompt": "Judge C.", "ratings": 4, "question": "q2"}])
+    args = DataArguments(path, score_column="ratings", keep_columns=["question"])
+    plain = load_judge_dataset(args, scale=DIGITS)
+    kept = load_judge_dataset(args, scale=DIGITS, keep_ratings=True)
+    assert kept["ratings"][:] == [[3.0, 2.0, 3.0], [5.0, 5.0, 4.0], [4.0]]
+    assert kept.remove_columns("ratings").to_list() == plain.to_list()  # what training sees stays as it is
+    args = DataArguments(path, score_column="ratings", raters="histogram", keep_columns=["ratings"])
+    both = load_judge_dataset(args, scale=DIGITS, keep_ratings=True)
+    assert (
+        both.column_names == ["prompt", "score", "score_histogram", "ratings"] and both["ratings"] == kept["ratings"]
+    )
+    args = DataArguments(path, score_column="ratings", raters="separate")
+    assert load_judge_dataset(args, scale=DIGITS, keep_ratings=True).column_names == ["prompt", "score"]
+    single = DataArguments(write(tmp_path / "single.json", ROWS))
+    assert "ratings" not in load_judge_dataset(single, scale=DIGITS, keep_ratings=True).column_names
+    columns = [{"prompt": "Judge.", "a": 3, "b": 2, "ratings": "many"}]
+    args = DataArguments(write(tmp_path / "columns.json", columns), score_column="a,b", keep_columns=["ratings"])
+    assert load_judge_dataset(args, scale=DIGITS)["ratings"][:] == ["many"]
+    with pytest.raises(ValueError, match="keep_columns: 'ratings' is a column of the result"):
+        load_judge_dataset(args, scale=DIGITS, keep_ratings=True)
+
+
+def test_ids_of_separate_raters_differ(tmp_path):
+    path = write(tmp_path / "data.json", RATED)
+    args = {"score_column": "ratings", "raters": "separate", "id_column": "question", "group_column": "question"}
+    dataset = load(path, **args)
+    assert dataset["id"][:] == ["q1#1", "q1#2", "q1#3", "q2#1", "q2#2", "q2#3"]
+    assert dataset["group"][:] == ["q1"] * 3 + ["q2"] * 3
+    refused(write(tmp_path / "twice.json", [*RATED, RATED[0]]), "row 2: id_column 'question' holds 'q1'", **args)
 
 
 def test_mean_of_raters(tmp_path):
