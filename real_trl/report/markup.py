@@ -1,0 +1,221 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""An evaluation as Markdown and LaTeX, its main table in the layout of the paper's Table 2."""
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .cells import Cell, Sheet, best_text
+from .notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
+from .sheets import Evaluation, all_sheets, check_evaluation, legend
+
+# How the paper calls a method; every other one is RL. Of a judge that does not say how it was made, nothing is claimed.
+_TRAINING = {None: "–", "sft": "SFT", "raft": "SFT"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+}
+_LATEX_TITLES = {"pearson": "$r$", "spearman": r"$\rho$", "kendall": r"$\tau$", "rmse": "RMSE"}
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """
+    The paper's Table 2: a row a judge and inference, a block of `PAPER_METRICS` a dataset, and their average.
+
+    Attributes:
+        blocks (`list[str]`): The datasets, and `"Average"` if there are several.
+        rows (`list[tuple[str, str, str]]`): Judge, training (`SFT`, `RL`, `–` if unknown), inference.
+        figures (`list[list[Cell]]`): Of each row, `len(PAPER_METRICS)` cells a block; the best of a column are strong.
+    """
+
+    blocks: list[str]
+    rows: list[tuple[str, str, str]]
+    figures: list[list[Cell]]
+
+
+def paper_table(evaluation: Evaluation) -> PaperTable:
+    """
+    The figures of the paper's Table 2, with RMSE beside its three correlations.
+
+    Args:
+        evaluation (`Mapping`):
+            What `evaluation.json` holds.
+
+    Returns:
+        [`PaperTable`]: The average is over datasets, each with the same weight. It is `n/a` for a judge that lacks a
+        dataset or has an undefined figure on one, and for errors on scales that differ between datasets.
+
+    Raises:
+        `ValueError`: If the evaluation holds no results.
+    """
+    check_evaluation(evaluation)
+    results = evaluation["results"]
+    judges = list(dict.fromkeys(judge for of_dataset in results.values() for judge in of_dataset))
+    keys = [(judge, inference) for judge in judges for inference in INFERENCES]
+    scales = {tuple(evaluation["datasets"][dataset].get("values", ())) for dataset in results}
+    blocks = {dataset: {key: results[dataset].get(key[0], {}).get(key[1], {}) for key in keys} for dataset in results}
+    if len(blocks) > 1:
+        several = list(blocks.values())
+        blocks["Average"] = {key: _average([block[key] for block in several], len(scales) == 1) for key in keys}
+
+    columns = []
+    for block in blocks.values():
+        for metric in PAPER_METRICS:
+            texts = [METRICS[metric].print(block[key].get(metric)) for key in keys]
+            best = best_text(texts, metric)
+            columns.append([Cell(text, strong=text == best) for text in texts])
+    rows = [(judge, _training(evaluation, judge), INFERENCES[inference]) for judge, inference in keys]
+    return PaperTable(list(blocks), rows, [list(row) for row in zip(*columns, strict=True)])
+
+
+def latex_table(
+    evaluation: Evaluation, underline: Collection[str] = (), caption: str | None = None, label: str = "tab:judges"
+) -> str:
+    r"""
+    The paper's Table 2 as a LaTeX `table*` (needs `\usepackage{booktabs}`).
+
+    Args:
+        evaluation (`Mapping`):
+            What `evaluation.json` holds.
+        underline (`Collection[str]`, *optional*, defaults to none):
+            Judges whose names are underlined; in the paper, the checkpoint that REAL started from.
+        caption (`str`, *optional*):
+            LaTeX of the caption. Default: what the figures are, the numbers of rows and how malformed answers count.
+        label (`str`, *optional*, defaults to `"tab:judges"`):
+            LaTeX label.
+
+    Returns:
+        `str`: Names escaped, best of a column bold.
+
+    Raises:
+        `ValueError`: If the evaluation holds no results.
+    """
+    table = paper_table(evaluation)
+    width = len(PAPER_METRICS)
+    starts = [4 + width * index for index in range(len(table.blocks))]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table*}",
+        r"\centering\small\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{caption if caption is not None else _latex_caption(evaluation)}}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{lll{('r' * width + ' ') * len(table.blocks)}}}".replace(" }", "}"),
+        r"\toprule",
+        " & & & "
+        + " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{latex_escape(name)}}}" for name in table.blocks)
+        + r" \\",
+        "".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in starts),
+        "Method & Training & Inference & "
+        + " & ".join(_LATEX_TITLES[metric] for _ in table.blocks for metric in PAPER_METRICS)
+        + r" \\",
+        r"\midrule",
+    ]
+    for (judge, training, inference), figures in zip(table.rows, table.figures, strict=True):
+        name = rf"\underline{{{latex_escape(judge)}}}" if judge in underline else latex_escape(judge)
+        cells = [
+            rf"\textbf{{{latex_escape(cell.text)}}}" if cell.strong else latex_escape(cell.text) for cell in figures
+        ]
+        lines.append(" & ".join([name, training, inference, *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+
+
+def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> str:
+    """
+    The evaluation as a Markdown document: the paper's Table 2, then every table with intervals, and how it was made.
+
+    Args:
+        evaluation (`Mapping`):
+            What `evaluation.json` holds.
+        underline (`Collection[str]`, *optional*, defaults to none):
+            Judges whose names are underlined in the first table.
+
+    Returns:
+        `str`: GitHub's Markdown. Names and other text are escaped.
+
+    Raises:
+        `ValueError`: If the evaluation holds no results.
+    """
+    table = paper_table(evaluation)
+    titles = [f"{block} {METRICS[metric].title}" for block in table.blocks for metric in PAPER_METRICS]
+    rows = []
+    for (judge, training, inference), figures in zip(table.rows, table.figures, strict=True):
+        name = f"<ins>{markdown_escape(judge)}</ins>" if judge in underline else markdown_escape(judge)
+        rows.append([name, training, inference, *map(_markdown_cell, figures)])
+    header = [*("Method", "Training", "Inference"), *map(markdown_escape, titles)]
+    parts = ["# Evaluation", *_markdown_table(header, rows, names=3), markdown_escape(legend(evaluation))]
+    for sheet in all_sheets(evaluation):
+        parts += _markdown_sheet(sheet)
+    parts += ["## How it was made"]
+    if evaluation.get("command"):
+        parts += [_code_block(evaluation["command"])]
+    models = [[judge, str(about.get("model", ""))] for judge, about in evaluation.get("judges", {}).items()]
+    versions = [[name, str(version)] for name, version in evaluation.get("versions", {}).items()]
+    for header, rows in ((["Judge", "Model"], models), (["Package", "Version"], versions)):
+        if rows:
+            parts += _markdown_table(header, [list(map(markdown_escape, row)) for row in rows], names=2)
+    return "\n\n".join(parts) + "\n"
+
+
+def latex_escape(text: str) -> str:
+    """`text` with LaTeX's special characters escaped, on one line."""
+    return "".join(_LATEX.get(char, char) for char in " ".join(str(text).split()))
+
+
+def markdown_escape(text: str) -> str:
+    """`text` with Markdown's and HTML's special characters escaped, on one line."""
+    return re.sub(r"([\\`*_\[\]<>&|#~])", r"\\\1", " ".join(str(text).split()))
+
+
+def _average(figures: Iterable[dict[str, Any]], same_scale: bool) -> dict[str, float]:
+    figures = list(figures)
+    average = {}
+    for metric in PAPER_METRICS:
+        values = [figure.get(metric) for figure in figures]
+        if not any(map(is_undefined, values)) and (same_scale or metric != "rmse"):
+            average[metric] = math.fsum(values) / len(values)
+    return average
+
+
+def _training(evaluation: Evaluation, judge: str) -> str:
+    method = (evaluation.get("judges", {}).get(judge, {}).get("judge") or {}).get("method")
+    return _TRAINING.get(method, "RL")
+
+
+def _latex_caption(evaluation: Evaluation) -> str:
+    sizes = ", ".join(f"{name} {size['n_rows']}" for name, size in evaluation["datasets"].items())
+    handlings = {result["malformed_handling"] for of in evaluation["results"].values() for result in of.values()}
+    text = f"Pearson ($r$), Spearman ($\\rho$), Kendall ($\\tau$), $\\times 100$, and RMSE in score units. Rows: {latex_escape(sizes)}. "
+    return text + f"Malformed answers: {latex_escape(', '.join(sorted(handlings)))}. Best of each column in bold."
+
+
+def _markdown_sheet(sheet: Sheet) -> list[str]:
+    rows = [[_markdown_cell(cell) for cell in row] for row in sheet.rows]
+    header = [markdown_escape(column.title) for column in sheet.columns]
+    names = sum(not column.figures for column in sheet.columns)
+    notes = ["\n".join(f"- {markdown_escape(note)}" for note in sheet.notes)] if sheet.notes else []
+    return [f"## {markdown_escape(sheet.title)}", *_markdown_table(header, rows, names), *notes]
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = markdown_escape(cell.text)
+    if cell.strong:
+        text = f"**{text}**"
+    return f"{text} [{', '.join(cell.interval)}]" if cell.interval else text
+
+
+def _markdown_table(header: list[str], rows: list[list[str]], names: int) -> list[str]:
+    """One block: the first `names` columns to the left, figures to the right."""
+    rule = [":--" if index < names else "--:" for index in range(len(header))]
+    return ["\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))]
+
+
+def _code_block(text: str) -> str:
+    """`text` in a fence longer than any run of backticks within."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"

@@ -1,0 +1,251 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of an evaluation."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .cells import Cell, Column, Sheet, interval_cell, metric_cell, metric_cells, used_metrics
+from .notation import (
+    CALIBRATION,
+    CALIBRATION_LEGEND,
+    CORE_METRICS,
+    EXTRA_LEGEND,
+    INFERENCES,
+    LEGEND,
+    METRICS,
+    PAPER_METRICS,
+    UNDEFINED,
+    is_undefined,
+    malformed_text,
+    number,
+    p_value,
+)
+
+Evaluation = Mapping[str, Any]
+CONFIDENCE = "95%"
+_CEILINGS = {"leave_one_out": "Others", "between": "Another"}  # whom a rater is compared with
+# Left out first in a narrow terminal; r, ρ, τ and RMSE never are
+_RANKS = {"pairwise_accuracy": 5, "mae": 4, "accuracy": 3, "qwk": 2}
+
+
+def check_evaluation(evaluation: Evaluation) -> None:
+    """`ValueError` if there is nothing to report."""
+    for key in ("datasets", "results"):
+        if not evaluation.get(key):
+            raise ValueError(f"`evaluation` has no {key!r}: pass what `evaluation.json` holds.")
+    for dataset, results in evaluation["results"].items():
+        if dataset not in evaluation["datasets"] or not results:
+            raise ValueError(
+                f"`evaluation` lacks {'the results' if not results else 'the size and scale'} of dataset {dataset!r}: "
+                "evaluate at least one judge on it, and list it in 'datasets'."
+            )
+
+
+def results_sheet(evaluation: Evaluation, dataset: str) -> Sheet:
+    """Judges on one dataset, two rows each (standard decoding, RAIL), intervals, and below: malformed answers, ceiling, notes."""
+    results = evaluation["results"][dataset]
+    rows = [(judge, inference) for judge in results for inference in INFERENCES]
+    metrics = used_metrics(results[judge][inference] for judge, inference in rows)
+    columns = [Column("Judge", figures=False), Column("Inference", figures=False)]
+    cells = [
+        [Cell(judge if inference == "standard" else ""), Cell(INFERENCES[inference])] for judge, inference in rows
+    ]
+    for metric in metrics:
+        columns.append(Column(METRICS[metric].title, rank=_RANKS.get(metric, 0)))
+        column = metric_cells([(results[judge], inference) for judge, inference in rows], metric)
+        for row, cell in zip(cells, column, strict=True):
+            row.append(cell)
+    columns.append(Column("n", rank=1))
+    for row, (judge, inference) in zip(cells, rows, strict=True):
+        row.append(Cell(str(results[judge][inference]["n"])))
+
+    notes = [f"Malformed answers, {judge}: {malformed_text(result)}." for judge, result in results.items()]
+    ceiling = evaluation.get("ceiling", {}).get(dataset)
+    if ceiling:
+        for place, (what, label) in enumerate(_CEILINGS.items()):
+            figures = [metric_cell(ceiling, what, metric) for metric in metrics]
+            cells.append([Cell("" if place else "Raters"), Cell(label), *figures, Cell(str(ceiling["n_rows"]))])
+        notes.append(
+            f"Raters, the ceiling: one of {ceiling['n_raters']} raters against the mean of the others, and against one other."
+        )
+        notes += [f"Note, raters: {note}" for note in ceiling.get("notes", ())]
+    notes += _notes(results)
+    return Sheet(dataset_title(evaluation, dataset), columns, cells, notes)
+
+
+def comparison_sheet(evaluation: Evaluation, dataset: str, brief: bool = False) -> Sheet | None:
+    """Paired differences between judges on one dataset, a row a metric (`brief`: some); `None` if nothing was compared."""
+    comparisons = evaluation.get("comparisons", {}).get(dataset, [])
+    adjusted = len(comparisons) > 1 and any("p_adjusted" in row for row in _compared(comparisons))
+    columns = [Column(title, figures=False) for title in ("A − B", "Inference", "Metric")]
+    columns += [Column("Difference"), Column(f"{CONFIDENCE} interval"), Column("p")]
+    columns += [Column("p adjusted")] if adjusted else []
+    cells = []
+    for comparison in comparisons:
+        pair = f"{comparison['a']} − {comparison['b']}"
+        for inference, label in INFERENCES.items():
+            for metric, row in _by_metric(comparison.get(inference, {})):
+                if brief and metric not in PAPER_METRICS:
+                    continue
+                spec = METRICS[metric]
+                p = row.get("p_adjusted", row["p_value"])
+                low, high = (spec.print(end, sign=True) for end in row.get("interval") or (None, None))
+                line = [Cell(pair), Cell(label), Cell(spec.title)]
+                strong = not is_undefined(p) and p < 0.05
+                line.append(Cell(spec.print(row["difference"], sign=True), strong=strong))
+                line.append(Cell(UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}"))
+                line.append(Cell(p_value(row["p_value"])))
+                cells.append([*line, Cell(p_value(p))] if adjusted else line)
+                pair = label = ""
+    if not cells:
+        return None
+    notes = [f"Paired on the same rows, resampled by group. Bold: {'adjusted ' if adjusted else ''}p < 0.05."]
+    if adjusted:
+        notes.append("p adjusted: by Holm's procedure, for the number of pairs of judges in one metric and inference.")
+    if brief:
+        notes.append("The reports have every metric.")
+    notes += [f"{each['a']} − {each['b']}: {note}" for each in comparisons for note in each.get("notes", ())]
+    return Sheet(f"{dataset}: paired differences", columns, cells, notes)
+
+
+def calibration_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
+    """How far the probabilities of the labels can be believed; `None` where that was not computed."""
+    results = {judge: result for judge, result in evaluation["results"][dataset].items() if result.get("calibration")}
+    if not results:
+        return None
+    columns = [Column("Judge", figures=False), *(Column(spec.title) for spec in CALIBRATION.values()), Column("n")]
+    cells = []
+    for judge, result in results.items():
+        figures, intervals = result["calibration"], result.get("intervals", {}).get("calibration", {})
+        row = [interval_cell(spec, figures.get(name), intervals.get(name)) for name, spec in CALIBRATION.items()]
+        cells.append([Cell(judge), *row, Cell(str(figures["n"]))])
+    return Sheet(
+        f"{dataset}: calibration of the distribution over labels", columns, cells, (CALIBRATION_LEGEND,), folded=True
+    )
+
+
+def convention_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
+    """The figures under each way to count malformed answers; `None` if none were malformed or they were not computed."""
+    judges = evaluation.get("malformed_conventions", {}).get(dataset, {})
+    results = evaluation["results"][dataset]
+    judges = {judge: by for judge, by in judges.items() if judge in results and results[judge]["malformed_rate"]}
+    if not judges:
+        return None
+    columns = [Column("Judge", figures=False), Column("Malformed", figures=False), Column("Inference", figures=False)]
+    columns += [Column(METRICS[metric].title) for metric in CORE_METRICS] + [Column("n")]
+    cells = []
+    for judge, conventions in judges.items():
+        for convention, result in conventions.items():
+            for inference, label in INFERENCES.items():
+                figures = [Cell(METRICS[metric].print(result[inference].get(metric))) for metric in CORE_METRICS]
+                cells.append([*map(Cell, (judge, convention, label)), *figures, Cell(str(result[inference]["n"]))])
+                judge = convention = ""  # named in the first of their rows
+    notes = ["force: as read at a forced marker. drop: left out. strict: counted as wrong."]
+    if any(cell.text == UNDEFINED for row in cells for cell in row):
+        notes.append(f"{UNDEFINED}: no rows are left, or all predictions are equal.")
+    return Sheet(f"{dataset}: ways to count malformed answers", columns, cells, notes, folded=True)
+
+
+def breakdown_sheet(evaluation: Evaluation, dataset: str, column: str, inference: str = "rail") -> Sheet:
+    """One dataset by the values of a column; `ValueError` if that breakdown was not made."""
+    made = evaluation.get("breakdown", {}).get(dataset, {})
+    if column not in made:
+        known = f"made were {', '.join(map(repr, made))}" if made else "none was made"
+        raise ValueError(f"No breakdown of {dataset!r} by {column!r}: {known}. Evaluate with that column.")
+    results = [(value, judge, result) for value, judges in made[column].items() for judge, result in judges.items()]
+    metrics = used_metrics(result[inference] for _, _, result in results)
+    columns = [Column(column, figures=False), Column("Judge", figures=False)]
+    columns += [Column(METRICS[metric].title, rank=_RANKS.get(metric, 0)) for metric in metrics] + [Column("n")]
+    cells, previous = [], None
+    for value, judge, result in results:
+        figures = [metric_cell(result, inference, metric) for metric in metrics]
+        first = Cell("" if value == previous else str(value))
+        cells.append([first, Cell(judge), *figures, Cell(str(result[inference]["n"]))])
+        previous = value
+    notes = _notes({f"{value}, {judge}": result for value, judge, result in results})
+    return Sheet(f"{dataset} by {column}, {INFERENCES[inference]}", columns, cells, notes, folded=True)
+
+
+def probe_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
+    """How far responses that try to sway the judge moved its expected score; `None` without probes."""
+    judges = evaluation.get("probes", {}).get(dataset)
+    if not judges:
+        return None
+    columns = [Column("Judge", figures=False), Column("Probe", figures=False), Column("Shift of ŷ")]
+    columns += [Column("Raised"), Column("Lowered"), Column("Malformed", rank=2), Column("n", rank=1)]
+    columns += [Column("Wanted", figures=False), Column("Held", figures=False)]
+    cells = []
+    notes = ["Shift: mean ŷ of the altered minus that of the original response, in score units."]
+    for judge, probes in judges.items():
+        notes += [f"{judge}, {probe}: {note}" for probe, result in probes.items() for note in result.get("notes", ())]
+        for probe, result in probes.items():
+            shift = interval_cell(METRICS["mae"], result["mean_shift"], result.get("interval"), sign=True)
+            shares = [_percent(result.get(key)) for key in ("share_raised", "share_lowered", "malformed_rate")]
+            held = {True: "yes", False: "NO", None: UNDEFINED}[result.get("as_expected")]
+            texts = [*shares, str(result["n"]), result.get("expected", ""), held]
+            cells.append([Cell(judge), Cell(probe), shift, *(Cell(text, strong=text == "NO") for text in texts)])
+            judge = ""
+    return Sheet(f"{dataset}: responses that try to sway the judge", columns, cells, notes)
+
+
+def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, brief: bool = False) -> list[Sheet]:
+    """
+    Every table of an evaluation, dataset by dataset.
+
+    Args:
+        evaluation (`Mapping`):
+            What `evaluation.json` holds.
+        breakdown (`Iterable[str]`, *optional*):
+            Columns whose breakdowns are shown where they were made; default: all.
+        brief (`bool`, *optional*, defaults to `False`):
+            Whether to compare judges in the metrics of the paper's Table 2 and RMSE only.
+
+    Raises:
+        `ValueError`: If the evaluation holds no results, or no dataset has a breakdown by one of the columns.
+    """
+    check_evaluation(evaluation)
+    made = evaluation.get("breakdown", {})
+    wanted = None if breakdown is None else list(breakdown)
+    for column in wanted or ():
+        if not any(column in columns for columns in made.values()):
+            breakdown_sheet(evaluation, next(iter(evaluation["results"])), column)  # raises, and names what was made
+    sheets: list[Sheet | None] = []
+    for dataset in evaluation["results"]:
+        sheets += [results_sheet(evaluation, dataset), comparison_sheet(evaluation, dataset, brief)]
+        sheets += [make(evaluation, dataset) for make in (calibration_sheet, convention_sheet, probe_sheet)]
+        columns = [column for column in made.get(dataset, {}) if wanted is None or column in wanted]
+        sheets += [breakdown_sheet(evaluation, dataset, column) for column in columns]
+    return [sheet for sheet in sheets if sheet is not None]
+
+
+def dataset_title(evaluation: Evaluation, dataset: str) -> str:
+    """`mt_bench: 320 rows, 80 groups`."""
+    size = evaluation["datasets"][dataset]
+    return f"{dataset}: {size['n_rows']} rows, {size['n_groups']} groups"
+
+
+def legend(evaluation: Evaluation) -> str:
+    """What the titles of the metrics mean, and the figures below or beside them."""
+    every = [result[inference] for judges in evaluation["results"].values() for result in judges.values() for inference in INFERENCES]  # fmt: skip
+    extra = [EXTRA_LEGEND[metric] for metric in used_metrics(every) if metric in EXTRA_LEGEND]
+    text = " ".join([LEGEND, *extra])
+    if any(result.get("intervals") for judges in evaluation["results"].values() for result in judges.values()):
+        text += f" Ranges: {CONFIDENCE} bootstrap intervals, whole groups resampled."
+    return text
+
+
+def _compared(comparisons: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    return (row for each in comparisons for inference in INFERENCES for _, row in _by_metric(each.get(inference, {})))
+
+
+def _by_metric(rows: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(metric, rows[metric]) for metric in METRICS if metric in rows]
+
+
+def _notes(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [f"Note, {name}: {note}" for name, result in results.items() for note in result.get("notes", ())]
+
+
+def _percent(value: float | None) -> str:
+    return UNDEFINED if is_undefined(value) else f"{number(value, 1, 100)}%"
