@@ -10,7 +10,10 @@ __version__ = "0.1.0.dev0"
 # Resolved on first use, so that `import real_trl.objectives` or `real-trl --help` does not pay for importing TRL
 _EXPORTS = {
     "DataArguments": "real_trl.data",
+    "Decoding": "real_trl.engines",
+    "Judge": "real_trl.judge",
     "JudgeConfig": "real_trl.judge_config",
+    "Judgment": "real_trl.engines",
     "RAFTConfig": "real_trl.trainers",
     "RAFTTrainer": "real_trl.trainers",
     "REALConfig": "real_trl.trainers",
@@ -23,7 +26,10 @@ _EXPORTS = {
 }
 __all__ = [
     "DataArguments",
+    "Decoding",
+    "Judge",
     "JudgeConfig",
+    "Judgment",
     "RAFTConfig",
     "RAFTTrainer",
     "REALConfig",
@@ -37,7 +43,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from real_trl.data import DataArguments, build_completion, load_judge_dataset
-    from real_trl.engines import TransformersEngine
+    from real_trl.engines import Decoding, Judgment, TransformersEngine
+    from real_trl.judge import Judge
     from real_trl.judge_config import JudgeConfig
     from real_trl.scale import Scale
     from real_trl.score_space import ScoreSpace

@@ -1,11 +1,11 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-A folder with a generated dataset and its provenance, written batch by batch so that a run that is killed loses at most the
-batch it was at.
+A folder with what a model generated and its provenance, written batch by batch so that a run that is killed loses at most
+the batch it was at.
 
 While it is being made, `provenance.json` says what it is made with, and `parts/` holds a file for each process with a
-line for each finished batch. At the end the batches become `train.jsonl` and `dropped.jsonl`, and `parts/` goes.
+line for each finished batch. At the end the batches become the result's files, and `parts/` goes.
 """
 
 import json
@@ -19,9 +19,9 @@ PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"
 
 
-class GeneratedDataset:
+class GeneratedFolder:
     """
-    The folder of a generated dataset.
+    The folder of a generated dataset, or of a judge's predictions.
 
     Args:
         folder (`str` or `Path`):
@@ -29,19 +29,20 @@ class GeneratedDataset:
         made_with (`Mapping[str, Mapping]`):
             Everything that its rows depend on, as JSON, by section. A section that holds a `fingerprint` is compared by
             that alone: its other entries only describe.
+        result (`str`):
+            The file that a complete folder has.
     """
 
-    def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]]) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]], result: str) -> None:
+        self.folder, self.result = Path(folder), result
         self.made_with = json.loads(json.dumps(made_with, default=str))
 
     def check(self) -> bool:
         """
-        Whether the dataset is complete.
+        Whether the content is complete.
 
         Raises:
-            ValueError: if the folder holds something else, or a dataset that was made with something else; it names what
-                differs.
+            ValueError: if the folder holds something else, or what was made with something else; it names what differs.
         """
         if not self.folder.exists():
             return False
@@ -59,10 +60,10 @@ class GeneratedDataset:
         provenance = _read_json(path)
         if differences := list(self._differences(provenance.get("made_with", {}))):
             raise ValueError(
-                f"output_dir: {str(self.folder)!r} holds a dataset that was made differently: {'; '.join(differences)}. Put that "
+                f"output_dir: {str(self.folder)!r} holds what was made differently: {'; '.join(differences)}. Put that "
                 "back to go on with it, choose another output_dir, or delete the folder to start anew."
             )
-        return bool(provenance.get("complete")) and (self.folder / "train.jsonl").is_file()
+        return bool(provenance.get("complete")) and (self.folder / self.result).is_file()
 
     def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
         for section, now in self.made_with.items():
@@ -74,7 +75,7 @@ class GeneratedDataset:
                     yield f"{section}.{name} was {then.get(name)!r}, now it is {value!r}"
 
     def start(self, run: Mapping[str, Any]) -> None:
-        """Record what the dataset is made with, and add `run` (versions, processes) to the runs that made it."""
+        """Record what the content is made with, and add `run` (versions, processes) to the runs that made it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / PROVENANCE_NAME
         runs = _read_json(path)["runs"] if path.is_file() else []
@@ -103,21 +104,21 @@ class GeneratedDataset:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, rows: Sequence[Mapping], dropped: Sequence[Mapping], counts: Mapping[str, Any]) -> None:
-        """Write `train.jsonl` and `dropped.jsonl`, and declare the dataset complete."""
-        for name, content in (("train.jsonl", rows), ("dropped.jsonl", dropped)):
-            _write(self.folder / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content))
+    def finish(self, files: Mapping[str, str | bytes], counts: Mapping[str, Any]) -> None:
+        """Write the result's files, each there whole or not at all, and declare the folder complete."""
+        for name, content in files.items():
+            _write(self.folder / name, content)
         runs = _read_json(self.folder / PROVENANCE_NAME)["runs"]
         self._write_provenance({"complete": True, "runs": runs, "counts": counts})
         self.discard_parts()
 
     def discard_parts(self) -> None:
-        """Delete the batches, which a complete dataset does not need."""
+        """Delete the batches, which a complete folder does not need."""
         shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What [`~GeneratedDataset.finish`] recorded."""
+        """What [`~GeneratedFolder.finish`] recorded."""
         return _read_json(self.folder / PROVENANCE_NAME)["counts"]
 
     def _write_provenance(self, content: Mapping[str, Any]) -> None:
@@ -151,11 +152,11 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     """Write a file that is there whole or not at all."""
     temporary = _temporary(path)
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

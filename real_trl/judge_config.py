@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from real_trl.prompts import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 
 JUDGE_CONFIG_NAME = "judge_config.json"
@@ -45,6 +46,8 @@ class JudgeConfig:
             Whether prompts are wrapped in the tokenizer's chat template as one user message.
         prompt_template (`str`, *optional*):
             Name or path of the template that prompts were rendered with; `None` where the data held complete prompts.
+        prompt_template_text (`str`, *optional*):
+            The template itself, so that the judge can be used where the file is not.
         temperature (`float`, *optional*, defaults to `1.0`):
             Temperature of the CoT and of the score distribution.
         normalize_expectation (`bool`, *optional*, defaults to `False`):
@@ -64,6 +67,7 @@ class JudgeConfig:
     score_marker: str = DEFAULT_MARKER
     chat: bool = False
     prompt_template: str | None = None
+    prompt_template_text: str | None = None
     temperature: float = 1.0
     normalize_expectation: bool = False
     method: str | None = None
@@ -79,6 +83,17 @@ class JudgeConfig:
     def score_space(self, tokenizer: Any) -> ScoreSpace:
         """The score space, resolved against `tokenizer`."""
         return ScoreSpace.from_labels(self.score_labels, tokenizer, marker=self.score_marker, values=self.score_values)
+
+    def use_template(self, template: PromptTemplate | None) -> None:
+        """Remember the template that prompts are rendered with."""
+        self.prompt_template = None if template is None else template.name
+        self.prompt_template_text = None if template is None else template.source
+
+    def template(self) -> PromptTemplate | None:
+        """The template that prompts are rendered with, or `None` if they are complete."""
+        if self.prompt_template_text is not None:
+            return PromptTemplate(self.prompt_template_text, self.prompt_template or "<template>")
+        return load_template(self.prompt_template) if self.prompt_template else None
 
     def save(self, directory: str | Path) -> None:
         """Write `judge_config.json` into `directory`."""

@@ -2,23 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well a judge's scores agree with the true ones: correlations and errors. Arrays only, no I/O."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-if TYPE_CHECKING:
-    import pandas as pd
+from real_trl.calibration import calibrated_rows, calibration_columns, calibration_metrics
+from real_trl.counted_rows import MalformedHandling, Rows, counted_rows, numbers
 
-MalformedHandling = Literal["force", "drop"]
+METRICS = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk", "pairwise_accuracy")
 
 # A spread below this share of the largest magnitude is float64 rounding (0.1 + 0.2 against 0.3), not a difference.
-_CONSTANT_RTOL = 1e-13
+CONSTANT_RTOL = 1e-13
 
 
-def score_metrics(predictions: ArrayLike, targets: ArrayLike) -> dict[str, float | int]:
+def score_metrics(
+    predictions: ArrayLike, targets: ArrayLike, values: Sequence[float] | None = None
+) -> dict[str, float | int]:
     """
     Agreement of predicted with true scores.
 
@@ -27,12 +29,20 @@ def score_metrics(predictions: ArrayLike, targets: ArrayLike) -> dict[str, float
             Predicted scores of shape `(n,)`: decoded labels, or expected scores ŷ.
         targets (`ArrayLike`):
             True scores y* of shape `(n,)`, in the same units.
+        values (`Sequence[float]`, *optional*):
+            Values of the scale, for `accuracy` and `qwk`. Both look at the value of the label that is nearest to a
+            score, of two the lower one.
 
     Returns:
         `dict[str, float | int]`: `pearson`, `spearman` and `kendall` (τ-b, which corrects for ties), each in [-1, 1];
-        `rmse` and `mae` in units of the score; `n`, the number of rows. A correlation is `nan` where it is not
-        defined: with fewer than two rows, or when either input is constant up to float64 rounding. With no rows at
-        all the errors are `nan` too. SciPy's warnings about these cases are not raised.
+        `rmse` and `mae` in units of the score; with `values`, `accuracy` in [0, 1], the share of rows whose prediction
+        and target have the same nearest label, and `qwk` in [-1, 1], Cohen's kappa with weights `(v_i − v_j)²` (Cohen,
+        1968), 1 − Σ w O / Σ w E, where O are the observed counts of pairs of labels and E those of independent raters
+        with the same margins; `n`, the number of rows.
+
+        A correlation is `nan` where it is not defined: with fewer than two rows, or when either input is constant up
+        to float64 rounding. So is `qwk` where all predictions and targets have one and the same label. With no rows at
+        all every metric is `nan`. SciPy's warnings about these cases are not raised.
 
     Raises:
         `ValueError`: If an input is not one-dimensional, holds a NaN or an infinity, or differs in length from the
@@ -47,20 +57,85 @@ def score_metrics(predictions: ArrayLike, targets: ArrayLike) -> dict[str, float
 
     n = len(targets)
     errors = predictions - targets
-    metrics: dict[str, float | int] = dict.fromkeys(("pearson", "spearman", "kendall", "rmse", "mae"), float("nan"))
+    names = METRICS[:5] if values is None else METRICS[:7]
+    metrics: dict[str, float | int] = dict.fromkeys(names, float("nan"))
     if n > 0:
         metrics["rmse"] = float(np.sqrt(np.mean(errors**2)))
         metrics["mae"] = float(np.mean(np.abs(errors)))
-    if n > 1 and not _is_constant(predictions) and not _is_constant(targets):
+    if n > 1 and not is_constant(predictions) and not is_constant(targets):
         metrics["pearson"] = float(stats.pearsonr(predictions, targets).statistic)
         metrics["spearman"] = float(stats.spearmanr(predictions, targets).statistic)
         metrics["kendall"] = float(stats.kendalltau(predictions, targets, variant="b").statistic)
+    if n > 0 and values is not None:
+        predicted, true = nearest_values(predictions, values), nearest_values(targets, values)
+        metrics["accuracy"] = float(np.mean(predicted == true))
+        # Σ w E / n = E (p − t)² of independent p and t
+        chance = float(np.var(predicted) + np.var(true) + (np.mean(predicted) - np.mean(true)) ** 2)
+        if np.ptp(np.concatenate([predicted, true])) > 0:
+            metrics["qwk"] = float(1 - np.mean((predicted - true) ** 2) / chance)
     metrics["n"] = n
     return metrics
 
 
+def nearest_values(scores: ArrayLike, values: Sequence[float]) -> np.ndarray:
+    """The value of `values` that is nearest to each score, of two the lower one (as [`Scale.nearest_label`])."""
+    scores, values = np.asarray(scores, dtype=np.float64), np.sort(np.asarray(values, dtype=np.float64))
+    upper = np.clip(np.searchsorted(values, scores), 1, len(values) - 1)
+    low, high = values[upper - 1], values[upper]
+    return np.where(scores - low <= high - scores, low, high)
+
+
+def pairwise_accuracy(
+    predictions: ArrayLike, targets: ArrayLike, groups: ArrayLike, wrong: ArrayLike | None = None
+) -> tuple[float, int]:
+    """
+    How often pointwise scores order two answers to one question as the true scores do.
+
+    Args:
+        predictions (`ArrayLike`):
+            Predicted scores of shape `(n,)`.
+        targets (`ArrayLike`):
+            True scores of shape `(n,)`.
+        groups (`ArrayLike`):
+            Question of each row, shape `(n,)`. Only rows of one group whose targets differ make a pair.
+        wrong (`ArrayLike`, *optional*):
+            Rows whose pairs all count as wrong, of shape `(n,)`.
+
+    Returns:
+        `tuple[float, int]`: The share of pairs in the right order, an equal prediction counting one half (so a constant
+        judge gets 0.5), `nan` without pairs; and the number of pairs.
+    """
+    predictions, targets = _finite_vector(predictions, "predictions"), _finite_vector(targets, "targets")
+    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    if not len(predictions) == len(targets) == len(codes):
+        raise ValueError(
+            f"`predictions` has {len(predictions)} rows, `targets` {len(targets)} and `groups` {len(codes)}: pass one of "
+            "each per row."
+        )
+    wrong = np.zeros(len(codes), dtype=bool) if wrong is None else np.asarray(wrong, dtype=bool)
+    credit, pairs = (int(2 * column.sum()) for column in pair_credits(predictions, targets, codes, wrong))
+    return (credit / pairs if pairs else float("nan")), pairs // 2
+
+
+def pair_credits(
+    predictions: np.ndarray, targets: np.ndarray, groups: np.ndarray, wrong: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of [`pairwise_accuracy`] that each row makes with rows further down, and how many are right: both `(n,)`."""
+    order = np.argsort(groups, kind="stable")
+    x, y, groups, right = predictions[order], targets[order], groups[order], ~wrong[order]
+    credit, pairs = np.zeros(len(x)), np.zeros(len(x))
+    # Rows of one group are neighbours now: compare each with the next, the next but one …
+    for step in range(1, int(np.bincount(groups).max(initial=0))):
+        is_pair = (groups[:-step] == groups[step:]) & (y[:-step] != y[step:])
+        agreement = np.sign(x[:-step] - x[step:]) * np.sign(y[:-step] - y[step:])
+        pairs[order[:-step]] += is_pair
+        credit[order[:-step]] += is_pair & right[:-step] & right[step:] & (agreement > 0)
+        credit[order[:-step]] += 0.5 * (is_pair & right[:-step] & right[step:] & (agreement == 0))
+    return credit, pairs
+
+
 def evaluate_predictions(
-    rows: "pd.DataFrame | Mapping[str, ArrayLike]", malformed: MalformedHandling = "force"
+    rows: Rows, malformed: MalformedHandling = "force", values: Sequence[float] | None = None, n_bins: int = 10
 ) -> dict[str, Any]:
     """
     Metrics of one evaluation run, for standard decoding (the score that was sampled) and for RAIL (the expected score
@@ -69,57 +144,103 @@ def evaluate_predictions(
     Args:
         rows (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
             One row a completion, in the columns `status` (`"ok"`, or why the completion has no score of its own),
-            `target`, `sampled_score` and `expected_score`. Other columns are ignored, except that `row`, if there,
-            names the row in errors.
+            `target`, `sampled_score` and `expected_score`. Read where they are there: `group`, the question that a row
+            is about (default: its `id`; without that, each row is a group); `probabilities` of the labels; `num_tokens`,
+            `mass` and `missing_mass`, which are averaged; `row`, which names the row in errors.
         malformed (`str`, *optional*, defaults to `"force"`):
-            What was done with rows whose status is not `"ok"`. `"force"`: the marker was appended and the score read
-            there, so every row has both scores and counts in both figures. `"drop"`: these rows leave both figures.
+            How rows whose status is not `"ok"` count. `"force"`: the marker was appended and the score read there, so
+            every row has both scores and counts in both figures. `"drop"`: these rows leave both figures (the
+            convention of TRACT). `"strict"`: they count as wrong: their prediction is the end of the scale that is
+            farthest from the target, and every pair with one is in the wrong order.
+        values (`Sequence[float]`, *optional*):
+            Value of each label of the scale, in the order of `probabilities`. Without it there is no accuracy, no kappa
+            and no calibration.
+        n_bins (`int`, *optional*, defaults to `10`):
+            Largest number of bins of the calibration error.
 
     Returns:
-        `dict[str, Any]`: `standard` and `rail` ([`score_metrics`] of either inference), `malformed_rate` in [0, 1]
-        (over all rows, also the dropped ones), `malformed` (`{status: count}` of the statuses other than `"ok"` that
-        occur), `malformed_handling` (the argument) and `n_rows`.
+        `dict[str, Any]`: In plain numbers and text:
+
+        - `standard` and `rail`: [`score_metrics`] of either inference, `pairwise_accuracy` and `n_pairs` (see
+          [`pairwise_accuracy`]).
+        - `calibration`: see [`~real_trl.calibration.calibration_metrics`]; `None` without `values`. With `"drop"` and
+          `"strict"` malformed rows are left out of it.
+        - `malformed_rate` in [0, 1] (over all rows, also the dropped ones), `malformed` (`{status: count}` of the
+          statuses other than `"ok"` that occur), `malformed_handling` (the argument).
+        - `n_rows`, all rows; `n_groups`, the groups of those that count.
+        - `mean_tokens` (tokens generated), `mean_mass` (probability on the labels) and `missing_mass` (probability
+          that the engine could not assign), each over all rows that have it, `None` if none has.
+        - `notes` (`list[str]`): which figure is `nan`, and why; what was left out of the calibration.
 
     Raises:
-        `ValueError`: If `malformed` is unknown, a column is missing or of another length, there are no rows, or a row
-        that counts has no finite target, sampled score or expected score.
+        `ValueError`: If `malformed` is unknown, or `"strict"` without `values`; a column is missing or of another
+        length, there are no rows, or a row that counts has no group or no finite target, sampled score or expected
+        score; or if a row has another number of probabilities than `values`.
     """
-    if malformed not in get_args(MalformedHandling):
-        raise ValueError(f"`malformed` is {malformed!r}: choose one of {', '.join(get_args(MalformedHandling))}.")
+    counted = counted_rows(rows, malformed, values)
+    result: dict[str, Any] = {}
+    notes: list[str] = []
+    for inference, predictions in counted.predictions.items():
+        metrics = score_metrics(predictions, counted.targets, values)
+        if values is not None and len(predictions):
+            is_hit = nearest_values(predictions, values) == nearest_values(counted.targets, values)
+            metrics["accuracy"] = float(np.mean(is_hit & ~counted.wrong))
+        n = metrics.pop("n")
+        pairs = pairwise_accuracy(predictions, counted.targets, counted.groups, counted.wrong)
+        result[inference] = metrics | {"pairwise_accuracy": pairs[0], "n": n, "n_pairs": pairs[1]}
+        notes += _undefined_figures(inference, result[inference], predictions, counted.targets)
 
-    status = np.asarray(_column(rows, "status"), dtype=object)
-    columns = {name: _numbers(rows, name) for name in ("target", "sampled_score", "expected_score")}
-    for name, values in columns.items():
-        if len(values) != len(status):
-            raise ValueError(f"Column `{name}` has {len(values)} rows, `status` has {len(status)}: make them equal.")
-    if len(status) == 0:
-        raise ValueError("`rows` is empty: there is nothing to evaluate. Check the split that was generated.")
+    result["calibration"] = None
+    if values is not None:
+        probabilities, counts, why_not = calibrated_rows(rows, counted.status, malformed, values)
+        targets = numbers(rows, "target")
+        columns = calibration_columns(probabilities[counts], targets[counts], values)
+        result["calibration"] = calibration_metrics(columns, n_bins)
+        notes += why_not
 
-    is_ok = status == "ok"
-    counts = np.ones(len(status), dtype=bool) if malformed == "force" else is_ok
-    names = _column(rows, "row") if "row" in rows else range(len(status))
-    for name, values in columns.items():
-        bad = np.flatnonzero(counts & ~np.isfinite(values))
-        if len(bad):
-            first = bad[0]
-            fix = "give every row that counts a finite value"
-            if name != "target" and not is_ok[bad].any():
-                fix += ', or leave malformed rows out with malformed="drop"'
-            raise ValueError(
-                f"Row {np.asarray(names)[first]} (status {status[first]!r}) has `{name}` {values[first]} "
-                f"({len(bad)} such rows in all): {fix}."
-            )
-
-    target = columns["target"][counts]
-    reasons, occurrences = np.unique(status[~is_ok].astype(str), return_counts=True)
-    return {
-        "standard": score_metrics(columns["sampled_score"][counts], target),
-        "rail": score_metrics(columns["expected_score"][counts], target),
+    is_ok = counted.status == "ok"
+    reasons, occurrences = np.unique(counted.status[~is_ok].astype(str), return_counts=True)
+    return result | {
         "malformed_rate": float(np.mean(~is_ok)),
         "malformed": {str(reason): int(count) for reason, count in zip(reasons, occurrences, strict=True)},
         "malformed_handling": malformed,
-        "n_rows": len(status),
+        "n_rows": len(counted.status),
+        "n_groups": counted.n_groups,
+        "mean_tokens": _mean_if_known(rows, "num_tokens"),
+        "mean_mass": _mean_if_known(rows, "mass"),
+        "missing_mass": _mean_if_known(rows, "missing_mass"),
+        "notes": notes,
     }
+
+
+def _undefined_figures(
+    inference: str, metrics: Mapping[str, float], predictions: np.ndarray, targets: np.ndarray
+) -> list[str]:
+    """Why figures of one inference are `nan`, a sentence each."""
+    undefined = [name for name in METRICS if name in metrics and np.isnan(metrics[name])]
+    if len(targets) == 0:
+        return [f"{inference}: {', '.join(undefined)} are undefined: all rows are malformed and dropped."]
+    notes = []
+    correlations = [name for name in undefined if name in METRICS[:3]]
+    if correlations:
+        if len(targets) == 1:
+            why = "there is a single row"
+        elif is_constant(predictions):
+            why = f"all {len(predictions)} predictions are {predictions[0]:g}"
+        else:
+            why = f"all {len(targets)} targets are {targets[0]:g}"
+        notes.append(f"{inference}: {', '.join(correlations)} are undefined: {why}.")
+    if "qwk" in undefined:
+        notes.append(f"{inference}: qwk is undefined: all predictions and targets have one and the same label.")
+    if "pairwise_accuracy" in undefined:
+        notes.append(f"{inference}: pairwise_accuracy is undefined: no two rows of one group differ in target.")
+    return notes
+
+
+def _mean_if_known(rows: Rows, name: str) -> float | None:
+    values = numbers(rows, name) if name in rows else np.empty(0)
+    known = values[np.isfinite(values)]
+    return float(np.mean(known)) if len(known) else None
 
 
 def _finite_vector(values: ArrayLike, name: str) -> np.ndarray:
@@ -135,20 +256,5 @@ def _finite_vector(values: ArrayLike, name: str) -> np.ndarray:
     return vector
 
 
-def _is_constant(values: np.ndarray) -> bool:
-    return bool(np.ptp(values) <= _CONSTANT_RTOL * np.max(np.abs(values)))
-
-
-def _column(rows: "pd.DataFrame | Mapping[str, ArrayLike]", name: str) -> ArrayLike:
-    if name not in rows:
-        raise ValueError(f"`rows` has no column `{name}`: it has {', '.join(map(str, rows))}.")
-    return rows[name]
-
-
-def _numbers(rows: "pd.DataFrame | Mapping[str, ArrayLike]", name: str) -> np.ndarray:
-    """A numeric column as float64; a null becomes NaN, which the caller refuses where the row counts."""
-    column = _column(rows, name)
-    try:
-        return np.asarray(column, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"Column `{name}` is not numeric ({error}): give every row a number or null.") from error
+def is_constant(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) <= CONSTANT_RTOL * np.max(np.abs(values)))

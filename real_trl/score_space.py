@@ -186,6 +186,16 @@ class ScoreSpace:
             ids.discard(tokenizer.unk_token_id)
         return frozenset(ids - {token for path in self.token_ids for token in path} - set(self.marker_ids))
 
+    def rationale_of(self, completion: str) -> str:
+        """What precedes the last marker in the text of a completion; all of it if there is none."""
+        end = completion.rfind(self._plain_marker) if self._plain_marker else -1
+        return (completion if end < 0 else completion[:end]).strip()
+
+    @cached_property
+    def _plain_marker(self) -> str:
+        """The marker as it is left in a completion whose special tokens are gone."""
+        return self.tokenizer.decode(self.marker_ids, skip_special_tokens=True).strip()
+
     def locate(self, completion_ids: Sequence[int], stop_ids: Collection[int] | None = None) -> ScoreLocation:
         """
         Find the score in a completion.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
-from real_trl.engines import TransformersEngine
+from real_trl.engines import Decoding, TransformersEngine
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER, chat_tokenizer, encode, prompt_dataset, warm_model
 
@@ -15,8 +15,9 @@ PROMPTS = prompt_dataset([1.0] * 3)["prompt"][:] * 4
 MARKER = "So the overall score is"
 
 
-def make_engine(model=None, tokenizer=TOKENIZER, **kwargs):
-    return TransformersEngine(model or warm_model(), tokenizer, SPACE, **{"max_new_tokens": 24, **kwargs})
+def make_engine(model=None, tokenizer=TOKENIZER, batch_size=8, **decoding):
+    decoding = Decoding(**{"max_new_tokens": 24, **decoding})
+    return TransformersEngine(model or warm_model(), tokenizer, SPACE, decoding, batch_size=batch_size)
 
 
 def judge(engine, prompts=PROMPTS, seed=0):
@@ -156,7 +157,7 @@ def test_model_eos_tokens_end_a_completion():
 def test_chat_template_wraps_the_prompt():
     tokenizer = chat_tokenizer()
     engine = make_engine(tokenizer=tokenizer, chat=True)
-    ids = engine.tokenize(PROMPTS[:2])
+    ids = engine.encode(PROMPTS[:2])
     assert ids == [tokenizer(prompt + "\n\n")["input_ids"] for prompt in PROMPTS[:2]]
     plain = judge(make_engine(do_sample=False), [prompt + "\n\n" for prompt in PROMPTS[:2]])
     assert judge(make_engine(tokenizer=tokenizer, chat=True, do_sample=False), PROMPTS[:2]) == plain

@@ -5,8 +5,7 @@
 import pytest
 
 from real_trl import JudgeConfig
-from real_trl.scripts.evaluate import EvaluateArguments
-from real_trl.scripts.judging import resolve_judge_config
+from real_trl.judge_loading import find_judge
 from tests.tiny import TOKENIZER
 
 WORDS = {"score_labels": "wrong,close,right", "score_values": [0.0, 0.5, 1.0]}
@@ -15,11 +14,13 @@ WORDS = {"score_labels": "wrong,close,right", "score_values": [0.0, 0.5, 1.0]}
 @pytest.fixture
 def judge(tmp_path):
     JudgeConfig(["wrong", "close", "right"], [0.0, 0.5, 1.0], normalize_expectation=True).save(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
     return str(tmp_path)
 
 
 def resolve(model, **arguments):
-    return resolve_judge_config(EvaluateArguments("out", **arguments), model, None, TOKENIZER)
+    source = find_judge(model, **arguments)
+    return source.config, source.space
 
 
 def test_a_judge_brings_its_own_scale(judge):
@@ -52,6 +53,7 @@ def test_temperature_and_expectation_are_choices_of_the_user(judge):
 
 
 def test_another_model_takes_the_recipes_scale(tmp_path):
+    TOKENIZER.save_pretrained(tmp_path)
     config, space = resolve(str(tmp_path), **WORDS, normalize_expectation=True)
     assert space.values == (0.0, 0.5, 1.0) and config.score_values == [0.0, 0.5, 1.0]
     assert config.normalize_expectation and config.temperature == 1.0

@@ -20,7 +20,7 @@ from real_trl.cli import STAGES
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.scale import Scale
 from real_trl.scripts.common import make_parser
-from real_trl.scripts.evaluate import EvaluateArguments
+from real_trl.scripts.evaluate import EvaluateArguments, EvaluateDataArguments
 from real_trl.scripts.plan import make_parser as make_plan_parser
 from real_trl.scripts.recipe import RecipeParser
 from real_trl.scripts.self_generate import SelfGenerateArguments
@@ -36,7 +36,7 @@ PARSERS = {
     "sft": lambda: make_parser(RAFTConfig),
     "rl": lambda: make_parser(REALConfig),
     "self_generate": lambda: RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig)),
-    "evaluate": lambda: RecipeParser((EvaluateArguments, DataArguments, ModelConfig)),
+    "evaluate": lambda: RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig)),
 }
 COMMAND = re.compile(r"^#\s+accelerate launch .*-m real_trl\.scripts\.(\w+) .*--config (\S+)", re.MULTILINE)
 MACHINE_PATH = re.compile(r"""(?:^|[\s"'=:\[{,])(?:/|~|[A-Za-z]:\\)[\w.~-]""")

@@ -102,6 +102,14 @@ def write_rows(path: Path, rows) -> str:
     return str(path)
 
 
+def evaluation_of(output: Path) -> dict:
+    return json.loads((output / "evaluation.json").read_text())
+
+
+def predictions_of(output: Path, judge: Path, dataset: str) -> pd.DataFrame:
+    return pd.read_parquet(output / "predictions" / judge.name / dataset / "predictions.parquet")
+
+
 # --- the way through ---------------------------------------------------------------------------------------------------
 
 
@@ -124,18 +132,18 @@ def test_sft_rl_evaluate_end_to_end(tmp_path, untrained, capsys):
     assert f"Judge saved to {trained}" in capsys.readouterr().out
 
     output = run("evaluate", tmp_path, trained)
-    report = json.loads((output / "metrics.json").read_text())
-    assert report["model"] == str(trained) and report["judge"]["method"] == "log_likelihood"
+    report = evaluation_of(output)
+    assert report["judges"]["rl"]["model"] == str(trained)
+    assert report["judges"]["rl"]["judge"]["method"] == "log_likelihood"
     assert report["results"].keys() == {"id", "ood"}
-    for split, result in report["results"].items():
-        assert (
-            {"pearson", "spearman", "kendall", "rmse", "mae", "n"}
-            == result["standard"].keys()
-            == result["rail"].keys()
-        )
+    for split, judges in report["results"].items():
+        result = judges["rl"]
         assert 0 <= result["malformed_rate"] <= 1 and result["malformed_handling"] == "force"
-        rows = pd.read_parquet(output / f"{split}.parquet")
-        columns = "row prompt completion status target sampled_score expected_score probabilities mass num_tokens"
+        rows = predictions_of(output, trained, split)
+        columns = (
+            "row id group prompt completion rationale status target sampled_score most_likely_score expected_score "
+            "probabilities spread mass missing_mass prompt_tokens num_tokens entropy"
+        )
         assert set(columns.split()) == set(rows.columns)
         dataset = make_dataset(split, 6)
         assert rows["row"].tolist() == list(range(6)) and rows["prompt"].tolist() == dataset["prompt"][:]
@@ -146,6 +154,9 @@ def test_sft_rl_evaluate_end_to_end(tmp_path, untrained, capsys):
         errors = rows["expected_score"] - rows["target"]
         assert result["rail"]["rmse"] == pytest.approx(np.sqrt((errors**2).mean()))
     assert str(output) in capsys.readouterr().out
+    assert report["settings"]["arguments"]["seed"] == 0 and "torch" in report["versions"]
+    for name in ("report.html", "report.md", "table.tex", "plots/id-predicted-against-true.png"):
+        assert (output / name).stat().st_size > 100
 
 
 def test_a_local_file_through_evaluate(tmp_path):
@@ -165,21 +176,42 @@ def test_a_local_file_through_evaluate(tmp_path):
     }
     tables = []
     for size in (1, 8):
-        output = run("evaluate", tmp_path, model, batch_size=size, **options)
-        tables.append(pd.read_parquet(output / "all.parquet"))
+        output = tmp_path / f"by-{size}"
+        run("evaluate", tmp_path, model, batch_size=size, output_dir=str(output), **options)
+        tables.append(predictions_of(output, model, "all"))
     pd.testing.assert_frame_equal(*tables, rtol=1e-3)
     assert tables[0]["question"].tolist() == ["q0", "q1", "q2"]
     assert (tables[0]["status"] == "ok").all() and (tables[0]["mass"] > 0.9).all()
-    report = json.loads((output / "metrics.json").read_text())["results"]["all"]
+    report = evaluation_of(output)["results"]["all"]["model"]
     assert report["malformed_rate"] == 0 and report["rail"]["mae"] != report["standard"]["mae"]
 
 
-def test_evaluate_drops_malformed_completions(tmp_path, untrained):
-    output = run("evaluate", tmp_path, untrained, score_labels="1-5", malformed="drop", eval_splits=["id"])
-    rows, report = pd.read_parquet(output / "id.parquet"), json.loads((output / "metrics.json").read_text())
-    assert (rows["status"] != "ok").any()
-    assert (rows["expected_score"].isna() == (rows["status"] != "ok")).all()
-    assert report["results"]["id"]["rail"]["n"] == (rows["status"] == "ok").sum()
+def test_evaluate_counts_malformed_completions_as_asked(tmp_path, untrained):
+    results = {}
+    for malformed in ("force", "drop", "strict"):
+        output = run(
+            "evaluate",
+            tmp_path,
+            untrained,
+            score_labels="1-5",
+            malformed=malformed,
+            eval_splits=["id"],
+            dataset_options={"size": 20},
+        )  # the predictions of the first run are used again
+        results[malformed] = evaluation_of(output)
+    rows = predictions_of(output, untrained, "id")
+    bad = rows["status"] != "ok"
+    assert bad.any() and rows["expected_score"].notna().all()
+    for malformed, evaluation in results.items():
+        result = evaluation["results"]["id"][untrained.name]
+        assert result["malformed_handling"] == malformed and result["malformed_rate"] == bad.mean()
+        assert result["rail"]["n"] == (20 if malformed != "drop" else 20 - bad.sum())
+        for convention, figures in evaluation["malformed_conventions"]["id"][untrained.name].items():
+            figure = results[convention]["results"]["id"][untrained.name]["rail"]["mae"]
+            assert figures["rail"]["mae"] == pytest.approx(figure, nan_ok=True)
+    worst = np.maximum(rows["target"] - 1, 5 - rows["target"])
+    mae = np.where(bad, worst, (rows["expected_score"] - rows["target"]).abs()).mean()
+    assert results["strict"]["results"]["id"][untrained.name]["rail"]["mae"] == pytest.approx(mae)
 
 
 @pytest.mark.parametrize("use_peft", [True, False])
@@ -189,8 +221,9 @@ def test_lora_judge_is_trained_on_and_evaluated_from_its_adapter(tmp_path, untra
     trained = run("rl", tmp_path, warm, use_peft=use_peft, lora_r=4, max_steps=1)
     assert (trained / "adapter_model.safetensors").is_file() == use_peft
     for judge in (warm, trained):
-        output = run("evaluate", tmp_path, judge, eval_splits=["id"])
-        assert len(pd.read_parquet(output / "id.parquet")) == 6
+        output = tmp_path / f"evaluation-{judge.name}"
+        run("evaluate", tmp_path, judge, eval_splits=["id"], output_dir=str(output))
+        assert len(predictions_of(output, judge, "id")) == 6
 
 
 @pytest.mark.parametrize("use_peft", [True, False])
@@ -225,7 +258,7 @@ def test_chat_models_get_messages(tmp_path):
     trained = run("rl", tmp_path, warm, **data, dataset_train_split="train", max_steps=1)
     assert JudgeConfig.load(trained).chat
     output = run("evaluate", tmp_path, trained, **data, eval_splits=["all"])
-    assert json.loads((output / "metrics.json").read_text())["judge"]["chat"]
+    assert evaluation_of(output)["judges"]["rl"]["judge"]["chat"]
 
 
 @pytest.mark.parametrize("prompt", ["Grade this.", "Grade this. ", "Grade this.\n"])

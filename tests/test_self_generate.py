@@ -21,7 +21,8 @@ from real_trl import JudgeConfig, provenance
 from real_trl.provenance import model_fingerprint
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import self_generate, sft
-from real_trl.scripts.self_generate import find_rationale, make_rows, plan_batches
+from real_trl.scripts.batches import plan_batches
+from real_trl.scripts.self_generate import find_rationale, make_rows
 from tests.tiny import LORA, TOKENIZER, prompt_dataset, warm_model
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)
@@ -303,7 +304,7 @@ def test_a_folder_of_unknown_origin_is_refused(tmp_path, judge, data, capsys):
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"engine": "tgi"}, "engine: got 'tgi'. Set it to one of: transformers, vllm."),
+        ({"engine": "tgi"}, "engine: got 'tgi'. Set it to one of: transformers, vllm, server."),
         ({"malformed": "force"}, "malformed: got 'force'. Set it to one of: drop, keep."),
         ({"num_samples": 0}, "num_samples: got 0"),
         ({"num_samples": 2, "do_sample": False}, "num_samples: got 2 with do_sample false"),

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer, ScoreSpace
-from real_trl.engines import TransformersEngine
+from real_trl.engines import Decoding, TransformersEngine
 
 pytestmark = pytest.mark.smollm2
 
@@ -71,6 +71,7 @@ def test_a_raft_step_a_real_step_and_a_judgment(model_dir, tmp_path):
     before = real.model.model.layers[0].mlp.up_proj.weight.detach().clone()
     real.train()
     assert not torch.equal(before, real.model.model.layers[0].mlp.up_proj.weight)
-    engine = TransformersEngine(real.model, real.processing_class, real.score_space, chat=True, max_new_tokens=24)
+    decoding = Decoding(chat=True, max_new_tokens=24)
+    engine = TransformersEngine(real.model, real.processing_class, real.score_space, decoding)
     ((_, judgment),) = engine.judge(["Rate the answer 'Paris' to 'What is the capital of France?' from 1 to 5."])
     assert 0 < judgment.mass <= 1 and 0 < judgment.expected_score <= 5

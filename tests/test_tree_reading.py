@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
-from real_trl.engines import TransformersEngine
+from real_trl.engines import Decoding, TransformersEngine
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from tests import tokenizers_zoo as zoo
 
@@ -70,10 +70,10 @@ def warm_judge(scale, config_class=LlamaConfig, **kwargs):
     return model.eval().double()  # in float32 the model alone is off by more than the tests allow
 
 
-def make_engine(scale, model=None, **kwargs):
+def make_engine(scale, model=None, batch_size=9, **decoding):
     space = scale_space(scale)
-    options = {"max_new_tokens": 32, "batch_size": 9, "temperature": 0.8, **kwargs}
-    return TransformersEngine(model or warm_judge(scale), space.tokenizer, space, **options)
+    decoding = Decoding(**{"max_new_tokens": 32, "temperature": 0.8, **decoding})
+    return TransformersEngine(model or warm_judge(scale), space.tokenizer, space, decoding, batch_size=batch_size)
 
 
 def brute_force(model, ids, space, temperature=1.0):
@@ -126,7 +126,7 @@ def judge_and_check(engine, seed=1, tolerance=1e-6):
             context, label = ids[: location.position], tuple(ids[location.position :])
         else:
             context, label = [*ids, *space.marker_ids], ()
-        expected = brute_force(engine.model, prompt + context, space, engine.temperature)
+        expected = brute_force(engine.model, prompt + context, space, engine.decoding.temperature)
         assert judgment.probabilities == pytest.approx(expected, abs=tolerance)
         assert judgment.mass == pytest.approx(sum(expected), abs=10 * tolerance) and judgment.mass <= 1 + 1e-6
         mean = sum(k * p for k, p in zip(space.values, expected, strict=True))
@@ -206,7 +206,9 @@ def test_a_label_cut_by_the_length_limit_is_not_a_label():
 
 def test_labels_of_one_token_need_no_further_forward():
     space = ScoreSpace.from_labels("1-9", zoo.smollm())
-    engine = TransformersEngine(warm_judge("1-10"), space.tokenizer, space, max_new_tokens=32, malformed="drop")
+    engine = TransformersEngine(
+        warm_judge("1-10"), space.tokenizer, space, Decoding(max_new_tokens=32, malformed="drop")
+    )
     lengths = []
     hook = engine.model.register_forward_pre_hook(
         lambda module, args, kwargs: lengths.append(kwargs["input_ids"].size(1)), with_kwargs=True

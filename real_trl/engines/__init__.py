@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a judge's completions and score distributions come from."""
 
-from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Engine, Judgment
-from real_trl.engines.transformers_engine import TransformersEngine
+from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Decoding, Engine, Judgment
+from real_trl.engines.transformers_engine import TransformersEngine, context_length
 
-__all__ = ["ENGINES", "MALFORMED_HANDLING", "Engine", "Judgment", "TransformersEngine"]
+__all__ = ["ENGINES", "MALFORMED_HANDLING", "Decoding", "Engine", "Judgment", "TransformersEngine", "context_length"]

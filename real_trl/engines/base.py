@@ -2,53 +2,125 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every engine does: judge prompts, one completion each, with the score distribution read in the same pass."""
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, get_args
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
 
 import torch
 
-from real_trl.metrics import MalformedHandling
 from real_trl.objectives import expected_score
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
-MALFORMED_HANDLING = get_args(MalformedHandling)
-ENGINES = ("transformers", "vllm")
+ENGINES = ("transformers", "vllm", "server")
+Unscored = Literal["force", "drop"]
+MALFORMED_HANDLING = get_args(Unscored)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """
+    How completions are decoded and their scores read: the same for every engine.
+
+    Args:
+        chat (`bool`, *optional*, defaults to `False`):
+            Wrap each prompt in the tokenizer's chat template as one user message.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Temperature of the CoT and of the score distribution.
+        do_sample (`bool`, *optional*, defaults to `True`):
+            Sample the completion; `False` decodes greedily.
+        top_p (`float`, *optional*, defaults to `1.0`):
+            Nucleus of the sampled CoT. The score distribution is never truncated.
+        max_new_tokens (`int`, *optional*, defaults to `1024`):
+            Longest completion.
+        malformed (`str`, *optional*, defaults to `"force"`):
+            `"force"`: append the marker to a completion without a score and read the distribution there. `"drop"`:
+            leave the scores empty.
+        normalize_expectation (`bool`, *optional*, defaults to `False`):
+            Divide the expected score by the probability mass on the labels.
+        truncate_prompts (`bool`, *optional*, defaults to `False`):
+            Cut the beginning of a prompt that is too long for the model, instead of refusing it.
+
+    Raises:
+        `ValueError`: naming the field, if one has an impossible value.
+    """
+
+    chat: bool = False
+    temperature: float = 1.0
+    do_sample: bool = True
+    top_p: float = 1.0
+    max_new_tokens: int = 1024
+    malformed: str = "force"
+    normalize_expectation: bool = False
+    truncate_prompts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.malformed not in MALFORMED_HANDLING:
+            raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens: got {self.max_new_tokens}. Set it to at least 1.")
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature: got {self.temperature}. Set it above 0; for greedy decoding set do_sample to false."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: got {self.top_p}. Set it above 0 and to at most 1, which is no truncation.")
 
 
 @dataclass
 class Judgment:
     """
-    What a judge said about one prompt.
+    What a judge said about one prompt. The scores are `None` in a malformed completion that was dropped.
 
     Attributes:
         completion (`str`):
             Rationale and score, as generated.
+        rationale (`str`):
+            What precedes the marker; the whole completion if there is no marker in it.
         status (`str`):
             `"ok"`, or why the completion holds no score (see [`ScoreLocation`]).
         sampled_score (`float`, *optional*):
             Value of the score that was decoded ("standard" inference). In a malformed completion, the most likely
-            label at the forced marker, or `None` when malformed completions are dropped.
+            label at the forced marker.
+        most_likely_score (`float`, *optional*):
+            Value of the most likely label.
         expected_score (`float`, *optional*):
-            RAIL prediction `ŷ = Σ_k k · π(k | x, c)` (Alg. 1), or `None` as above.
+            RAIL prediction `ŷ = Σ_k k · π(k | x, c)` (Alg. 1).
         probabilities (`list[float]`, *optional*):
             `π(k | x, c)` of every label, in the order of the labels, over the whole vocabulary. That of a label of
-            several tokens is exact (see [`LabelTree`]).
+            several tokens is exact (see [`LabelTree`]). NaN where the engine could not learn it.
+        spread (`float`, *optional*):
+            Standard deviation of the score, in score units, given that it is one of the labels.
+        mass (`float`, *optional*):
+            Probability on the labels; what is missing to 1 went to other text, or is `missing_mass`.
+        missing_mass (`float`):
+            Probability that the engine could not assign to labels or other text, 0 unless a server returned the most
+            likely tokens only. The labels with NaN hold at most this much.
+        prompt_tokens (`int`):
+            Tokens of the prompt.
         num_tokens (`int`):
             Generated tokens, the closing EOS included.
+        entropy (`float`, *optional*):
+            Mean entropy of the distributions that the completion's tokens were drawn from, in nats; `None` where the
+            engine does not see them.
+        samples (`list[Judgment]`):
+            The judgments that were averaged, if there are several.
     """
 
     completion: str
+    rationale: str
     status: str
     sampled_score: float | None
+    most_likely_score: float | None
     expected_score: float | None
     probabilities: list[float] | None
+    spread: float | None
+    mass: float | None
+    missing_mass: float
+    prompt_tokens: int
     num_tokens: int
-
-    @property
-    def mass(self) -> float | None:
-        """Probability on the labels; what is missing to 1 went to other text."""
-        return None if self.probabilities is None else sum(self.probabilities)
+    entropy: float | None = None
+    samples: "list[Judgment]" = field(default_factory=list, repr=False)
 
     @classmethod
     def from_distribution(
@@ -56,9 +128,13 @@ class Judgment:
         completion: str,
         location: ScoreLocation,
         score_log_probs: torch.Tensor | None,
-        num_tokens: int,
         space: ScoreSpace,
+        *,
         normalize: bool,
+        prompt_tokens: int,
+        num_tokens: int,
+        missing_mass: float = 0.0,
+        entropy: float | None = None,
     ) -> "Judgment":
         """
         Judgment of a completion whose score distribution is known.
@@ -69,25 +145,44 @@ class Judgment:
             location ([`ScoreLocation`]):
                 Where its score stands, if it does.
             score_log_probs (`torch.Tensor` of shape `(L,)`, *optional*):
-                `log π(k | x, c)` of every label; `None` leaves the scores empty.
-            num_tokens (`int`):
-                Generated tokens.
+                `log π(k | x, c)` of every label, NaN where it is not known; `None` leaves the scores empty.
             space ([`ScoreSpace`]):
                 The `L` labels and their values.
             normalize (`bool`):
                 Divide the expectation by the mass on the labels.
+            prompt_tokens, num_tokens, missing_mass, entropy:
+                See [`Judgment`].
         """
-        if score_log_probs is None:
-            return cls(completion, location.status, None, None, None, num_tokens)
-        values = score_log_probs.new_tensor(space.values)
-        label = location.label_index if location.ok else int(score_log_probs.argmax())
+        scores = dict.fromkeys(
+            ("sampled_score", "most_likely_score", "expected_score", "probabilities", "spread", "mass")
+        )
+        if score_log_probs is not None:
+            known = score_log_probs.double()
+            probabilities = known.exp().tolist()
+            known = known.nan_to_num(nan=-torch.inf)
+            values = known.new_tensor(space.values)
+            best = int(known.argmax())
+            decoded = location.label_index if location.ok else best
+            mass = known.exp().sum()
+            mean = expected_score(known, values, normalize=True)
+            spread = (((values - mean) ** 2 * known.exp()).sum() / mass).sqrt().item() if mass > 0 else math.nan
+            scores = {
+                "sampled_score": space.values[decoded],
+                "most_likely_score": space.values[best],
+                "expected_score": expected_score(known, values, normalize).item(),
+                "probabilities": probabilities,
+                "spread": spread,
+                "mass": mass.item(),
+            }
         return cls(
             completion=completion,
+            rationale=space.rationale_of(completion),
             status=location.status,
-            sampled_score=space.values[label],
-            expected_score=expected_score(score_log_probs, values, normalize).item(),
-            probabilities=score_log_probs.exp().tolist(),
+            **scores,
+            missing_mass=missing_mass,
+            prompt_tokens=prompt_tokens,
             num_tokens=num_tokens,
+            entropy=entropy,
         )
 
 
@@ -98,9 +193,16 @@ class Engine(Protocol):
     Attributes:
         score_space ([`ScoreSpace`]):
             Scale and marker.
+        decoding ([`Decoding`]):
+            How completions are decoded.
     """
 
     score_space: ScoreSpace
+    decoding: Decoding
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """`ValueError` if one of `prompts` is too long for the model, before anything is generated."""
+        ...
 
     def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
         """
@@ -115,5 +217,8 @@ class Engine(Protocol):
 
         Yields:
             `(index, judgment)`: index into `prompts`, in any order.
+
+        Raises:
+            `ValueError`: if a prompt is too long for the model.
         """
         ...

@@ -17,29 +17,38 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from trl.trainer.utils import pad
 
-from real_trl.engines.base import MALFORMED_HANDLING, Judgment
+from real_trl.engines.base import Decoding, Judgment
+from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.tree_reading import ScorePlace, can_read_from_cache, read_by_forward, read_from_cache
-from real_trl.prompts import plain_prompt
 from real_trl.score_space import ScoreSpace
 
 logger = logging.getLogger(__name__)
 
 
 class _Recorder(LogitsProcessor):
-    """Records the log-probabilities of `token_ids` at `temperature`, before any top-p or top-k truncation."""
+    """
+    Records the log-probabilities of `token_ids` at `temperature`, before any top-p or top-k truncation, and the entropy
+    of the whole distribution.
+    """
 
-    def __init__(self, token_ids: list[int], temperature: float) -> None:
-        self.token_ids, self.temperature = token_ids, temperature
+    def __init__(self, token_ids: list[int], temperature: float, entropy: bool) -> None:
+        self.token_ids, self.temperature, self.entropy = token_ids, temperature, entropy
         self.steps: list[Tensor] = []  # each (N, len(token_ids))
+        self.entropies: list[Tensor] = []  # each (N,)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         logits = scores.float() / self.temperature
-        self.steps.append(logits[:, self.token_ids] - logits.logsumexp(-1, keepdim=True))
+        normalizer = logits.logsumexp(-1, keepdim=True)
+        self.steps.append(logits[:, self.token_ids] - normalizer)
+        if self.entropy:
+            log_probs = logits - normalizer
+            self.entropies.append(-(log_probs.exp() * log_probs).sum(-1))
         return scores
 
 
@@ -57,6 +66,11 @@ def _no_decoding_defaults(model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = own
 
 
+def context_length(config: PreTrainedConfig) -> int | None:
+    """Tokens that a model can read, or `None` if its configuration names no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 class TransformersEngine:
     """
     Generates judgments with a Transformers model.
@@ -68,23 +82,12 @@ class TransformersEngine:
             Its tokenizer.
         score_space ([`ScoreSpace`]):
             Scale and marker. Labels may have any number of tokens.
-        chat (`bool`, *optional*, defaults to `False`):
-            Wrap each prompt in the tokenizer's chat template as one user message.
-        temperature (`float`, *optional*, defaults to `1.0`):
-            Temperature of the CoT and of the score distribution.
-        do_sample (`bool`, *optional*, defaults to `True`):
-            Sample the completion; `False` decodes greedily.
-        top_p (`float`, *optional*, defaults to `1.0`):
-            Nucleus of the sampled CoT. The score distribution is never truncated.
-        max_new_tokens (`int`, *optional*, defaults to `1024`):
-            Longest completion.
+        decoding ([`Decoding`], *optional*):
+            How completions are decoded and their scores read.
         batch_size (`int`, *optional*, defaults to `8`):
             Prompts per generation batch.
-        malformed (`str`, *optional*, defaults to `"force"`):
-            `"force"`: append the marker to a completion without a score and read the distribution there. `"drop"`:
-            leave the scores empty.
-        normalize_expectation (`bool`, *optional*, defaults to `False`):
-            Divide the expected score by the probability mass on the labels.
+        record_entropy (`bool`, *optional*, defaults to `False`):
+            Fill [`Judgment.entropy`], which takes a pass over the vocabulary for every token.
     """
 
     def __init__(
@@ -92,31 +95,25 @@ class TransformersEngine:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         score_space: ScoreSpace,
+        decoding: Decoding | None = None,
         *,
-        chat: bool = False,
-        temperature: float = 1.0,
-        do_sample: bool = True,
-        top_p: float = 1.0,
-        max_new_tokens: int = 1024,
         batch_size: int = 8,
-        malformed: str = "force",
-        normalize_expectation: bool = False,
+        record_entropy: bool = False,
     ) -> None:
-        if malformed not in MALFORMED_HANDLING:
-            raise ValueError(f"malformed: got {malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
+        decoding = decoding or Decoding()
         self.model, self.tokenizer, self.score_space = model.eval(), tokenizer, score_space
-        self.chat, self.temperature, self.batch_size, self.malformed = chat, temperature, batch_size, malformed
-        self.normalize_expectation = normalize_expectation
+        self.decoding, self.batch_size, self.record_entropy = decoding, batch_size, record_entropy
         eos = model.generation_config.eos_token_id
         eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
         self.stop_ids = list(dict.fromkeys([tokenizer.eos_token_id, *eos]))
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.encode = PromptEncoder(tokenizer, score_space, decoding, context_length(model.config))
         self.generation_config = GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=do_sample,
-            temperature=temperature if do_sample else None,
-            top_p=top_p if do_sample else None,
-            top_k=0 if do_sample else None,
+            max_new_tokens=decoding.max_new_tokens,
+            do_sample=decoding.do_sample,
+            temperature=decoding.temperature if decoding.do_sample else None,
+            top_p=decoding.top_p if decoding.do_sample else None,
+            top_k=0 if decoding.do_sample else None,
             pad_token_id=self.pad_id,
             eos_token_id=self.stop_ids,
             return_dict_in_generate=True,
@@ -124,12 +121,9 @@ class TransformersEngine:
         self._root_edges = [index for index, (node, _) in enumerate(score_space.tree.edges) if node == 0]
         self._warned = False
 
-    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each prompt, in the chat template if the judge uses one."""
-        if self.chat:
-            messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
-            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-        return self.tokenizer([plain_prompt(prompt) for prompt in prompts])["input_ids"]
+    def check(self, prompts: Sequence[str]) -> None:
+        """`ValueError` if one of `prompts` is too long for the model."""
+        self.encode(prompts)
 
     def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
         """
@@ -143,10 +137,13 @@ class TransformersEngine:
 
         Yields:
             `(index, judgment)`: index into `prompts`, longest prompts first.
+
+        Raises:
+            `ValueError`: if a prompt is too long for the model.
         """
+        prompt_ids = self.encode(prompts)
         if seed is not None:
             torch.manual_seed(seed)
-        prompt_ids = self.tokenize(prompts)
         order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
@@ -155,7 +152,8 @@ class TransformersEngine:
     @torch.no_grad()
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:
         space = self.score_space
-        recorder = _Recorder([space.tree.edges[index][1] for index in self._root_edges], self.temperature)
+        root_tokens = [space.tree.edges[index][1] for index in self._root_edges]
+        recorder = _Recorder(root_tokens, self.decoding.temperature, self.record_entropy)
         inputs = self._left_padded(prompt_ids)
         with _no_decoding_defaults(self.model):
             output = self.model.generate(
@@ -169,10 +167,11 @@ class TransformersEngine:
 
         # In double precision, since the tree subtracts probabilities; these are few numbers
         recorded = torch.stack(recorder.steps, dim=1).double()  # (N, steps, edges of the root)
+        entropies = torch.stack(recorder.entropies, dim=1) if self.record_entropy else None  # (N, steps)
         edge_log_probs = recorded.new_full((len(completions), len(space.tree.edges)), torch.nan)
         places = []
         for row, (ids, location) in enumerate(zip(completions, locations, strict=True)):
-            if not location.ok and self.malformed == "drop":
+            if not location.ok and self.decoding.malformed == "drop":
                 continue
             if location.position is not None and location.status != "outside":
                 edge_log_probs[row, self._root_edges] = recorded[row, location.position]
@@ -189,10 +188,12 @@ class TransformersEngine:
             Judgment.from_distribution(
                 self.tokenizer.decode(ids, skip_special_tokens=True),
                 location,
-                score_log_probs[row] if location.ok or self.malformed == "force" else None,
-                len(ids),
+                score_log_probs[row] if location.ok or self.decoding.malformed == "force" else None,
                 space,
-                self.normalize_expectation,
+                normalize=self.decoding.normalize_expectation,
+                prompt_tokens=len(prompt_ids[row]),
+                num_tokens=len(ids),
+                entropy=entropies[row, : len(ids)].mean().item() if self.record_entropy else None,
             )
             for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]
@@ -203,7 +204,7 @@ class TransformersEngine:
         """Edge log-probabilities `(n, E)` at `places`; NaN where those recorded while generating are to be used."""
         tree = self.score_space.tree
         if can_read_from_cache(self.model, cache):
-            return read_from_cache(self.model, tree, cache, prompt_mask, places, self.temperature)
+            return read_from_cache(self.model, tree, cache, prompt_mask, places, self.decoding.temperature)
         if not self._warned:
             logger.warning(
                 "%s does not keep every token in its cache, or its attention takes no mask for each query: scores that are not "
@@ -211,7 +212,7 @@ class TransformersEngine:
                 type(self.model).__name__,
             )
             self._warned = True
-        return read_by_forward(self.model, tree, prompt_ids, places, self.temperature, self.pad_id)
+        return read_by_forward(self.model, tree, prompt_ids, places, self.decoding.temperature, self.pad_id)
 
     def _left_padded(self, sequences: list[list[int]]) -> dict[str, Tensor]:
         ids = [torch.tensor(sequence) for sequence in sequences]

@@ -9,16 +9,19 @@ from typing import Any
 
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from real_trl.benchmark_data import load_benchmark
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.judge_config import JudgeConfig
-from real_trl.prompts import plain_prompt
+from real_trl.judge_loading import DEFAULT_MAX_NEW_TOKENS, load_tokenizer, uses_chat
+from real_trl.prompts import load_template, plain_prompt
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.recipe import RecipeParser, as_mapping, user_errors
 from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
 from real_trl.trainers.checkpoints import StopWithCheckpoint
+from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 
 
 @dataclass
@@ -31,6 +34,17 @@ class StageArguments:
             Wrap prompts in the tokenizer's chat template. Defaults to whether the tokenizer has one.
         allow_changed_recipe (`bool`, *optional*, defaults to `False`):
             Go on from a checkpoint though the recipe or the data has changed since, in what training depends on.
+        judge_eval_steps (`int`, *optional*):
+            Judge held-out data before the first step and every so many steps, and log correlations, errors, length and
+            entropy (see [`JudgeEvaluationCallback`]). By default not at all.
+        judge_eval_splits (`list[str]`, *optional*):
+            Splits of `dataset_name` for that. Defaults to `dataset_test_split`, unless there are `judge_eval_benchmarks`.
+        judge_eval_benchmarks (`list[str]`, *optional*):
+            Benchmarks for that, by name (see [`~real_trl.benchmark_data.BENCHMARKS`]).
+        judge_eval_benchmark_paths (`dict`, *optional*):
+            Where a benchmark's file is, by name; by default it comes from the Hub.
+        judge_eval_rows (`int`, *optional*):
+            Use the first rows of each only.
     """
 
     chat: bool | None = field(
@@ -39,40 +53,50 @@ class StageArguments:
     allow_changed_recipe: bool = field(
         default=False, metadata={"help": "Resume though the recipe or the data has changed."}
     )
+    judge_eval_steps: int | None = field(
+        default=None, metadata={"help": "Judge held-out data every so many steps. Default: never."}
+    )
+    judge_eval_splits: list[str] | None = field(
+        default=None, metadata={"help": "Splits of dataset_name to judge. Default: dataset_test_split."}
+    )
+    judge_eval_benchmarks: list[str] | None = field(default=None, metadata={"help": "Benchmarks to judge, by name."})
+    judge_eval_benchmark_paths: dict | str | None = field(
+        default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}
+    )
+    judge_eval_rows: int | None = field(default=None, metadata={"help": "Judge the first rows only. Default: all."})
 
+    def __post_init__(self) -> None:
+        self.judge_eval_benchmark_paths = as_mapping("judge_eval_benchmark_paths", self.judge_eval_benchmark_paths)
+        for name in ("judge_eval_steps", "judge_eval_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to at least 1, or remove it.")
+        unused = [
+            name
+            for name in vars(self)
+            if name.startswith("judge_eval_") and name != "judge_eval_steps" and getattr(self, name)
+        ]
+        if unused and self.judge_eval_steps is None:
+            raise ValueError(
+                f"{unused[0]}: got {getattr(self, unused[0])!r} without judge_eval_steps. Set both, or neither."
+            )
 
-def load_tokenizer(model_args: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of `model_args.model_name_or_path`, padding and truncating on the left."""
-    name = model_args.model_name_or_path
-    if not name:
-        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
-    is_path = name.count("/") > 1 or name.startswith((".", "/", "~", "outputs/"))
-    if is_path and not Path(name).is_dir():  # the Hub would be asked for it, for minutes without a network
-        raise ValueError(
-            f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
-        )
-    try:
-        return AutoTokenizer.from_pretrained(
-            name,
-            revision=model_args.model_revision,
-            trust_remote_code=trust_remote_code,
-            padding_side="left",
-            truncation_side="left",
-        )
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model_name_or_path: no tokenizer could be loaded from {name!r}: it is neither a local directory with a model nor a "
-            f"model on the Hub that can be reached ({str(error).splitlines()[0]})"
-        ) from error
-
-
-def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether prompts go through the chat template."""
-    if chat and not tokenizer.chat_template:
-        raise ValueError(
-            "chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model."
-        )
-    return bool(tokenizer.chat_template) if chat is None else chat
+    def held_out(self, data_args: DataArguments, space: ScoreSpace) -> dict[str, Dataset]:
+        """The datasets that are judged during training, by name; errors as of `load_judge_dataset` and `load_benchmark`."""
+        if self.judge_eval_steps is None:
+            return {}
+        splits = self.judge_eval_splits
+        if splits is None:
+            splits = [] if self.judge_eval_benchmarks else [data_args.dataset_test_split]
+        datasets = {
+            split: load_judge_dataset(data_args, split, scale=space.scale, marker=space.marker) for split in splits
+        }
+        for name in self.judge_eval_benchmarks or ():
+            path = self.judge_eval_benchmark_paths.get(name)
+            datasets[name] = load_benchmark(name, path, scale=space.scale, marker=space.marker)
+        return {
+            name: dataset.select(range(min(len(dataset), self.judge_eval_rows or len(dataset))))
+            for name, dataset in datasets.items()
+        }
 
 
 def as_messages(text: str, role: str) -> list[dict[str, str]]:
@@ -145,6 +169,10 @@ class Stage:
             What the run is made of, for the manifests of its checkpoints.
         train_dataset, eval_dataset ([`~datasets.Dataset`]):
             In the canonical schema; `eval_dataset` is `None` without an `eval_strategy`.
+        held_out (`dict[str, Dataset]`):
+            Judged every `judge_eval_steps`, in the canonical schema.
+        judge_eval_steps (`int`, *optional*):
+            Steps between two such evaluations.
     """
 
     data_args: DataArguments
@@ -157,6 +185,8 @@ class Stage:
     recipe: dict[str, Any]
     train_dataset: Dataset
     eval_dataset: Dataset | None
+    held_out: dict[str, Dataset]
+    judge_eval_steps: int | None
 
 
 def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedback: bool) -> Stage:
@@ -176,7 +206,9 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
     """
     stage_args, data_args, training_args, model_args = make_parser(config_class).parse_args_and_config(argv)
     checkpoint = checkpoint_to_resume(training_args)
-    tokenizer = load_tokenizer(model_args, training_args.trust_remote_code)
+    tokenizer = load_tokenizer(
+        model_args.model_name_or_path, model_args.model_revision, training_args.trust_remote_code
+    )
     space = ScoreSpace.from_labels(
         training_args.score_labels, tokenizer, marker=training_args.score_marker, values=training_args.score_values
     )
@@ -201,7 +233,20 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         "dtype": model_args.dtype,
         **(training_args.model_init_kwargs or {}),
     }
-    return Stage(data_args, training_args, model_args, tokenizer, space, chat, checkpoint, recipe, train, evaluation)
+    return Stage(
+        data_args=data_args,
+        training_args=training_args,
+        model_args=model_args,
+        tokenizer=tokenizer,
+        space=space,
+        chat=chat,
+        checkpoint=checkpoint,
+        recipe=recipe,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        held_out=stage_args.held_out(data_args, space),
+        judge_eval_steps=stage_args.judge_eval_steps,
+    )
 
 
 def make_parser(config_class: type) -> RecipeParser:
@@ -226,7 +271,19 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
     )
     trainer.judge_config.chat = stage.chat
     trainer.recipe = stage.recipe
-    trainer.judge_config.prompt_template = stage.data_args.prompt_template
+    template = stage.data_args.prompt_template
+    trainer.judge_config.use_template(load_template(template) if template else None)
+    if stage.held_out:
+        args = stage.training_args
+        trainer.add_callback(
+            JudgeEvaluationCallback(
+                trainer,
+                stage.held_out,
+                stage.judge_eval_steps,
+                max_new_tokens=getattr(args, "max_completion_length", DEFAULT_MAX_NEW_TOKENS),
+                seed=args.seed,
+            )
+        )
     return trainer
 
 

@@ -1,43 +1,42 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Evaluate a judge: generate, read the score distribution, report standard decoding and RAIL (Alg. 1).
+Evaluate judges: generate, read the score distribution, and report standard decoding and RAIL (Alg. 1) with intervals.
 
     accelerate launch -m real_trl.scripts.evaluate --config recipes/quickstart/evaluate.yaml
 
-Writes to `output_dir`: `<split>.parquet` (a row per prompt: rationale, sampled score, expected score, distribution),
-and `metrics.json`. With several processes, each judges its share of the prompts.
+Writes to `output_dir`: `predictions/<judge>/<dataset>/predictions.parquet` (a row per prompt: rationale, scores,
+distribution), `evaluation.json` (every figure), `report.html`, `report.md`, `table.tex` and `plots/`. With several processes,
+each judges its share of the prompts. The same command goes on where a killed run stopped.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from accelerate import PartialState
-from accelerate.utils import gather_object
 from datasets import Dataset
 from rich.console import Console
-from tqdm import tqdm
-from transformers import set_seed
 from trl import ModelConfig
 
+from real_trl.benchmark_data import load_benchmark
 from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.engines import MALFORMED_HANDLING, Engine, Judgment
+from real_trl.engines import Engine
+from real_trl.evaluation import MALFORMED_CONVENTIONS, assemble_evaluation, check_breakdown
 from real_trl.judge_config import package_versions
-from real_trl.metrics import evaluate_predictions
-from real_trl.report import evaluation_table
-from real_trl.scripts.common import load_tokenizer
-from real_trl.scripts.judging import (
-    JudgingArguments,
-    distributed_state,
-    load_engine,
-    resolve_judge_config,
-    warn_of_other_template,
-)
-from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.judge_loading import JudgeSource, distributed_state
+from real_trl.probes import PROBES, find_probe, probe_dataset
+from real_trl.provenance import model_fingerprint
+from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
+from real_trl.scale import Scale
+from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
+from real_trl.scripts.predictions import OWN_COLUMNS, PredictionRun
+from real_trl.scripts.recipe import RecipeParser, as_mapping, user_errors
 
 
 @dataclass
@@ -46,92 +45,301 @@ class EvaluateArguments(JudgingArguments):
     Arguments of an evaluation beside data and model: those of [`JudgingArguments`], and
 
     Args:
+        judges (`dict` or `list[str]`, *optional*):
+            Judges to compare: a mapping from a name to a directory or Hub id, or a list of the latter. Defaults to
+            `model_name_or_path`.
+        benchmarks (`list[str]`, *optional*):
+            Benchmarks by name (see [`~real_trl.benchmark_data.BENCHMARKS`]), beside or instead of `dataset_name`.
+        benchmark_paths (`dict`, *optional*):
+            Where a benchmark's file is, by name; by default it comes from the Hub.
         eval_splits (`list[str]`, *optional*):
-            Splits to evaluate on. Defaults to `dataset_test_split`.
+            Splits of `dataset_name`. Defaults to `dataset_test_split`.
         malformed (`str`, *optional*, defaults to `"force"`):
-            Completions without a score: `"force"` appends the marker and reads the distribution there, `"drop"` leaves
-            them out.
+            How completions without a score count: `"force"`, with the score read at an appended marker; `"drop"`, not at
+            all (TRACT's convention); `"strict"`, as wrong.
+        num_samples (`int`, *optional*, defaults to `1`):
+            Completions for each prompt, which are averaged (Table 3).
+        breakdown (`list[str]`, *optional*):
+            Kept columns whose values are reported one by one. Defaults to the benchmarks' categories.
+        probes (`list[str]`, *optional*):
+            Attempts to sway the judge, by name (see [`~real_trl.probes.PROBES`]), or `all`.
+        num_resamples (`int`, *optional*, defaults to `2000`):
+            Bootstrap resamples and permutations.
     """
 
+    # The parser knows no more than this; a list in a recipe is passed on as it is
+    judges: dict | str | None = field(
+        default=None, metadata={"help": "Judges to compare, {name: path, …}. Default: model_name_or_path."}
+    )
+    benchmarks: list[str] | None = field(
+        default=None, metadata={"help": "Benchmarks by name: feedback_bench, flask, vicuna_bench, mt_bench."}
+    )
+    benchmark_paths: dict | str | None = field(
+        default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}
+    )
     eval_splits: list[str] | None = field(default=None, metadata={"help": "Splits. Default: dataset_test_split."})
-    malformed: str = field(default="force", metadata={"help": "Completions without a score: `force` or `drop`."})
+    malformed: str = field(
+        default="force", metadata={"help": "How completions without a score count: `force`, `drop` or `strict`."}
+    )
+    num_samples: int = field(default=1, metadata={"help": "Completions for each prompt, which are averaged."})
+    breakdown: list[str] | None = field(default=None, metadata={"help": "Columns to report value by value."})
+    probes: list[str] | None = field(
+        default=None, metadata={"help": "Attempts to sway the judge: `all`, or names of probes."}
+    )
+    num_resamples: int = field(default=2000, metadata={"help": "Bootstrap resamples."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.malformed not in MALFORMED_HANDLING:
-            raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
+        self.judges = _names_and_paths(self.judges)
+        self.benchmark_paths = as_mapping("benchmark_paths", self.benchmark_paths)
+        if self.malformed not in MALFORMED_CONVENTIONS:
+            raise ValueError(
+                f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_CONVENTIONS)}."
+            )
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples: got {self.num_samples}. Set it to at least 1.")
+        if self.num_samples > 1 and not self.do_sample:
+            raise ValueError(
+                f"num_samples: got {self.num_samples} with do_sample false, which makes all of them the same. Set do_sample "
+                "to true, or num_samples to 1."
+            )
+        if self.num_resamples < 100:
+            raise ValueError(f"num_resamples: got {self.num_resamples}. Set it to at least 100, better 2000.")
+        if unknown := sorted(set(self.benchmark_paths) - set(self.benchmarks or ())):
+            raise ValueError(
+                f"benchmark_paths: {unknown[0]!r} is not among benchmarks={self.benchmarks}. Add it there, or remove it here."
+            )
+        if self.probes == ["all"]:
+            self.probes = list(PROBES)
+        for probe in self.probes or ():
+            find_probe(probe)
+
+
+@dataclass
+class EvaluateDataArguments(DataArguments):
+    """As [`DataArguments`]; the dataset may be left out where `benchmarks` are evaluated."""
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hub id, a .json / .jsonl / .csv / .parquet file, a directory with one such file per split, or 'synthetic'."
+        },
+    )
+
+
+def _names_and_paths(judges: Any) -> dict[str, str]:
+    """Judges by name. On the command line: paths with commas, or a mapping in JSON."""
+    if isinstance(judges, str) and not judges.lstrip().startswith("{"):
+        judges = [judge.strip() for judge in judges.split(",")]
+    if not isinstance(judges, list):
+        return {_as_folder(str(name)): str(path) for name, path in as_mapping("judges", judges).items()}
+    named = {}
+    for path in judges:
+        name = judge_name(path)
+        if name in named:
+            raise ValueError(
+                f"judges: {named[name]!r} and {path!r} would both be called {name!r}. Name them: judges: "
+                f"{{a: {named[name]}, b: {path}}}."
+            )
+        named[name] = str(path)
+    return named
+
+
+def _as_folder(name: str) -> str:
+    """A name for a judge or dataset, which is also that of a folder."""
+    if not name.strip() or set(name) & set("/\\:") or name.startswith("."):
+        raise ValueError(
+            f"judges: the name {name!r} cannot be that of a folder. Use letters, digits, blanks, - and _."
+        )
+    return name
+
+
+def judge_name(path: str) -> str:
+    """What a judge is called if nobody names it: the last part of its path."""
+    return Path(path).name or str(path).replace("/", "-")
 
 
 def check_kept_columns(names: Sequence[str] | None) -> None:
     """Refuses `keep_columns` that would overwrite what the evaluation itself writes."""
-    own = {"row", "target", "mass", *(f.name for f in fields(Judgment))}
-    taken = sorted(own.intersection(names or ()))
-    if taken:
+    if taken := sorted(OWN_COLUMNS.intersection(names or ())):
         raise ValueError(
             f"keep_columns: {taken[0]!r} is a column that the predictions have of their own. Rename it in the data, or leave "
             "it out."
         )
 
 
-def judge_dataset(engine: Engine, dataset: Dataset, seed: int, desc: str) -> pd.DataFrame:
-    """Judge every row; with several processes, each takes a share, and all get the whole. Columns: see `evaluate_predictions`."""
-    state = PartialState()
-    set_seed(seed + state.process_index)
-    rows: list[dict[str, Any]] = []
-    with state.split_between_processes(list(range(len(dataset)))) as share:
-        part = dataset.select(share)
-        judgments = engine.judge(part["prompt"])
-        for index, judgment in tqdm(judgments, total=len(part), desc=desc, disable=not state.is_main_process):
-            columns = part[index]
-            columns.pop("feedback", None)
-            rows.append(
-                {
-                    "row": share[index],
-                    "target": columns.pop("score"),
-                    **asdict(judgment),
-                    "mass": judgment.mass,
-                    **columns,
-                }
+def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, judge: JudgeSource) -> dict[str, Dataset]:
+    """Every dataset by name, its prompts as `judge` expects them."""
+    scale, marker = judge.space.scale, judge.space.marker
+    datasets = {}
+    if data_args.dataset_name is not None:
+        for split in args.eval_splits or [data_args.dataset_test_split]:
+            datasets[split] = load_judge_dataset(data_args, split, scale=scale, marker=marker, keep_ratings=True)
+    for name in args.benchmarks or ():
+        datasets[name] = load_benchmark(
+            name, args.benchmark_paths.get(name), scale=scale, marker=marker, max_rows=data_args.max_rows
+        )
+    if not datasets:
+        raise ValueError("dataset_name: not set, and no benchmarks either. Set one of them.")
+    return datasets
+
+
+def check_same_scale(judges: Mapping[str, JudgeSource]) -> Scale:
+    """The scale of all judges; `ValueError` if they differ."""
+    (first, judge), *others = judges.items()
+    for name, other in others:
+        if (other.space.labels, other.space.values) != (judge.space.labels, judge.space.values):
+            raise ValueError(
+                f"judges: {first!r} scores on {judge.space.scale} and {name!r} on {other.space.scale}. Evaluate judges of "
+                "different scales one by one."
             )
-    rows = gather_object(rows)
-    return pd.DataFrame(rows).sort_values("row", ignore_index=True)
+    return judge.space.scale
+
+
+def describe(args: EvaluateArguments, model_args: ModelConfig, judge: JudgeSource) -> dict[str, dict[str, Any]]:
+    """Everything that the predictions of a judge depend on, beside the data and the sampling plan."""
+    decoding = ("engine", "engine_options", "do_sample", "top_p", "max_new_tokens", "truncate_prompts")
+    loading = ("dtype", "attn_implementation", "load_in_8bit", "load_in_4bit")
+    own = ("score_labels", "score_values", "score_marker", "chat", "temperature", "normalize_expectation")
+    local = args.engine != "server" or Path(judge.name).is_dir()
+    return {
+        "model": {
+            "name_or_path": judge.name,
+            "revision": judge.revision,
+            "fingerprint": model_fingerprint(judge.name, judge.revision) if local else judge.name,
+        },
+        "loading": {name: getattr(model_args, name) for name in loading},
+        "judge": {name: getattr(judge.config, name) for name in own},
+        "decoding": {name: getattr(args, name) for name in decoding},
+    }
+
+
+@dataclass
+class _Plan:
+    """What is to be judged: `(judge, dataset, probe or "")` → run."""
+
+    runs: dict[tuple[str, str, str], PredictionRun]
+
+    def of(self, judge: str) -> dict[tuple[str, str], PredictionRun]:
+        return {(dataset, probe): run for (name, dataset, probe), run in self.runs.items() if name == judge}
+
+
+def plan_runs(
+    args: EvaluateArguments,
+    model_args: ModelConfig,
+    judges: Mapping[str, JudgeSource],
+    datasets: Mapping[str, Mapping[str, Dataset]],
+) -> _Plan:
+    """All runs, each checked against what its folder holds already; nothing is loaded yet."""
+    runs = {}
+    for name, judge in judges.items():
+        made_with = describe(args, model_args, judge)
+        for dataset_name, dataset in datasets[name].items():
+            variants = {"": dataset}
+            for probe in args.probes or ():
+                variants[probe] = probe_dataset(
+                    dataset, probe, scale=judge.space.scale, marker=judge.space.marker, seed=args.seed
+                )
+            for probe, rows in variants.items():
+                folder = Path(args.output_dir, "predictions", name, dataset_name + (f"+{probe}" if probe else ""))
+                runs[name, dataset_name, probe] = PredictionRun(
+                    folder, rows, made_with, args.num_samples, args.units_per_call, args.seed
+                )
+    return _Plan(runs)
+
+
+def predict(
+    args: EvaluateArguments,
+    model_args: ModelConfig,
+    judges: Mapping[str, JudgeSource],
+    plan: _Plan,
+    state: PartialState,
+) -> None:
+    """Judge everything, one judge after the other, each loaded only if something is missing."""
+    for name, judge in judges.items():
+        loaded: list[Engine] = []
+
+        def engine(judge: JudgeSource = judge, loaded: list[Engine] = loaded) -> Engine:
+            if not loaded:
+                loaded.append(args.load(judge, model_args))
+            return loaded[0]
+
+        for (dataset, probe), run in plan.of(name).items():
+            with user_errors():
+                run.run(engine, state, f"{name}: {dataset}" + (f", {probe}" if probe else ""))
+
+
+def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:
+    """Everything but the predictions."""
+    text = json.dumps(_without_nan(evaluation), indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    (output / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+    (output / "report.md").write_text(markdown_report(evaluation) + "\n", encoding="utf-8")
+    (output / "table.tex").write_text(latex_table(evaluation) + "\n", encoding="utf-8")
+    try:
+        plots = save_plots(evaluation, frames, output / "plots")
+    except ImportError as error:
+        plots = None
+        print(f"note: no plots ({error})")
+    html_report(evaluation, frames, output / "report.html", plots=plots)
+
+
+def _without_nan(value: Any) -> Any:
+    """An undefined figure is null in JSON, which knows no NaN; the notes say why it is undefined."""
+    if isinstance(value, Mapping):
+        return {str(name): _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with user_errors():
-        parser = RecipeParser((EvaluateArguments, DataArguments, ModelConfig))
+        parser = RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig))
         args, data_args, model_args = parser.parse_args_and_config(argv)
         check_kept_columns(data_args.keep_columns)
-        tokenizer = load_tokenizer(model_args, args.trust_remote_code)
-        config, space = resolve_judge_config(args, model_args.model_name_or_path, model_args.model_revision, tokenizer)
-        datasets = {
-            split: load_judge_dataset(data_args, split, scale=space.scale, marker=space.marker)
-            for split in args.eval_splits or [data_args.dataset_test_split]
-        }
-        warn_of_other_template(config, data_args.prompt_template)
-    state = distributed_state()
-    engine = load_engine(args, model_args, tokenizer, config, space, malformed=args.malformed)
+        paths = args.judges or {judge_name(model_args.model_name_or_path or ""): model_args.model_name_or_path}
+        judges = {name: args.find(path, model_args) for name, path in paths.items()}
+        scale = check_same_scale(judges)
+        datasets = {name: load_datasets(args, data_args, judge) for name, judge in judges.items()}
+        check_breakdown(args.breakdown, next(iter(datasets.values())))
+        for judge in judges.values():
+            warn_of_other_template(judge.config, data_args.prompt_template)
+        state = distributed_state()
+        plan = plan_runs(args, model_args, judges, datasets)
+    predict(args, model_args, judges, plan, state)
+    if not state.is_main_process:
+        return
     output = Path(args.output_dir)
-    results = {}
-    for split, dataset in datasets.items():
-        predictions = judge_dataset(engine, dataset, args.seed, f"Judging {split}")
-        results[split] = evaluate_predictions(predictions, malformed=args.malformed)
-        if state.is_main_process:
-            output.mkdir(parents=True, exist_ok=True)
-            predictions.to_parquet(output / f"{split}.parquet")
-    if state.is_main_process:
-        report = {
-            "model": model_args.model_name_or_path,
-            "results": results,
-            "arguments": asdict(args),
-            "data": asdict(data_args),
-            "judge": {k: v for k, v in asdict(config).items() if k not in ("training", "versions")},
-            "versions": package_versions(),
-        }
-        (output / "metrics.json").write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
-        Console().print(evaluation_table(results))
-        print(f"Predictions and metrics saved to {args.output_dir}")
+    frames: dict[str, dict[str, pd.DataFrame]] = {}
+    probed: dict[str, dict[str, dict[str, pd.DataFrame]]] = {}
+    for (judge, dataset, probe), run in plan.runs.items():
+        if probe:
+            probed.setdefault(dataset, {}).setdefault(judge, {})[probe] = run.read()
+        else:
+            frames.setdefault(dataset, {})[judge] = run.read()
+    with user_errors():
+        evaluation = assemble_evaluation(
+            frames,
+            probed,
+            scale=scale,
+            malformed=args.malformed,
+            breakdown_by=args.breakdown,
+            num_resamples=args.num_resamples,
+            seed=args.seed,
+        )
+    evaluation |= {
+        "judges": {
+            name: {"model": judge.name, "judge": {k: v for k, v in asdict(judge.config).items() if k != "versions"}}
+            for name, judge in judges.items()
+        },
+        "settings": {"arguments": asdict(args), "data": asdict(data_args)},
+        "versions": package_versions(),
+        "command": " ".join(["real-trl evaluate", *(sys.argv[1:] if argv is None else argv)]),
+    }
+    write_report(output, evaluation, frames)
+    Console().print(evaluation_table(evaluation))
+    print(f"Predictions, figures and report.html saved to {args.output_dir}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the stages that use a judge do the same way (evaluate, self_generate): its scale, its model, its engine."""
+"""What the stages that use a judge do the same way (evaluate, self_generate): find it, check it against the recipe, load it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-from accelerate import PartialState
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import ModelConfig, get_quantization_config
 
-from real_trl.engines import ENGINES, Engine, TransformersEngine
-from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
-from real_trl.score_space import DEFAULT_MARKER, ScoreSpace, parse_labels
-from real_trl.scripts.common import uses_chat
+from real_trl.engines import ENGINES, Engine
+from real_trl.judge_config import JudgeConfig
+from real_trl.judge_loading import JudgeSource, find_judge
+from real_trl.scripts.recipe import as_mapping
+
+_MANY = 256
 
 
 @dataclass
@@ -24,14 +24,20 @@ class JudgingArguments:
         output_dir (`str`):
             Where the results go.
         engine (`str`, *optional*, defaults to `"transformers"`):
-            What generates: `"transformers"` or `"vllm"`.
+            What generates: `"transformers"`, `"vllm"`, or `"server"` (any OpenAI-compatible server).
+        engine_options (`dict`, *optional*):
+            Further settings of the engine, e.g. `{base_url: http://localhost:8000/v1}`.
+        preset (`str`, *optional*):
+            Scale, marker and prompt of a model that was not trained here, e.g. `"prometheus"`.
         score_labels, score_values, score_marker, chat (*optional*):
             Scale, marker and chat template. They default to the judge's own (`judge_config.json`), and must agree with
-            it; a model that was not trained here needs `score_labels`.
+            it; a model that was not trained here needs `score_labels` or `preset`.
         normalize_expectation (`bool`, *optional*):
             Divide the expected score by the probability mass on the labels. Defaults to the judge's own choice.
         do_sample, temperature, top_p, max_new_tokens:
             Decoding of the rationale. The score distribution is read at `temperature`, never truncated by `top_p`.
+        truncate_prompts (`bool`, *optional*, defaults to `False`):
+            Cut the beginning of prompts that are too long for the model, instead of refusing them.
         batch_size (`int`, *optional*, defaults to `8`):
             Prompts per generation batch and process.
         seed (`int`, *optional*, defaults to `0`):
@@ -41,7 +47,15 @@ class JudgingArguments:
     """
 
     output_dir: str = field(metadata={"help": "Where the results go."})
-    engine: str = field(default="transformers", metadata={"help": "What generates: `transformers` or `vllm`."})
+    engine: str = field(
+        default="transformers", metadata={"help": "What generates: `transformers`, `vllm`, or `server`."}
+    )
+    engine_options: dict | str | None = field(
+        default=None, metadata={"help": "Further settings of the engine, e.g. {base_url: http://localhost:8000/v1}."}
+    )
+    preset: str | None = field(
+        default=None, metadata={"help": "Scale, marker and prompt of a model that was not trained here: prometheus."}
+    )
     score_labels: str | None = field(default=None, metadata={"help": "Labels. Default: the judge's own."})
     score_values: list[float] | None = field(
         default=None, metadata={"help": "Number of each label. Default: the judge's own, else the label as a number."}
@@ -55,7 +69,12 @@ class JudgingArguments:
     do_sample: bool = field(default=True, metadata={"help": "Sample the rationale; false decodes greedily."})
     temperature: float | None = field(default=None, metadata={"help": "Default: the judge's own, else 1."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus of the sampled rationale."})
-    max_new_tokens: int = field(default=1024, metadata={"help": "Longest completion."})
+    max_new_tokens: int | None = field(
+        default=None, metadata={"help": "Longest completion. Default: 1024, or half of a shorter context."}
+    )
+    truncate_prompts: bool = field(
+        default=False, metadata={"help": "Cut the beginning of prompts that are too long, instead of refusing them."}
+    )
     batch_size: int = field(default=8, metadata={"help": "Prompts per generation batch and process."})
     seed: int = field(default=0, metadata={"help": "Seed of the sampling."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
@@ -63,9 +82,13 @@ class JudgingArguments:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ValueError(f"engine: got {self.engine!r}. Set it to one of: {', '.join(ENGINES)}.")
-        if self.engine == "vllm":
-            raise ValueError("engine: 'vllm' is not available yet. Set it to transformers.")
-        if self.batch_size < 1 or self.max_new_tokens < 1:
+        self.engine_options = as_mapping("engine_options", self.engine_options)
+        if "api_key" in self.engine_options:
+            raise ValueError(
+                "engine_options: api_key would be saved with the results. Remove it, and set the environment variable "
+                "OPENAI_API_KEY."
+            )
+        if self.batch_size < 1 or (self.max_new_tokens is not None and self.max_new_tokens < 1):
             raise ValueError(
                 f"batch_size={self.batch_size}, max_new_tokens={self.max_new_tokens}: both must be at least 1."
             )
@@ -76,47 +99,48 @@ class JudgingArguments:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: got {self.top_p}. Set it above 0 and to at most 1, which is no truncation.")
 
+    @property
+    def units_per_call(self) -> int:
+        """Completions that an engine is given at once. vLLM and servers make their own batches, out of many."""
+        return self.batch_size if self.engine == "transformers" else max(self.batch_size, _MANY)
 
-def resolve_judge_config(
-    args: JudgingArguments, model_name: str, revision: str | None, tokenizer: PreTrainedTokenizerBase
-) -> tuple[JudgeConfig, ScoreSpace]:
-    """
-    The judge's own configuration and score space; the recipe may repeat it but not contradict it.
-
-    Raises:
-        ValueError: if the recipe states another scale or marker than the judge was trained with, or states no scale for
-            a model without `judge_config.json`.
-    """
-    try:
-        config = JudgeConfig.load(model_name, revision)
-    except FileNotFoundError:
-        if args.score_labels is None:
-            raise ValueError(
-                f"score_labels: not set, and {model_name!r} has no {JUDGE_CONFIG_NAME}. Set the scale, e.g. "
-                "score_labels: 1-5."
-            ) from None
-        space = ScoreSpace.from_labels(
-            args.score_labels, tokenizer, marker=args.score_marker or DEFAULT_MARKER, values=args.score_values
+    def find(self, name: str | None, model_args: ModelConfig) -> JudgeSource:
+        """The judge called `name`, its weights not loaded yet; errors as of [`~real_trl.judge_loading.find_judge`]."""
+        if not name:
+            raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+        return find_judge(
+            name,
+            revision=model_args.model_revision,
+            preset=self.preset,
+            score_labels=self.score_labels,
+            score_values=self.score_values,
+            score_marker=self.score_marker,
+            chat=self.chat,
+            temperature=self.temperature,
+            normalize_expectation=self.normalize_expectation,
+            trust_remote_code=self.trust_remote_code,
         )
-        config = JudgeConfig.from_space(space, chat=uses_chat(args.chat, tokenizer))
-    else:
-        space = config.score_space(tokenizer)
-        stated = {
-            "score_labels": None if args.score_labels is None else list(parse_labels(args.score_labels)),
-            "score_values": args.score_values,
-            "score_marker": args.score_marker,
-            "chat": args.chat,
-        }
-        for name, asked in stated.items():
-            own = getattr(config, name)
-            if asked not in (None, own):
-                raise ValueError(
-                    f"{name}: got {asked!r}, but the judge {model_name!r} was trained with {own!r}. Remove it from the recipe."
-                )
-    for name in ("temperature", "normalize_expectation"):
-        if getattr(args, name) is not None:
-            setattr(config, name, getattr(args, name))
-    return config, space
+
+    def load(self, source: JudgeSource, model_args: ModelConfig, *, malformed: str = "force") -> Engine:
+        """Load the judge's weights into the engine; `malformed` as in [`Decoding`]."""
+        options: dict[str, Any] = dict(self.engine_options)
+        if self.engine == "transformers":
+            options = {
+                "attn_implementation": model_args.attn_implementation,
+                "quantization_config": get_quantization_config(model_args),
+                **options,
+            }
+        return source.load_engine(
+            self.engine,
+            do_sample=self.do_sample,
+            top_p=self.top_p,
+            max_new_tokens=self.max_new_tokens,
+            malformed=malformed,
+            truncate_prompts=self.truncate_prompts,
+            batch_size=self.batch_size,
+            dtype=model_args.dtype or "auto",
+            engine_options=options,
+        )
 
 
 def warn_of_other_template(config: JudgeConfig, prompt_template: str | None) -> None:
@@ -126,59 +150,3 @@ def warn_of_other_template(config: JudgeConfig, prompt_template: str | None) -> 
             f"warning: prompt_template: {prompt_template!r} is not the one the judge was trained with, "
             f"{config.prompt_template!r}"
         )
-
-
-def distributed_state() -> PartialState:
-    """The state of this process among those that accelerate launched."""
-    return PartialState(cpu=not torch.accelerator.is_available())
-
-
-def load_engine(
-    args: JudgingArguments,
-    model_args: ModelConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    config: JudgeConfig,
-    space: ScoreSpace,
-    *,
-    malformed: str = "force",
-) -> Engine:
-    """
-    Load the judge into the engine of `args.engine`.
-
-    Args:
-        args ([`JudgingArguments`]):
-            Engine and decoding.
-        model_args ([`~trl.ModelConfig`]):
-            The judge, and how to load it.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer.
-        config ([`JudgeConfig`]):
-            Chat template, temperature and expectation.
-        space ([`ScoreSpace`]):
-            Scale and marker.
-        malformed (`str`, *optional*, defaults to `"force"`):
-            What is done with completions without a score, see [`TransformersEngine`].
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        model_args.model_name_or_path,
-        revision=model_args.model_revision,
-        dtype=model_args.dtype,
-        attn_implementation=model_args.attn_implementation,
-        trust_remote_code=args.trust_remote_code,
-        quantization_config=get_quantization_config(model_args),
-    )
-    if not model_args.load_in_4bit and not model_args.load_in_8bit:  # quantised weights are placed as they load
-        model = model.to(distributed_state().device)
-    return TransformersEngine(
-        model,
-        tokenizer,
-        space,
-        chat=config.chat,
-        temperature=config.temperature,
-        do_sample=args.do_sample,
-        top_p=args.top_p,
-        max_new_tokens=args.max_new_tokens,
-        batch_size=args.batch_size,
-        malformed=malformed,
-        normalize_expectation=config.normalize_expectation,
-    )

@@ -28,6 +28,7 @@ from rich.console import Console
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.scripts import evaluate, rl, self_generate, sft
+from real_trl.scripts.predictions import RESULT
 from real_trl.synthetic import build_model, build_tokenizer
 
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae")
@@ -91,16 +92,21 @@ def run_seed(
     summary: dict[str, Any] = {}
     for name, step in steps.items():
         judge = output / name
-        metrics = judge / "evaluation" / "metrics.json"
-        if not metrics.is_file():
+        evaluation = judge / "evaluation" / "evaluation.json"
+        if not evaluation.is_file():
             console.rule(f"seed {seed}: {name}")
             _train_and_evaluate(name, step, seed, recipes, output, console, overrides)
-        report = json.loads(metrics.read_text(encoding="utf-8"))
+        results = json.loads(evaluation.read_text(encoding="utf-8"))["results"]
         summary[name] = {
-            split: {kind: {metric: result[kind][metric] for metric in METRICS} for kind in ("standard", "rail")}
-            for split, result in report["results"].items()
+            split: {kind: _defined(judges[name][kind]) for kind in ("standard", "rail")}
+            for split, judges in results.items()
         }
     return summary
+
+
+def _defined(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """The metrics of the table; one that is undefined is null in JSON."""
+    return {metric: math.nan if figures[metric] is None else figures[metric] for metric in METRICS}
 
 
 def _train_and_evaluate(
@@ -164,7 +170,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     state = json.loads((first / "real" / "trainer_state.json").read_text(encoding="utf-8"))
     picture = plot_quickstart(
         {"real": state["log_history"]},
-        {method: pd.read_parquet(first / method / "evaluation" / "ood.parquet") for method in ("raft", "real")},
+        {
+            method: pd.read_parquet(first / method / "evaluation" / "predictions" / method / "ood" / RESULT)
+            for method in ("raft", "real")
+        },
         args.output_dir / "quickstart.png",
         labels={"raft": "RAFT", "real": "REAL"},
     )

@@ -14,12 +14,12 @@ The same command goes on where a killed run stopped. What is sampled depends on 
 process: the result is the same however often a run was stopped and however many processes shared it.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from tqdm import tqdm
 from trl import ModelConfig
@@ -27,18 +27,13 @@ from trl import ModelConfig
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_rows import strip_score_sentence
 from real_trl.engines import Engine
-from real_trl.generated_dataset import GeneratedDataset
+from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import JudgeConfig, package_versions
+from real_trl.judge_loading import distributed_state
 from real_trl.provenance import data_fingerprint, model_fingerprint
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.common import load_tokenizer
-from real_trl.scripts.judging import (
-    JudgingArguments,
-    distributed_state,
-    load_engine,
-    resolve_judge_config,
-    warn_of_other_template,
-)
+from real_trl.scripts.batches import batch_seed, plan_batches
+from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
 
 UNMARKED_HANDLING = ("drop", "keep")
@@ -75,19 +70,11 @@ class SelfGenerateArguments(JudgingArguments):
             )
 
 
-def plan_batches(prompts: Sequence[str], num_samples: int, batch_size: int) -> list[list[tuple[int, int]]]:
-    """`(row, sample)` of every completion, in batches of prompts of similar length, the longest first."""
-    units = [(row, sample) for row in range(len(prompts)) for sample in range(num_samples)]
-    units.sort(key=lambda unit: (-len(prompts[unit[0]]), unit))
-    return [units[start : start + batch_size] for start in range(0, len(units), batch_size)]
-
-
 def generate_batch(
     engine: Engine, prompts: Sequence[str], units: Sequence[tuple[int, int]], seed: int, batch: int
 ) -> list[dict[str, Any]]:
     """One batch of completions, whose sampling depends on `seed` and `batch` alone."""
-    batch_seed = int(np.random.SeedSequence([seed, batch]).generate_state(1)[0])
-    judgments = dict(engine.judge([prompts[row] for row, _ in units], seed=batch_seed))
+    judgments = dict(engine.judge([prompts[row] for row, _ in units], seed=batch_seed(seed, batch)))
     return [
         {
             "row": row,
@@ -102,12 +89,9 @@ def generate_batch(
 
 def find_rationale(completion: str, status: str, space: ScoreSpace, malformed: str) -> str | None:
     """The rationale of a completion, without the judge's score, or `None` if the completion has no marker and `malformed` is "drop"."""
-    # As it is left in the completion, whose special tokens are gone
-    marker = space.tokenizer.decode(space.marker_ids, skip_special_tokens=True).strip()
-    end = completion.rfind(marker) if status != "missing" and marker else -1
-    if end < 0 and malformed == "drop":
-        return None
-    return strip_score_sentence(completion[:end] if end >= 0 else completion, space.marker)
+    if status == "missing":
+        return None if malformed == "drop" else strip_score_sentence(completion, space.marker)
+    return strip_score_sentence(space.rationale_of(completion), space.marker)
 
 
 def make_rows(
@@ -156,6 +140,7 @@ def describe(
 ) -> dict[str, dict[str, Any]]:
     """Everything that the generated rows depend on."""
     sampling = ("engine", "seed", "num_samples", "do_sample", "top_p", "max_new_tokens", "batch_size", "malformed")
+    sampling += ("truncate_prompts", "engine_options")
     loading = ("dtype", "attn_implementation", "load_in_8bit", "load_in_4bit")
     judge = ("score_labels", "score_values", "score_marker", "chat", "temperature")
     return {
@@ -169,6 +154,11 @@ def describe(
         "sampling": {name: getattr(args, name) for name in sampling},
         "data": {**asdict(data_args), "rows": len(dataset), "fingerprint": f"sha256 {data_fingerprint(dataset)}"},
     }
+
+
+def as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def summarize(counts: Mapping[str, Any]) -> str:
@@ -193,14 +183,16 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"keep_columns: {taken[0]!r} is a column that the generated data have of their own. Rename it in the data, or "
                 "leave it out."
             )
-        tokenizer = load_tokenizer(model_args, args.trust_remote_code)
-        config, space = resolve_judge_config(args, model_args.model_name_or_path, model_args.model_revision, tokenizer)
+        judge = args.find(model_args.model_name_or_path, model_args)
+        config, space = judge.config, judge.space
         dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
         if "feedback" in dataset.column_names:
             dataset = dataset.remove_columns("feedback")
         warn_of_other_template(config, data_args.prompt_template)
         state = distributed_state()
-        output = GeneratedDataset(args.output_dir, describe(args, data_args, model_args, config, dataset))
+        output = GeneratedFolder(
+            args.output_dir, describe(args, data_args, model_args, config, dataset), result="train.jsonl"
+        )
         complete = output.check()
     state.wait_for_everyone()  # nobody writes before all have looked
     if complete:
@@ -213,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     state.wait_for_everyone()
 
     prompts = dataset["prompt"][:]
-    batches = plan_batches(prompts, args.num_samples, args.batch_size)
+    batches = plan_batches(prompts, args.num_samples, args.units_per_call)
     with user_errors():
         done = output.batches()
     state.wait_for_everyone()  # nobody adds batches before all have counted them
@@ -221,7 +213,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if pending:
         if done and state.is_main_process:
             print(f"Going on in {args.output_dir}: {len(done)} of {len(batches)} batches are there")
-        engine = load_engine(args, model_args, tokenizer, config, space, malformed="drop")
+        with user_errors():
+            engine = args.load(judge, model_args, malformed="drop")
+            engine.check(prompts)
         share = pending[state.process_index :: state.num_processes]
         for batch in tqdm(share, desc="Generating", disable=not state.is_main_process):
             rows = generate_batch(engine, prompts, batches[batch], args.seed, batch)
@@ -230,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if state.is_main_process:
         completions = [row for rows in output.batches().values() for row in rows]
         rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
-        output.finish(rows, dropped, counts)
+        output.finish({"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}, counts)
         print(f"{summarize(counts)}. Written to {args.output_dir}")
         with user_errors():
             if not rows:

@@ -13,7 +13,7 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from real_trl import JudgeConfig
-from real_trl.engines import TransformersEngine
+from real_trl.engines import Decoding, TransformersEngine
 from tests.distributed.launching import RAFT, REAL, Job, distance, launch, logged, weights
 from tests.tiny import prompt_dataset
 
@@ -86,7 +86,7 @@ def score(path: Path) -> list[list[float]]:
     model = (AutoPeftModelForCausalLM if is_adapter else AutoModelForCausalLM).from_pretrained(path)
     tokenizer = AutoTokenizer.from_pretrained(path)
     space = JudgeConfig.load(path).score_space(tokenizer)
-    engine = TransformersEngine(model.eval(), tokenizer, space, do_sample=False, max_new_tokens=12)
+    engine = TransformersEngine(model.eval(), tokenizer, space, Decoding(do_sample=False, max_new_tokens=12))
     return [judgment.probabilities for _, judgment in sorted(engine.judge(prompt_dataset([1.0] * 4)["prompt"]))]
 
 

@@ -1,0 +1,149 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""How well raters agree with each other: what a judge can be expected to reach."""
+
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from real_trl.grouped_scores import GroupedScores
+from real_trl.metrics import METRICS
+from real_trl.resampling import clustered_intervals, united_blocks
+
+
+def rater_agreement(
+    ratings: Sequence[Sequence[float | None]],
+    values: Sequence[float] | None = None,
+    groups: ArrayLike | None = None,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """
+    Agreement between the raters of the same rows.
+
+    Args:
+        ratings (`Sequence[Sequence[float | None]]`):
+            For each row, the rating of each rater, in the same order in every row. A list may be shorter than others, and a
+            rating `None` or `nan` where a rater gave none; a row with fewer than two ratings is left out. Where the order
+            means nothing, as with several samples of one model, only the averages over raters do.
+        values (`Sequence[float]`, *optional*):
+            Values of the scale, for `accuracy` and `qwk` (see [`~real_trl.metrics.score_metrics`]).
+        groups (`ArrayLike`, *optional*):
+            Question of each row, which intervals are clustered by and `pairwise_accuracy` compares within. By default each row
+            is a group.
+        n_resamples (`int`, *optional*, defaults to `2000`):
+            Bootstrap samples.
+        level (`float`, *optional*, defaults to `0.95`):
+            Nominal coverage.
+        seed (`int`, *optional*, defaults to `0`):
+            Of the samples.
+
+    Returns:
+        `dict[str, Any]`:
+
+        - `between`: metrics of one rater against another, averaged over all ordered pairs of raters that have a row in
+          common.
+        - `leave_one_out`: metrics of a rater against the mean of the other ratings of the row, averaged over raters. This is the
+          ceiling for a judge whose target is a mean of ratings. It is a little low: the target has one rating fewer in it.
+        - `raters`: the metrics of each rater behind `leave_one_out`, with its number of rows `n`.
+        - `intervals`: `{"between" | "leave_one_out": {metric: [low, high]}}`.
+        - `n_rows` with two ratings or more, `n_groups`, `n_raters`, and `notes` (`list[str]`) on what is left out or undefined.
+
+        An average leaves out raters for whom the metric is undefined, as for one who always gives the same rating.
+
+    Raises:
+        `ValueError`: If no row has two ratings, if a rating is no finite number, or if `groups` has another length.
+    """
+    matrix = _rating_matrix(ratings)
+    names = np.arange(len(matrix)) if groups is None else np.asarray(groups)
+    if len(names) != len(matrix):
+        raise ValueError(f"`groups` has {len(names)} rows and `ratings` has {len(matrix)}: pass one of each per row.")
+    rated = np.isfinite(matrix).sum(axis=1) >= 2
+    if not rated.any():
+        raise ValueError(
+            "`ratings` has no row with two ratings: there is no agreement to measure with a single rater. Leave it out."
+        )
+    notes = []
+    if not rated.all():
+        notes.append(f"{int((~rated).sum())} of {len(matrix)} rows have fewer than two ratings: they are left out.")
+    matrix = matrix[rated]
+    codes = np.unique(names[rated].astype(str), return_inverse=True)[1]
+    blocks, n_blocks = united_blocks(codes, int(codes.max()) + 1, seed)
+    is_rated = np.isfinite(matrix)
+
+    def scores(predictions: np.ndarray, targets: np.ndarray, common: np.ndarray) -> GroupedScores:
+        return GroupedScores(predictions[common], targets[common], codes[common], values, blocks=blocks[common])
+
+    raters = [rater for rater in range(matrix.shape[1]) if is_rated[:, rater].any()]
+    pairs, against_others = [], {}
+    for i, j in permutations(raters, 2):
+        if (is_rated[:, i] & is_rated[:, j]).any():
+            pairs.append(scores(matrix[:, i], matrix[:, j], is_rated[:, i] & is_rated[:, j]))
+    for rater in raters:
+        others = np.delete(matrix, rater, axis=1)
+        common = is_rated[:, rater]
+        mean = np.nansum(others, axis=1) / np.maximum(np.isfinite(others).sum(axis=1), 1)
+        against_others[rater] = scores(matrix[:, rater], mean, common)
+
+    result: dict[str, Any] = {"intervals": {}}
+    metrics = [name for name in METRICS if values is not None or name not in ("accuracy", "qwk")]
+    everything = np.ones((1, n_blocks))
+    for what, members in (("between", pairs), ("leave_one_out", list(against_others.values()))):
+        figures = [member.metrics(everything) for member in members]
+        result[what] = {name: float(_mean([figure[name] for figure in figures])[0]) for name in metrics}
+        for name in metrics:
+            undefined = sum(bool(np.isnan(figure[name][0])) for figure in figures)
+            if undefined:
+                notes.append(
+                    f"{what}: {name} is undefined for {undefined} of {len(figures)} {'pairs of raters' if what == 'between' else 'raters'}"
+                    f"{', which the mean leaves out' if undefined < len(figures) else ''}."
+                )
+        result["intervals"][what] = clustered_intervals(
+            lambda weights, members=members: _mean_metrics(members, weights),
+            n_blocks,
+            n_resamples,
+            level,
+            seed,
+            what,
+            notes,
+        )
+    result["raters"] = []
+    for rater, member in against_others.items():
+        figures = member.metrics(everything)
+        result["raters"].append(
+            {name: float(figures[name][0]) for name in metrics} | {"n": int(is_rated[:, rater].sum())}
+        )
+    n_groups = int(codes.max()) + 1
+    return result | {"n_rows": len(matrix), "n_groups": n_groups, "n_raters": len(raters), "notes": notes}
+
+
+def _mean_metrics(members: list[GroupedScores], weights: np.ndarray) -> dict[str, np.ndarray]:
+    figures = [member.metrics(weights) for member in members]
+    return {name: _mean([figure[name] for figure in figures]) for name in figures[0]}
+
+
+def _mean(figures: list[np.ndarray]) -> np.ndarray:
+    """Mean of `(B,)` over those that are defined, NaN where none is."""
+    stacked = np.stack(figures)
+    defined = np.isfinite(stacked)
+    counts = defined.sum(axis=0)
+    return np.where(counts > 0, np.where(defined, stacked, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
+
+
+def _rating_matrix(ratings: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """`(n, raters)`, NaN where a row has no rating."""
+    rows = [[] if row is None else list(row) for row in ratings]
+    matrix = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for index, row in enumerate(rows):
+        try:
+            matrix[index, : len(row)] = np.asarray(row, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`ratings` of row {index} are {row}: give numbers, or None for no rating.") from error
+    if np.isinf(matrix).any():
+        index = int(np.flatnonzero(np.isinf(matrix).any(axis=1))[0])
+        raise ValueError(f"`ratings` of row {index} hold an infinity: give finite numbers, or None for no rating.")
+    return matrix

@@ -1,0 +1,142 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""From predictions to an evaluation: every figure that the report shows, as one nested dict. No I/O, no model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import pandas as pd
+from datasets import Dataset
+
+from real_trl.agreement import rater_agreement
+from real_trl.benchmark_data import BENCHMARKS
+from real_trl.counted_rows import MalformedHandling
+from real_trl.metrics import evaluate_predictions
+from real_trl.probes import probe_shifts
+from real_trl.scale import Scale
+from real_trl.statistics import breakdown, compare_judges, evaluate_with_intervals
+
+MALFORMED_CONVENTIONS = get_args(MalformedHandling)
+_INFERENCES = ("standard", "rail")
+
+Frames = Mapping[str, Mapping[str, pd.DataFrame]]
+
+
+def breakdown_columns(asked: Sequence[str] | None, dataset: str, columns: Sequence[str]) -> list[str]:
+    """Columns by which a dataset is broken down: those asked for that it has, by default its benchmark's categories."""
+    if asked is None:
+        asked = BENCHMARKS[dataset].category_columns if dataset in BENCHMARKS else ()
+    return [column for column in asked if column in columns]
+
+
+def check_breakdown(asked: Sequence[str] | None, datasets: Mapping[str, Dataset]) -> None:
+    """`ValueError` if no dataset has a column that is asked for."""
+    for column in asked or ():
+        present = sorted({name for dataset in datasets.values() for name in dataset.column_names})
+        if column not in present:
+            raise ValueError(
+                f"breakdown: no dataset has the column {column!r}; there are {present}. Name it in keep_columns too."
+            )
+
+
+def assemble_evaluation(
+    frames: Frames,
+    probed: Mapping[str, Mapping[str, Mapping[str, pd.DataFrame]]] | None = None,
+    *,
+    scale: Scale,
+    malformed: MalformedHandling = "force",
+    breakdown_by: Sequence[str] | None = None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """
+    Evaluate predictions.
+
+    Args:
+        frames (`Mapping[str, Mapping[str, pandas.DataFrame]]`):
+            Dataset → judge → predictions with the columns `id`, `group`, `target`, those of [`~real_trl.engines.Judgment`],
+            and optionally `ratings`.
+        probed (`Mapping`, *optional*):
+            Dataset → judge → probe → predictions on the same rows as [`~real_trl.probes.probe_dataset`] changed them.
+        scale ([`Scale`]):
+            Labels and values, of all judges.
+        malformed (`str`, *optional*, defaults to `"force"`):
+            How completions without a score count in the figures. The other conventions are reported beside them.
+        breakdown_by (`Sequence[str]`, *optional*):
+            Columns to report value by value. Defaults to a benchmark's categories.
+        num_resamples (`int`, *optional*, defaults to `2000`):
+            Bootstrap resamples and permutations.
+        seed (`int`, *optional*, defaults to `0`):
+            Their seed.
+
+    Returns:
+        `dict`, of plain numbers and text:
+        - `datasets`: dataset → `n_rows`, `n_groups`, `labels`, `values`;
+        - `results`: dataset → judge → result of [`~real_trl.statistics.evaluate_with_intervals`], with `mean_entropy`;
+        - `comparisons`: dataset → result of [`~real_trl.statistics.compare_judges`];
+        - `ceiling`: dataset → [`~real_trl.agreement.rater_agreement`], where rows have several ratings;
+        - `breakdown`: dataset → column → value → judge → result;
+        - `malformed_conventions`: dataset → judge → convention → figures;
+        - `probes`: dataset → judge → probe → [`~real_trl.probes.probe_shifts`].
+
+    Raises:
+        `ValueError`: if a row that counts has no score, or judges were evaluated on different rows.
+    """
+    values = scale.values
+    options: dict[str, Any] = {"values": values, "n_resamples": num_resamples, "seed": seed}
+    evaluation: dict[str, Any] = {
+        name: {} for name in ("datasets", "results", "comparisons", "ceiling", "breakdown", "malformed_conventions")
+    }
+    for dataset, judges in frames.items():
+        first = next(iter(judges.values()))
+        evaluation["datasets"][dataset] = {
+            "n_rows": len(first),
+            "n_groups": int(first["group"].nunique()),
+            "labels": list(scale.labels),
+            "values": list(values),
+        }
+        evaluation["results"][dataset] = {
+            judge: {**evaluate_with_intervals(frame, malformed, **options), "mean_entropy": _mean(frame, "entropy")}
+            for judge, frame in judges.items()
+        }
+        if len(judges) > 1:
+            evaluation["comparisons"][dataset] = compare_judges(judges, malformed=malformed, **options)
+        ratings = [list(each) for each in first["ratings"]] if "ratings" in first else []
+        if any(len(each) > 1 for each in ratings):
+            evaluation["ceiling"][dataset] = rater_agreement(
+                ratings, groups=list(first["group"]), values=values, n_resamples=num_resamples, seed=seed
+            )
+        evaluation["malformed_conventions"][dataset] = {
+            judge: {
+                convention: {name: result[name] for name in _INFERENCES}
+                for convention in MALFORMED_CONVENTIONS
+                for result in [evaluate_predictions(frame, convention, values)]
+            }
+            for judge, frame in judges.items()
+        }
+        by_column = {}
+        for column in breakdown_columns(breakdown_by, dataset, list(first)):
+            by_value: dict[str, dict[str, Any]] = {}
+            for judge, frame in judges.items():
+                for value, result in breakdown(frame, column, malformed, intervals=True, **options).items():
+                    by_value.setdefault(str(value), {})[judge] = result
+            by_column[column] = by_value
+        if by_column:
+            evaluation["breakdown"][dataset] = by_column
+    if probed:
+        evaluation["probes"] = {
+            dataset: {
+                judge: {
+                    probe: probe_shifts(frames[dataset][judge], frame, probe, n_resamples=num_resamples, seed=seed)
+                    for probe, frame in probes.items()
+                }
+                for judge, probes in judges.items()
+            }
+            for dataset, judges in probed.items()
+        }
+    return evaluation
+
+
+def _mean(frame: pd.DataFrame, column: str) -> float | None:
+    values = pd.to_numeric(frame[column], errors="coerce").dropna() if column in frame else []
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,234 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A judge to be used: load it, score responses, get the rationale and the whole score distribution."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from real_trl.engines import Engine, Judgment
+from real_trl.judge_config import JudgeConfig
+from real_trl.judge_loading import find_judge
+
+_FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
+_AVERAGED = (
+    "sampled_score",
+    "most_likely_score",
+    "expected_score",
+    "spread",
+    "mass",
+    "missing_mass",
+    "num_tokens",
+    "entropy",
+)
+_FIND = ("revision", "preset", "score_labels", "score_values", "score_marker", "chat", "prompt_template")
+_FIND += ("temperature", "normalize_expectation", "tokenizer", "trust_remote_code")
+
+
+class Judge:
+    """
+    Scores responses.
+
+    ```python
+    judge = Judge.from_pretrained("outputs/my-real")
+    judgment = judge.score(instruction="What is 2 + 2?", response="5", rubric="Is the answer right?")
+    print(judgment.expected_score, judgment.rationale)
+    ```
+
+    Args:
+        engine ([`Engine`]):
+            What generates.
+        config ([`JudgeConfig`]):
+            Prompt template, scale, marker.
+
+    Attributes:
+        labels (`tuple[str, ...]`): The labels, in the order of [`Judgment.probabilities`].
+        values (`tuple[float, ...]`): Their values.
+    """
+
+    def __init__(self, engine: Engine, config: JudgeConfig) -> None:
+        self.engine, self.config = engine, config
+        self.labels, self.values = engine.score_space.labels, engine.score_space.values
+        self._template = config.template()
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "Judge":
+        """
+        Load a judge.
+
+        Args:
+            name_or_path (`str` or `Path`):
+                Local directory, or model id on the Hub. With its `judge_config.json` the judge brings its scale, marker
+                and prompt; any other causal LM needs them stated, or a `preset`.
+            options:
+                Keyword arguments of [`~real_trl.judge_loading.find_judge`] (`revision`, `preset`, `score_labels`,
+                `score_values`, `score_marker`, `chat`, `prompt_template`, `temperature`, `normalize_expectation`,
+                `tokenizer`, `trust_remote_code`) and of [`~real_trl.judge_loading.JudgeSource.load_engine`] (`engine`,
+                `do_sample`, `top_p`, `max_new_tokens`, `malformed`, `truncate_prompts`, `batch_size`, `dtype`,
+                `engine_options`).
+
+        Raises:
+            `ValueError`: naming the field, if the model cannot be loaded or an option does not fit it.
+        """
+        source = find_judge(name_or_path, **{name: options.pop(name) for name in _FIND if name in options})
+        return cls(source.load_engine(**options), source.config)
+
+    def score(
+        self,
+        rows: Dataset | Sequence[Mapping[str, Any]] | None = None,
+        /,
+        *,
+        instruction: str | Sequence[str] | None = None,
+        response: str | Sequence[str] | None = None,
+        rubric: str | Sequence[str] | None = None,
+        reference: str | Sequence[str] | None = None,
+        prompt: str | Sequence[str] | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+    ) -> Judgment | list[Judgment]:
+        """
+        Score one response, or many.
+
+        Args:
+            rows ([`~datasets.Dataset`] or `Sequence[Mapping]`, *optional*):
+                Rows with the template's columns (`instruction`, `response`, `rubric`, `reference`; those of
+                Feedback-Collection are known), or with complete prompts in the column `prompt`.
+            instruction, response, rubric, reference (`str` or `Sequence[str]`, *optional*):
+                Instead of `rows`. Of sequences, one response each; a single text among them holds for all.
+            prompt (`str` or `Sequence[str]`, *optional*):
+                Complete prompts instead, for judges that were trained on such.
+            num_samples (`int`, *optional*, defaults to `1`):
+                Completions to average over (Table 3): see [`average_judgments`].
+            seed (`int`, *optional*, defaults to `0`):
+                Seed of the sampling: the same call gives the same result, in the same batches.
+
+        Returns:
+            [`Judgment`], or a list of them in the order given, if any argument was a sequence.
+
+        Raises:
+            `ValueError`: naming field, row and fix, if a field is missing or no text, if lengths differ, or if a prompt
+                is longer than the model can read.
+        """
+        given = {"instruction": instruction, "response": response, "rubric": rubric, "reference": reference}
+        given = {name: value for name, value in {**given, "prompt": prompt}.items() if value is not None}
+        if (rows is None) == (not given):
+            raise ValueError("score: give either rows, or fields such as response=, or prompt=.")
+        single = rows is None and all(isinstance(value, str) for value in given.values())
+        prompts = self.prompts(list(rows) if rows is not None else _rows_of(given))
+        judgments = self.judge(prompts, num_samples=num_samples, seed=seed)
+        return judgments[0] if single else judgments
+
+    def prompts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The complete prompt of each row; errors as in [`Judge.score`]."""
+        space = self.engine.score_space
+        prompts = []
+        for index, row in enumerate(rows):
+            for name in _FIELDS:
+                if row.get(name) is not None and not isinstance(row[name], str):
+                    raise ValueError(
+                        f"{name}: row {index} holds a {type(row[name]).__name__}, {row[name]!r:.60}. Turn it into text."
+                    )
+            if row.get("prompt") is not None:
+                prompts.append(row["prompt"])
+            elif self._template is None:
+                raise ValueError(
+                    f"prompt: row {index} has none, and this judge was trained on complete prompts. Pass prompt=…, or load the "
+                    "judge with the prompt_template that such prompts were made with, e.g. 'feedback_collection'."
+                )
+            else:
+                try:
+                    prompts.append(self._template.render(row, scale=space.scale, marker=space.marker))
+                except ValueError as error:
+                    for name in _FIELDS:
+                        if f"variable {name!r} is undefined" in str(error):
+                            raise ValueError(
+                                f"{name}: row {index} has none, and the judge's prompt ({self.config.prompt_template}) needs it. "
+                                f"Pass {name}=…, or a column of that name."
+                            ) from error
+                    raise ValueError(f"row {index}: {error}") from error
+        return prompts
+
+    def judge(self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0) -> list[Judgment]:
+        """
+        Judge complete prompts.
+
+        Args:
+            prompts (`Sequence[str]`):
+                Complete judge prompts.
+            num_samples (`int`, *optional*, defaults to `1`):
+                Completions for each, which are averaged.
+            seed (`int`, *optional*, defaults to `0`):
+                Seed of the sampling.
+
+        Returns:
+            `list[Judgment]`: In the order of the prompts.
+        """
+        return [judgment for _, judgment in sorted(self.iterate(prompts, num_samples=num_samples, seed=seed))]
+
+    def iterate(
+        self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0
+    ) -> Iterator[tuple[int, Judgment]]:
+        """As [`Judge.judge`], yielding `(index, judgment)` as they are finished, in any order."""
+        if num_samples < 1:
+            raise ValueError(f"num_samples: got {num_samples}. Set it to at least 1.")
+        if num_samples > 1 and not self.engine.decoding.do_sample:
+            raise ValueError(
+                f"num_samples: got {num_samples} with do_sample false, which makes all of them the same. Set do_sample to "
+                "true, or num_samples to 1."
+            )
+        self.engine.check(prompts)
+        samples: dict[int, list[Judgment]] = {}
+        repeated = [prompt for prompt in prompts for _ in range(num_samples)]
+        for index, judgment in self.engine.judge(repeated, seed=seed):
+            row = index // num_samples
+            samples.setdefault(row, []).append(judgment)
+            if len(samples[row]) == num_samples:
+                yield row, average_judgments(samples.pop(row))
+
+
+def average_judgments(samples: Sequence[Judgment]) -> Judgment:
+    """
+    Average-of-N (Table 3): scores, distribution, mass, spread and length are means over the samples that have scores;
+    completion and rationale are those of the sample whose expected score is nearest to the mean; the status is the most
+    frequent one.
+
+    Args:
+        samples (`Sequence[Judgment]`):
+            Of one prompt, at least one.
+
+    Returns:
+        [`Judgment`], whose `samples` are these if there are several.
+    """
+    if len(samples) == 1:
+        return samples[0]
+    scored = [sample for sample in samples if sample.expected_score is not None]
+    statuses = [sample.status for sample in samples]
+    status = max(dict.fromkeys(statuses), key=statuses.count)
+    values: dict[str, Any] = {field.name: getattr(samples[0], field.name) for field in fields(Judgment)}
+    if scored:
+        means = {name: [getattr(sample, name) for sample in scored] for name in _AVERAGED}
+        means = {name: None if None in each else float(np.mean(each)) for name, each in means.items()}
+        nearest = min(scored, key=lambda sample: abs(sample.expected_score - means["expected_score"]))
+        values |= means | {
+            "completion": nearest.completion,
+            "rationale": nearest.rationale,
+            "probabilities": np.mean([sample.probabilities for sample in scored], axis=0).tolist(),
+        }
+    return Judgment(**values | {"status": status, "samples": list(samples)})
+
+
+def _rows_of(given: Mapping[str, str | Sequence[str]]) -> list[dict[str, str]]:
+    """One row a response, single texts repeated."""
+    lengths = {name: len(value) for name, value in given.items() if isinstance(value, Sequence | np.ndarray)}
+    lengths = {name: length for name, length in lengths.items() if not isinstance(given[name], str)}
+    for name, value in given.items():
+        if not isinstance(value, str) and name not in lengths:
+            raise ValueError(f"{name}: got a {type(value).__name__}, {value!r:.60}. Give text, or a list of texts.")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"score: got lists of different lengths, {lengths}. Give one text for each response.")
+    size = next(iter(lengths.values()), 1)
+    return [{name: value[i] if name in lengths else value for name, value in given.items()} for i in range(size)]

@@ -1,0 +1,314 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a name to a judge: first its scale and prompt, which cost nothing, so that data can be checked; then its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from real_trl.engines import ENGINES, Decoding, Engine, TransformersEngine, context_length
+from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+from real_trl.prompts import load_template
+from real_trl.scale import parse_labels
+from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
+
+DEFAULT_MAX_NEW_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class JudgePreset:
+    """
+    Scale, marker and prompt of judges that were not trained here.
+
+    Attributes:
+        score_labels (`str`): The labels.
+        score_marker (`str`): What precedes the score.
+        prompt_template (`str`): Name of the built-in template.
+    """
+
+    score_labels: str
+    score_marker: str
+    prompt_template: str
+
+
+PRESETS = {
+    # Kim et al., Prometheus 2 (arXiv 2405.01535): "Feedback: … [RESULT] 4"
+    "prometheus": JudgePreset("1-5", "[RESULT] ", "prometheus"),
+    # The same prompt with the score sentence of TRACT and REAL, for any instruction-tuned model
+    "feedback_collection": JudgePreset("1-5", DEFAULT_MARKER, "feedback_collection"),
+}
+
+
+def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer of a model, padding and truncating on the left.
+
+    Raises:
+        `ValueError`: if there is no such directory, or nothing on the Hub that can be reached.
+    """
+    if not name:
+        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+    is_path = name.count("/") > 1 or name.startswith((".", "/", "~", "outputs/"))
+    if is_path and not Path(name).is_dir():  # the Hub would be asked for it, for minutes without a network
+        raise ValueError(
+            f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            padding_side="left",
+            truncation_side="left",
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(_cannot_load(name, "tokenizer", error)) from error
+
+
+@dataclass
+class JudgeSource:
+    """
+    A judge whose scale and prompt are known, and whose weights are not loaded yet. Get it with [`find_judge`].
+
+    Attributes:
+        name (`str`): Local directory, or model id on the Hub.
+        revision (`str`, *optional*): Revision on the Hub.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Its tokenizer.
+        config ([`JudgeConfig`]): Scale, marker, prompt, temperature.
+        space ([`ScoreSpace`]): The scale in the tokenizer's tokens.
+        trust_remote_code (`bool`): Whether code from the model's repository may run.
+    """
+
+    name: str
+    revision: str | None
+    tokenizer: PreTrainedTokenizerBase
+    config: JudgeConfig
+    space: ScoreSpace
+    trust_remote_code: bool = False
+
+    def load_engine(
+        self,
+        engine: str = "transformers",
+        *,
+        do_sample: bool = True,
+        top_p: float = 1.0,
+        max_new_tokens: int | None = None,
+        malformed: str = "force",
+        truncate_prompts: bool = False,
+        batch_size: int = 8,
+        dtype: str | torch.dtype = "auto",
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> Engine:
+        """
+        Load the weights into an engine.
+
+        Args:
+            engine (`str`, *optional*, defaults to `"transformers"`):
+                `"transformers"`, `"vllm"`, or `"server"`.
+            do_sample, top_p, malformed, truncate_prompts:
+                See [`Decoding`].
+            max_new_tokens (`int`, *optional*):
+                Longest completion. Defaults to 1024, and for models with a short context to half of it.
+            batch_size (`int`, *optional*, defaults to `8`):
+                Prompts per generation batch (Transformers), which vLLM and servers decide for themselves.
+            dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
+                Type of the weights, by default as saved.
+            engine_options (`Mapping`, *optional*):
+                Further keyword arguments: of `from_pretrained` (Transformers), of [`VLLMEngine`], or of
+                [`ServerEngine`], which needs at least `base_url`.
+
+        Raises:
+            `ValueError`: if the engine is unknown, an option impossible, or the model cannot be loaded.
+        """
+        if engine not in ENGINES:
+            raise ValueError(f"engine: got {engine!r}. Set it to one of: {', '.join(ENGINES)}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: got {batch_size}. Set it to at least 1.")
+        options = dict(engine_options or {})
+        if max_new_tokens is None:
+            limit = context_length(self._model_config()) if engine != "server" else None
+            max_new_tokens = DEFAULT_MAX_NEW_TOKENS if limit is None else min(DEFAULT_MAX_NEW_TOKENS, limit // 2)
+        decoding = Decoding(
+            chat=self.config.chat,
+            temperature=self.config.temperature,
+            do_sample=do_sample,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens,
+            malformed=malformed,
+            normalize_expectation=self.config.normalize_expectation,
+            truncate_prompts=truncate_prompts,
+        )
+        if engine == "transformers":
+            return self._transformers(decoding, batch_size, dtype, options)
+        if engine == "vllm":
+            from real_trl.engines.vllm_engine import VLLMEngine
+
+            return VLLMEngine(
+                self.name,
+                self.tokenizer,
+                self.space,
+                decoding,
+                revision=self.revision,
+                # vLLM's own "auto" turns float32 weights into half precision
+                dtype=str(self._model_config().dtype if dtype == "auto" else dtype).removeprefix("torch."),
+                trust_remote_code=self.trust_remote_code,
+                **options,
+            )
+        from real_trl.engines.server_engine import ServerEngine
+
+        if not options.get("base_url"):
+            raise ValueError(
+                "engine_options: engine 'server' needs base_url, e.g. {base_url: http://localhost:8000/v1}. Set it; "
+                "`vllm serve <model>` starts such a server."
+            )
+        options.setdefault("model", self.name)
+        return ServerEngine(tokenizer=self.tokenizer, score_space=self.space, decoding=decoding, **options)
+
+    def _transformers(
+        self, decoding: Decoding, batch_size: int, dtype: str | torch.dtype, options: dict[str, Any]
+    ) -> TransformersEngine:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                self.name,
+                revision=self.revision,
+                dtype=dtype,
+                trust_remote_code=self.trust_remote_code,
+                **options,
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(_cannot_load(self.name, "model", error)) from error
+        if not getattr(model, "is_quantized", False) and "device_map" not in options:  # else placed as it loads
+            model = model.to(distributed_state().device)
+        return TransformersEngine(model, self.tokenizer, self.space, decoding, batch_size=batch_size)
+
+    def _model_config(self) -> PreTrainedConfig:
+        name = self.name
+        if Path(name, "adapter_config.json").is_file() and not Path(name, "config.json").is_file():
+            from peft import PeftConfig
+
+            name = PeftConfig.from_pretrained(name).base_model_name_or_path
+        try:
+            return AutoConfig.from_pretrained(name, revision=self.revision, trust_remote_code=self.trust_remote_code)
+        except (OSError, ValueError) as error:
+            raise ValueError(_cannot_load(self.name, "model", error)) from error
+
+
+def find_judge(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    preset: str | None = None,
+    score_labels: str | list[str] | None = None,
+    score_values: list[float] | None = None,
+    score_marker: str | None = None,
+    chat: bool | None = None,
+    prompt_template: str | None = None,
+    temperature: float | None = None,
+    normalize_expectation: bool | None = None,
+    tokenizer: str | None = None,
+    trust_remote_code: bool = False,
+) -> JudgeSource:
+    """
+    Find a judge's scale, marker and prompt. A judge that was trained here brings its own (`judge_config.json`), which may
+    be repeated but not contradicted; any other causal LM needs them, or a `preset`.
+
+    Args:
+        name (`str` or `Path`):
+            Local directory, or model id on the Hub.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+        preset (`str`, *optional*):
+            Scale, marker and prompt for a model without `judge_config.json`: `"prometheus"` or `"feedback_collection"`.
+        score_labels, score_values, score_marker, chat (*optional*):
+            Scale, marker, and whether prompts go through the chat template.
+        prompt_template (`str`, *optional*):
+            Name or path of the template; the judge's own by default. This one may differ from it.
+        temperature, normalize_expectation (*optional*):
+            Default to the judge's own.
+        tokenizer (`str`, *optional*):
+            Directory or Hub id of the tokenizer, if not the judge's own (a model that is on a server only).
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Run code from the model's repository.
+
+    Raises:
+        `ValueError`: if there is no such model, if the scale or marker is not the one that the judge was trained with,
+            or if none is known.
+    """
+    name = str(name)
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"preset: got {preset!r}. Set it to one of: {', '.join(PRESETS)}.")
+    loaded = load_tokenizer(tokenizer or name, None if tokenizer else revision, trust_remote_code)
+    try:
+        config = JudgeConfig.load(name, revision)
+    except FileNotFoundError:
+        if preset is not None:
+            chosen = PRESETS[preset]
+            score_labels, score_marker = score_labels or chosen.score_labels, score_marker or chosen.score_marker
+            prompt_template = prompt_template or chosen.prompt_template
+        if score_labels is None:
+            raise ValueError(
+                f"score_labels: not set, and {name!r} has no {JUDGE_CONFIG_NAME}. Set the scale, e.g. score_labels: 1-5, or "
+                f"a preset: {', '.join(PRESETS)}."
+            ) from None
+        space = ScoreSpace.from_labels(
+            score_labels, loaded, marker=score_marker or DEFAULT_MARKER, values=score_values
+        )
+        config = JudgeConfig.from_space(space, chat=uses_chat(chat, loaded))
+    else:
+        if preset is not None:
+            raise ValueError(f"preset: got {preset!r}, but {name!r} has a scale and prompt of its own. Remove preset.")
+        space = config.score_space(loaded)
+        stated = {
+            "score_labels": None if score_labels is None else list(parse_labels(score_labels)),
+            "score_values": score_values,
+            "score_marker": score_marker,
+            "chat": chat,
+        }
+        for field, asked in stated.items():
+            own = getattr(config, field)
+            if asked not in (None, own):
+                raise ValueError(
+                    f"{field}: got {asked!r}, but the judge {name!r} was trained with {own!r}. Remove it from the recipe."
+                )
+    if prompt_template is not None:
+        config.use_template(load_template(prompt_template))
+    if temperature is not None:
+        config.temperature = temperature
+    if normalize_expectation is not None:
+        config.normalize_expectation = normalize_expectation
+    return JudgeSource(name, revision, loaded, config, space, trust_remote_code)
+
+
+def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether prompts go through the chat template: as asked for, else if the tokenizer has one."""
+    if chat and not tokenizer.chat_template:
+        raise ValueError(
+            "chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model."
+        )
+    return bool(tokenizer.chat_template) if chat is None else chat
+
+
+def distributed_state() -> PartialState:
+    """The state of this process among those that accelerate launched."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _cannot_load(name: str, what: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return (
+            f"trust_remote_code: {name!r} has code of its own, which is not run unless you ask for it. Read it, then set "
+            "trust_remote_code to true, or use a model that Transformers knows."
+        )
+    if Path(name).is_dir():
+        return f"model_name_or_path: no {what} could be loaded from the directory {name!r} ({reason})"
+    return (
+        f"model_name_or_path: no {what} could be loaded from {name!r}: it is neither a local directory with a model nor a "
+        f"model on the Hub that can be reached ({reason}). Without a network, download the model elsewhere and give the "
+        "path of its directory."
+    )

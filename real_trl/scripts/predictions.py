@@ -1,0 +1,140 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A judge's predictions on a dataset, kept in a folder: complete ones are read, interrupted ones go on, others are refused."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from accelerate import PartialState
+from datasets import Dataset
+from tqdm import tqdm
+
+from real_trl.engines import Engine, Judgment
+from real_trl.generated_folder import GeneratedFolder
+from real_trl.judge import average_judgments
+from real_trl.judge_config import package_versions
+from real_trl.provenance import data_fingerprint
+from real_trl.scripts.batches import batch_seed, plan_batches
+
+RESULT = "predictions.parquet"
+# What a judgment has, of which the samples of an average are kept in no column
+JUDGMENT_COLUMNS = tuple(field.name for field in fields(Judgment) if field.name != "samples")
+OWN_COLUMNS = frozenset({"row", "id", "group", "target", "prompt", "ratings", *JUDGMENT_COLUMNS})
+
+
+@dataclass
+class PredictionRun:
+    """
+    One judge on one dataset.
+
+    Args:
+        folder (`Path`):
+            Where the predictions are kept.
+        dataset ([`~datasets.Dataset`]):
+            In the canonical schema; `id`, `group` and `ratings` are passed through, as are other columns.
+        made_with (`Mapping`):
+            The judge and everything that it decodes with, as JSON, by section.
+        num_samples (`int`):
+            Completions for each prompt, which are averaged.
+        batch_size (`int`):
+            Completions that the engine is given at once.
+        seed (`int`):
+            Seed of the sampling.
+
+    Raises:
+        `ValueError`: if the folder holds predictions that were made with something else.
+    """
+
+    folder: Path
+    dataset: Dataset
+    made_with: Mapping[str, Mapping[str, Any]]
+    num_samples: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        data = {"rows": len(self.dataset), "fingerprint": f"sha256 {data_fingerprint(self.dataset)}"}
+        sampling = {"num_samples": self.num_samples, "batch_size": self.batch_size, "seed": self.seed}
+        self.output = GeneratedFolder(
+            self.folder, {**self.made_with, "data": data, "sampling": sampling}, result=RESULT
+        )
+        self.complete = self.output.check()
+
+    def read(self) -> pd.DataFrame:
+        """The predictions of a complete run: a row a prompt, with the columns of `OWN_COLUMNS` and the dataset's own."""
+        return pd.read_parquet(self.folder / RESULT)
+
+    def run(self, load_engine: Callable[[], Engine], state: PartialState, desc: str) -> None:
+        """
+        Judge what is still missing; with several processes, each takes a share of the batches.
+
+        Args:
+            load_engine (`Callable`):
+                Gives the engine. Called only if something is missing.
+            state ([`~accelerate.PartialState`]):
+                This process among the others.
+            desc (`str`):
+                What the progress bar says.
+
+        Raises:
+            `ValueError`: if a prompt is too long for the model.
+        """
+        state.wait_for_everyone()  # nobody writes before all have looked
+        if self.complete:
+            return
+        if state.is_main_process:
+            self.output.start({"processes": state.num_processes, "versions": package_versions()})
+        state.wait_for_everyone()
+        prompts = self.dataset["prompt"][:]
+        batches = plan_batches(prompts, self.num_samples, self.batch_size)
+        done = self.output.batches()
+        state.wait_for_everyone()  # nobody adds batches before all have counted them
+        pending = [batch for batch in range(len(batches)) if batch not in done]
+        if pending:
+            if done and state.is_main_process:
+                print(f"Going on in {self.folder}: {len(done)} of {len(batches)} batches are there")
+            engine = load_engine()
+            engine.check(prompts)
+            share = pending[state.process_index :: state.num_processes]
+            with tqdm(
+                total=sum(len(batches[b]) for b in share), desc=desc, disable=not state.is_main_process
+            ) as progress:
+                for batch in share:
+                    units = batches[batch]
+                    rows = []
+                    asked = [prompts[row] for row, _ in units]
+                    for index, judgment in engine.judge(asked, seed=batch_seed(self.seed, batch)):
+                        rows.append({"row": units[index][0], "sample": units[index][1], **_columns(judgment)})
+                        progress.update()
+                    self.output.append(state.process_index, batch, rows)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            frame = self._frame([row for rows in self.output.batches().values() for row in rows])
+            buffer = io.BytesIO()
+            frame.to_parquet(buffer)
+            self.output.finish({RESULT: buffer.getvalue()}, {"rows": len(frame)})
+        state.wait_for_everyone()
+
+    def _frame(self, judged: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        samples: dict[int, list[Judgment]] = {}
+        for row in sorted(judged, key=lambda row: (row["row"], row["sample"])):
+            judgment = Judgment(**{name: row[name] for name in JUDGMENT_COLUMNS})
+            samples.setdefault(row["row"], []).append(judgment)
+        rows = []
+        for index, source in enumerate(self.dataset):
+            source = {name: value for name, value in source.items() if name != "feedback"}
+            identity = source.pop("id", str(index))
+            group = source.pop("group", identity)
+            own = {"row": index, "id": identity, "group": group, "target": source.pop("score")}
+            rows.append({**own, **_columns(average_judgments(samples[index])), **source})
+        return pd.DataFrame(rows)
+
+
+def _columns(judgment: Judgment) -> dict[str, Any]:
+    columns = asdict(judgment)
+    columns.pop("samples")
+    return columns

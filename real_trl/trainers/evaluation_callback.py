@@ -1,0 +1,144 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""How a judge gets better while it is trained: held-out datasets are judged every N steps (the paper's Fig. 2 and 4)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate.utils import DistributedType, gather_object
+from datasets import Dataset
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.models.utils import unwrap_model_for_generation
+
+from real_trl.engines import Decoding, TransformersEngine
+from real_trl.metrics import evaluate_predictions
+
+LOGGED_METRICS = ("pearson", "spearman", "kendall", "rmse")
+
+
+class JudgeEvaluationCallback(TrainerCallback):
+    """
+    Judges held-out datasets before the first step and every `steps` optimizer steps, and logs
+    `judge_eval/<dataset>/<inference>/<metric>` (inference `standard` or `rail`; metric `pearson`, `spearman`, `kendall` or
+    `rmse`), `judge_eval/<dataset>/mean_tokens` (length of the completions), `/entropy` (mean token entropy, in nats) and
+    `/malformed_rate`. An undefined correlation is not logged. The random numbers of the training are left alone, and every process
+    judges a share of the rows.
+
+    Args:
+        trainer ([`~transformers.Trainer`]):
+            [`RAFTTrainer`] or [`REALTrainer`], whose judge is evaluated.
+        datasets (`Mapping[str, Dataset]`):
+            Name → rows with the columns `prompt` (text, without the chat template) and `score`.
+        steps (`int`):
+            Optimizer steps between two evaluations.
+        max_new_tokens (`int`, *optional*, defaults to `1024`):
+            Longest completion.
+        batch_size (`int`, *optional*):
+            Prompts per generation batch and process. Defaults to `per_device_eval_batch_size`.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the sampling, the same at every evaluation.
+
+    Raises:
+        `ValueError`: if `steps` is not positive, there are no rows, or parameters that DeepSpeed ZeRO-3 spreads over the
+            processes are not to be gathered for generation.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        datasets: Mapping[str, Dataset],
+        steps: int,
+        *,
+        max_new_tokens: int = 1024,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"judge_eval_steps: got {steps}. Set it to at least 1.")
+        for name, dataset in datasets.items():
+            if len(dataset) == 0:
+                raise ValueError(f"judge_eval: the dataset {name!r} has no rows.")
+        if not datasets:
+            raise ValueError("judge_eval: no dataset to evaluate on. Set judge_eval_splits or judge_eval_benchmarks.")
+        self._gather = getattr(trainer.args, "ds3_gather_for_generation", True)
+        if not self._gather and trainer.is_deepspeed_enabled:
+            raise ValueError(
+                "ds3_gather_for_generation: got false with judge_eval_steps, whose processes generate at their own pace. Set "
+                "it to true, or remove judge_eval_steps."
+            )
+        self.trainer, self.datasets, self.steps = trainer, datasets, steps
+        self.batch_size = batch_size or trainer.args.per_device_eval_batch_size
+        self.max_new_tokens, self.seed = max_new_tokens, seed
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0:
+            self.evaluate()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step % self.steps == 0:
+            should_log = control.should_log
+            self.evaluate()
+            control.should_log = should_log  # logging took it as done
+
+    def evaluate(self) -> dict[str, float]:
+        """Judge every dataset as the model is now; returns what is logged."""
+        trainer = self.trainer
+        devices = [trainer.accelerator.device] if trainer.accelerator.device.type == "cuda" else []
+        logs: dict[str, float] = {}
+        training = trainer.model.training
+        with (
+            torch.random.fork_rng(devices),
+            unwrap_model_for_generation(
+                trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=self._gather
+            ) as model,
+        ):
+            config = trainer.judge_config
+            decoding = Decoding(
+                chat=config.chat,
+                temperature=config.temperature,
+                max_new_tokens=self.max_new_tokens,
+                normalize_expectation=config.normalize_expectation,
+            )
+            engine = TransformersEngine(
+                model,
+                trainer.processing_class,
+                trainer.score_space,
+                decoding,
+                batch_size=self.batch_size,
+                record_entropy=True,
+            )
+            for name, dataset in self.datasets.items():
+                logs |= {f"judge_eval/{name}/{key}": value for key, value in self._judge(engine, dataset).items()}
+        trainer.model.train(training)
+        # Trainer's own, since TRL's `log` would end the averages of the training step that is under way
+        Trainer.log(trainer, logs)
+        return logs
+
+    def _judge(self, engine: TransformersEngine, dataset: Dataset) -> dict[str, float]:
+        state = self.trainer.accelerator
+        share = list(range(len(dataset)))[state.process_index :: state.num_processes]
+        rows = dataset.select(share)
+        torch.manual_seed(self.seed + state.process_index)
+        judged = [
+            {"row": share[index], "target": rows[index]["score"], **asdict(judgment)}
+            for index, judgment in engine.judge(rows["prompt"][:])
+        ]
+        if state.distributed_type != DistributedType.NO:
+            judged = gather_object(judged)
+        frame = pd.DataFrame(sorted(judged, key=lambda row: row["row"]))
+        result = evaluate_predictions(frame, values=engine.score_space.values)
+        logs = {
+            f"{inference}/{metric}": result[inference][metric]
+            for inference in ("standard", "rail")
+            for metric in LOGGED_METRICS
+        }
+        logs |= {name: result[name] for name in ("mean_tokens", "malformed_rate")}
+        logs["entropy"] = float(frame["entropy"].mean())
+        return {name: value for name, value in logs.items() if value is not None and value == value}

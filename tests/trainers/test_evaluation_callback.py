@@ -1,0 +1,126 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Judging held-out data while a judge is trained."""
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import set_seed
+
+from real_trl import Judge, REALConfig, REALTrainer
+from real_trl.metrics import evaluate_predictions
+from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
+from tests.tiny import LINES, PROMPT, TOKENIZER, lora_config, prompt_dataset, warm_model
+
+TRAIN = prompt_dataset([1.0, 3.0, 5.0])
+
+
+def held_out(rows=6):
+    prompts = ["\n".join([PROMPT, *LINES[: 1 + row % 3]]) for row in range(rows)]
+    return Dataset.from_dict({"prompt": prompts, "score": [1.0 + row % 5 for row in range(rows)]})
+
+
+def make_trainer(tmp_path, steps=None, **kwargs):
+    args = REALConfig(
+        str(tmp_path),
+        num_generations=3,
+        per_device_train_batch_size=3,
+        max_completion_length=20,
+        max_steps=3,
+        learning_rate=1e-2,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        bf16=False,
+        seed=7,
+    )
+    set_seed(7)
+    trainer = REALTrainer(model=warm_model(), args=args, train_dataset=TRAIN, processing_class=TOKENIZER, **kwargs)
+    if steps:
+        callback = JudgeEvaluationCallback(trainer, {"ood": held_out()}, steps, max_new_tokens=20, seed=3)
+        trainer.add_callback(callback)
+    return trainer
+
+
+def logged(trainer, key="judge_eval/ood/rail/rmse"):
+    return {entry["step"]: entry[key] for entry in trainer.state.log_history if key in entry}
+
+
+def test_it_logs_what_an_evaluation_of_the_saved_judge_gives(tmp_path):
+    trainer = make_trainer(tmp_path, steps=2)
+    trainer.train()
+    assert sorted(logged(trainer)) == [0, 2] and logged(trainer)[0] != logged(trainer)[2]
+    last = JudgeEvaluationCallback(trainer, {"ood": held_out()}, 1, max_new_tokens=20, seed=3).evaluate()
+    trainer.save_model()
+
+    judge = Judge.from_pretrained(tmp_path, max_new_tokens=20)
+    rows = held_out()
+    torch.manual_seed(3)
+    judgments = dict(judge.engine.judge(rows["prompt"][:]))
+    columns = {"target": rows["score"][:]}
+    for name in ("status", "sampled_score", "expected_score"):
+        columns[name] = [getattr(judgments[i], name) for i in range(len(rows))]
+    expected = evaluate_predictions(columns)
+    for inference in ("standard", "rail"):
+        for metric in ("pearson", "spearman", "kendall", "rmse"):
+            key = f"judge_eval/ood/{inference}/{metric}"
+            if expected[inference][metric] == expected[inference][metric]:
+                assert last[key] == pytest.approx(expected[inference][metric], abs=1e-5)
+            else:
+                assert key not in last
+    lengths = [judgment.num_tokens for judgment in judgments.values()]
+    assert last["judge_eval/ood/mean_tokens"] == pytest.approx(sum(lengths) / len(lengths))
+
+
+def test_entropy_is_that_of_the_tokens_distributions(tmp_path):
+    trainer = make_trainer(tmp_path, steps=1)
+    entropy = trainer.callback_handler.callbacks[-1].evaluate()["judge_eval/ood/entropy"]
+    judge = Judge.from_pretrained(save(trainer, tmp_path), max_new_tokens=20, batch_size=1)
+    torch.manual_seed(3)
+    model, per_row = judge.engine.model, []
+    for row, judgment in judge.engine.judge(held_out()["prompt"][:]):
+        prompt = TOKENIZER(held_out()["prompt"][row])["input_ids"]
+        completion = TOKENIZER(judgment.completion)["input_ids"][: judgment.num_tokens]
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 :][: judgment.num_tokens]
+        per_row.append(torch.distributions.Categorical(logits=logits).entropy().mean().item())
+    # The samples differ, since batches of one draw other numbers; the distributions are those of the same judge
+    assert entropy == pytest.approx(sum(per_row) / len(per_row), rel=0.15)
+
+
+def save(trainer, folder):
+    trainer.save_model(str(folder))
+    return folder
+
+
+def test_training_is_not_disturbed(tmp_path):
+    plain, watched = make_trainer(tmp_path / "a"), make_trainer(tmp_path / "b", steps=1)
+    for trainer in (plain, watched):
+        set_seed(7)
+        trainer.train()
+    assert len(logged(watched)) == 4 and not logged(plain)
+    for (name, one), other in zip(plain.model.named_parameters(), watched.model.parameters(), strict=True):
+        assert torch.equal(one, other), name
+    assert [e["loss"] for e in plain.state.log_history if "loss" in e] == [
+        e["loss"] for e in watched.state.log_history if "loss" in e
+    ]
+    rewards = [[e["reward"] for e in t.state.log_history if "reward" in e] for t in (plain, watched)]
+    assert rewards[0] == rewards[1] and len(rewards[0]) == 3
+
+
+def test_a_lora_judge_is_evaluated_with_its_adapter(tmp_path):
+    trainer = make_trainer(tmp_path, steps=3, peft_config=lora_config())
+    trainer.train()
+    values = logged(trainer)
+    assert sorted(values) == [0, 3] and values[0] != values[3]
+
+
+def test_impossible_settings_are_refused(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(ValueError, match="judge_eval_steps: got 0"):
+        JudgeEvaluationCallback(trainer, {"ood": held_out()}, 0)
+    with pytest.raises(ValueError, match="no dataset to evaluate on"):
+        JudgeEvaluationCallback(trainer, {}, 1)
+    with pytest.raises(ValueError, match="'ood' has no rows"):
+        JudgeEvaluationCallback(trainer, {"ood": held_out().select([])}, 1)
