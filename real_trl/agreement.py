@@ -27,14 +27,14 @@ def rater_agreement(
 
     Args:
         ratings (`Sequence[Sequence[float | None]]`):
-            For each row, the rating of each rater, in the same order in every row. A list may be shorter than others, and a
-            rating `None` or `nan` where a rater gave none; a row with fewer than two ratings is left out. Where the order
-            means nothing, as with several samples of one model, only the averages over raters do.
+            For each row, the rating of each rater, in the same order in every row. A list may be shorter than others,
+            and a rating `None` or `nan` where a rater gave none; a row with fewer than two ratings is left out. Where
+            the order means nothing, as with several samples of one model, only the averages over raters do.
         values (`Sequence[float]`, *optional*):
             Values of the scale, for `accuracy` and `qwk` (see [`~real_trl.metrics.score_metrics`]).
         groups (`ArrayLike`, *optional*):
-            Question of each row, which intervals are clustered by and `pairwise_accuracy` compares within. By default each row
-            is a group.
+            Question of each row, which intervals are clustered by and `pairwise_accuracy` compares within. By default
+            each row is a group.
         n_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap samples.
         level (`float`, *optional*, defaults to `0.95`):
@@ -47,11 +47,13 @@ def rater_agreement(
 
         - `between`: metrics of one rater against another, averaged over all ordered pairs of raters that have a row in
           common.
-        - `leave_one_out`: metrics of a rater against the mean of the other ratings of the row, averaged over raters. This is the
-          ceiling for a judge whose target is a mean of ratings. It is a little low: the target has one rating fewer in it.
+        - `leave_one_out`: metrics of a rater against the mean of the other ratings of the row, averaged over raters.
+          This is the ceiling for a judge whose target is a mean of ratings. It is a little low: the target has one
+          rating fewer in it.
         - `raters`: the metrics of each rater behind `leave_one_out`, with its number of rows `n`.
         - `intervals`: `{"between" | "leave_one_out": {metric: [low, high]}}`.
-        - `n_rows` with two ratings or more, `n_groups`, `n_raters`, and `notes` (`list[str]`) on what is left out or undefined.
+        - `n_rows` with two ratings or more, `n_groups`, `n_raters`, and `notes` (`list[str]`) on what is left out or
+          undefined.
 
         An average leaves out raters for whom the metric is undefined, as for one who always gives the same rating.
 
@@ -92,16 +94,15 @@ def rater_agreement(
     result: dict[str, Any] = {"intervals": {}}
     metrics = [name for name in METRICS if values is not None or name not in ("accuracy", "qwk")]
     everything = np.ones((1, n_blocks))
-    for what, members in (("between", pairs), ("leave_one_out", list(against_others.values()))):
+    kinds = {"between": (pairs, "pairs of raters"), "leave_one_out": (list(against_others.values()), "raters")}
+    for what, (members, kind) in kinds.items():
         figures = [member.metrics(everything) for member in members]
         result[what] = {name: float(_mean([figure[name] for figure in figures])[0]) for name in metrics}
         for name in metrics:
             undefined = sum(bool(np.isnan(figure[name][0])) for figure in figures)
             if undefined:
-                notes.append(
-                    f"{what}: {name} is undefined for {undefined} of {len(figures)} {'pairs of raters' if what == 'between' else 'raters'}"
-                    f"{', which the mean leaves out' if undefined < len(figures) else ''}."
-                )
+                then = ", which the mean leaves out" if undefined < len(figures) else ""
+                notes.append(f"{what}: {name} is undefined for {undefined} of {len(figures)} {kind}{then}.")
         result["intervals"][what] = clustered_intervals(
             lambda weights, members=members: _mean_metrics(members, weights),
             n_blocks,

@@ -23,8 +23,8 @@ def calibration_columns(
 
     Args:
         probabilities (`np.ndarray` of shape `(n, L)`):
-            Probability of every label, in the order of `values`. Rows are divided by their sum, so all figures are about
-            the distribution conditional on the scale.
+            Probability of every label, in the order of `values`. Rows are divided by their sum, so all figures are
+            about the distribution conditional on the scale.
         targets (`np.ndarray` of shape `(n,)`):
             True scores y*.
         values (`Sequence[float]` of length `L`):
@@ -33,12 +33,12 @@ def calibration_columns(
     Returns:
         `dict[str, np.ndarray]`: Each of shape `(n,)`. `confidence`, the probability of the most likely label (of equal
         ones the lower); `correct`, whether it is the label nearest to y* (of two the lower); `nll`, the negative
-        log-likelihood of y* in nats, where y* between two labels is shared out between them by distance (3.25 on 1-5 is
-        −0.75 log p(3) − 0.25 log p(4)), y* beyond the scale is its end, and a probability that underflowed counts as
-        1.2e-38, the least normal float32 (87 nats); `crps`, the continuous ranked probability score
+        log-likelihood of y* in nats, where y* between two labels is shared out between them by distance (3.25 on 1-5
+        is −0.75 log p(3) − 0.25 log p(4)), y* beyond the scale is its end, and a probability that underflowed counts
+        as 1.2e-38, the least normal float32 (87 nats); `crps`, the continuous ranked probability score
         `∫ (F(t) − 1[t ≥ y*])² dt = E|X − y*| − ½ E|X − X'|` (Gneiting & Raftery, 2007, Eq. 21), in units of the score:
-        0 is best, and that of a judge that is certain of one label is its absolute error. On labels one apart and y* one
-        of them, it is the ranked probability score (Epstein, 1969).
+        0 is best, and that of a judge that is certain of one label is its absolute error. On labels one apart and y*
+        one of them, it is the ranked probability score (Epstein, 1969).
     """
     order = np.argsort(values)
     v = np.asarray(values, dtype=np.float64)[order]  # (L,), rising
@@ -70,11 +70,12 @@ def calibration_metrics(columns: dict[str, np.ndarray], n_bins: int = 10) -> dic
             Largest number of bins of `ece`; there are fewer where a bin would have fewer than 10 rows.
 
     Returns:
-        `dict[str, Any]`: `ece`, the expected calibration error Σ_b n_b/n · |correct_b − confidence_b| over bins b of equally
-        many rows by confidence (Naeini et al., 2015; equal confidences share a bin), in [0, 1]: the absolute values make it
-        come out too high on few rows, even for a perfectly calibrated judge; `overconfidence`, the mean confidence minus
-        the share correct, in [-1, 1], which has no such bias; the means of `nll` and `crps`; `n`; and `bins`, from the
-        least confident, each with its mean `confidence`, `accuracy` and number of rows `n`. With no rows, `nan`.
+        `dict[str, Any]`: `ece`, the expected calibration error Σ_b n_b/n · |correct_b − confidence_b| over bins b of
+        equally many rows by confidence (Naeini et al., 2015; equal confidences share a bin), in [0, 1]: the absolute
+        values make it come out too high on few rows, even for a perfectly calibrated judge; `overconfidence`, the mean
+        confidence minus the share correct, in [-1, 1], which has no such bias; the means of `nll` and `crps`; `n`; and
+        `bins`, from the least confident, each with its mean `confidence`, `accuracy` and number of rows `n`. With no
+        rows, `nan`.
     """
     n = len(columns["confidence"])
     if n == 0:
@@ -105,9 +106,9 @@ def calibrated_rows(
     Which rows count in the calibration.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, list[str]]`: Probabilities `(N, L)` of all rows; a mask `(N,)` of those that count;
-        and why others don't. A malformed completion has no distribution of its own: only `"force"` counts that which was
-        read at the forced marker.
+        `tuple[np.ndarray, np.ndarray, list[str]]`: Probabilities `(N, L)` of all rows; a mask `(N,)` of those that
+        count; and why others don't. A malformed completion has no distribution of its own: only `"force"` counts that
+        which was read at the forced marker.
     """
     probabilities = probability_matrix(rows, len(values), len(status))
     if probabilities is None:

@@ -39,15 +39,15 @@ def paired_comparison(
     Both judges are evaluated on the same resampled groups. The interval of the difference is
     [`~real_trl.resampling.expanded_percentile_interval`], which was nearer to its nominal coverage here than BCa.
 
-    The p-value is that of a paired randomisation test: if the judges are as good as each other, the predictions for one
-    question could as well have come from the other judge. So the two are swapped for half of the groups at random,
-    `n_resamples` times, and p is the share of swaps, the data as they are included (Phipson & Smyth, 2010), in which the
-    difference is at least as far from zero, in either direction.
+    The p-value is that of a paired randomisation test: if the judges are as good as each other, the predictions for
+    one question could as well have come from the other judge. So the two are swapped for half of the groups at random,
+    `n_resamples` times, and p is the share of swaps, the data as they are included (Phipson & Smyth, 2010), in which
+    the difference is at least as far from zero, in either direction.
 
-    A judge's level and spread make no difference to a correlation, but would in a mixture of two judges: for judges whose
-    levels are 1 apart on a scale of 1 to 5, swapping the scores as they are rejected 0.3% of true hypotheses at 5%. So each
-    judge's scores are standardised (for `pearson`) or replaced by their ranks among the judge's own (for `spearman` and
-    `kendall`) before they are swapped. For the other metrics they are swapped as they are.
+    A judge's level and spread make no difference to a correlation, but would in a mixture of two judges: for judges
+    whose levels are 1 apart on a scale of 1 to 5, swapping the scores as they are rejected 0.3% of true hypotheses at
+    5%. So each judge's scores are standardised (for `pearson`) or replaced by their ranks among the judge's own (for
+    `spearman` and `kendall`) before they are swapped. For the other metrics they are swapped as they are.
 
     Args:
         rows_a (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
@@ -66,13 +66,13 @@ def paired_comparison(
             Of samples and swaps.
 
     Returns:
-        `dict[str, Any]`: `standard` and `rail`, each `{metric: {"difference", "interval": [low, high], "p_value", "a", "b"}}` with
-        the figures `a` and `b` of the judges on the rows that count in both; `n_rows`, the number of these; `n_groups`; `notes`
-        (`list[str]`), what is undefined and how many rows don't count.
+        `dict[str, Any]`: `standard` and `rail`, each `{metric: {"difference", "interval": [low, high], "p_value", "a",
+        "b"}}` with the figures `a` and `b` of the judges on the rows that count in both; `n_rows`, the number of
+        these; `n_groups`; `notes` (`list[str]`), what is undefined and how many rows don't count.
 
     Raises:
-        `ValueError`: As [`~real_trl.metrics.evaluate_predictions`], or if the judges don't have the same rows: one is missing, twice there,
-        or differs in target or group. The first such row is named.
+        `ValueError`: As [`~real_trl.metrics.evaluate_predictions`], or if the judges don't have the same rows: one is
+        missing, twice there, or differs in target or group. The first such row is named.
     """
     a, b, n_rows = matched_rows(rows_a, rows_b, malformed, values)
     n = len(a.targets)
@@ -97,9 +97,8 @@ def compare_judges(judges: Mapping[str, Rows], **kwargs: Any) -> list[dict[str, 
             Passed to [`paired_comparison`].
 
     Returns:
-        `list[dict[str, Any]]`: A comparison for each pair, with the names `a` and `b` in it, and beside each `p_value`, of one metric and
-        one inference, `p_adjusted` (see [`holm`]) over
-        the pairs of judges.
+        `list[dict[str, Any]]`: A comparison for each pair, with the names `a` and `b` in it, and beside each
+        `p_value`, of one metric and one inference, `p_adjusted` (see [`holm`]) over the pairs of judges.
     """
     comparisons = [
         {"a": a, "b": b, **paired_comparison(judges[a], judges[b], **kwargs)} for a, b in combinations(judges, 2)
@@ -114,9 +113,9 @@ def compare_judges(judges: Mapping[str, Rows], **kwargs: Any) -> list[dict[str, 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """
-    p-values adjusted for their number by Holm's step-down procedure (Holm, 1979): those at most 0.05 hold together with an error
-    rate of 5% for the family. The k-th smallest of m is multiplied by m − k + 1, and none is below a smaller one's. A `nan` stays
-    and is no member of the family.
+    p-values adjusted for their number by Holm's step-down procedure (Holm, 1979): those at most 0.05 hold together
+    with an error rate of 5% for the family. The k-th smallest of m is multiplied by m − k + 1, and none is below a
+    smaller one's. A `nan` stays and is no member of the family.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)[: np.isfinite(p).sum()]  # NaNs sort last
@@ -230,7 +229,7 @@ def _standardised(scores: np.ndarray) -> np.ndarray:
 def matched_rows(
     rows_a: Rows, rows_b: Rows, malformed: MalformedHandling, values: Sequence[float] | None
 ) -> tuple[CountedRows, CountedRows, int]:
-    """The rows that count in both judges, in the order of A, and the number of all rows. Errors as in [`paired_comparison`]."""
+    """The rows that count in both judges, in the order of A, and the number of all; `ValueError` if rows differ."""
     key = "id" if "id" in rows_a and "id" in rows_b else "row"
     keys_a, keys_b = (np.asarray(column(rows, key), dtype=object) for rows in (rows_a, rows_b))
     positions = {}
@@ -257,8 +256,8 @@ def matched_rows(
         if len(differs):
             first = differs[0]
             raise ValueError(
-                f"`{key}` {keys_a[first]!r} has the {name} {columns[0][first]} with judge A and {columns[1][first]} with judge "
-                f"B ({len(differs)} such rows in all): compare judges on the same data."
+                f"`{key}` {keys_a[first]!r} has the {name} {columns[0][first]} with judge A and {columns[1][first]} "
+                f"with judge B ({len(differs)} such rows in all): compare judges on the same data."
             )
     keep = None
     if malformed == "drop":

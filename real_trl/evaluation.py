@@ -127,7 +127,7 @@ def assemble_evaluation(
         evaluation["probes"] = {
             dataset: {
                 judge: {
-                    probe: probe_shifts(frames[dataset][judge], frame, probe, n_resamples=num_resamples, seed=seed)
+                    probe: probe_shifts(frames[dataset][judge], frame, probe, seed=seed)
                     for probe, frame in probes.items()
                 }
                 for judge, probes in judges.items()

@@ -13,10 +13,11 @@ _CHUNK = 2**18  # floats of one (resamples, rows) array: a few of them stay in t
 
 class GroupedScores:
     """
-    Predictions of one judge, ready to be weighted by group. Row `i` counts `weights[group of i]` times in every metric,
-    so one matrix of weights is a bootstrap (how often each group was drawn), a jackknife (all but one) or, over the rows of
-    two judges, a randomisation (whose row counts). What a metric needs is summed over each group once; a resample is then
-    a product of matrices. All metrics are exact: those of the sample in which each row is repeated.
+    Predictions of one judge, ready to be weighted by group. Row `i` counts `weights[group of i]` times in every
+    metric, so one matrix of weights is a bootstrap (how often each group was drawn), a jackknife (all but one) or,
+    over the rows of two judges, a randomisation (whose row counts). What a metric needs is summed over each group
+    once; a resample is then a product of matrices. All metrics are exact: those of the sample in which each row is
+    repeated.
 
     Args:
         predictions (`np.ndarray` of shape `(n,)`):
@@ -148,7 +149,7 @@ class _Ranking:
         self.inverse = np.unique(scores, return_inverse=True)[1]  # 0 for the lowest score
 
     def ranks(self, rows: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Centred mid-ranks `(b, n)` of rows that count `rows` `(b, n)` times, the sum of their squares, and tied pairs."""
+        """Centred mid-ranks of rows that count `rows` times (both `(b, n)`), the sum of their squares, and tied pairs."""
         counts = np.add.reduceat(rows[:, self.order], self.starts, axis=1)  # (b, distinct scores)
         # Ranks are 1 … n with mean (n + 1) / 2; equal scores share the mean of theirs
         ranks = np.cumsum(counts, axis=1) - (counts + n[:, None]) / 2

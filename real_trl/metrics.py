@@ -102,8 +102,8 @@ def pairwise_accuracy(
             Rows whose pairs all count as wrong, of shape `(n,)`.
 
     Returns:
-        `tuple[float, int]`: The share of pairs in the right order, an equal prediction counting one half (so a constant
-        judge gets 0.5), `nan` without pairs; and the number of pairs.
+        `tuple[float, int]`: The share of pairs in the right order, an equal prediction counting one half (so a
+        constant judge gets 0.5), `nan` without pairs; and the number of pairs.
     """
     predictions, targets = _finite_vector(predictions, "predictions"), _finite_vector(targets, "targets")
     codes = np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -120,7 +120,7 @@ def pairwise_accuracy(
 def pair_credits(
     predictions: np.ndarray, targets: np.ndarray, groups: np.ndarray, wrong: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of [`pairwise_accuracy`] that each row makes with rows further down, and how many are right: both `(n,)`."""
+    """Of the pairs of [`pairwise_accuracy`], those that are right and all, each counted with one of its rows: `(n,)`."""
     order = np.argsort(groups, kind="stable")
     x, y, groups, right = predictions[order], targets[order], groups[order], ~wrong[order]
     credit, pairs = np.zeros(len(x)), np.zeros(len(x))
@@ -145,16 +145,16 @@ def evaluate_predictions(
         rows (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
             One row a completion, in the columns `status` (`"ok"`, or why the completion has no score of its own),
             `target`, `sampled_score` and `expected_score`. Read where they are there: `group`, the question that a row
-            is about (default: its `id`; without that, each row is a group); `probabilities` of the labels; `num_tokens`,
-            `mass` and `missing_mass`, which are averaged; `row`, which names the row in errors.
+            is about (default: its `id`; without that, each row is a group); `probabilities` of the labels;
+            `num_tokens`, `mass` and `missing_mass`, which are averaged; `row`, which names the row in errors.
         malformed (`str`, *optional*, defaults to `"force"`):
             How rows whose status is not `"ok"` count. `"force"`: the marker was appended and the score read there, so
             every row has both scores and counts in both figures. `"drop"`: these rows leave both figures (the
             convention of TRACT). `"strict"`: they count as wrong: their prediction is the end of the scale that is
             farthest from the target, and every pair with one is in the wrong order.
         values (`Sequence[float]`, *optional*):
-            Value of each label of the scale, in the order of `probabilities`. Without it there is no accuracy, no kappa
-            and no calibration.
+            Value of each label of the scale, in the order of `probabilities`. Without it there is no accuracy, no
+            kappa and no calibration.
         n_bins (`int`, *optional*, defaults to `10`):
             Largest number of bins of the calibration error.
 

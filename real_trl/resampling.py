@@ -5,11 +5,11 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 MAX_BLOCKS = 1000
-# With 5 groups the two-sided randomisation test cannot reach p < 0.05, as 2 of 2^5 swaps are as extreme as the most extreme
-# data; nor can so few tell how unlike each other questions are.
+# With 5 groups the two-sided randomisation test cannot reach p < 0.05, as 2 of 2^5 swaps are as extreme as the most
+# extreme data; nor can so few tell how unlike each other questions are.
 MIN_GROUPS = 6
 _FEW_GROUPS = 20
 
@@ -18,8 +18,8 @@ def united_blocks(groups: np.ndarray, n_groups: int, seed: int) -> tuple[np.ndar
     """
     What is resampled: the groups, or, of more than 1,000, as many blocks of groups united at random.
 
-    Sets of independent groups are independent too, and 1,000 of them tell the spread of a figure within 2-3%. It bounds the
-    memory and time of Kendall's τ, which grow with the square of the number of blocks.
+    Sets of independent groups are independent too, and 1,000 of them tell the spread of a figure within 2-3%. It
+    bounds the memory and time of Kendall's τ, which grow with the square of the number of blocks.
 
     Returns:
         `tuple[np.ndarray, int]`: Block of each row `(n,)`, and their number `G`.
@@ -31,16 +31,19 @@ def united_blocks(groups: np.ndarray, n_groups: int, seed: int) -> tuple[np.ndar
 
 def bootstrap_weights(n_blocks: int, n_resamples: int, seed: int) -> np.ndarray:
     """How often each of `G` blocks is drawn in `B` samples of `G` with replacement: `(B, G)`."""
-    return np.random.default_rng(seed).multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_resamples)
+    drawn = np.random.default_rng(seed).integers(0, n_blocks, (n_resamples, n_blocks))
+    drawn += np.arange(n_resamples)[:, None] * n_blocks  # resample b counts in bins of its own
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
 
 
 def expanded_percentile_interval(resampled: np.ndarray, n_blocks: int, level: float) -> tuple[float, float]:
     """
     Percentile interval of the bootstrap, expanded for few groups (Hesterberg, 2015, Section 4.4).
 
-    On G groups, the spread of resampled figures is too small by √((G − 1)/G), and quantiles of the normal distribution do not
-    allow for the error in it. So the quantiles taken are Φ(± √(G/(G − 1)) t), where t is the quantile of Student's distribution
-    with G − 1 degrees of freedom. In our simulations with 40 to 60 groups, nominal 95% covered 92-93% without this, 93-95% with.
+    On G groups, the spread of resampled figures is too small by √((G − 1)/G), and quantiles of the normal distribution
+    do not allow for the error in it. So the quantiles taken are Φ(± √(G/(G − 1)) t), where t is the quantile of
+    Student's distribution with G − 1 degrees of freedom. In simulations of six metrics with 40 and 60 groups of 4-5
+    rows, nominal 95% covered 91.7-94.3% without this and 92.3-95.0% with it.
 
     Args:
         resampled (`np.ndarray` of shape `(B,)`):
@@ -51,7 +54,7 @@ def expanded_percentile_interval(resampled: np.ndarray, n_blocks: int, level: fl
             Nominal coverage in (0, 1).
     """
     resampled = resampled[np.isfinite(resampled)]
-    low, high = np.quantile(resampled, stats.norm.cdf(_expanded_z(n_blocks, level)))
+    low, high = np.quantile(resampled, special.ndtr(_expanded_z(n_blocks, level)))
     return float(low), float(high)
 
 
@@ -60,12 +63,13 @@ def expanded_bca_interval(
 ) -> tuple[float, float]:
     """
     Bias-corrected and accelerated interval of the bootstrap (Efron, 1987), expanded for few groups as
-    [`expanded_percentile_interval`]. Both keep to the bounds of a metric. This one allows for a skewed distribution, such as
-    that of a correlation near 1, and errs more evenly to either side.
+    [`expanded_percentile_interval`]. Both keep to the bounds of a metric. This one allows for a skewed distribution,
+    such as that of a correlation near 1, and errs more evenly to either side.
 
-    Where the standard error by the jackknife, which is not too small on average (Efron & Stein, 1981), is larger than that
-    of the resamples, the quantiles are moved out in proportion. In our simulations of strongly clustered scores in 40 and 80
-    groups, nominal 95% covered 92-93% as published, 93.1-94.8% when expanded, and 93.5-95.1% with this.
+    Where the standard error by the jackknife, which is not too small on average (Efron & Stein, 1981), is larger than
+    that of the resamples, the quantiles are moved out in proportion. In 2,500 draws each of scores in 40 and 80 strongly
+    clustered groups, nominal 95% covered 93.1-94.8% without this and 93.5-95.1% with it (and less with 6 to 15 groups:
+    down to 83%).
 
     Args:
         estimate (`float`):
@@ -84,19 +88,19 @@ def expanded_bca_interval(
     z = _expanded_z(n_blocks, level) * (max(1, error / resampled_error) if resampled_error > 0 else 1)
     # Resamples equal to the estimate count one half: accuracy takes few values
     below = (np.sum(resampled < estimate) + np.sum(resampled <= estimate)) / 2
-    bias = stats.norm.ppf(np.clip(below, 0.5, len(resampled) - 0.5) / len(resampled))
+    bias = special.ndtri(np.clip(below, 0.5, len(resampled) - 0.5) / len(resampled))
     spread = np.sum(influence**2) ** 1.5
     acceleration = np.sum(influence**3) / (6 * spread) if spread > 0 else 0.0
     stretch = 1 - acceleration * (bias + z)
     # Not positive in a sample so skewed that the quantile lies beyond all resamples
-    quantiles = np.where(stretch > 0, stats.norm.cdf(bias + (bias + z) / np.maximum(stretch, 1e-9)), z > 0)
+    quantiles = np.where(stretch > 0, special.ndtr(bias + (bias + z) / np.maximum(stretch, 1e-9)), z > 0)
     low, high = np.quantile(resampled, quantiles)
     return float(low), float(high)
 
 
 def _expanded_z(n_blocks: int, level: float) -> np.ndarray:
     tails = [(1 - level) / 2, (1 + level) / 2]
-    return np.sqrt(n_blocks / (n_blocks - 1)) * stats.t.ppf(tails, n_blocks - 1)
+    return np.sqrt(n_blocks / (n_blocks - 1)) * special.stdtrit(n_blocks - 1, tails)
 
 
 def clustered_intervals(
@@ -141,7 +145,9 @@ def clustered_intervals(
         )
         return intervals
     if n_blocks < _FEW_GROUPS:
-        notes.append(f"{what}: intervals of {n_blocks} groups are rough: nominal 95% may cover 85 to 90%.")
+        notes.append(
+            f"{what}: intervals of {n_blocks} groups are rough: nominal 95% covered 83 to 94% in simulations."
+        )
     resampled = statistic(bootstrap_weights(n_blocks, n_resamples, seed))
     jackknife = statistic(1 - np.eye(n_blocks)) if bca else {}
     failures: dict[tuple[int, bool], list[str]] = {}

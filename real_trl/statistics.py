@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Intervals and tests for the metrics of a judge. Questions are resampled, not rows: answers to one question are alike."""
+"""Intervals and tests for metrics of judges. Questions are resampled, not rows: answers to one question are alike."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,9 +41,9 @@ def evaluate_with_intervals(
         values (`Sequence[float]`, *optional*):
             Values of the scale.
         n_resamples (`int`, *optional*, defaults to `2000`):
-            Bootstrap samples. Each draws as many groups as there are, with replacement, with all their rows; a group drawn
-            twice is two groups to `pairwise_accuracy`. Both inferences are computed on the same samples, and so is any other
-            judge on the same rows with the same seed.
+            Bootstrap samples. Each draws as many groups as there are, with replacement, with all their rows; a group
+            drawn twice is two groups to `pairwise_accuracy`. Both inferences are computed on the same samples, and so
+            is any other judge on the same rows with the same seed.
         level (`float`, *optional*, defaults to `0.95`):
             Nominal coverage.
         seed (`int`, *optional*, defaults to `0`):
@@ -52,11 +52,11 @@ def evaluate_with_intervals(
             Largest number of bins of the calibration error.
 
     Returns:
-        `dict[str, Any]`: The result without intervals, and `intervals`: `{"standard" | "rail": {metric: [low, high]}}` and
-        `"calibration"` with `overconfidence`, `nll` and `crps` where there is a calibration (`ece` has no interval: it
-        comes out too high by an amount of its own in every resample). See [`~real_trl.resampling.expanded_bca_interval`]. `[nan, nan]`
-        where the figure is undefined, where there are fewer than 6 groups, or where more than half of the resamples have no
-        defined figure; `notes` says so.
+        `dict[str, Any]`: The result without intervals, and `intervals`: `{"standard" | "rail": {metric: [low, high]}}`
+        and `"calibration"` with `overconfidence`, `nll` and `crps` where there is a calibration (`ece` has no
+        interval: it comes out too high, by an amount of its own in every resample). See
+        [`~real_trl.resampling.expanded_bca_interval`]. `[nan, nan]` where the figure is undefined, where there are
+        fewer than 6 groups, or where more than half of the resamples have no defined figure; `notes` says so.
     """
     result = evaluate_predictions(rows, malformed, values, n_bins)
     counted = counted_rows(rows, malformed, values)

@@ -110,7 +110,8 @@ class TestAccuracyAndKappa:
     def test_by_hand(self):
         # On 1-5, nearest labels of p: 1.4 → 1, 2.5 → 2 (ties go down), 4.0 → 4, 5.3 → 5; of t: 1, 3, 4, 4.5 → 4.
         # Two of four agree. Squared differences 0, 1, 0, 1: mean 1/2. Of independent draws (margins 1, 2, 4, 5 and
-        # 1, 3, 4, 4): var p = (1+4+16+25)/4 − 3² = 2.5, var t = (1+9+16+16)/4 − 3² = 1.5, means 3 and 3: 4. κ = 1 − 0.5/4.
+        # 1, 3, 4, 4): var p = (1+4+16+25)/4 − 3² = 2.5, var t = (1+9+16+16)/4 − 3² = 1.5, means 3 and 3: 4.
+        # κ = 1 − 0.5/4.
         metrics = score_metrics([1.4, 2.5, 4.0, 5.3], [1, 3, 4, 4.5], values=[1, 2, 3, 4, 5])
         assert metrics["accuracy"] == 0.5
         assert metrics["qwk"] == pytest.approx(0.875, abs=1e-12)
@@ -155,8 +156,8 @@ class TestAccuracyAndKappa:
 
 class TestPairwiseAccuracy:
     def test_by_hand(self):
-        # Question a: targets 1, 2, 2: two pairs (1st with 2nd, 1st with 3rd); predictions 1, 3, 1: right, tie → 1.5 of 2.
-        # Question b: targets 5, 3: predictions 2, 4: wrong → 0 of 1. Question c has one row.
+        # Question a: targets 1, 2, 2: two pairs (1st with 2nd, 1st with 3rd); predictions 1, 3, 1: right, tie → 1.5 of
+        # 2. Question b: targets 5, 3: predictions 2, 4: wrong → 0 of 1. Question c has one row.
         figures = pairwise_accuracy([1, 2, 3, 1, 4, 9], [1, 5, 2, 2, 3, 1], ["a", "b", "a", "a", "b", "c"])
         assert figures == (0.5, 3)
 
@@ -192,9 +193,9 @@ class TestPairwiseAccuracy:
 
 class TestCalibration:
     def test_rows_by_hand(self):
-        # Values 3, 1, 2 with p = 0.1, 0.2, 0.7 over a mass of 0.5: rising 1, 2, 3 with 0.2, 0.7, 0.1. y* = 2.25 is nearest to 2, the
-        # most likely. NLL −0.75 log 0.7 − 0.25 log 0.1. CRPS: E|X − y| = 0.2·1.25 + 0.7·0.25 + 0.1·0.75 = 0.5;
-        # ½E|X − X'| = 0.2·0.8 + 0.9·0.1 = 0.25.
+        # Values 3, 1, 2 with p = 0.1, 0.2, 0.7 over a mass of 0.5: rising 1, 2, 3 with 0.2, 0.7, 0.1. y* = 2.25 is
+        # nearest to 2, the most likely. NLL −0.75 log 0.7 − 0.25 log 0.1. CRPS: E|X − y| = 0.2·1.25 + 0.7·0.25 +
+        # 0.1·0.75 = 0.5; ½E|X − X'| = 0.2·0.8 + 0.9·0.1 = 0.25.
         columns = calibration_columns(np.array([[0.05, 0.1, 0.35]]), np.array([2.25]), [3, 1, 2])
         assert columns["confidence"][0] == pytest.approx(0.7)
         assert columns["correct"][0] == 1
@@ -219,8 +220,8 @@ class TestCalibration:
         assert calibration_columns(probabilities, targets, values)["crps"] == pytest.approx(integral, abs=1e-3)
 
     def test_expected_calibration_error_by_hand(self):
-        # 20 rows make two bins of 10: confidence 0.6 with 5 right, 0.9 with 10 right: (10·0.1 + 10·0.1) / 20 = 0.1, while
-        # the mean confidence 0.75 equals the share correct.
+        # 20 rows make two bins of 10: confidence 0.6 with 5 right, 0.9 with 10 right: (10·0.1 + 10·0.1) / 20 = 0.1,
+        # while the mean confidence 0.75 equals the share correct.
         confidence = np.array([0.6] * 10 + [0.9] * 10)
         correct = np.array([1.0, 0.0] * 5 + [1.0] * 10)
         order = np.random.default_rng(0).permutation(20)

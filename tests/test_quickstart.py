@@ -34,3 +34,17 @@ def test_quickstart(tmp_path):
     assert JudgeConfig.load(tmp_path / "seed-0" / "real").score_labels == ["1", "2", "3", "4", "5"]
     for expected in ("RAFT", "REAL", "quickstart.png", "summary.json", "seed-0/real"):
         assert expected in run.stdout
+
+    # The README's three lines, as they stand there, on the judge that is there now
+    code = next(block for block in python_blocks() if "outputs/quickstart" in block)
+    assert len(code.strip().splitlines()) == 3
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "quickstart").symlink_to(tmp_path)
+    scored = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert scored.returncode == 0, scored.stderr[-3000:]
+    assert "status='ok'" in scored.stdout and "expected_score=" in scored.stdout and "is right" in scored.stdout
+
+
+def python_blocks() -> list[str]:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [block.split("```")[0] for block in readme.split("```python\n")[1:]]

@@ -43,7 +43,7 @@ def warnings_are_errors():
 
 
 def draw(generator, n_groups, group_error=0.45, row_error=0.3):
-    """Scores on 1-5 of 4 or 5 answers to each question; questions differ in level, and how far the judge is off in each."""
+    """Scores on 1-5 of 4 or 5 answers to each question. Questions differ in level, and in how far the judge is off."""
     groups = np.repeat(np.arange(n_groups), generator.integers(4, 6, n_groups))
     level, error = 0.6 * generator.standard_normal(n_groups), group_error * generator.standard_normal(n_groups)
     targets = 3 + level[groups] + 0.9 * generator.standard_normal(len(groups))
@@ -132,23 +132,31 @@ class TestGroupedScores:
 
 
 class TestIntervals:
-    def test_bca_agrees_with_scipy(self):
-        """With many groups, where the expansion is slight, of unclustered rows."""
-        generator = np.random.default_rng(0)
-        targets = generator.standard_normal(400)
-        predictions = targets + 0.3 * generator.standard_normal(400)
-        scores = GroupedScores(predictions, targets, np.arange(400))
-        ours = clustered_intervals(lambda w: scores.metrics(w, False), 400, 4000, 0.95, 0, "x", [])
-        for name, statistic in (
-            ("pearson", lambda x, y: stats.pearsonr(x, y)[0]),
-            ("rmse", lambda x, y: np.sqrt(np.mean((x - y) ** 2))),
-        ):
-            theirs = stats.bootstrap(
-                (predictions, targets), statistic, paired=True, vectorized=False, n_resamples=1500, rng=0
-            ).confidence_interval
-            width = theirs.high - theirs.low
-            assert np.abs(np.subtract(ours[name], theirs)).max() < 0.08 * width
-            assert (ours[name][1] - ours[name][0]) / width == pytest.approx(1.01, abs=0.05)
+    def test_bca_is_that_of_scipy_at_an_expanded_level(self):
+        """SciPy draws groups from their numbers; the same figures, few and skewed, must give the same interval."""
+        predictions, targets, groups = draw(np.random.default_rng(0), 30, 0.2, 0.4)
+        scores = GroupedScores(predictions, targets, groups)
+        jackknife = scores.metrics(1 - np.eye(30))
+        for name, (estimate,) in scores.metrics(np.ones((1, 30))).items():
+
+            def statistic(drawn, axis, name=name):
+                samples = drawn.reshape(-1, drawn.shape[-1])
+                weights = np.stack([np.bincount(sample, minlength=30) for sample in samples])
+                return scores.metrics(weights)[name].reshape(drawn.shape[:-1])
+
+            def bootstrap(level, of=statistic, **kwargs):
+                return stats.bootstrap(
+                    (np.arange(30),), of, vectorized=True, confidence_level=level, method="BCa", **kwargs
+                )
+
+            theirs = bootstrap(0.95, n_resamples=2000, rng=1)
+            resampled = theirs.bootstrap_distribution
+            # √(30/29) times Student's 97.5% quantile with 29 degrees of freedom, 2.04523, and the ratio of errors
+            error = math.sqrt(29 * np.var(jackknife[name]))
+            z = math.sqrt(30 / 29) * 2.04523 * max(1, error / np.std(resampled))
+            theirs = bootstrap(2 * stats.norm.cdf(z) - 1, n_resamples=0, bootstrap_result=theirs)
+            ours = expanded_bca_interval(estimate, resampled, jackknife[name], 0.95)
+            assert ours == pytest.approx(tuple(theirs.confidence_interval), rel=1e-4), name
 
     def coverage(self, n_draws, n_resamples, by_row=False):
         truth = GroupedScores(*draw(np.random.default_rng(99), 200_000)).metrics(np.ones((1, 200_000)), False)
@@ -278,7 +286,7 @@ class TestPairedComparison:
         for entry in result["rail"].values():
             assert (entry["difference"], entry["interval"], entry["p_value"]) == (0, [0, 0], 1)
 
-    def null_p_values(self, n_draws, effect=1.0, level=0.0, shrink=1.0):
+    def p_values(self, n_draws, effect=1.0, level=0.0, shrink=1.0):
         p_values = {name: [] for name in ("pearson", "spearman", "kendall", "rmse", "pairwise_accuracy")}
         for seed in range(n_draws):
             generator = np.random.default_rng(seed)
@@ -301,20 +309,22 @@ class TestPairedComparison:
         return {name: np.array(p) for name, p in p_values.items()}
 
     def test_p_values_are_uniform_without_a_difference(self):
-        for p in self.null_p_values(400).values():
-            # Multiples of 1/100: with jitter, uniform on (0, 1]
+        for name, p in self.p_values(300).items():
+            # Multiples of 1/100: with jitter, uniform on (0, 1]. Judges often order equally many pairs, for which p is
+            # 1: there p may only be larger than uniform.
             jittered = p - np.random.default_rng(0).uniform(0, 0.01, len(p))
-            assert stats.kstest(jittered, "uniform").pvalue > 0.01
-            assert 0.025 <= np.mean(p <= 0.05) <= 0.085  # 5% ± 3 standard errors
+            alternative = "greater" if name == "pairwise_accuracy" else "two-sided"
+            assert stats.kstest(jittered, "uniform", alternative=alternative).pvalue > 0.01, name
+            assert 0.015 <= np.mean(p <= 0.05) <= 0.09, name  # 5% ± 3 standard errors
 
     def test_level_and_spread_of_a_judge_make_no_difference_to_correlations(self):
-        p_values = self.null_p_values(300, level=1.0, shrink=0.6)
+        p_values = self.p_values(200, level=1.0, shrink=0.6)
         for name in ("pearson", "spearman", "kendall"):
-            assert 0.015 <= np.mean(p_values[name] <= 0.05) <= 0.09, name
+            assert 0.005 <= np.mean(p_values[name] <= 0.05) <= 0.1, name
         assert np.mean(p_values["rmse"] <= 0.05) > 0.95  # which they do matter to
 
     def test_power(self):
-        for name, p in self.null_p_values(60, effect=2.5).items():
+        for name, p in self.p_values(40, effect=3.5).items():
             assert np.mean(p <= 0.05) > 0.9, name
 
     def test_drop_counts_rows_that_are_ok_in_both(self):

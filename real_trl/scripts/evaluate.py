@@ -181,7 +181,16 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
         )
     if not datasets:
         raise ValueError("dataset_name: not set, and no benchmarks either. Set one of them.")
-    return datasets
+    return {name: with_identity(dataset) for name, dataset in datasets.items()}
+
+
+def with_identity(dataset: Dataset) -> Dataset:
+    """The dataset with the columns `id` (by default the row's number) and `group` (by default the id)."""
+    if "id" not in dataset.column_names:
+        dataset = dataset.add_column("id", [str(row) for row in range(len(dataset))])
+    if "group" not in dataset.column_names:
+        dataset = dataset.add_column("group", dataset["id"][:])
+    return dataset
 
 
 def check_same_scale(judges: Mapping[str, JudgeSource]) -> Scale:

@@ -35,7 +35,7 @@ class PredictionRun:
         folder (`Path`):
             Where the predictions are kept.
         dataset ([`~datasets.Dataset`]):
-            In the canonical schema; `id`, `group` and `ratings` are passed through, as are other columns.
+            In the canonical schema, with `id` and `group`; other columns are passed through.
         made_with (`Mapping`):
             The judge and everything that it decodes with, as JSON, by section.
         num_samples (`int`):
@@ -127,9 +127,7 @@ class PredictionRun:
         rows = []
         for index, source in enumerate(self.dataset):
             source = {name: value for name, value in source.items() if name != "feedback"}
-            identity = source.pop("id", str(index))
-            group = source.pop("group", identity)
-            own = {"row": index, "id": identity, "group": group, "target": source.pop("score")}
+            own = {"row": index, "id": source.pop("id"), "group": source.pop("group"), "target": source.pop("score")}
             rows.append({**own, **_columns(average_judgments(samples[index])), **source})
         return pd.DataFrame(rows)
 

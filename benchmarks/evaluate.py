@@ -1,0 +1,169 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One pass against two: rationale and score distribution from one generation, or, as TRACT reads them, from a generation and
+then a forward over prompt, rationale and marker.
+
+    python -m benchmarks.evaluate --model outputs/smollm2-135m/raft --mt_bench path/to/mt_bench_eval.json
+
+Both ways judge the same prompts greedily in the same batches, in turns, in one process. The tokens that the model reads
+are counted by a hook and compared with what one pass has to read; both ways have to give the same scores. Prints the median
+times and their ratio; `--json` ends with one line of JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from trl.trainer.utils import pad
+
+from real_trl.benchmark_data import load_benchmark
+from real_trl.engines import Judgment, TransformersEngine
+from real_trl.judge_config import package_versions
+from real_trl.judge_loading import find_judge
+from real_trl.objectives import expected_score
+
+
+class TokenCounter:
+    """Counts the positions that a model computes while it is used as a context."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model, self.count = model, 0
+
+    def __enter__(self) -> "TokenCounter":
+        def add(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+            self.count += kwargs["input_ids"].numel()
+
+        self._hook = self.model.register_forward_pre_hook(add, with_kwargs=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hook.remove()
+
+
+def one_pass(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list[Judgment], list[float]]:
+    """Judgments and expected scores, as the engine makes them."""
+    judgments = [judgment for _, judgment in sorted(engine.judge(prompts), key=lambda pair: pair[0])]
+    return judgments, [judgment.expected_score for judgment in judgments]
+
+
+@torch.no_grad()
+def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list[Judgment], list[float]]:
+    """The same completions, then a forward over prompt, rationale and marker, in the same batches."""
+    prompt_ids = engine.encode(prompts)
+    generating = TransformersEngine(
+        engine.model, engine.tokenizer, engine.score_space, engine.decoding, batch_size=engine.batch_size
+    )
+    generating._read = lambda cache, mask, ids, places: torch.full(  # its own reading is what is compared with
+        (len(places), len(engine.score_space.tree.edges)), torch.nan, dtype=torch.float64
+    )
+    judged = dict(generating.judge(prompts))
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
+    scores: dict[int, float] = {}
+    space = engine.score_space
+    labels = [path[0] for path in space.token_ids]
+    for start in range(0, len(order), engine.batch_size):
+        batch = order[start : start + engine.batch_size]
+        ids = []
+        for row in batch:
+            completion = engine.tokenizer(judged[row].completion, add_special_tokens=False)["input_ids"]
+            location = space.locate(completion)
+            marked = completion[: location.position] if location.ok else [*completion, *space.marker_ids]
+            ids.append(torch.tensor(prompt_ids[row] + marked))
+        mask = pad([torch.ones_like(row) for row in ids], 0, "left")
+        logits = engine.model(
+            input_ids=pad(ids, engine.pad_id, "left"),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            logits_to_keep=1,
+        ).logits[:, -1]
+        log_probs = logits.float().log_softmax(-1)[:, labels]
+        expected = expected_score(log_probs, log_probs.new_tensor(space.values))
+        scores |= dict(zip(batch, expected.tolist(), strict=True))
+    return [judged[row] for row in range(len(prompts))], [scores[row] for row in range(len(prompts))]
+
+
+def tokens_of_one_pass(engine: TransformersEngine, prompts: Sequence[str], judgments: Sequence[Judgment]) -> int:
+    """What one pass reads: padded prompts, all but the last generated token, and the marker where it was forced."""
+    lengths = [judgment.prompt_tokens for judgment in judgments]
+    order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
+    total = 0
+    for start in range(0, len(order), engine.batch_size):
+        batch = order[start : start + engine.batch_size]
+        steps = max(judgments[row].num_tokens for row in batch)
+        total += len(batch) * (lengths[batch[0]] + steps - 1)
+        forced = [row for row in batch if judgments[row].status in ("missing", "truncated")]
+        # The last generated token is not in the cache of a completion that was cut
+        uncached = any(judgments[row].num_tokens == steps for row in forced)
+        total += len(forced) * (len(engine.score_space.marker_ids) + uncached)
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="directory of a judge, or of a causal LM")
+    parser.add_argument("--mt_bench", required=True, help="path of mt_bench_eval.json")
+    parser.add_argument("--rows", type=int, default=320, help="prompts, evenly spread over the benchmark")
+    parser.add_argument("--max_new_tokens", type=int, default=128)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+
+    try:
+        source = find_judge(args.model)
+    except ValueError:
+        source = find_judge(args.model, preset="feedback_collection")
+    dataset = load_benchmark("mt_bench", args.mt_bench, scale=source.space.scale, marker=source.space.marker)
+    prompts = dataset["prompt"][:: max(1, len(dataset) // args.rows)][: args.rows]
+    engine = source.load_engine(
+        do_sample=False, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, dtype=args.dtype
+    )
+    ways = {"one pass": one_pass, "two passes": two_passes}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    tokens, results = {}, {}
+    for repeat in range(args.repeats):
+        for name, way in ways.items() if repeat % 2 == 0 else reversed(ways.items()):
+            with TokenCounter(engine.model) as counter:
+                start = time.perf_counter()
+                results[name] = way(engine, prompts)
+                seconds[name].append(time.perf_counter() - start)
+            tokens[name] = counter.count
+            print(f"{name}: {seconds[name][-1]:.1f} s, {counter.count} tokens read", flush=True)
+
+    judgments, scores = results["one pass"]
+    expected = tokens_of_one_pass(engine, prompts, judgments)
+    if tokens["one pass"] != expected:
+        raise SystemExit(f"one pass read {tokens['one pass']} tokens, not {expected}: a sequence was read twice")
+    gap = max(abs(a - b) for a, b in zip(scores, results["two passes"][1], strict=True))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    report = {
+        "prompts": len(prompts),
+        "prompt_tokens": sum(judgment.prompt_tokens for judgment in judgments),
+        "generated_tokens": sum(judgment.num_tokens for judgment in judgments),
+        "tokens_one_pass": tokens["one pass"],
+        "tokens_two_passes": tokens["two passes"],
+        "seconds_one_pass": medians["one pass"],
+        "seconds_two_passes": medians["two passes"],
+        "ratio": medians["one pass"] / medians["two passes"],
+        "repeats": args.repeats,
+        "largest_score_difference": gap,
+        "threads": torch.get_num_threads(),
+        "settings": vars(args),
+        "versions": package_versions(),
+    }
+    print(
+        f"{len(prompts)} prompts of {report['prompt_tokens'] / len(prompts):.0f} tokens: one pass / two passes = "
+        f"{report['ratio']:.2f} in time, {tokens['one pass'] / tokens['two passes']:.2f} in tokens read; expected scores "
+        f"differ by at most {gap:.1e}"
+    )
+    if args.json:
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
