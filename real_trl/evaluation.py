@@ -8,13 +8,12 @@ from typing import Any, get_args
 import pandas as pd
 from datasets import Dataset
 
-from real_trl.agreement import rater_agreement
 from real_trl.benchmark_data import BENCHMARKS
 from real_trl.counted_rows import MalformedHandling
 from real_trl.metrics import evaluate_predictions
 from real_trl.probes import probe_shifts
 from real_trl.scale import Scale
-from real_trl.statistics import breakdown, compare_judges, evaluate_with_intervals
+from real_trl.statistics import breakdown, compare_judges, evaluate_with_intervals, rater_agreement
 
 MALFORMED_CONVENTIONS = get_args(MalformedHandling)
 _INFERENCES = ("standard", "rail")
@@ -74,7 +73,7 @@ def assemble_evaluation(
         - `datasets`: dataset → `n_rows`, `n_groups`, `labels`, `values`;
         - `results`: dataset → judge → result of [`~real_trl.statistics.evaluate_with_intervals`], with `mean_entropy`;
         - `comparisons`: dataset → result of [`~real_trl.statistics.compare_judges`];
-        - `ceiling`: dataset → [`~real_trl.agreement.rater_agreement`], where rows have several ratings;
+        - `ceiling`: dataset → [`~real_trl.statistics.rater_agreement`], where rows have several ratings;
         - `breakdown`: dataset → column → value → judge → result;
         - `malformed_conventions`: dataset → judge → convention → figures;
         - `probes`: dataset → judge → probe → [`~real_trl.probes.probe_shifts`].

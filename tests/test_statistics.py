@@ -12,17 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from real_trl.comparison import _randomisation_p_values
 from real_trl.counted_rows import counted_rows
-from real_trl.grouped_scores import GroupedScores
 from real_trl.metrics import METRICS, evaluate_predictions, pairwise_accuracy, score_metrics
-from real_trl.resampling import (
-    MAX_BLOCKS,
-    bootstrap_weights,
-    clustered_intervals,
-    expanded_bca_interval,
-    united_blocks,
-)
 from real_trl.statistics import (
     breakdown,
     compare_judges,
@@ -30,6 +21,15 @@ from real_trl.statistics import (
     holm,
     paired_comparison,
     rater_agreement,
+)
+from real_trl.statistics.comparison import _randomisation_p_values
+from real_trl.statistics.grouped_scores import GroupedScores
+from real_trl.statistics.resampling import (
+    MAX_BLOCKS,
+    bootstrap_weights,
+    clustered_intervals,
+    expanded_bca_interval,
+    united_blocks,
 )
 
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0]

@@ -19,9 +19,9 @@ from real_trl.counted_rows import (
     group_names,
     numbers,
 )
-from real_trl.grouped_scores import GroupedScores
 from real_trl.metrics import METRICS, is_constant
-from real_trl.resampling import MIN_GROUPS, clustered_intervals, united_blocks
+from real_trl.statistics.grouped_scores import GroupedScores
+from real_trl.statistics.resampling import MIN_GROUPS, clustered_intervals, united_blocks
 
 
 def paired_comparison(
@@ -37,7 +37,7 @@ def paired_comparison(
     The metrics of judge A minus those of judge B on the same rows.
 
     Both judges are evaluated on the same resampled groups. The interval of the difference is
-    [`~real_trl.resampling.expanded_percentile_interval`], which was nearer to its nominal coverage here than BCa.
+    [`~real_trl.statistics.resampling.expanded_percentile_interval`], which was nearer to its nominal coverage here than BCa.
 
     The p-value is that of a paired randomisation test: if the judges are as good as each other, the predictions for
     one question could as well have come from the other judge. So the two are swapped for half of the groups at random,

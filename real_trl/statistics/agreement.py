@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from real_trl.grouped_scores import GroupedScores
 from real_trl.metrics import METRICS
-from real_trl.resampling import clustered_intervals, united_blocks
+from real_trl.statistics.grouped_scores import GroupedScores
+from real_trl.statistics.resampling import clustered_intervals, united_blocks
 
 
 def rater_agreement(

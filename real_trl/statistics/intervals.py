@@ -1,24 +1,20 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Intervals and tests for metrics of judges. Questions are resampled, not rows: answers to one question are alike."""
+"""Metrics of one judge with bootstrap intervals clustered by question, whole and broken down by a column."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from real_trl.agreement import rater_agreement
 from real_trl.calibration import calibrated_rows, calibration_columns
-from real_trl.comparison import compare_judges, holm, paired_comparison
 from real_trl.counted_rows import CountedRows, MalformedHandling, Rows, column, counted_rows
-from real_trl.grouped_scores import GroupedScores
 from real_trl.metrics import METRICS, evaluate_predictions
-from real_trl.resampling import clustered_intervals, united_blocks
+from real_trl.statistics.grouped_scores import GroupedScores
+from real_trl.statistics.resampling import clustered_intervals, united_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["breakdown", "compare_judges", "evaluate_with_intervals", "holm", "paired_comparison", "rater_agreement"]
 
 
 def evaluate_with_intervals(
@@ -55,7 +51,7 @@ def evaluate_with_intervals(
         `dict[str, Any]`: The result without intervals, and `intervals`: `{"standard" | "rail": {metric: [low, high]}}`
         and `"calibration"` with `overconfidence`, `nll` and `crps` where there is a calibration (`ece` has no
         interval: it comes out too high, by an amount of its own in every resample). See
-        [`~real_trl.resampling.expanded_bca_interval`]. `[nan, nan]` where the figure is undefined, where there are
+        [`~real_trl.statistics.resampling.expanded_bca_interval`]. `[nan, nan]` where the figure is undefined, where there are
         fewer than 6 groups, or where more than half of the resamples have no defined figure; `notes` says so.
     """
     result = evaluate_predictions(rows, malformed, values, n_bins)
