@@ -22,6 +22,7 @@ from .data import DataArguments, load_judge_dataset
 from .data_files import EXTENSIONS
 from .data_sources import HubUnreachable
 from .probes import section_span
+from .prompts import add_score_reminder
 from .scale import Scale, abridged
 
 BENCHMARK_SCALE = Scale.parse("1-5")
@@ -166,7 +167,13 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def load_benchmark(
-    name: str, path: str | Path | None = None, *, scale: Scale, marker: str, max_rows: int | None = None
+    name: str,
+    path: str | Path | None = None,
+    *,
+    scale: Scale,
+    marker: str,
+    max_rows: int | None = None,
+    score_reminder: bool = False,
 ) -> Dataset:
     """
     Loads a benchmark in the canonical schema, with the label that papers report against.
@@ -183,6 +190,8 @@ def load_benchmark(
             What stands before the judge's score.
         max_rows (`int`, *optional*):
             Use the first rows only. Default: all rows.
+        score_reminder (`bool`, *optional*, defaults to `False`):
+            End each prompt with a sentence that asks for the score after the marker (for base models).
 
     Returns:
         [`~datasets.Dataset`] with the columns `prompt` (`str`), `score` (`float`, from 1 to 5), `id` (`str`, the row's
@@ -216,6 +225,8 @@ def load_benchmark(
         raise HubUnreachable(f"benchmarks: {name!r} cannot be had: {error} {benchmark._how_to_get()}") from error
     columns = dataset.to_dict()
     columns["prompt"] = [_REMAINS.sub(r"\1 ", prompt) for prompt in columns["prompt"]]
+    if score_reminder:
+        columns["prompt"] = [add_score_reminder(prompt, marker) for prompt in columns["prompt"]]
     columns["id"] = [str(row) for row in range(len(dataset))]
     if benchmark.group_column is None:
         columns["group"] = [

@@ -79,8 +79,9 @@ def test_is_taken_by_its_script(recipe):
     stated = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     taken = {name: getattr(part, name) for part in parsed for name in stated if hasattr(part, name)}
     assert stated.keys() - {"env"} == taken.keys()
-    for name in ("model_name_or_path", "output_dir", "dataset_name"):
+    for name in {"model_name_or_path", "judges", "output_dir", "dataset_name", "benchmarks"} & stated.keys():
         assert stated[name] == taken[name]
+    assert stated.keys() & {"model_name_or_path", "judges"} and stated.keys() & {"dataset_name", "benchmarks"}
     for name, value in stated.items():
         if isinstance(value, float):
             assert taken[name] == value, "a number that YAML reads as text, or that the parser changes"
@@ -92,7 +93,7 @@ def test_starts_from_what_an_earlier_stage_writes(recipe):
     outputs = {yaml.safe_load(path.read_text(encoding="utf-8"))["output_dir"] for path in recipe.parent.glob("*.yaml")}
     stated = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     for name in ("model_name_or_path", "dataset_name"):
-        if stated[name].startswith(f"outputs/{recipe.parent.name}/") and recipe.parent.name in LARGE:
+        if stated.get(name, "").startswith(f"outputs/{recipe.parent.name}/") and recipe.parent.name in LARGE:
             assert stated[name] in outputs - {stated["output_dir"]}
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,10 @@ class EvaluateArguments(JudgingArguments):
 
 @dataclass
 class EvaluateDataArguments(DataArguments):
-    """As [`DataArguments`]; the dataset may be left out where `benchmarks` are evaluated."""
+    """
+    As [`DataArguments`]; the dataset may be left out where `benchmarks` are evaluated, for which only `max_rows` and
+    `prompt_score_reminder` are used.
+    """
 
     dataset_name: str | None = field(
         default=None,
@@ -125,6 +128,18 @@ class EvaluateDataArguments(DataArguments):
             "help": "Hub id, a .json / .jsonl / .csv / .parquet file, a directory with one such file per split, or 'synthetic'."
         },
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset_name is not None:
+            return
+        for other in fields(self):
+            value = getattr(self, other.name)
+            if other.name not in ("max_rows", "prompt_score_reminder") and value and value != other.default:
+                raise ValueError(
+                    f"{other.name}: got {value!r} without dataset_name, which it is about; benchmarks have their own. Set "
+                    "dataset_name, or remove it."
+                )
 
 
 def _names_and_paths(judges: Any) -> dict[str, str]:
@@ -177,7 +192,12 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
             datasets[split] = load_judge_dataset(data_args, split, scale=scale, marker=marker, keep_ratings=True)
     for name in args.benchmarks or ():
         datasets[name] = load_benchmark(
-            name, args.benchmark_paths.get(name), scale=scale, marker=marker, max_rows=data_args.max_rows
+            name,
+            args.benchmark_paths.get(name),
+            scale=scale,
+            marker=marker,
+            max_rows=data_args.max_rows,
+            score_reminder=data_args.prompt_score_reminder,
         )
     if not datasets:
         raise ValueError("dataset_name: not set, and no benchmarks either. Set one of them.")
