@@ -233,7 +233,10 @@ def _undefined_figures(
     if "qwk" in undefined:
         notes.append(f"{inference}: qwk is undefined: all predictions and targets have one and the same label.")
     if "pairwise_accuracy" in undefined:
-        notes.append(f"{inference}: pairwise_accuracy is undefined: no two rows of one group differ in target.")
+        notes.append(
+            f"{inference}: pairwise_accuracy is undefined: no two rows of one group differ in target. A group_column "
+            "says which rows are about one question."
+        )
     return notes
 
 

@@ -105,7 +105,7 @@ def comparison_sheet(evaluation: Evaluation, dataset: str, brief: bool = False) 
         notes.append("p adjusted: by Holm's procedure, for the number of pairs of judges in one metric and inference.")
     if brief:
         notes.append("The reports have every metric.")
-    notes += [f"{each['a']} − {each['b']}: {note}" for each in comparisons for note in each.get("notes", ())]
+    notes += _notes({f"{each['a']} − {each['b']}": each for each in comparisons})
     return Sheet(f"{dataset}: paired differences", columns, cells, notes)
 
 
@@ -244,7 +244,26 @@ def _by_metric(rows: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _notes(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [f"Note, {name}: {note}" for name, result in results.items() for note in result.get("notes", ())]
+    """Notes on results, each said once: `Note, judge A and judge B, standard and rail: why`."""
+    said: dict[str, dict[str, dict[str, None]]] = {}  # why → inference or "" → judges
+    for name, result in results.items():
+        for note in result.get("notes", ()):
+            inference, _, why = note.partition(": ")
+            if inference not in INFERENCES:
+                inference, why = "", note
+            said.setdefault(why, {}).setdefault(inference, {})[name] = None
+    notes = []
+    for why, by_inference in said.items():
+        judges = list(dict.fromkeys(name for names in by_inference.values() for name in names))
+        if len({tuple(names) for names in by_inference.values()}) == 1:
+            about = [" and ".join(judges), " and ".join(filter(None, by_inference))]
+            notes.append(f"Note, {', '.join(filter(None, about))}: {why}")
+        else:
+            notes += [
+                f"Note, {', '.join(filter(None, [' and '.join(names), inference]))}: {why}"
+                for inference, names in by_inference.items()
+            ]
+    return notes
 
 
 def _percent(value: float | None) -> str:

@@ -47,7 +47,7 @@ class TestEvaluationTable:
 
     def test_undefined_figures_come_with_their_note(self, evaluation):
         text = words(render(evaluation_table(evaluation), width=120))
-        assert "Note, base_50%: standard: every prediction is 3, so the correlations are not defined" in text
+        assert "Note, base_50%, standard: every prediction is 3, so the correlations are not defined" in text
         none = {"pearson": None}  # as JSON has it
         evaluation["results"]["fb"]["base_50%"]["standard"] |= none
         assert words(render(evaluation_table(evaluation), width=120)) == text
@@ -76,7 +76,7 @@ class TestEvaluationTable:
         assert "\x1b[1m+5.0" not in re.sub(r"\x1b\[1m +", "\x1b[1m", text)  # 0.03 before, 0.06 after
         rows = lines_of(render(evaluation_table(evaluation), width=100))
         assert "REAL − base_50% Standard r +5.0 -1.0 to +11.0 0.030 0.060" in rows
-        assert "REAL − other: 7 rows are left out." in rows
+        assert "Note, REAL − other: 7 rows are left out." in rows
         assert "+0.0 to +20.0" not in words(text)  # a zero has no sign
         assert "0.0 to +20.0" in words(text)
 

@@ -1,0 +1,189 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Reading the score distribution through an inference engine that generates text but shows no hidden state: vLLM and servers.
+
+Such an engine returns log-probabilities of a few tokens at every position that it generates, so a well-formed completion
+brings its distribution along. What is then still missing (inner nodes of a [`LabelTree`], the marker of a malformed
+completion) is asked for in requests for one more token, whose prompt is the prompt, the completion and a few tokens; the
+engine has the keys and values of nearly all of that in its prefix cache.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from real_trl.engines.base import Decoding
+from real_trl.score_space import ScoreLocation, ScoreSpace
+
+MAX_TOKEN_IDS = 128  # as many log-probabilities of chosen tokens does vLLM return for one position
+
+
+@dataclass(frozen=True)
+class Read:
+    """
+    A request for one more token, to see its distribution.
+
+    Attributes:
+        node (`int`):
+            Node of the label tree.
+        context (`list[int]` or `str`):
+            What the model has to read after the prompt.
+        tokens (`tuple[int, ...]`):
+            The tokens whose log-probabilities are wanted.
+    """
+
+    node: int
+    context: list[int] | str
+    tokens: tuple[int, ...]
+
+
+class ScoreReading:
+    """
+    The score distribution of one completion, as its parts come in.
+
+    Args:
+        space ([`ScoreSpace`]):
+            The labels, `L` of them.
+        context (`list[int]` or `str`):
+            What precedes the score and follows the prompt.
+        pieces (`Mapping[int, list[int] | str]`):
+            Each token of the labels in the form that `context` has.
+        all_tokens (`bool`, *optional*, defaults to `True`):
+            Whether the engine returns the tokens that it is asked for. Otherwise it returns its most likely tokens, and
+            asking twice is no use.
+    """
+
+    def __init__(
+        self,
+        space: ScoreSpace,
+        context: list[int] | str,
+        pieces: Mapping[int, list[int] | str],
+        *,
+        all_tokens: bool = True,
+    ) -> None:
+        self.tree, self.all_tokens = space.tree, all_tokens
+        self._contexts, self._path_edges = [context], [[]]
+        edge_of = {edge: index for index, edge in enumerate(self.tree.edges)}
+        for token, parent in zip(self.tree.context_tokens, self.tree.parents, strict=True):
+            self._contexts.append(self._contexts[parent] + pieces[token])
+            self._path_edges.append([*self._path_edges[parent], edge_of[parent, token]])
+        # In double precision, since the tree subtracts probabilities; these are few numbers
+        self._edges = torch.full((len(self.tree.edges),), torch.nan, dtype=torch.float64)
+        self._unassigned: dict[int, float] = {}  # of each node that was read, the probability of tokens not returned
+
+    def record(self, node: int, log_probs: Mapping[int, float], unassigned: float = 0.0) -> None:
+        """
+        Take in the log-probabilities of tokens at a node.
+
+        Args:
+            node (`int`):
+                Node of the tree, 0 for the root.
+            log_probs (`Mapping[int, float]`):
+                Log-probabilities by token; tokens that lead to no label are ignored.
+            unassigned (`float`, *optional*, defaults to `0.0`):
+                Probability of all the tokens that the engine did not return.
+        """
+        self._unassigned[node] = unassigned
+        for index, (parent, token) in enumerate(self.tree.edges):
+            if parent == node and token in log_probs:
+                self._edges[index] = log_probs[token]
+
+    def reads(self) -> list[Read]:
+        """What is still to be asked for, nothing if the distribution is as complete as it gets."""
+        reads = []
+        for node, context in enumerate(self._contexts):
+            wanted = [
+                token
+                for (parent, token), log_prob in zip(self.tree.edges, self._edges.tolist(), strict=True)
+                if parent == node and math.isnan(log_prob)
+            ]
+            if self.all_tokens:
+                chunks = range(0, len(wanted), MAX_TOKEN_IDS)
+                reads += [Read(node, context, tuple(wanted[start : start + MAX_TOKEN_IDS])) for start in chunks]
+            elif node not in self._unassigned and not math.isnan(self._reached(node)):
+                reads.append(Read(node, context, tuple(wanted)))
+        return reads
+
+    def label_log_probs(self) -> torch.Tensor:
+        """`log π(k | x, c)` of every label, `(L,)`; NaN where it is not known."""
+        return self.tree.label_log_probs(self._edges)
+
+    def missing_mass(self) -> float:
+        """The most that the labels which are not known can have together."""
+        missing, labels = 0.0, {path: index for index, path in enumerate(self.tree.paths)}
+        unknown = self.label_log_probs().isnan().tolist()
+        edges = list(zip(self.tree.edges, self._edges.exp().tolist(), strict=True))
+        label_of = []  # of each node, the longest label that has been written by then
+        for node, path in enumerate(self._path_edges):
+            written = labels.get(tuple(self.tree.edges[edge][1] for edge in path))
+            label_of.append(label_of[self.tree.parents[node - 1]] if node and written is None else written)
+            reached = self._edges[path].sum().exp().item()
+            if math.isnan(reached):
+                continue  # counted at the upper end of the edge that is not known
+            known = [probability for (parent, _), probability in edges if parent == node]
+            if label_of[node] is not None and unknown[label_of[node]]:
+                missing += reached * (1 - sum(p for p in known if not math.isnan(p)))
+            elif any(map(math.isnan, known)):
+                missing += reached * self._unassigned.get(node, 1.0)
+        return missing
+
+    def _reached(self, node: int) -> float:
+        """Log-probability of the tokens that lead to a node."""
+        return self._edges[self._path_edges[node]].sum().item()
+
+
+def root_tokens(space: ScoreSpace) -> list[int]:
+    """The tokens that may follow the marker: those to be recorded while generating."""
+    return [token for node, token in space.tree.edges if node == 0]
+
+
+def read_completion(
+    space: ScoreSpace,
+    decoding: Decoding,
+    completion_ids: list[int],
+    location: ScoreLocation,
+    stop_ids: Collection[int],
+    recorded: Callable[[int], Mapping[int, float]] | None,
+) -> ScoreReading | None:
+    """
+    Start to read the score of a completion whose tokens are known.
+
+    Args:
+        space ([`ScoreSpace`]):
+            Scale and marker.
+        decoding ([`Decoding`]):
+            How malformed completions are treated.
+        completion_ids (`list[int]`):
+            The completion.
+        location ([`ScoreLocation`]):
+            Where its score stands.
+        stop_ids (`Collection[int]`):
+            Tokens that end a completion.
+        recorded (`Callable[[int], Mapping[int, float]]`, *optional*):
+            Gives the log-probabilities by token at a position of the completion, if the engine recorded those of the score
+            distribution.
+
+    Returns:
+        [`ScoreReading`], or `None` for a malformed completion that is dropped.
+    """
+    if not location.ok and decoding.malformed == "drop":
+        return None
+    pieces = {token: [token] for _, token in space.tree.edges}
+    if location.position is not None and location.status != "outside":
+        reading = ScoreReading(space, completion_ids[: location.position], pieces)
+        if recorded is not None:
+            reading.record(0, recorded(location.position))
+        return reading
+    ended = completion_ids and completion_ids[-1] in stop_ids
+    return ScoreReading(space, [*(completion_ids[:-1] if ended else completion_ids), *space.marker_ids], pieces)
+
+
+def request_seed(seed: int | None, index: int) -> int | None:
+    """Seed of one prompt's sampling, below 2³¹: with it, the result does not depend on what else is being generated."""
+    if seed is None:
+        return None
+    return int(np.random.SeedSequence([seed % 2**64, index]).generate_state(1)[0] >> 1)

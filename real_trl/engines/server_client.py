@@ -1,0 +1,196 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP to an OpenAI-compatible server: retries, and errors that say what to do. The API key is in none of them."""
+
+import logging
+import os
+import random
+import re
+import time
+from typing import Any
+
+import httpx
+
+logger = logging.getLogger(__name__)
+
+API_KEY_VARIABLE = "OPENAI_API_KEY"
+_TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_TOO_LONG = re.compile(r"context[ _](length|size|window)|max_model_len|too long|too many tokens", re.IGNORECASE)
+_LONGEST_PAUSE = 30.0  # seconds
+
+
+class ServerClient:
+    """
+    Posts to one server. It can be used by several threads.
+
+    Args:
+        base_url (`str`):
+            Address of the API, e.g. `"http://127.0.0.1:8000/v1"`; `/v1` is added to an address without a path.
+        model (`str`):
+            Name under which the server knows the model.
+        api_key (`str`, *optional*):
+            Defaults to the environment variable `OPENAI_API_KEY`; without either, none is sent.
+        timeout (`float`, *optional*, defaults to `600.0`):
+            Seconds that one answer may take.
+        max_retries (`int`, *optional*, defaults to `4`):
+            How often a request is repeated that did not get through, or that the server was too busy for, with pauses
+            that double from half a second on (or as the server says).
+
+    Raises:
+        `ValueError`: if the address or the key cannot be one.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 600.0,
+        max_retries: int = 4,
+    ) -> None:
+        try:
+            url = httpx.URL(base_url)
+        except (httpx.InvalidURL, TypeError):
+            url = httpx.URL("")
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError("base_url: not an address. Set it to one such as http://127.0.0.1:8000/v1.")
+        url = url.copy_with(path=url.path.rstrip("/") or "/v1")
+        self.url = str(url.copy_with(userinfo=b"", query=None))  # for messages
+        self.model, self.max_retries = model, max_retries
+        self._key = (api_key or os.environ.get(API_KEY_VARIABLE) or "").strip()
+        if not (self._key.isascii() and self._key.isprintable()) or " " in self._key:
+            raise ValueError(
+                f"api_key: holds characters that a key cannot have. Correct it, or the environment variable {API_KEY_VARIABLE}."
+            )
+        self._client = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
+            limits=httpx.Limits(max_connections=None),
+        )
+
+    def model_entry(self) -> dict[str, Any]:
+        """
+        What the server says about the model; empty if it lists none.
+
+        Raises:
+            `ConnectionError`, `PermissionError`: see [`ServerClient.post`].
+            `ValueError`: if the server has other models only; it names them.
+        """
+        try:
+            answer = self._request("GET", "models", retries=min(self.max_retries, 1))
+        except ValueError:  # not every server has this list
+            return {}
+        entries = {
+            entry["id"]: entry for entry in answer.get("data") or [] if isinstance(entry, dict) and "id" in entry
+        }
+        if entries and self.model not in entries:
+            raise ValueError(self._unknown_model(sorted(entries)))
+        return entries.get(self.model, {})
+
+    def post(self, path: str, payload: dict[str, Any], *, retries: int | None = None) -> dict[str, Any]:
+        """
+        The server's answer to a request.
+
+        Args:
+            path (`str`):
+                `"completions"` or `"chat/completions"`.
+            payload (`dict[str, Any]`):
+                The request, the model's name excepted.
+            retries (`int`, *optional*):
+                Defaults to `max_retries`.
+
+        Raises:
+            `ConnectionError`: if no server answers, or it stays too busy.
+            `TimeoutError`: if the answer takes longer than `timeout`.
+            `PermissionError`: if the server does not accept the key.
+            `ValueError`: if the server refuses the request: an unknown model, a prompt that is too long, a parameter.
+        """
+        return self._request("POST", path, {"model": self.model, **payload}, retries=retries)
+
+    def _request(
+        self, method: str, path: str, payload: dict[str, Any] | None = None, *, retries: int | None = None
+    ) -> dict[str, Any]:
+        retries = self.max_retries if retries is None else retries
+        for attempt in range(retries + 1):
+            pause = min(0.5 * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.75, 1.25)
+            try:
+                response = self._client.request(method, path, json=payload)
+            except httpx.ConnectTimeout as error:
+                reason = error
+            except httpx.TimeoutException as error:
+                raise TimeoutError(
+                    f"{self.url} did not answer within the timeout of {self._client.timeout.read:g} s. Raise timeout, or lower "
+                    "max_concurrency or max_new_tokens."
+                ) from error
+            except httpx.TransportError as error:
+                reason = error
+            else:
+                if response.status_code not in _TRANSIENT:
+                    return self._checked(response)
+                reason = f"status {response.status_code}: {self._words(response)}"
+                pause = max(pause, min(_retry_after(response), _LONGEST_PAUSE))
+            if attempt < retries:
+                logger.info("%s: %s; once more in %.1f s", self.url, reason, pause)
+                time.sleep(pause)
+        if isinstance(reason, Exception):
+            raise ConnectionError(
+                f"base_url: no server answers at {self.url} ({type(reason).__name__}: {reason}). Start one, for instance with "
+                f"`vllm serve {self.model} --port 8000`, or correct the address."
+            ) from reason
+        raise ConnectionError(
+            f"{self.url} refused {attempt + 1} times with {reason}. Lower max_concurrency, or try later."
+        )
+
+    def _checked(self, response: httpx.Response) -> dict[str, Any]:
+        status = response.status_code
+        if status in {401, 403}:
+            state = "was not accepted" if self._key else "is missing"
+            raise PermissionError(
+                f"{self.url}: the API key {state} (status {status}). Put it into the environment variable {API_KEY_VARIABLE}."
+            )
+        words = self._words(response)
+        if status == 404 and "model" in words.lower():
+            raise ValueError(self._unknown_model(None, words))
+        if status >= 400 and _TOO_LONG.search(words):
+            raise ValueError(
+                f"The prompt and its completion are too long for the server. It says: {words}. Shorten the prompt, lower "
+                "max_new_tokens, or start the server with a longer context."
+            )
+        if status != 200:
+            raise ValueError(f"{self.url} refused the request with status {status}. It says: {words}")
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ValueError(f"base_url: {self.url} does not speak the OpenAI API. It says: {words}")
+        return answer
+
+    def _words(self, response: httpx.Response) -> str:
+        """What the server says, cut to a readable length, without the key, which some servers repeat."""
+        try:
+            words = response.json()
+            words = words.get("error", words)
+            words = words.get("message", words) if isinstance(words, dict) else words
+        except (ValueError, AttributeError):
+            words = response.text
+        words = " ".join(str(words).split())
+        if self._key:
+            words = words.replace(self._key, "***")
+        return words[:500]
+
+    def _unknown_model(self, known: list[str] | None, words: str = "") -> str:
+        if known is None:
+            return f"model: {self.url} does not know {self.model!r}. It says: {words}"
+        shown = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
+        return f"model: {self.url} does not serve {self.model!r}. Set it to one of: {shown}."
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the server asks to wait, 0 if it does not say."""
+    try:
+        return float(response.headers.get("retry-after", 0))
+    except ValueError:  # a date
+        return 0.0

@@ -1,0 +1,190 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Completions as the plain OpenAI API describes them: text, and the most likely tokens at every position as text.
+
+The score is located in the bytes of the completion, by the rules of [`ScoreSpace`], so that nothing depends on how the
+server's tokenizer cuts them.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from real_trl.engines.base import Decoding
+from real_trl.engines.score_reading import ScoreReading, root_tokens
+from real_trl.score_space import ScoreLocation, ScoreSpace
+
+_END = 256
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are the bytes of a text, each with its value as id, and an end of text."""
+    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", clean_up_tokenization_spaces=False)
+
+
+@dataclass(frozen=True)
+class TopTokens:
+    """
+    A completion.
+
+    Attributes:
+        text (`str`):
+            Its text.
+        tokens (`list[bytes]`):
+            Its tokens; a closing end of text is none of them.
+        top (`list[list[tuple[str, float]]]`):
+            The most likely tokens at each position and their log-probabilities, the generated token among them. One entry
+            more than `tokens` if the end of text was generated.
+        finished (`bool`):
+            Whether the model ended it, not the length limit.
+        prompt_tokens (`int`, *optional*):
+            Tokens of the prompt, if the server counts them.
+        num_tokens (`int`):
+            Generated tokens.
+    """
+
+    text: str
+    tokens: list[bytes]
+    top: list[list[tuple[str, float]]]
+    finished: bool
+    prompt_tokens: int | None
+    num_tokens: int
+
+    @classmethod
+    def from_answer(cls, answer: Mapping[str, Any]) -> "TopTokens":
+        """
+        Out of a server's answer, of either API.
+
+        Raises:
+            `ValueError`: if it holds no log-probabilities.
+        """
+        choice = (answer.get("choices") or [{}])[0]
+        log_probs = choice.get("logprobs") or {}
+        if "message" in choice:
+            text = choice["message"].get("content") or ""
+            entries = log_probs.get("content") or []
+            tokens = [_bytes(entry) for entry in entries]
+            sampled = [(entry["token"], entry["logprob"]) for entry in entries]
+            top = [[(e["token"], e["logprob"]) for e in entry.get("top_logprobs") or []] for entry in entries]
+        else:
+            text = choice.get("text") or ""
+            names = log_probs.get("tokens") or []
+            tokens = [name.encode() for name in names]
+            sampled = list(zip(names, log_probs.get("token_logprobs") or [], strict=True))
+            top = [list((entry or {}).items()) for entry in log_probs.get("top_logprobs") or []]
+        if text and (not tokens or len(top) < len(tokens)):
+            raise ValueError(
+                "The server returned a completion without the log-probabilities of its most likely tokens. A score "
+                "distribution cannot be read from it: use a server or a model that returns them (vllm serve does)."
+            )
+        top = [[*best, *([own] if own not in best else [])] for best, own in zip(top, sampled, strict=True)]
+        finished = choice.get("finish_reason") == "stop"
+        usage = answer.get("usage") or {}
+        num_tokens = usage.get("completion_tokens") or len(tokens)
+        if finished and tokens and not text.encode().endswith(tokens[-1]):
+            tokens = tokens[:-1]  # the end of text
+        return cls(text, tokens, top, finished, usage.get("prompt_tokens"), num_tokens)
+
+    def locate(self, byte_space: ScoreSpace) -> ScoreLocation:
+        """Where the score stands; `position` counts bytes. `byte_space` is a score space of [`byte_tokenizer`]."""
+        return byte_space.locate([*b"".join(self.tokens), *([_END] if self.finished else [])], {_END})
+
+    def token_at(self, position: int) -> tuple[int, str]:
+        """Index of the token that holds byte `position`, and the part of it that precedes that byte."""
+        starts = [0, *accumulate(map(len, self.tokens))]
+        index = bisect_right(starts, position, hi=len(self.tokens)) - 1
+        return index, self.tokens[index][: position - starts[index]].decode(errors="replace")
+
+
+def _bytes(entry: Mapping[str, Any]) -> bytes:
+    return bytes(entry["bytes"]) if entry.get("bytes") is not None else entry["token"].encode()
+
+
+def piece_texts(space: ScoreSpace) -> dict[int, str]:
+    """Text of every token of the labels, with the blank before it if the token has one."""
+    return {token: _piece(space.tokenizer, token) for _, token in space.tree.edges}
+
+
+def marker_text(space: ScoreSpace) -> str:
+    """The marker as it follows a completion, with the blank before it."""
+    text = space.tokenizer.decode(space.marker_ids, clean_up_tokenization_spaces=False)
+    return text if text[:1].isspace() else f" {text}"
+
+
+def _piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    # SentencePiece's decoders drop the blank of the first token
+    return f" {text}" if tokenizer.convert_ids_to_tokens(token).startswith("▁") and text[:1] != " " else text
+
+
+def named_log_probs(top: Sequence[tuple[str, float]], names: Mapping[int, str]) -> dict[int, float]:
+    """
+    Log-probabilities by token of those among `top` that have one of `names`, blanks around them apart if none has it
+    exactly. A name that several tokens have is left out: it cannot be told which is which.
+    """
+    found = {}
+    for token, name in names.items():
+        same = [log_prob for text, log_prob in top if text == name]
+        same = same or [log_prob for text, log_prob in top if text.strip() == name.strip()]
+        if len(same) == 1:
+            found[token] = same[0]
+    return found
+
+
+def unassigned(top: Sequence[tuple[str, float]]) -> float:
+    """Probability of the tokens that the server did not return."""
+    return max(0.0, 1 - sum(math.exp(log_prob) for _, log_prob in top))
+
+
+def read_text_completion(
+    space: ScoreSpace, decoding: Decoding, completion: TopTokens, location: ScoreLocation, can_continue: bool
+) -> ScoreReading | None:
+    """
+    Start to read the score of a completion that is known as text.
+
+    Args:
+        space ([`ScoreSpace`]):
+            Scale and marker.
+        decoding ([`Decoding`]):
+            How malformed completions are treated.
+        completion ([`TopTokens`]):
+            The completion.
+        location ([`ScoreLocation`]):
+            Where its score stands, in bytes.
+        can_continue (`bool`):
+            Whether the server can go on with a text, so that a marker may be appended.
+
+    Returns:
+        [`ScoreReading`], or `None` for a malformed completion that is dropped, or that cannot be continued.
+    """
+    pieces = piece_texts(space)
+    if not location.ok and decoding.malformed == "drop":
+        return None
+    if location.position is None or location.status == "outside":
+        context = completion.text + marker_text(space)
+        return ScoreReading(space, context, pieces, all_tokens=False) if can_continue else None
+    # Where the labels' first tokens begin, which may have the blank of the marker in them
+    position = location.position - len(space.marker[len(space.prefix) :].encode())
+    index, lead = completion.token_at(position)
+    context = b"".join(completion.tokens)[:position].decode(errors="replace")
+    reading = ScoreReading(space, context, pieces, all_tokens=False)
+    names, node = {token: lead + pieces[token] for token in root_tokens(space)}, 0
+    nodes = {edge: i for i, edge in enumerate(zip(space.tree.parents, space.tree.context_tokens, strict=True), 1)}
+    # From the root down as far as the completion itself goes along the tree
+    for generated, top in zip([*completion.tokens[index:], b""], completion.top[index:], strict=False):
+        reading.record(node, named_log_probs(top, names), unassigned(top))
+        node = next((nodes.get((node, t), 0) for t, name in names.items() if name.encode() == generated), 0)
+        if not node:
+            break
+        names = pieces
+    return reading

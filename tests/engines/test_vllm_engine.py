@@ -1,0 +1,393 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM in process and `vllm serve`, both on the CPU with SmolLM2, against the Transformers engine and dense forwards."""
+
+import contextlib
+import copy
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from real_trl.engines import Decoding, TransformersEngine
+from real_trl.engines.prompt_encoder import PromptEncoder
+from real_trl.engines.server_engine import ServerEngine
+from real_trl.engines.vllm_engine import VLLMEngine, stop_token_ids
+from real_trl.score_space import ScoreSpace
+from tests.engines.smollm2_prompts import prompts
+from tests.tiny import TOKENIZER, build_model
+
+SCALES = {"1-5": {}, "0-100": {"scale": "from 0 to 100", "low": "10", "high": "95"}}
+MAX_LENGTH = 320
+FLOAT32 = 1e-4 / 4  # of the scale's width, with which the rounding of ŷ grows: 1e-4 on 1-5
+
+# The model's own generation config is the server's default, which the plain API knows no word to overrule
+NO_DEFAULTS = {"repetition_penalty": 1.0, "top_k": 0}
+
+# `vllm serve`. The command asks for the version of a package vllm, which is called vllm-cpu here (and the platform is CPU
+# because there is no package vllm, so it must be known by then).
+SERVE = """
+import importlib.metadata
+from vllm.platforms import current_platform
+current_platform.device_type
+version = importlib.metadata.version
+try:
+    version("vllm")
+except importlib.metadata.PackageNotFoundError:
+    importlib.metadata.version = lambda name: version("vllm-cpu" if name == "vllm" else name)
+from vllm.entrypoints.cli.main import main
+main()
+"""
+
+
+def test_missing_vllm_is_said_with_the_way_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ImportError, match=r"pip install 'real_trl\[vllm\]'.*make vllm-cpu"):
+        VLLMEngine(str(tmp_path), TOKENIZER, ScoreSpace.from_labels("1-5", TOKENIZER))
+
+
+def test_several_processes_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="one of 2. Start it without accelerate launch, and set tensor_parallel_size"):
+        VLLMEngine(str(tmp_path), TOKENIZER, ScoreSpace.from_labels("1-5", TOKENIZER))
+
+
+def test_an_adapter_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds an adapter, and vLLM needs a complete model. Merge it"):
+        VLLMEngine(str(tmp_path), TOKENIZER, ScoreSpace.from_labels("1-5", TOKENIZER))
+
+
+def test_stop_tokens_are_those_of_the_transformers_engine(tmp_path):
+    model = build_model()
+    model.generation_config.eos_token_id = [TOKENIZER.eos_token_id, 7]
+    model.save_pretrained(tmp_path)
+    engine = TransformersEngine(model, TOKENIZER, ScoreSpace.from_labels("1-5", TOKENIZER))
+    assert (
+        stop_token_ids(TOKENIZER, str(tmp_path), None, model.config) == engine.stop_ids == [TOKENIZER.eos_token_id, 7]
+    )
+    (tmp_path / "generation_config.json").unlink()
+    config = AutoConfig.from_pretrained(tmp_path)
+    config.eos_token_id = [9]
+    assert stop_token_ids(TOKENIZER, str(tmp_path), None, config) == [TOKENIZER.eos_token_id, 9]
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory):
+    """The model, and its directory with a generation config that must have no influence on any engine."""
+    pytest.importorskip("vllm")
+    from real_trl.scripts.export_smollm2 import export
+
+    directory = tmp_path_factory.mktemp("smollm2")
+    export(directory)
+    config = json.loads((directory / "generation_config.json").read_text())
+    own = {"repetition_penalty": 1.8, "temperature": 0.3, "top_k": 2, "do_sample": True}
+    (directory / "generation_config.json").write_text(json.dumps(config | own))
+    tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    yield SimpleNamespace(path=str(directory), tokenizer=tokenizer, model=model)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def start(smollm2):
+    """Starts vLLM; without a process of its own, which would have to import it all once more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        yield lambda decoding, dtype="float32": VLLMEngine(
+            smollm2.path,
+            smollm2.tokenizer,
+            ScoreSpace.from_labels("1-5", smollm2.tokenizer),
+            decoding,
+            dtype=dtype,
+            max_model_len=MAX_LENGTH,
+            enforce_eager=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def vllm_float32(start):
+    return start(Decoding(do_sample=False))
+
+
+@pytest.fixture(scope="module")
+def vllm_processed(start):
+    return start(Decoding(temperature=0.7))
+
+
+@pytest.fixture(scope="module")
+def server(smollm2, tmp_path_factory):
+    """Address of a `vllm serve` of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    options = ["--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
+    options += ["--max-model-len", str(MAX_LENGTH), "--enforce-eager"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, "serve", smollm2.path, *options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"},
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 300
+        while not _healthy(f"http://127.0.0.1:{port}/health"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"vllm serve did not start:\n{log.read_text()[-8000:]}")
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)  # the server and the processes that it started
+                process.wait(30)
+
+
+def _healthy(url):
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def variant(engine, labels="1-5", **decoding):
+    """The same running vLLM with another scale or decoding, which saves a start."""
+    engine = copy.copy(engine)
+    engine.score_space = ScoreSpace.from_labels(labels, engine.tokenizer)
+    engine.decoding = Decoding(**decoding)
+    engine.encode = PromptEncoder(engine.tokenizer, engine.score_space, engine.decoding, MAX_LENGTH)
+    return engine
+
+
+def in_order(pairs):
+    return [judgment for _, judgment in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def log_probs_after(model, ids):
+    with torch.no_grad():
+        hidden = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
+        return torch.nn.functional.linear(hidden.float(), model.lm_head.weight.float())
+
+
+def dense_reading(model, engine, prompt, completion_ids):
+    """Labels' log-probabilities of one token each after a completion, by one dense forward over all of it."""
+    space = engine.score_space
+    location = space.locate(completion_ids, engine.stop_ids)
+    if location.ok:
+        context = completion_ids[: location.position]
+    else:
+        context = [token for token in completion_ids if token not in engine.stop_ids] + list(space.marker_ids)
+    logits = log_probs_after(model, engine.encode([prompt])[0] + context) / engine.decoding.temperature
+    return logits.double().softmax(-1)[[path[0] for path in space.token_ids]]
+
+
+def spy(engine):
+    """Keeps what the engine asks vLLM for, and what it gets."""
+    calls, generate = [], engine.llm.generate
+
+    def record(inputs, params, **kwargs):
+        calls.append((inputs, params, generate(inputs, params, **kwargs)))
+        return calls[-1][2]
+
+    engine.llm = SimpleNamespace(generate=record, llm_engine=engine.llm.llm_engine)
+    return calls
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    "labels, number, new_tokens, statuses",
+    [("1-5", 6, 40, {"ok"}), ("1-5", 3, 8, {"missing"}), ("1-5", 4, 26, {"ok", "missing"}), ("0-100", 3, 36, {"ok"})],
+)
+def test_three_engines_agree_in_float32(smollm2, vllm_float32, server, labels, number, new_tokens, statuses):
+    decoding = {"do_sample": False, "max_new_tokens": new_tokens}
+    space = ScoreSpace.from_labels(labels, smollm2.tokenizer)
+    texts = prompts(**SCALES[labels])[:number]
+    reference = TransformersEngine(smollm2.model, smollm2.tokenizer, space, Decoding(**decoding))
+    expected = in_order(reference.judge(texts))
+    assert statuses <= {j.status for j in expected}
+    assert len({round(j.expected_score, 3) for j in expected}) > number / 2  # prompts matter
+    in_process = variant(vllm_float32, labels, **decoding)
+    calls = spy(in_process)
+    remote = ServerEngine(server, "judge", smollm2.tokenizer, space, Decoding(**decoding))
+    assert remote.extensions
+    for engine in (in_process, remote):
+        for judgment, right in zip(in_order(engine.judge(texts)), expected, strict=True):
+            for field in ("completion", "rationale", "status", "sampled_score", "num_tokens", "prompt_tokens"):
+                assert getattr(judgment, field) == getattr(right, field)
+            width = space.high - space.low
+            assert judgment.expected_score == pytest.approx(right.expected_score, abs=FLOAT32 * width)
+            assert judgment.probabilities == pytest.approx(right.probabilities, abs=1e-4)
+            assert judgment.missing_mass == 0
+    # One generation, and no second request but for what it cannot hold
+    reads = [len(inputs) for inputs, _, _ in calls[1:]]
+    malformed = sum(j.status != "ok" for j in expected)
+    assert reads == ([10 * number] if labels == "0-100" else [malformed] if malformed else [])
+
+
+@pytest.mark.vllm
+def test_plain_api_of_the_server_against_the_exact_one(smollm2, server):
+    for labels, new_tokens in (("1-5", 40), ("1-5", 8), ("0-100", 36)):
+        space = ScoreSpace.from_labels(labels, smollm2.tokenizer)
+        texts = prompts(**SCALES[labels])[:3]
+        decoding = Decoding(do_sample=False, max_new_tokens=new_tokens)
+        exact = ServerEngine(server, "judge", smollm2.tokenizer, space, decoding)
+        plain = ServerEngine(
+            server,
+            "judge",
+            smollm2.tokenizer,
+            space,
+            decoding,
+            extensions=False,
+            top_logprobs=10,
+            extra_body=NO_DEFAULTS,
+        )
+        assert exact.extensions and not plain.extensions
+        for judgment, right in zip(in_order(plain.judge(texts)), in_order(exact.judge(texts)), strict=True):
+            assert (judgment.completion, judgment.status) == (right.completion, right.status)
+            assert (judgment.num_tokens, judgment.prompt_tokens) == (right.num_tokens, right.prompt_tokens)
+            hidden = check_known_labels(judgment, right)
+            if labels == "1-5" and math.isclose(hidden, 0):
+                assert judgment.missing_mass == 0
+                assert judgment.expected_score == pytest.approx(right.expected_score, abs=1e-4)
+
+
+def check_known_labels(judgment, expected):
+    hidden = 0.0
+    for probability, right in zip(judgment.probabilities, expected.probabilities, strict=True):
+        if math.isnan(probability):
+            hidden += right
+        else:
+            assert probability == pytest.approx(right, abs=1e-4)
+    assert hidden <= judgment.missing_mass + 1e-4
+    return hidden
+
+
+@pytest.mark.vllm
+def test_chat_api_of_the_server(smollm2, server):
+    space = ScoreSpace.from_labels("1-5", smollm2.tokenizer)
+    decoding = Decoding(chat=True, do_sample=False, max_new_tokens=40)
+    exact = ServerEngine(server, "judge", smollm2.tokenizer, space, decoding)
+    chat = ServerEngine(server, "judge", smollm2.tokenizer, space, decoding, api="chat", extra_body=NO_DEFAULTS)
+    texts = prompts()[:4]
+    for judgment, right in zip(in_order(chat.judge(texts)), in_order(exact.judge(texts)), strict=True):
+        assert (judgment.completion, judgment.status) == (right.completion, right.status)
+        assert (judgment.num_tokens, judgment.prompt_tokens) == (right.num_tokens, right.prompt_tokens)
+        assert (judgment.probabilities is None) == (judgment.status != "ok")
+        if judgment.status == "ok":
+            check_known_labels(judgment, right)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    "decoding, one_pass",
+    [
+        ({"temperature": 0.7}, True),
+        ({"temperature": 0.7, "top_p": 0.8}, False),
+        ({"temperature": 0.7, "do_sample": False}, False),
+    ],
+)
+def test_other_temperatures_against_a_dense_forward(smollm2, vllm_processed, decoding, one_pass):
+    engine = variant(vllm_processed, max_new_tokens=32, **decoding)
+    assert engine.one_pass == one_pass
+    calls = spy(engine)
+    texts = prompts()[:4]
+    judgments = in_order(engine.judge(texts, seed=3))
+    completions = [list(output.outputs[0].token_ids) for output in calls[0][2]]
+    assert {j.status for j in judgments} >= {"ok"}
+    for text, ids, judgment in zip(texts, completions, judgments, strict=True):
+        expected = dense_reading(smollm2.model, engine, text, ids)
+        assert judgment.probabilities == pytest.approx(expected.tolist(), abs=1e-4)
+    malformed = sum(j.status != "ok" for j in judgments)
+    assert [len(inputs) for inputs, _, _ in calls[1:]] == ([malformed] * (malformed > 0) if one_pass else [4])
+
+
+@pytest.mark.vllm
+def test_top_p_does_not_truncate_the_scores(smollm2, vllm_float32):
+    engine = variant(vllm_float32, max_new_tokens=32, top_p=0.5)
+    calls = spy(engine)
+    texts = prompts()[:4]
+    judgments = in_order(engine.judge(texts, seed=5))
+    for text, output, judgment in zip(texts, calls[0][2], judgments, strict=True):
+        expected = dense_reading(smollm2.model, engine, text, list(output.outputs[0].token_ids))
+        assert judgment.probabilities == pytest.approx(expected.tolist(), abs=1e-4)
+        assert min(judgment.probabilities) > 0
+
+
+@pytest.mark.vllm
+def test_a_seed_decides_everything_and_other_prompts_nothing(vllm_float32):
+    engine, texts = variant(vllm_float32, max_new_tokens=24), prompts()[:4]
+    first, again, other = ([j.completion for j in in_order(engine.judge(texts, seed=s))] for s in (1, 1, 2))
+    assert first == again != other
+    engine.batch_size = 1
+    assert [j.completion for j in in_order(engine.judge(texts, seed=1))] == first
+
+
+@pytest.mark.vllm
+def test_prompts_that_are_too_long(smollm2, vllm_float32, server):
+    long = prompts()[0] * 3
+    remote = ServerEngine(server, "judge", smollm2.tokenizer, vllm_float32.score_space, Decoding(max_new_tokens=64))
+    for engine in (variant(vllm_float32, max_new_tokens=64), remote):
+        with pytest.raises(ValueError, match=r"prompt 1 .* too many. The model reads 320 tokens"):
+            engine.check([prompts()[0], long])
+        cut = copy.copy(engine)
+        cut.decoding = Decoding(max_new_tokens=8, truncate_prompts=True)
+        cut.encode = PromptEncoder(cut.tokenizer, cut.score_space, cut.decoding, MAX_LENGTH)
+        (judgment,) = in_order(cut.judge([long], seed=0))  # fits to the last token, the marker included
+        assert 0 < judgment.mass <= 1 and judgment.prompt_tokens > MAX_LENGTH - 24
+    with pytest.raises(ValueError, match="does not serve 'gpt'. Set it to one of: judge"):
+        ServerEngine(server, "gpt", smollm2.tokenizer, vllm_float32.score_space)
+
+
+@pytest.mark.vllm
+def test_engines_agree_in_bfloat16(smollm2, start):
+    """
+    On average to 1e-2 and never by more than 2.5e-2, which is what bfloat16 itself allows: one and the same forward of this
+    model in Transformers moves ŷ by that much from one batch size to another, with logits in float32.
+
+    Greedy rationales may part where two tokens are about as likely, but only at such a tie, shown in float32; the scores are
+    also compared on the same text.
+    """
+    model = copy.deepcopy(smollm2.model).to(torch.bfloat16)
+    head = model.lm_head.weight
+    model.lm_head.forward = lambda hidden: torch.nn.functional.linear(hidden.float(), head.float())
+    engine = start(Decoding(do_sample=False, max_new_tokens=36), dtype="bfloat16")
+    texts = prompts()
+    calls = spy(engine)
+    judgments = in_order(engine.judge(texts))
+    reference = TransformersEngine(model, engine.tokenizer, engine.score_space, engine.decoding)
+    values = torch.tensor(engine.score_space.values).double()
+    on_same_text, between_engines = [], []
+    for text, output, judgment, right in zip(
+        texts, calls[0][2], judgments, in_order(reference.judge(texts)), strict=True
+    ):
+        ids = list(output.outputs[0].token_ids)
+        expected = (dense_reading(model, engine, text, ids) @ values).item()
+        on_same_text.append(abs(judgment.expected_score - expected))
+        if judgment.rationale == right.rationale:
+            between_engines.append(abs(judgment.expected_score - right.expected_score))
+        else:
+            other = engine.tokenizer(right.completion)["input_ids"]
+            parting = next(i for i, pair in enumerate(zip(ids, other, strict=False)) if pair[0] != pair[1])
+            logits = log_probs_after(smollm2.model, engine.encode([text])[0] + ids[:parting])
+            best = logits.topk(2)
+            assert {ids[parting], other[parting]} == set(best.indices.tolist())
+            assert best.values[0] - best.values[1] < 0.15
+    assert len(between_engines) >= len(texts) - 2
+    for differences in (on_same_text, between_engines):
+        assert max(differences) < 2.5e-2 and sum(differences) / len(differences) < 1e-2, differences
