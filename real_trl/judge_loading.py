@@ -11,7 +11,15 @@ import torch
 from accelerate import PartialState
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from real_trl.engines import ENGINES, Decoding, Engine, TransformersEngine, context_length
+from real_trl.engines import (
+    ENGINES,
+    Decoding,
+    Engine,
+    ServerEngine,
+    TransformersEngine,
+    VLLMEngine,
+    context_length,
+)
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.prompts import load_template
 from real_trl.scale import parse_labels
@@ -146,8 +154,6 @@ class JudgeSource:
         if engine == "transformers":
             return self._transformers(decoding, batch_size, dtype, options)
         if engine == "vllm":
-            from real_trl.engines.vllm_engine import VLLMEngine
-
             return VLLMEngine(
                 self.name,
                 self.tokenizer,
@@ -159,8 +165,6 @@ class JudgeSource:
                 trust_remote_code=self.trust_remote_code,
                 **options,
             )
-        from real_trl.engines.server_engine import ServerEngine
-
         if not options.get("base_url"):
             raise ValueError(
                 "engine_options: engine 'server' needs base_url, e.g. {base_url: http://localhost:8000/v1}. Set it; "

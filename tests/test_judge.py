@@ -192,7 +192,7 @@ def test_a_prompt_longer_than_the_context_says_by_how_much(folder):
     line = TOKENIZER("\n" + LINES[0])["input_ids"]
     long = PROMPT + ("\n" + LINES[0]) * 60
     size = len(TOKENIZER(PROMPT)["input_ids"]) + 60 * len(line)
-    room = 256 - 24 - len(SPACE.marker_ids) - 1
+    room = 256 - 24 - len(SPACE.marker_ids) - 1  # the last for a label of one token
     with pytest.raises(ValueError, match=rf"prompt 1 .* has {size} tokens, {size - room} too many"):
         judge.score(prompt=[PROMPT, long])
     cut = Judge.from_pretrained(folder, truncate_prompts=True, **SETTINGS).score(prompt=long)

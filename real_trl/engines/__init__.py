@@ -3,6 +3,18 @@
 """Where a judge's completions and score distributions come from."""
 
 from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Decoding, Engine, Judgment
+from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.transformers_engine import TransformersEngine, context_length
+from real_trl.engines.vllm_engine import VLLMEngine
 
-__all__ = ["ENGINES", "MALFORMED_HANDLING", "Decoding", "Engine", "Judgment", "TransformersEngine", "context_length"]
+__all__ = [
+    "ENGINES",
+    "MALFORMED_HANDLING",
+    "Decoding",
+    "Engine",
+    "Judgment",
+    "ServerEngine",
+    "TransformersEngine",
+    "VLLMEngine",
+    "context_length",
+]

@@ -30,8 +30,9 @@ class PromptEncoder:
         self, tokenizer: PreTrainedTokenizerBase, space: ScoreSpace, decoding: Decoding, context_length: int | None
     ) -> None:
         self.tokenizer, self.decoding, self.context_length = tokenizer, decoding, context_length
-        score = len(space.marker_ids) + max(map(len, space.token_ids)) if decoding.malformed == "force" else 0
-        self._completion = decoding.max_new_tokens + score
+        # What is read after a completion that has no score, or at the inner nodes of the one it has
+        marker = len(space.marker_ids) + 1 if decoding.malformed == "force" else 0
+        self._completion = decoding.max_new_tokens + marker + max(map(len, space.token_ids)) - 1
 
     def __call__(self, prompts: Sequence[str]) -> list[list[int]]:
         """

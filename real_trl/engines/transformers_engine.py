@@ -24,6 +24,7 @@ from transformers import (
 from trl.trainer.utils import pad
 
 from real_trl.engines.base import Decoding, Judgment
+from real_trl.engines.output_layer import float32_logits
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.tree_reading import ScorePlace, can_read_from_cache, read_by_forward, read_from_cache
 from real_trl.score_space import ScoreSpace
@@ -77,7 +78,7 @@ class TransformersEngine:
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal LM, on the device where it is to run.
+            Causal LM, on the device where it is to run. In half precision, its logits are computed in float32.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Its tokenizer.
         score_space ([`ScoreSpace`]):
@@ -147,7 +148,9 @@ class TransformersEngine:
         order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            yield from zip(batch, self._judge_batch([prompt_ids[i] for i in batch]), strict=True)
+            with float32_logits(self.model):
+                judgments = self._judge_batch([prompt_ids[i] for i in batch])
+            yield from zip(batch, judgments, strict=True)
 
     @torch.no_grad()
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:
