@@ -97,8 +97,9 @@ class VLLMEngine:
         except ImportError as error:
             raise ImportError(INSTALL) from error
         if current_platform.is_cpu():
-            # There, a prompt that is read in parts fails if it has a seed (vLLM 0.31 winds CUDA's generators back)
-            engine_kwargs = {"enable_chunked_prefill": False, **engine_kwargs}
+            # There, a prompt that is read in parts fails if it has a seed (vLLM 0.31 winds CUDA's generators back), and compiling
+            # a small model takes minutes
+            engine_kwargs = {"enable_chunked_prefill": False, "enforce_eager": True, **engine_kwargs}
         self.tokenizer, self.score_space, self.decoding, self.batch_size = tokenizer, score_space, decoding, batch_size
         # "raw": of the logits at temperature 1, before top-p. "processed": of what the next token is drawn from.
         mode = "raw_logprobs" if decoding.temperature == 1 else "processed_logprobs"

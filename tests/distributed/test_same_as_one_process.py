@@ -26,11 +26,15 @@ RELEASED = {
 }
 # TRL's default dropout is 0.05, and every rank draws its own
 NEW_ADAPTER = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_dropout": 0.0}
+# Held-out rows, an odd number of them, so that the processes have different shares
+WATCHED = {"judge_eval_steps": 2, "judge_eval_splits": ["all"], "judge_eval_rows": 5}
 JOBS: dict[str, Job] = {
     "raft-full": ("sft", "base", RAFT),
     "raft-lora": ("sft", "adapter", {**RAFT, **CHECKPOINTING}),
     "real-full": ("rl", "base", REAL),
     "real-lora": ("rl", "adapter", {**REAL, **CHECKPOINTING}),
+    "watched-full": ("rl", "base", {**REAL, **WATCHED}),
+    "watched-lora": ("sft", "adapter", {**RAFT, **CHECKPOINTING, **WATCHED}),
     "kl-full": ("rl", "base", {**REAL, "beta": 0.1}),
     "kl-lora": ("rl", "adapter", {**REAL, "beta": 0.1}),
     "new-lora": ("rl", "base", {**REAL, **NEW_ADAPTER, **CHECKPOINTING}),
@@ -78,6 +82,14 @@ def test_the_filter_draws_keeps_and_rejects_the_same(one, two):
         same = {name: logged(one / job, f"sampling/{name}") for name in counts}
         assert max(same["rounds"]) > 1 and max(same["surplus"]) > 0 and min(same["too_low"] + same["too_high"]) > 0
         assert {name: logged(two / job, f"sampling/{name}") for name in counts} == same
+
+
+@pytest.mark.parametrize(("watched", "plain"), [("watched-full", "real-full"), ("watched-lora", "raft-lora")])
+def test_judging_during_training_changes_nothing(one, two, watched, plain):
+    for path in (one, two):
+        assert distance(weights(path / watched), weights(path / plain)) < 1e-6
+        for key in ("rail/rmse", "mean_tokens", "entropy", "malformed_rate"):
+            assert len(logged(path / watched, f"judge_eval/all/{key}")) == 2  # before the first step, and after two
 
 
 def score(path: Path) -> list[list[float]]:
