@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from real_trl.engines import (
     ENGINES,
@@ -21,6 +20,7 @@ from real_trl.engines import (
     context_length,
 )
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, uses_chat
 from real_trl.prompts import load_template
 from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
@@ -50,32 +50,6 @@ PRESETS = {
     # The same prompt with the score sentence of TRACT and REAL, for any instruction-tuned model
     "feedback_collection": JudgePreset("1-5", DEFAULT_MARKER, "feedback_collection"),
 }
-
-
-def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """
-    The tokenizer of a model, padding and truncating on the left.
-
-    Raises:
-        `ValueError`: if there is no such directory, or nothing on the Hub that can be reached.
-    """
-    if not name:
-        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
-    is_path = name.count("/") > 1 or name.startswith((".", "/", "~", "outputs/"))
-    if is_path and not Path(name).is_dir():  # the Hub would be asked for it, for minutes without a network
-        raise ValueError(
-            f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
-        )
-    try:
-        return AutoTokenizer.from_pretrained(
-            name,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            padding_side="left",
-            truncation_side="left",
-        )
-    except (OSError, ValueError) as error:
-        raise ValueError(_cannot_load(name, "tokenizer", error)) from error
 
 
 @dataclass
@@ -185,7 +159,7 @@ class JudgeSource:
                 **options,
             )
         except (OSError, ValueError) as error:
-            raise ValueError(_cannot_load(self.name, "model", error)) from error
+            raise ValueError(cannot_load(self.name, "model", error)) from error
         if not getattr(model, "is_quantized", False) and "device_map" not in options:  # else placed as it loads
             model = model.to(distributed_state().device)
         return TransformersEngine(model, self.tokenizer, self.space, decoding, batch_size=batch_size)
@@ -199,7 +173,7 @@ class JudgeSource:
         try:
             return AutoConfig.from_pretrained(name, revision=self.revision, trust_remote_code=self.trust_remote_code)
         except (OSError, ValueError) as error:
-            raise ValueError(_cannot_load(self.name, "model", error)) from error
+            raise ValueError(cannot_load(self.name, "model", error)) from error
 
 
 def find_judge(
@@ -286,33 +260,3 @@ def find_judge(
     if normalize_expectation is not None:
         config.normalize_expectation = normalize_expectation
     return JudgeSource(name, revision, loaded, config, space, trust_remote_code)
-
-
-def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether prompts go through the chat template: as asked for, else if the tokenizer has one."""
-    if chat and not tokenizer.chat_template:
-        raise ValueError(
-            "chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model."
-        )
-    return bool(tokenizer.chat_template) if chat is None else chat
-
-
-def distributed_state() -> PartialState:
-    """The state of this process among those that accelerate launched."""
-    return PartialState(cpu=not torch.accelerator.is_available())
-
-
-def _cannot_load(name: str, what: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "trust_remote_code" in str(error):
-        return (
-            f"trust_remote_code: {name!r} has code of its own, which is not run unless you ask for it. Read it, then set "
-            "trust_remote_code to true, or use a model that Transformers knows."
-        )
-    if Path(name).is_dir():
-        return f"model_name_or_path: no {what} could be loaded from the directory {name!r} ({reason})"
-    return (
-        f"model_name_or_path: no {what} could be loaded from {name!r}: it is neither a local directory with a model nor a "
-        f"model on the Hub that can be reached ({reason}). Without a network, download the model elsewhere and give the "
-        "path of its directory."
-    )

@@ -20,7 +20,7 @@ from real_trl.cli import STAGES
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.scale import Scale
 from real_trl.scripts.common import make_parser
-from real_trl.scripts.evaluate import EvaluateArguments, EvaluateDataArguments
+from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments
 from real_trl.scripts.plan import make_parser as make_plan_parser
 from real_trl.scripts.recipe import RecipeParser
 from real_trl.scripts.self_generate import SelfGenerateArguments

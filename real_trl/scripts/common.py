@@ -12,39 +12,29 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from real_trl.benchmark_data import load_benchmark
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.judge_config import JudgeConfig
-from real_trl.judge_loading import DEFAULT_MAX_NEW_TOKENS, load_tokenizer, uses_chat
+from real_trl.judge_loading import DEFAULT_MAX_NEW_TOKENS
+from real_trl.pretrained import load_tokenizer, uses_chat
 from real_trl.prompts import load_template, plain_prompt
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.recipe import RecipeParser, as_mapping, user_errors
+from real_trl.scripts.held_out import HeldOutArguments
+from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
 from real_trl.trainers.checkpoints import StopWithCheckpoint
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 
 
 @dataclass
-class StageArguments:
+class StageArguments(HeldOutArguments):
     """
-    Arguments of a training stage beside data, model and trainer.
+    Arguments of a training stage beside data, model and trainer: those of [`HeldOutArguments`], and
 
     Args:
         chat (`bool`, *optional*):
             Wrap prompts in the tokenizer's chat template. Defaults to whether the tokenizer has one.
         allow_changed_recipe (`bool`, *optional*, defaults to `False`):
             Go on from a checkpoint though the recipe or the data has changed since, in what training depends on.
-        judge_eval_steps (`int`, *optional*):
-            Judge held-out data before the first step and every so many steps, and log correlations, errors, length and
-            entropy (see [`JudgeEvaluationCallback`]). By default not at all.
-        judge_eval_splits (`list[str]`, *optional*):
-            Splits of `dataset_name` for that. Defaults to `dataset_test_split`, unless there are `judge_eval_benchmarks`.
-        judge_eval_benchmarks (`list[str]`, *optional*):
-            Benchmarks for that, by name (see [`~real_trl.benchmark_data.BENCHMARKS`]).
-        judge_eval_benchmark_paths (`dict`, *optional*):
-            Where a benchmark's file is, by name; by default it comes from the Hub.
-        judge_eval_rows (`int`, *optional*):
-            Use the first rows of each only.
     """
 
     chat: bool | None = field(
@@ -53,50 +43,6 @@ class StageArguments:
     allow_changed_recipe: bool = field(
         default=False, metadata={"help": "Resume though the recipe or the data has changed."}
     )
-    judge_eval_steps: int | None = field(
-        default=None, metadata={"help": "Judge held-out data every so many steps. Default: never."}
-    )
-    judge_eval_splits: list[str] | None = field(
-        default=None, metadata={"help": "Splits of dataset_name to judge. Default: dataset_test_split."}
-    )
-    judge_eval_benchmarks: list[str] | None = field(default=None, metadata={"help": "Benchmarks to judge, by name."})
-    judge_eval_benchmark_paths: dict | str | None = field(
-        default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}
-    )
-    judge_eval_rows: int | None = field(default=None, metadata={"help": "Judge the first rows only. Default: all."})
-
-    def __post_init__(self) -> None:
-        self.judge_eval_benchmark_paths = as_mapping("judge_eval_benchmark_paths", self.judge_eval_benchmark_paths)
-        for name in ("judge_eval_steps", "judge_eval_rows"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to at least 1, or remove it.")
-        unused = [
-            name
-            for name in vars(self)
-            if name.startswith("judge_eval_") and name != "judge_eval_steps" and getattr(self, name)
-        ]
-        if unused and self.judge_eval_steps is None:
-            raise ValueError(
-                f"{unused[0]}: got {getattr(self, unused[0])!r} without judge_eval_steps. Set both, or neither."
-            )
-
-    def held_out(self, data_args: DataArguments, space: ScoreSpace) -> dict[str, Dataset]:
-        """The datasets that are judged during training, by name; errors as of `load_judge_dataset` and `load_benchmark`."""
-        if self.judge_eval_steps is None:
-            return {}
-        splits = self.judge_eval_splits
-        if splits is None:
-            splits = [] if self.judge_eval_benchmarks else [data_args.dataset_test_split]
-        datasets = {
-            split: load_judge_dataset(data_args, split, scale=space.scale, marker=space.marker) for split in splits
-        }
-        for name in self.judge_eval_benchmarks or ():
-            path = self.judge_eval_benchmark_paths.get(name)
-            datasets[name] = load_benchmark(name, path, scale=space.scale, marker=space.marker)
-        return {
-            name: dataset.select(range(min(len(dataset), self.judge_eval_rows or len(dataset))))
-            for name, dataset in datasets.items()
-        }
 
 
 def as_messages(text: str, role: str) -> list[dict[str, str]]:

@@ -10,11 +10,12 @@ distribution), `evaluation.json` (every figure), `report.html`, `report.md`, `ta
 each judges its share of the prompts. The same command goes on where a killed run stopped.
 """
 
+import gc
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,153 +26,20 @@ from rich.console import Console
 from trl import ModelConfig
 
 from real_trl.benchmark_data import load_benchmark
-from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.data import load_judge_dataset
 from real_trl.engines import Engine
-from real_trl.evaluation import MALFORMED_CONVENTIONS, assemble_evaluation, check_breakdown
+from real_trl.evaluation import assemble_evaluation, check_breakdown
 from real_trl.judge_config import package_versions
-from real_trl.judge_loading import JudgeSource, distributed_state
-from real_trl.probes import PROBES, find_probe, probe_dataset
+from real_trl.judge_loading import JudgeSource
+from real_trl.pretrained import distributed_state
+from real_trl.probes import probe_dataset
 from real_trl.provenance import model_fingerprint
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.scale import Scale
-from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
+from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments, judge_name
+from real_trl.scripts.judging import warn_of_other_template
 from real_trl.scripts.predictions import OWN_COLUMNS, PredictionRun
-from real_trl.scripts.recipe import RecipeParser, as_mapping, user_errors
-
-
-@dataclass
-class EvaluateArguments(JudgingArguments):
-    """
-    Arguments of an evaluation beside data and model: those of [`JudgingArguments`], and
-
-    Args:
-        judges (`dict` or `list[str]`, *optional*):
-            Judges to compare: a mapping from a name to a directory or Hub id, or a list of the latter. Defaults to
-            `model_name_or_path`.
-        benchmarks (`list[str]`, *optional*):
-            Benchmarks by name (see [`~real_trl.benchmark_data.BENCHMARKS`]), beside or instead of `dataset_name`.
-        benchmark_paths (`dict`, *optional*):
-            Where a benchmark's file is, by name; by default it comes from the Hub.
-        eval_splits (`list[str]`, *optional*):
-            Splits of `dataset_name`. Defaults to `dataset_test_split`.
-        malformed (`str`, *optional*, defaults to `"force"`):
-            How completions without a score count: `"force"`, with the score read at an appended marker; `"drop"`, not at
-            all (TRACT's convention); `"strict"`, as wrong.
-        num_samples (`int`, *optional*, defaults to `1`):
-            Completions for each prompt, which are averaged (Table 3).
-        breakdown (`list[str]`, *optional*):
-            Kept columns whose values are reported one by one. Defaults to the benchmarks' categories.
-        probes (`list[str]`, *optional*):
-            Attempts to sway the judge, by name (see [`~real_trl.probes.PROBES`]), or `all`.
-        num_resamples (`int`, *optional*, defaults to `2000`):
-            Bootstrap resamples and permutations.
-    """
-
-    # The parser knows no more than this; a list in a recipe is passed on as it is
-    judges: dict | str | None = field(
-        default=None, metadata={"help": "Judges to compare, {name: path, …}. Default: model_name_or_path."}
-    )
-    benchmarks: list[str] | None = field(
-        default=None, metadata={"help": "Benchmarks by name: feedback_bench, flask, vicuna_bench, mt_bench."}
-    )
-    benchmark_paths: dict | str | None = field(
-        default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}
-    )
-    eval_splits: list[str] | None = field(default=None, metadata={"help": "Splits. Default: dataset_test_split."})
-    malformed: str = field(
-        default="force", metadata={"help": "How completions without a score count: `force`, `drop` or `strict`."}
-    )
-    num_samples: int = field(default=1, metadata={"help": "Completions for each prompt, which are averaged."})
-    breakdown: list[str] | None = field(default=None, metadata={"help": "Columns to report value by value."})
-    probes: list[str] | None = field(
-        default=None, metadata={"help": "Attempts to sway the judge: `all`, or names of probes."}
-    )
-    num_resamples: int = field(default=2000, metadata={"help": "Bootstrap resamples."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.judges = _names_and_paths(self.judges)
-        self.benchmark_paths = as_mapping("benchmark_paths", self.benchmark_paths)
-        if self.malformed not in MALFORMED_CONVENTIONS:
-            raise ValueError(
-                f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_CONVENTIONS)}."
-            )
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples: got {self.num_samples}. Set it to at least 1.")
-        if self.num_samples > 1 and not self.do_sample:
-            raise ValueError(
-                f"num_samples: got {self.num_samples} with do_sample false, which makes all of them the same. Set do_sample "
-                "to true, or num_samples to 1."
-            )
-        if self.num_resamples < 100:
-            raise ValueError(f"num_resamples: got {self.num_resamples}. Set it to at least 100, better 2000.")
-        if unknown := sorted(set(self.benchmark_paths) - set(self.benchmarks or ())):
-            raise ValueError(
-                f"benchmark_paths: {unknown[0]!r} is not among benchmarks={self.benchmarks}. Add it there, or remove it here."
-            )
-        if self.probes == ["all"]:
-            self.probes = list(PROBES)
-        for probe in self.probes or ():
-            find_probe(probe)
-
-
-@dataclass
-class EvaluateDataArguments(DataArguments):
-    """
-    As [`DataArguments`]; the dataset may be left out where `benchmarks` are evaluated, for which only `max_rows` and
-    `prompt_score_reminder` are used.
-    """
-
-    dataset_name: str | None = field(
-        default=None,
-        metadata={
-            "help": "Hub id, a .json / .jsonl / .csv / .parquet file, a directory with one such file per split, or 'synthetic'."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dataset_name is not None:
-            return
-        for other in fields(self):
-            value = getattr(self, other.name)
-            if other.name not in ("max_rows", "prompt_score_reminder") and value and value != other.default:
-                raise ValueError(
-                    f"{other.name}: got {value!r} without dataset_name, which it is about; benchmarks have their own. Set "
-                    "dataset_name, or remove it."
-                )
-
-
-def _names_and_paths(judges: Any) -> dict[str, str]:
-    """Judges by name. On the command line: paths with commas, or a mapping in JSON."""
-    if isinstance(judges, str) and not judges.lstrip().startswith("{"):
-        judges = [judge.strip() for judge in judges.split(",")]
-    if not isinstance(judges, list):
-        return {_as_folder(str(name)): str(path) for name, path in as_mapping("judges", judges).items()}
-    named = {}
-    for path in judges:
-        name = judge_name(path)
-        if name in named:
-            raise ValueError(
-                f"judges: {named[name]!r} and {path!r} would both be called {name!r}. Name them: judges: "
-                f"{{a: {named[name]}, b: {path}}}."
-            )
-        named[name] = str(path)
-    return named
-
-
-def _as_folder(name: str) -> str:
-    """A name for a judge or dataset, which is also that of a folder."""
-    if not name.strip() or set(name) & set("/\\:") or name.startswith("."):
-        raise ValueError(
-            f"judges: the name {name!r} cannot be that of a folder. Use letters, digits, blanks, - and _."
-        )
-    return name
-
-
-def judge_name(path: str) -> str:
-    """What a judge is called if nobody names it: the last part of its path."""
-    return Path(path).name or str(path).replace("/", "-")
+from real_trl.scripts.recipe import RecipeParser, user_errors
 
 
 def check_kept_columns(names: Sequence[str] | None) -> None:
@@ -296,6 +164,8 @@ def predict(
         for (dataset, probe), run in plan.of(name).items():
             with user_errors():
                 run.run(engine, state, f"{name}: {dataset}" + (f", {probe}" if probe else ""))
+        loaded.clear()
+        gc.collect()  # engines hold themselves in circles, and two judges may not fit the memory
 
 
 def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:

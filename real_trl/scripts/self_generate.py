@@ -29,7 +29,7 @@ from real_trl.data_rows import strip_score_sentence
 from real_trl.engines import Engine
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import JudgeConfig, package_versions
-from real_trl.judge_loading import distributed_state
+from real_trl.pretrained import distributed_state
 from real_trl.provenance import data_fingerprint, model_fingerprint
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.batches import batch_seed, plan_batches

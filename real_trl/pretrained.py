@@ -1,0 +1,65 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Loading what others trained: tokenizers, chat templates, devices, and what to say when it cannot be had."""
+
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+
+def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer of a model, padding and truncating on the left.
+
+    Raises:
+        `ValueError`: if there is no such directory, or nothing on the Hub that can be reached.
+    """
+    if not name:
+        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+    is_path = name.count("/") > 1 or name.startswith((".", "/", "~", "outputs/"))
+    if is_path and not Path(name).is_dir():  # the Hub would be asked for it, for minutes without a network
+        raise ValueError(
+            f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            padding_side="left",
+            truncation_side="left",
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(cannot_load(name, "tokenizer", error)) from error
+
+
+def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether prompts go through the chat template: as asked for, else if the tokenizer has one."""
+    if chat and not tokenizer.chat_template:
+        raise ValueError(
+            "chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model."
+        )
+    return bool(tokenizer.chat_template) if chat is None else chat
+
+
+def distributed_state() -> PartialState:
+    """The state of this process among those that accelerate launched."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def cannot_load(name: str, what: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return (
+            f"trust_remote_code: {name!r} has code of its own, which is not run unless you ask for it. Read it, then set "
+            "trust_remote_code to true, or use a model that Transformers knows."
+        )
+    if Path(name).is_dir():
+        return f"model_name_or_path: no {what} could be loaded from the directory {name!r} ({reason})"
+    return (
+        f"model_name_or_path: no {what} could be loaded from {name!r}: it is neither a local directory with a model nor a "
+        f"model on the Hub that can be reached ({reason}). Without a network, download the model elsewhere and give the "
+        "path of its directory."
+    )
