@@ -199,7 +199,8 @@ def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, b
         breakdown (`Iterable[str]`, *optional*):
             Columns whose breakdowns are shown where they were made; default: all.
         brief (`bool`, *optional*, defaults to `False`):
-            Whether to compare judges in the metrics of the paper's Table 2 and RMSE only.
+            Whether to compare judges in the metrics of the paper's Table 2 and RMSE only, and to leave out calibration and the
+            other ways to count malformed answers.
 
     Raises:
         `ValueError`: If the evaluation holds no results, or no dataset has a breakdown by one of the columns.
@@ -213,7 +214,8 @@ def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, b
     sheets: list[Sheet | None] = []
     for dataset in evaluation["results"]:
         sheets += [results_sheet(evaluation, dataset), comparison_sheet(evaluation, dataset, brief)]
-        sheets += [make(evaluation, dataset) for make in (calibration_sheet, convention_sheet, probe_sheet)]
+        further = (probe_sheet,) if brief else (calibration_sheet, convention_sheet, probe_sheet)
+        sheets += [make(evaluation, dataset) for make in further]
         columns = [column for column in made.get(dataset, {}) if wanted is None or column in wanted]
         sheets += [breakdown_sheet(evaluation, dataset, column) for column in columns]
     return [sheet for sheet in sheets if sheet is not None]
