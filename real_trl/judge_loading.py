@@ -17,15 +17,13 @@ from real_trl.engines import (
     ServerEngine,
     TransformersEngine,
     VLLMEngine,
-    context_length,
+    default_max_new_tokens,
 )
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, uses_chat
 from real_trl.prompts import load_template
 from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
-
-DEFAULT_MAX_NEW_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,9 @@ class JudgeSource:
             raise ValueError(f"batch_size: got {batch_size}. Set it to at least 1.")
         options = dict(engine_options or {})
         if max_new_tokens is None:
-            limit = context_length(self._model_config()) if engine != "server" else None
-            max_new_tokens = DEFAULT_MAX_NEW_TOKENS if limit is None else min(DEFAULT_MAX_NEW_TOKENS, limit // 2)
+            # A model that is on a server only has no configuration here
+            config = PreTrainedConfig() if engine == "server" else self._model_config()
+            max_new_tokens = default_max_new_tokens(config)
         decoding = Decoding(
             chat=self.config.chat,
             temperature=self.config.temperature,

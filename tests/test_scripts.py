@@ -240,6 +240,24 @@ def test_training_goes_on_from_the_adapter_and_loses_nothing(tmp_path, untrained
     assert (before - start).abs().max() > 1e-2
 
 
+def test_held_out_data_are_judged_during_training(tmp_path, untrained, capsys):
+    held_out = {"judge_eval_steps": 1, "judge_eval_splits": ["id", "ood"], "judge_eval_rows": 5}
+    for stage in ("sft", "rl"):
+        output = run(stage, tmp_path, untrained, **held_out)
+        history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+        for split in ("id", "ood"):
+            logged = [entry["step"] for entry in history if f"judge_eval/{split}/rail/rmse" in entry]
+            assert logged == [0, 1, 2]
+        assert (output / "training_curves.png").read_bytes().startswith(b"\x89PNG")
+    for keys, message in (
+        ({"judge_eval_steps": 0}, "judge_eval_steps: got 0"),
+        ({"judge_eval_rows": 3}, "judge_eval_rows: got 3 without judge_eval_steps"),
+        ({"judge_eval_steps": 1, "judge_eval_splits": ["nothing"]}, "nothing"),
+        ({"judge_eval_steps": 1, "judge_eval_benchmarks": ["arena"]}, "benchmarks: 'arena' is unknown"),
+    ):
+        assert message in refusal(capsys, "sft", tmp_path, untrained, **keys)
+
+
 def test_the_command_line_overrides_the_recipe(tmp_path, untrained):
     output = run("sft", tmp_path, untrained, "--max_steps", 1, "--regression_weight", 0, max_steps=7)
     assert json.loads((output / "trainer_state.json").read_text())["global_step"] == 1

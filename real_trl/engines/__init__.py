@@ -4,7 +4,7 @@
 
 from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Decoding, Engine, Judgment
 from real_trl.engines.server_engine import ServerEngine
-from real_trl.engines.transformers_engine import TransformersEngine, context_length
+from real_trl.engines.transformers_engine import TransformersEngine, context_length, default_max_new_tokens
 from real_trl.engines.vllm_engine import VLLMEngine
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "TransformersEngine",
     "VLLMEngine",
     "context_length",
+    "default_max_new_tokens",
 ]

@@ -31,6 +31,8 @@ from real_trl.score_space import ScoreSpace
 
 logger = logging.getLogger(__name__)
 
+_MAX_NEW_TOKENS = 1024
+
 
 class _Recorder(LogitsProcessor):
     """
@@ -70,6 +72,11 @@ def _no_decoding_defaults(model: PreTrainedModel) -> Iterator[None]:
 def context_length(config: PreTrainedConfig) -> int | None:
     """Tokens that a model can read, or `None` if its configuration names no limit."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def default_max_new_tokens(config: PreTrainedConfig) -> int:
+    """Longest completion where nobody says: 1024 tokens, or half of a shorter context."""
+    return min(_MAX_NEW_TOKENS, (context_length(config) or 2 * _MAX_NEW_TOKENS) // 2)
 
 
 class TransformersEngine:

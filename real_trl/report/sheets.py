@@ -258,7 +258,8 @@ def _notes(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for why, by_inference in said.items():
         judges = list(dict.fromkeys(name for names in by_inference.values() for name in names))
         if len({tuple(names) for names in by_inference.values()}) == 1:
-            about = [" and ".join(judges), " and ".join(filter(None, by_inference))]
+            named = "all" if len(judges) == len(results) > 2 else " and ".join(judges)
+            about = [named, " and ".join(filter(None, by_inference))]
             notes.append(f"Note, {', '.join(filter(None, about))}: {why}")
         else:
             notes += [

@@ -14,9 +14,9 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.judge_config import JudgeConfig
-from real_trl.judge_loading import DEFAULT_MAX_NEW_TOKENS
 from real_trl.pretrained import load_tokenizer, uses_chat
 from real_trl.prompts import load_template, plain_prompt
+from real_trl.report import plot_training_curves
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.held_out import HeldOutArguments
 from real_trl.scripts.recipe import RecipeParser, user_errors
@@ -220,16 +220,9 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
     template = stage.data_args.prompt_template
     trainer.judge_config.use_template(load_template(template) if template else None)
     if stage.held_out:
-        args = stage.training_args
-        trainer.add_callback(
-            JudgeEvaluationCallback(
-                trainer,
-                stage.held_out,
-                stage.judge_eval_steps,
-                max_new_tokens=getattr(args, "max_completion_length", DEFAULT_MAX_NEW_TOKENS),
-                seed=args.seed,
-            )
-        )
+        seed = stage.training_args.seed
+        callback = JudgeEvaluationCallback(trainer, stage.held_out, stage.judge_eval_steps, seed=seed)
+        trainer.add_callback(callback)
     return trainer
 
 
@@ -271,6 +264,19 @@ def train_and_save(trainer: Trainer, stage: Stage) -> None:
             raise ValueError(str(error)) from error
     trainer.save_model(args.output_dir)
     trainer.save_state()
+    if stage.held_out and trainer.is_world_process_zero():
+        _save_curves(trainer, stage)
     trainer.accelerator.print(f"Judge saved to {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)
+
+
+def _save_curves(trainer: Trainer, stage: Stage) -> None:
+    """Draw what was logged of the held-out data (Fig. 2 and 4)."""
+    path = Path(stage.training_args.output_dir, "training_curves.png")
+    try:
+        plot_training_curves({trainer.judge_config.method: trainer.state.log_history}).savefig(path)
+    except ImportError as error:
+        print(f"note: no {path.name} ({error})")
+    else:
+        print(f"Held-out figures over the training: {path}")

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.models.utils import unwrap_model_for_generation
 
-from real_trl.engines import Decoding, TransformersEngine
+from real_trl.engines import Decoding, TransformersEngine, default_max_new_tokens
 from real_trl.metrics import evaluate_predictions
 
 LOGGED_METRICS = ("pearson", "spearman", "kendall", "rmse")
@@ -34,8 +34,9 @@ class JudgeEvaluationCallback(TrainerCallback):
             Name → rows with the columns `prompt` (text, without the chat template) and `score`.
         steps (`int`):
             Optimizer steps between two evaluations.
-        max_new_tokens (`int`, *optional*, defaults to `1024`):
-            Longest completion.
+        max_new_tokens (`int`, *optional*):
+            Longest completion. Defaults to that of the trainer's rollouts (`max_completion_length`), and without rollouts to 1024, or
+            half of a shorter context.
         batch_size (`int`, *optional*):
             Prompts per generation batch and process. Defaults to `per_device_eval_batch_size`.
         seed (`int`, *optional*, defaults to `0`):
@@ -52,7 +53,7 @@ class JudgeEvaluationCallback(TrainerCallback):
         datasets: Mapping[str, Dataset],
         steps: int,
         *,
-        max_new_tokens: int = 1024,
+        max_new_tokens: int | None = None,
         batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -71,7 +72,12 @@ class JudgeEvaluationCallback(TrainerCallback):
             )
         self.trainer, self.datasets, self.steps = trainer, datasets, steps
         self.batch_size = batch_size or trainer.args.per_device_eval_batch_size
-        self.max_new_tokens, self.seed = max_new_tokens, seed
+        self.max_new_tokens = (
+            max_new_tokens
+            or getattr(trainer.args, "max_completion_length", None)
+            or default_max_new_tokens(trainer.model.config)
+        )
+        self.seed = seed
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
