@@ -22,6 +22,7 @@ from trl.trainer.utils import pad
 
 from real_trl.benchmark_data import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
+from real_trl.engines.output_layer import float32_logits
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import find_judge
 from real_trl.objectives import expected_score
@@ -74,12 +75,13 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
             marked = completion[: location.position] if location.ok else [*completion, *space.marker_ids]
             ids.append(torch.tensor(prompt_ids[row] + marked))
         mask = pad([torch.ones_like(row) for row in ids], 0, "left")
-        logits = engine.model(
-            input_ids=pad(ids, engine.pad_id, "left"),
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            logits_to_keep=1,
-        ).logits[:, -1]
+        with float32_logits(engine.model):
+            logits = engine.model(
+                input_ids=pad(ids, engine.pad_id, "left"),
+                attention_mask=mask,
+                position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+                logits_to_keep=1,
+            ).logits[:, -1]
         log_probs = logits.float().log_softmax(-1)[:, labels]
         expected = expected_score(log_probs, log_probs.new_tensor(space.values))
         scores |= dict(zip(batch, expected.tolist(), strict=True))

@@ -108,7 +108,7 @@ def test_several_judges(tmp_path, judges, data, capsys):
     assert comparison["rail"]["rmse"]["difference"] == pytest.approx(first - second)
     assert 0 < comparison["rail"]["rmse"]["p_value"] <= 1
     assert evaluation["ceiling"]["all"]
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "Malformed answers, warm: " in printed and "warm − cold" in printed
 
 
