@@ -3,6 +3,9 @@
 """`real-trl <stage> …`: short for `accelerate launch [--config_file FILE] -m real_trl.scripts.<stage> …`."""
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,7 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         launch = ["--config_file", args.accelerate_config] if args.accelerate_config else []
         # --quiet: the stage has said what went wrong, the launcher need not add a traceback of its own
         command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launch, "-m", module, *rest]
-    return subprocess.run(command, check=False).returncode
+    return _run(command)
+
+
+def _run(command: list[str]) -> int:
+    """
+    Run a command whose processes end with this one: the launcher does not pass on what stops it, and a stage that went on
+    unseen would write beside the one that is started again.
+    """
+    process = subprocess.Popen(command, start_new_session=True)
+
+    def stop(number: int, frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    return process.wait()
 
 
 if __name__ == "__main__":

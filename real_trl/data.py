@@ -241,7 +241,8 @@ def load_judge_dataset(
     if problems:
         raise ValueError(_report(problems, f"{source.name!r} (split {split!r})", len(source)))
     reader.check_replacements()
-    if template and marker.strip() not in rows[0]["prompt"]:
+    # The embedded task's prompt asks for nothing: its judges know from training what to write
+    if template and template.name != "homework" and marker.strip() not in rows[0]["prompt"]:
         logger.warning(
             f"prompt_template={args.prompt_template!r} makes prompts that do not ask for the marker {marker!r}. Let the template "
             "show it ({{ marker }}), or set score_marker to what the prompt asks for ('[RESULT] ' for 'prometheus')."

@@ -8,6 +8,7 @@ While it is being made, `provenance.json` says what it is made with, and `parts/
 line for each finished batch. At the end the batches become the result's files, and `parts/` goes.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -51,14 +52,17 @@ class GeneratedFolder:
         path = self.folder / PROVENANCE_NAME
         if not path.is_file():
             # A run that is killed while it starts leaves no more than this
-            if {entry.name for entry in self.folder.iterdir()} - {_temporary(path).name}:
+            if {entry.name for entry in self.folder.iterdir()} - {_temporary(path).name, _PARTS}:
                 raise ValueError(
                     f"output_dir: {str(self.folder)!r} is not empty and has no {PROVENANCE_NAME}, so its rows are of unknown "
                     "origin. Choose another output_dir, or delete the folder."
                 )
             return False
         provenance = _read_json(path)
-        if differences := list(self._differences(provenance.get("made_with", {}))):
+        differences = list(self._differences(provenance.get("made_with", {})))
+        if differences and not provenance.get("complete") and not self.batches():
+            return False  # it was refused or stopped before there was anything to keep
+        if differences:
             raise ValueError(
                 f"output_dir: {str(self.folder)!r} holds what was made differently: {'; '.join(differences)}. Put that "
                 "back to go on with it, choose another output_dir, or delete the folder to start anew."
@@ -75,12 +79,19 @@ class GeneratedFolder:
                     yield f"{section}.{name} was {then.get(name)!r}, now it is {value!r}"
 
     def start(self, run: Mapping[str, Any]) -> None:
-        """Record what the content is made with, and add `run` (versions, processes) to the runs that made it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Lock the folder, record what the content is made with, and add `run` (versions, processes) to the runs that made it."""
+        (self.folder / _PARTS).mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / _PARTS / "lock").open("w")  # until this process ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"output_dir: another process is writing to {str(self.folder)!r}. Wait for it, or stop it; a run that was killed may have "
+                "left processes behind."
+            ) from error
         path = self.folder / PROVENANCE_NAME
         runs = _read_json(path)["runs"] if path.is_file() else []
         self._write_provenance({"complete": False, "runs": [*runs, run]})
-        (self.folder / _PARTS).mkdir(exist_ok=True)
 
     def batches(self) -> dict[int, list[dict[str, Any]]]:
         """Rows of every finished batch."""

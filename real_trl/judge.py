@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from datasets import Dataset
 
 from real_trl.engines import Engine, Judgment
@@ -17,9 +19,7 @@ from real_trl.judge_loading import find_judge
 _FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
 _AVERAGED = (
     "sampled_score",
-    "most_likely_score",
     "expected_score",
-    "spread",
     "mass",
     "missing_mass",
     "num_tokens",
@@ -117,8 +117,8 @@ class Judge:
         given = {name: value for name, value in {**given, "prompt": prompt}.items() if value is not None}
         if (rows is None) == (not given):
             raise ValueError("score: give either rows, or fields such as response=, or prompt=.")
-        single = rows is None and all(isinstance(value, str) for value in given.values())
-        prompts = self.prompts(list(rows) if rows is not None else _rows_of(given))
+        single = isinstance(rows, Mapping) or (rows is None and all(isinstance(v, str) for v in given.values()))
+        prompts = self.prompts(_rows_of(given) if rows is None else _as_rows(rows))
         judgments = self.judge(prompts, num_samples=num_samples, seed=seed)
         return judgments[0] if single else judgments
 
@@ -133,6 +133,8 @@ class Judge:
                         f"{name}: row {index} holds a {type(row[name]).__name__}, {row[name]!r:.60}. Turn it into text."
                     )
             if row.get("prompt") is not None:
+                if not row["prompt"].strip():
+                    raise ValueError(f"prompt: that of row {index} is empty. Fill it, or remove the row.")
                 prompts.append(row["prompt"])
             elif self._template is None:
                 raise ValueError(
@@ -167,14 +169,16 @@ class Judge:
         Returns:
             `list[Judgment]`: In the order of the prompts.
         """
-        return [judgment for _, judgment in sorted(self.iterate(prompts, num_samples=num_samples, seed=seed))]
+        with torch.random.fork_rng(range(torch.cuda.device_count())):  # the caller's random numbers are left alone
+            judged = dict(self.iterate(prompts, num_samples=num_samples, seed=seed))
+        return [judged[row] for row in range(len(prompts))]
 
     def iterate(
         self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0
     ) -> Iterator[tuple[int, Judgment]]:
         """As [`Judge.judge`], yielding `(index, judgment)` as they are finished, in any order."""
-        if num_samples < 1:
-            raise ValueError(f"num_samples: got {num_samples}. Set it to at least 1.")
+        if not isinstance(num_samples, int) or num_samples < 1:
+            raise ValueError(f"num_samples: got {num_samples!r}. Set it to a whole number from 1 on.")
         if num_samples > 1 and not self.engine.decoding.do_sample:
             raise ValueError(
                 f"num_samples: got {num_samples} with do_sample false, which makes all of them the same. Set do_sample to "
@@ -187,18 +191,21 @@ class Judge:
             row = index // num_samples
             samples.setdefault(row, []).append(judgment)
             if len(samples[row]) == num_samples:
-                yield row, average_judgments(samples.pop(row))
+                yield row, average_judgments(samples.pop(row), self.values)
 
 
-def average_judgments(samples: Sequence[Judgment]) -> Judgment:
+def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> Judgment:
     """
-    Average-of-N (Table 3): scores, distribution, mass, spread and length are means over the samples that have scores;
+    Average-of-N (Table 3): sampled and expected score, distribution, mass and length are means over the samples that have
+    scores; most likely score and spread are those of the mean distribution;
     completion and rationale are those of the sample whose expected score is nearest to the mean; the status is the most
     frequent one.
 
     Args:
         samples (`Sequence[Judgment]`):
             Of one prompt, at least one.
+        values (`Sequence[float]`):
+            Values of the labels.
 
     Returns:
         [`Judgment`], whose `samples` are these if there are several.
@@ -208,22 +215,43 @@ def average_judgments(samples: Sequence[Judgment]) -> Judgment:
     scored = [sample for sample in samples if sample.expected_score is not None]
     statuses = [sample.status for sample in samples]
     status = max(dict.fromkeys(statuses), key=statuses.count)
-    values: dict[str, Any] = {field.name: getattr(samples[0], field.name) for field in fields(Judgment)}
+    averaged: dict[str, Any] = {field.name: getattr(samples[0], field.name) for field in fields(Judgment)}
     if scored:
         means = {name: [getattr(sample, name) for sample in scored] for name in _AVERAGED}
         means = {name: None if None in each else float(np.mean(each)) for name, each in means.items()}
+        probabilities = np.mean([sample.probabilities for sample in scored], axis=0)
+        share, scale = np.nan_to_num(probabilities) / np.nansum(probabilities), np.asarray(values, dtype=np.float64)
         nearest = min(scored, key=lambda sample: abs(sample.expected_score - means["expected_score"]))
-        values |= means | {
+        averaged |= means | {
             "completion": nearest.completion,
             "rationale": nearest.rationale,
-            "probabilities": np.mean([sample.probabilities for sample in scored], axis=0).tolist(),
+            "probabilities": probabilities.tolist(),
+            "most_likely_score": float(scale[share.argmax()]),
+            "spread": float(np.sqrt(share @ (scale - share @ scale) ** 2)),
         }
-    return Judgment(**values | {"status": status, "samples": list(samples)})
+    return Judgment(**averaged | {"status": status, "samples": list(samples)})
+
+
+def _as_rows(rows: Any) -> list[Mapping[str, Any]]:
+    """Rows out of a dataset, a data frame, a list of mappings, or one mapping."""
+    if isinstance(rows, Mapping):
+        return [rows]
+    if isinstance(rows, pd.DataFrame):
+        return rows.to_dict("records")
+    rows = [rows] if isinstance(rows, str) else list(rows)
+    if other := [row for row in rows if not isinstance(row, Mapping)]:
+        found = f"a {type(other[0]).__name__}, {other[0]!r:.60}"
+        raise ValueError(
+            f"score: rows are mappings with the columns response, …, or prompt; found {found}. For texts alone, pass them as response=[…] "
+            "or prompt=[…]."
+        )
+    return rows
 
 
 def _rows_of(given: Mapping[str, str | Sequence[str]]) -> list[dict[str, str]]:
     """One row a response, single texts repeated."""
-    lengths = {name: len(value) for name, value in given.items() if isinstance(value, Sequence | np.ndarray)}
+    given = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in given.items()}
+    lengths = {name: len(value) for name, value in given.items() if isinstance(value, Sequence)}
     lengths = {name: length for name, length in lengths.items() if not isinstance(given[name], str)}
     for name, value in given.items():
         if not isinstance(value, str) and name not in lengths:

@@ -109,6 +109,8 @@ class JudgeSource:
             raise ValueError(f"engine: got {engine!r}. Set it to one of: {', '.join(ENGINES)}.")
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}. Set it to at least 1.")
+        if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"dtype: got {dtype!r}. Set it to auto, float32, bfloat16 or float16.")
         options = dict(engine_options or {})
         if max_new_tokens is None:
             # A model that is on a server only has no configuration here
@@ -216,7 +218,9 @@ def find_judge(
         `ValueError`: if there is no such model, if the scale or marker is not the one that the judge was trained with,
             or if none is known.
     """
-    name = str(name)
+    if name is None or not str(name).strip():
+        raise ValueError(f"model_name_or_path: got {name!r}. Give a Hub id or a local directory.")
+    name = str(Path(name).expanduser()) if str(name).startswith("~") else str(name)
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"preset: got {preset!r}. Set it to one of: {', '.join(PRESETS)}.")
     loaded = load_tokenizer(tokenizer or name, None if tokenizer else revision, trust_remote_code)
@@ -242,7 +246,7 @@ def find_judge(
         space = config.score_space(loaded)
         stated = {
             "score_labels": None if score_labels is None else list(parse_labels(score_labels)),
-            "score_values": score_values,
+            "score_values": None if score_values is None else list(score_values),
             "score_marker": score_marker,
             "chat": chat,
         }
@@ -250,7 +254,7 @@ def find_judge(
             own = getattr(config, field)
             if asked not in (None, own):
                 raise ValueError(
-                    f"{field}: got {asked!r}, but the judge {name!r} was trained with {own!r}. Remove it from the recipe."
+                    f"{field}: got {asked!r}, but the judge {name!r} was trained with {own!r}. Leave it out."
                 )
     if prompt_template is not None:
         config.use_template(load_template(prompt_template))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evaluate` with several judges, benchmarks, averages, probes, interruptions, and what it refuses."""
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_several_judges(tmp_path, judges, data, capsys):
     assert 0 < comparison["rail"]["rmse"]["p_value"] <= 1
     assert evaluation["ceiling"]["all"]
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Malformed answers, warm: " in printed and "warm − cold" in printed
+    assert "Malformed answers, " in printed and "cold − warm" in printed
 
 
 def test_the_same_seed_gives_the_same_predictions_in_any_folder(tmp_path, judges, data):
@@ -146,6 +147,48 @@ def test_predictions_of_other_settings_are_not_mixed_in(tmp_path, judges, data, 
     run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data)
     message = refusal(capsys, tmp_path, model_name_or_path=judges["warm"], dataset_name=data, top_p=0.5)
     assert "decoding.top_p was 1.0, now it is 0.5" in message and "choose another output_dir" in message
+
+
+def test_labels_and_columns_may_change_without_judging_anew(tmp_path, judges, data, monkeypatch):
+    run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data)
+    rows = [json.loads(line) for line in Path(data).read_text().splitlines()]
+    for row in rows:
+        row["score"] = [1, 1, 1]
+    Path(data).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(TransformersEngine, "_judge_batch", None)  # nothing is judged
+    columns = {"group_column": None, "keep_columns": ["category", "question"]}
+    output = run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data, **columns)
+    frame = read(output, "warm")
+    assert (frame["target"] == 1).all() and frame["group"].tolist() == frame["id"].tolist() and "question" in frame
+    evaluation = json.loads((output / "evaluation.json").read_text())
+    assert evaluation["datasets"]["all"]["n_groups"] == 16
+
+
+def test_a_refused_evaluation_does_not_block_its_remedy(tmp_path, judges, data, capsys):
+    keys = {"model_name_or_path": judges["warm"], "dataset_name": data, "max_new_tokens": 235}
+    assert "too many" in refusal(capsys, tmp_path, **keys)
+    assert len(read(run(tmp_path, **keys, truncate_prompts=True), "warm")) == 16
+
+
+def test_two_evaluations_do_not_write_to_one_folder(tmp_path, judges, data, capsys):
+    keys = {"model_name_or_path": judges["warm"], "dataset_name": data}
+    parts = tmp_path / "evaluation" / "predictions" / "warm" / "all" / "parts"
+    parts.mkdir(parents=True)
+    (parts.parent / "provenance.json").write_text(json.dumps({"made_with": {}, "runs": []}))
+    with (parts / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another process is writing to" in refusal(capsys, tmp_path, **keys)
+    assert len(read(run(tmp_path, **keys), "warm")) == 16
+
+
+def test_the_judges_own_template_makes_the_prompts(tmp_path, judges):
+    judge = shutil.copytree(judges["warm"], tmp_path / "templated")
+    JudgeConfig.from_space(SPACE, prompt_template="homework").save(judge)
+    path = tmp_path / "columns.jsonl"
+    path.write_text(json.dumps({"instruction": PROMPT, "rubric": "right", "response": LINES[0], "score": 4}) + "\n")
+    keys = {"id_column": None, "group_column": None, "keep_columns": None}
+    output = run(tmp_path, model_name_or_path=str(judge), dataset_name=str(path), **keys)
+    assert read(output, "templated")["prompt"].tolist() == [f"{PROMPT}\nright\n{LINES[0]}\nFeedback:"]
 
 
 def test_average_of_n(tmp_path, judges, data):

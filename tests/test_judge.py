@@ -5,6 +5,7 @@
 import json
 import math
 
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
@@ -74,6 +75,24 @@ def test_lists_rows_and_datasets_are_judged_alike(judge):
     assert judge.score(response=[], instruction=PROMPT) == []
 
 
+def test_other_ways_to_give_rows(judge):
+    (expected,) = judge.score([FIELDS])
+    assert judge.score(FIELDS) == expected  # one row, one judgment
+    frame = pd.DataFrame([FIELDS])
+    assert (
+        judge.score(frame) == judge.score(instruction=frame["instruction"], response=frame["response"]) == [expected]
+    )
+    assert judge.score([]) == []
+
+
+def test_the_callers_random_numbers_are_left_alone(judge):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    judge.score(**FIELDS, seed=5)
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_the_template_comes_with_the_judge(folder, tmp_path):
     stored = json.loads((folder / "judge_config.json").read_text())
     assert (stored["prompt_template"], stored["prompt_template_text"]) == ("homework.jinja", TEMPLATE.source)
@@ -88,10 +107,14 @@ def test_average_of_n(judge):
     judgment = judge.score(**FIELDS, num_samples=5, seed=3)
     samples = judgment.samples
     assert len(samples) == 5 and len({s.completion for s in samples}) > 1
-    for name in ("expected_score", "sampled_score", "mass", "spread", "num_tokens"):
+    for name in ("expected_score", "sampled_score", "mass", "num_tokens"):
         assert getattr(judgment, name) == pytest.approx(sum(getattr(s, name) for s in samples) / 5)
     for k, p in enumerate(judgment.probabilities):
         assert p == pytest.approx(sum(s.probabilities[k] for s in samples) / 5)
+    share = [p / sum(judgment.probabilities) for p in judgment.probabilities]
+    mean = sum(k * p for k, p in enumerate(share, 1))
+    assert judgment.spread == pytest.approx(math.sqrt(sum(p * (k - mean) ** 2 for k, p in enumerate(share, 1))))
+    assert judgment.most_likely_score == 1 + share.index(max(share))
     nearest = min(samples, key=lambda s: abs(s.expected_score - judgment.expected_score))
     assert judgment.rationale == nearest.rationale
     engine = TransformersEngine(judge.engine.model, TOKENIZER, SPACE, Decoding(do_sample=False, **SETTINGS))
@@ -107,7 +130,7 @@ def test_an_average_leaves_out_samples_without_scores(folder):
     none = dropping.score(**FIELDS, num_samples=3)
     assert none.status == "missing" and none.expected_score is None and len(none.samples) == 3
     scored = Judge.from_pretrained(folder, **SETTINGS).score(**FIELDS)
-    mixed = average_judgments([none.samples[0], scored, scored])
+    mixed = average_judgments([none.samples[0], scored, scored], SPACE.values)
     assert mixed.expected_score == scored.expected_score and mixed.status == "ok"
 
 
@@ -124,6 +147,10 @@ def test_a_seed_repeats_and_other_seeds_differ(judge):
     ("call", "message"),
     [
         (lambda j: j.score(), "give either rows, or fields"),
+        (lambda j: j.score("text"), "score: rows are mappings .* found a str, 'text'"),
+        (lambda j: j.score(["text"]), "score: rows are mappings .* found a str, 'text'"),
+        (lambda j: j.score(prompt=" "), "prompt: that of row 0 is empty"),
+        (lambda j: j.score(**FIELDS, num_samples=2.5), "num_samples: got 2.5"),
         (lambda j: j.score([FIELDS], response="a"), "give either rows, or fields"),
         (lambda j: j.score(**{**FIELDS, "response": 5}), "response: got a int, 5. Give text"),
         (
@@ -251,6 +278,7 @@ def test_remote_code_is_not_run_unless_asked_for(tmp_path):
         ({"engine": "tgi"}, "engine: got 'tgi'. Set it to one of: transformers, vllm, server"),
         ({"engine": "server"}, "engine_options: engine 'server' needs base_url"),
         ({"batch_size": 0}, "batch_size: got 0"),
+        ({"dtype": "bf16"}, "dtype: got 'bf16'. Set it to auto, float32, bfloat16 or float16"),
         ({"temperature": 0}, "temperature: got 0. Set it above 0; for greedy decoding set do_sample to false"),
         ({"top_p": 0.0}, "top_p: got 0.0"),
         ({"max_new_tokens": 0}, "max_new_tokens: got 0"),

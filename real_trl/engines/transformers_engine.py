@@ -40,8 +40,8 @@ class _Recorder(LogitsProcessor):
     of the whole distribution.
     """
 
-    def __init__(self, token_ids: list[int], temperature: float, entropy: bool) -> None:
-        self.token_ids, self.temperature, self.entropy = token_ids, temperature, entropy
+    def __init__(self, token_ids: list[int], temperature: float) -> None:
+        self.token_ids, self.temperature = token_ids, temperature
         self.steps: list[Tensor] = []  # each (N, len(token_ids))
         self.entropies: list[Tensor] = []  # each (N,)
 
@@ -49,9 +49,8 @@ class _Recorder(LogitsProcessor):
         logits = scores.float() / self.temperature
         normalizer = logits.logsumexp(-1, keepdim=True)
         self.steps.append(logits[:, self.token_ids] - normalizer)
-        if self.entropy:
-            log_probs = logits - normalizer
-            self.entropies.append(-(log_probs.exp() * log_probs).sum(-1))
+        log_probs = logits - normalizer
+        self.entropies.append(-(log_probs.exp() * log_probs).sum(-1))
         return scores
 
 
@@ -94,8 +93,6 @@ class TransformersEngine:
             How completions are decoded and their scores read.
         batch_size (`int`, *optional*, defaults to `8`):
             Prompts per generation batch.
-        record_entropy (`bool`, *optional*, defaults to `False`):
-            Fill [`Judgment.entropy`], which takes a pass over the vocabulary for every token.
     """
 
     def __init__(
@@ -106,11 +103,10 @@ class TransformersEngine:
         decoding: Decoding | None = None,
         *,
         batch_size: int = 8,
-        record_entropy: bool = False,
     ) -> None:
         decoding = decoding or Decoding()
         self.model, self.tokenizer, self.score_space = model.eval(), tokenizer, score_space
-        self.decoding, self.batch_size, self.record_entropy = decoding, batch_size, record_entropy
+        self.decoding, self.batch_size = decoding, batch_size
         eos = model.generation_config.eos_token_id
         eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
         self.stop_ids = list(dict.fromkeys([tokenizer.eos_token_id, *eos]))
@@ -163,7 +159,7 @@ class TransformersEngine:
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:
         space = self.score_space
         root_tokens = [space.tree.edges[index][1] for index in self._root_edges]
-        recorder = _Recorder(root_tokens, self.decoding.temperature, self.record_entropy)
+        recorder = _Recorder(root_tokens, self.decoding.temperature)
         inputs = self._left_padded(prompt_ids)
         with _no_decoding_defaults(self.model):
             output = self.model.generate(
@@ -177,7 +173,7 @@ class TransformersEngine:
 
         # In double precision, since the tree subtracts probabilities; these are few numbers
         recorded = torch.stack(recorder.steps, dim=1).double()  # (N, steps, edges of the root)
-        entropies = torch.stack(recorder.entropies, dim=1) if self.record_entropy else None  # (N, steps)
+        entropies = torch.stack(recorder.entropies, dim=1)  # (N, steps)
         edge_log_probs = recorded.new_full((len(completions), len(space.tree.edges)), torch.nan)
         places = []
         for row, (ids, location) in enumerate(zip(completions, locations, strict=True)):
@@ -203,7 +199,7 @@ class TransformersEngine:
                 normalize=self.decoding.normalize_expectation,
                 prompt_tokens=len(prompt_ids[row]),
                 num_tokens=len(ids),
-                entropy=entropies[row, : len(ids)].mean().item() if self.record_entropy else None,
+                entropy=entropies[row, : len(ids)].mean().item(),
             )
             for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]

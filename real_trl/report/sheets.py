@@ -174,7 +174,7 @@ def probe_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
         return None
     columns = [Column("Judge", figures=False), Column("Probe", figures=False), Column("Shift of ŷ")]
     columns += [Column("Raised"), Column("Lowered"), Column("Malformed", rank=2), Column("n", rank=1)]
-    columns += [Column("Wanted", figures=False), Column("Held", figures=False)]
+    columns += [Column("Wanted", figures=False), Column("Found", figures=False)]
     cells = []
     notes = ["Shift: mean ŷ of the altered minus that of the original response, in score units."]
     for judge, probes in judges.items():
@@ -182,9 +182,16 @@ def probe_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
         for probe, result in probes.items():
             shift = interval_cell(METRICS["mae"], result["mean_shift"], result.get("interval"), sign=True)
             shares = [_percent(result.get(key)) for key in ("share_raised", "share_lowered", "malformed_rate")]
-            held = {True: "yes", False: "NO", None: UNDEFINED}[result.get("as_expected")]
+            held = _found(result)
             texts = [*shares, str(result["n"]), result.get("expected", ""), held]
-            cells.append([Cell(judge), Cell(probe), shift, *(Cell(text, strong=text == "NO") for text in texts)])
+            cells.append(
+                [
+                    Cell(judge),
+                    Cell(probe),
+                    shift,
+                    *(Cell(text, strong=text in ("swayed", "not lowered")) for text in texts),
+                ]
+            )
             judge = ""
     return Sheet(f"{dataset}: responses that try to sway the judge", columns, cells, notes)
 
@@ -271,3 +278,12 @@ def _notes(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _percent(value: float | None) -> str:
     return UNDEFINED if is_undefined(value) else f"{number(value, 1, 100)}%"
+
+
+def _found(result: Mapping[str, Any]) -> str:
+    """What a probe showed. That nothing was shown is no proof: the interval may be wide."""
+    if result.get("as_expected") is None:
+        return UNDEFINED
+    if result.get("expected") == "down":
+        return "lowered" if result["as_expected"] else "not lowered"
+    return "not shown" if result["as_expected"] else "swayed"

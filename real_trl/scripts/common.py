@@ -117,8 +117,8 @@ class Stage:
             In the canonical schema; `eval_dataset` is `None` without an `eval_strategy`.
         held_out (`dict[str, Dataset]`):
             Judged every `judge_eval_steps`, in the canonical schema.
-        judge_eval_steps (`int`, *optional*):
-            Steps between two such evaluations.
+        held_out_args ([`HeldOutArguments`]):
+            When and how.
     """
 
     data_args: DataArguments
@@ -132,7 +132,7 @@ class Stage:
     train_dataset: Dataset
     eval_dataset: Dataset | None
     held_out: dict[str, Dataset]
-    judge_eval_steps: int | None
+    held_out_args: HeldOutArguments
 
 
 def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedback: bool) -> Stage:
@@ -191,7 +191,7 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         train_dataset=train,
         eval_dataset=evaluation,
         held_out=stage_args.held_out(data_args, space),
-        judge_eval_steps=stage_args.judge_eval_steps,
+        held_out_args=stage_args,
     )
 
 
@@ -221,8 +221,15 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
     trainer.judge_config.use_template(load_template(template) if template else None)
     if stage.held_out:
         seed = stage.training_args.seed
-        callback = JudgeEvaluationCallback(trainer, stage.held_out, stage.judge_eval_steps, seed=seed)
-        trainer.add_callback(callback)
+        trainer.add_callback(
+            JudgeEvaluationCallback(
+                trainer,
+                stage.held_out,
+                stage.held_out_args.judge_eval_steps,
+                max_new_tokens=stage.held_out_args.judge_eval_max_new_tokens,
+                seed=seed,
+            )
+        )
     return trainer
 
 

@@ -15,7 +15,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
+from real_trl.prompts import TEMPLATE_NAMES
 from real_trl.provenance import model_fingerprint
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.scale import Scale
@@ -57,7 +58,7 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
     datasets = {}
     if data_args.dataset_name is not None:
         for split in args.eval_splits or [data_args.dataset_test_split]:
-            datasets[split] = load_judge_dataset(data_args, split, scale=scale, marker=marker, keep_ratings=True)
+            datasets[split] = load_split(data_args, split, judge)
     for name in args.benchmarks or ():
         datasets[name] = load_benchmark(
             name,
@@ -70,6 +71,19 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
     if not datasets:
         raise ValueError("dataset_name: not set, and no benchmarks either. Set one of them.")
     return {name: with_identity(dataset) for name, dataset in datasets.items()}
+
+
+def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset:
+    """One split; where it has no complete prompts and the recipe names no template, by the judge's own."""
+    options = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
+    try:
+        return load_judge_dataset(data_args, split, **options)
+    except ValueError as error:
+        own = judge.config.prompt_template
+        has_own = own is not None and (own in TEMPLATE_NAMES or Path(own).is_file())
+        if not has_own or "prompt_column is not set" not in str(error):
+            raise
+        return load_judge_dataset(replace(data_args, prompt_template=own), split, **options)
 
 
 def with_identity(dataset: Dataset) -> Dataset:
@@ -140,7 +154,7 @@ def plan_runs(
             for probe, rows in variants.items():
                 folder = Path(args.output_dir, "predictions", name, dataset_name + (f"+{probe}" if probe else ""))
                 runs[name, dataset_name, probe] = PredictionRun(
-                    folder, rows, made_with, args.num_samples, args.units_per_call, args.seed
+                    folder, rows, made_with, args.num_samples, args.units_per_call, args.seed, judge.space.values
                 )
     return _Plan(runs)
 
@@ -197,6 +211,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser = RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig))
         args, data_args, model_args = parser.parse_args_and_config(argv)
         check_kept_columns(data_args.keep_columns)
+        if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
+            raise ValueError(f"output_dir: {args.output_dir!r} is a file. Choose another output_dir.")
         paths = args.judges or {judge_name(model_args.model_name_or_path or ""): model_args.model_name_or_path}
         judges = {name: args.find(path, model_args) for name, path in paths.items()}
         scale = check_same_scale(judges)

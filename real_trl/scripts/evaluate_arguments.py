@@ -83,7 +83,7 @@ class EvaluateArguments(JudgingArguments):
             raise ValueError(
                 f"benchmark_paths: {unknown[0]!r} is not among benchmarks={self.benchmarks}. Add it there, or remove it here."
             )
-        if self.probes == ["all"]:
+        if "all" in (self.probes or ()):
             self.probes = list(PROBES)
         for probe in self.probes or ():
             find_probe(probe)

@@ -29,6 +29,8 @@ class HeldOutArguments:
             Where a benchmark's file is, by name; by default it comes from the Hub.
         judge_eval_rows (`int`, *optional*):
             Use the first rows of each only.
+        judge_eval_max_new_tokens (`int`, *optional*):
+            Longest completion. Defaults to that of the rollouts, and without rollouts to 1024, or half of a shorter context.
     """
 
     judge_eval_steps: int | None = field(
@@ -42,10 +44,11 @@ class HeldOutArguments:
         default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}
     )
     judge_eval_rows: int | None = field(default=None, metadata={"help": "Judge the first rows only. Default: all."})
+    judge_eval_max_new_tokens: int | None = field(default=None, metadata={"help": "Longest completion."})
 
     def __post_init__(self) -> None:
         self.judge_eval_benchmark_paths = as_mapping("judge_eval_benchmark_paths", self.judge_eval_benchmark_paths)
-        for name in ("judge_eval_steps", "judge_eval_rows"):
+        for name in ("judge_eval_steps", "judge_eval_rows", "judge_eval_max_new_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}. Set it to at least 1, or remove it.")
         unused = [

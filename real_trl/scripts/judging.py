@@ -42,6 +42,8 @@ class JudgingArguments:
             Prompts per generation batch and process.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampling.
+        tokenizer (`str`, *optional*):
+            Directory or Hub id of the tokenizer, for a model that is on a server only.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Run code from the model's repository.
     """
@@ -77,6 +79,9 @@ class JudgingArguments:
     )
     batch_size: int = field(default=8, metadata={"help": "Prompts per generation batch and process."})
     seed: int = field(default=0, metadata={"help": "Seed of the sampling."})
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Tokenizer, for a model that is on a server only. Default: the judge's own."}
+    )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
 
     def __post_init__(self) -> None:
@@ -117,6 +122,7 @@ class JudgingArguments:
             score_marker=self.score_marker,
             chat=self.chat,
             temperature=self.temperature,
+            tokenizer=self.tokenizer,
             normalize_expectation=self.normalize_expectation,
             trust_remote_code=self.trust_remote_code,
         )

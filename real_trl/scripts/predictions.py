@@ -44,6 +44,8 @@ class PredictionRun:
             Completions that the engine is given at once.
         seed (`int`):
             Seed of the sampling.
+        values (`Sequence[float]`):
+            Values of the judge's labels.
 
     Raises:
         `ValueError`: if the folder holds predictions that were made with something else.
@@ -55,9 +57,12 @@ class PredictionRun:
     num_samples: int
     batch_size: int
     seed: int
+    values: Sequence[float]
 
     def __post_init__(self) -> None:
-        data = {"rows": len(self.dataset), "fingerprint": f"sha256 {data_fingerprint(self.dataset)}"}
+        # What is judged; labels, groups and other columns may change afterwards
+        prompts = self.dataset.select_columns("prompt")
+        data = {"rows": len(prompts), "fingerprint": f"sha256 {data_fingerprint(prompts)}"}
         sampling = {"num_samples": self.num_samples, "batch_size": self.batch_size, "seed": self.seed}
         self.output = GeneratedFolder(
             self.folder, {**self.made_with, "data": data, "sampling": sampling}, result=RESULT
@@ -65,8 +70,15 @@ class PredictionRun:
         self.complete = self.output.check()
 
     def read(self) -> pd.DataFrame:
-        """The predictions of a complete run: a row a prompt, with the columns of `OWN_COLUMNS` and the dataset's own."""
-        return pd.read_parquet(self.folder / RESULT)
+        """
+        The predictions of a complete run: a row a prompt, with the columns of `OWN_COLUMNS` and the dataset's own, as the
+        dataset has them now.
+        """
+        stored = pd.read_parquet(self.folder / RESULT)
+        frame = pd.concat([self._columns_of_the_data(), stored[list(JUDGMENT_COLUMNS)]], axis=1)
+        if not frame.equals(stored[list(frame)] if set(frame) == set(stored) else None):
+            frame.to_parquet(self.folder / RESULT)
+        return frame
 
     def run(self, load_engine: Callable[[], Engine], state: PartialState, desc: str) -> None:
         """
@@ -86,19 +98,20 @@ class PredictionRun:
         state.wait_for_everyone()  # nobody writes before all have looked
         if self.complete:
             return
-        if state.is_main_process:
-            self.output.start({"processes": state.num_processes, "versions": package_versions()})
-        state.wait_for_everyone()
         prompts = self.dataset["prompt"][:]
         batches = plan_batches(prompts, self.num_samples, self.batch_size)
         done = self.output.batches()
-        state.wait_for_everyone()  # nobody adds batches before all have counted them
         pending = [batch for batch in range(len(batches)) if batch not in done]
         if pending:
             if done and state.is_main_process:
                 print(f"Going on in {self.folder}: {len(done)} of {len(batches)} batches are there")
             engine = load_engine()
             engine.check(prompts)
+        state.wait_for_everyone()  # nobody adds batches before all have counted them
+        if state.is_main_process:
+            self.output.start({"processes": state.num_processes, "versions": package_versions()})
+        state.wait_for_everyone()
+        if pending:
             share = pending[state.process_index :: state.num_processes]
             with tqdm(
                 total=sum(len(batches[b]) for b in share), desc=desc, disable=not state.is_main_process
@@ -124,11 +137,15 @@ class PredictionRun:
         for row in sorted(judged, key=lambda row: (row["row"], row["sample"])):
             judgment = Judgment(**{name: row[name] for name in JUDGMENT_COLUMNS})
             samples.setdefault(row["row"], []).append(judgment)
+        rows = [_columns(average_judgments(samples[row], self.values)) for row in range(len(self.dataset))]
+        return pd.concat([self._columns_of_the_data(), pd.DataFrame(rows)], axis=1)
+
+    def _columns_of_the_data(self) -> pd.DataFrame:
         rows = []
         for index, source in enumerate(self.dataset):
             source = {name: value for name, value in source.items() if name != "feedback"}
             own = {"row": index, "id": source.pop("id"), "group": source.pop("group"), "target": source.pop("score")}
-            rows.append({**own, **_columns(average_judgments(samples[index])), **source})
+            rows.append({**own, **source})
         return pd.DataFrame(rows)
 
 

@@ -13,7 +13,8 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.models.utils import unwrap_model_for_generation
 
-from real_trl.engines import Decoding, TransformersEngine, default_max_new_tokens
+from real_trl.engines import Decoding, TransformersEngine, context_length, default_max_new_tokens
+from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.metrics import evaluate_predictions
 
 LOGGED_METRICS = ("pearson", "spearman", "kendall", "rmse")
@@ -21,7 +22,7 @@ LOGGED_METRICS = ("pearson", "spearman", "kendall", "rmse")
 
 class JudgeEvaluationCallback(TrainerCallback):
     """
-    Judges held-out datasets before the first step and every `steps` optimizer steps, and logs
+    Judges held-out datasets before the first step, every `steps` optimizer steps and after the last, and logs
     `judge_eval/<dataset>/<inference>/<metric>` (inference `standard` or `rail`; metric `pearson`, `spearman`, `kendall` or
     `rmse`), `judge_eval/<dataset>/mean_tokens` (length of the completions), `/entropy` (mean token entropy, in nats) and
     `/malformed_rate`. An undefined correlation is not logged. The random numbers of the training are left alone, and every process
@@ -43,7 +44,7 @@ class JudgeEvaluationCallback(TrainerCallback):
             Seed of the sampling, the same at every evaluation.
 
     Raises:
-        `ValueError`: if `steps` is not positive, there are no rows, or parameters that DeepSpeed ZeRO-3 spreads over the
+        `ValueError`: if `steps` is not positive, there are no rows, a prompt is too long for the model, or parameters that DeepSpeed ZeRO-3 spreads over the
             processes are not to be gathered for generation.
     """
 
@@ -78,6 +79,20 @@ class JudgeEvaluationCallback(TrainerCallback):
             or default_max_new_tokens(trainer.model.config)
         )
         self.seed = seed
+        self._decoding = Decoding(
+            chat=trainer.judge_config.chat,
+            temperature=trainer.judge_config.temperature,
+            max_new_tokens=self.max_new_tokens,
+            normalize_expectation=trainer.judge_config.normalize_expectation,
+        )
+        encode = PromptEncoder(
+            trainer.processing_class, trainer.score_space, self._decoding, context_length(trainer.model.config)
+        )
+        for name, dataset in datasets.items():
+            try:
+                encode(dataset["prompt"][:])
+            except ValueError as error:
+                raise ValueError(f"judge_eval: dataset {name!r}: {error}") from error
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -93,6 +108,12 @@ class JudgeEvaluationCallback(TrainerCallback):
             self.evaluate()
             control.should_log = should_log  # logging took it as done
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step % self.steps != 0:
+            self.evaluate()
+
     def evaluate(self) -> dict[str, float]:
         """Judge every dataset as the model is now; returns what is logged."""
         trainer = self.trainer
@@ -105,20 +126,12 @@ class JudgeEvaluationCallback(TrainerCallback):
                 trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=self._gather
             ) as model,
         ):
-            config = trainer.judge_config
-            decoding = Decoding(
-                chat=config.chat,
-                temperature=config.temperature,
-                max_new_tokens=self.max_new_tokens,
-                normalize_expectation=config.normalize_expectation,
-            )
             engine = TransformersEngine(
                 model,
                 trainer.processing_class,
                 trainer.score_space,
-                decoding,
+                self._decoding,
                 batch_size=self.batch_size,
-                record_entropy=True,
             )
             for name, dataset in self.datasets.items():
                 logs |= {f"judge_eval/{name}/{key}": value for key, value in self._judge(engine, dataset).items()}

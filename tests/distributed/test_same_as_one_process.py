@@ -89,7 +89,9 @@ def test_judging_during_training_changes_nothing(one, two, watched, plain):
     for path in (one, two):
         assert distance(weights(path / watched), weights(path / plain)) < 1e-6
         for key in ("rail/rmse", "mean_tokens", "entropy", "malformed_rate"):
-            assert len(logged(path / watched, f"judge_eval/all/{key}")) == 2  # before the first step, and after two
+            assert (
+                len(logged(path / watched, f"judge_eval/all/{key}")) == 3
+            )  # before the first step, after two, and at the end
 
 
 def score(path: Path) -> list[list[float]]:

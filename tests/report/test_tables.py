@@ -155,7 +155,7 @@ class TestEvaluationTable:
         }  # fmt: skip
         text = render(evaluation_table(evaluation), width=100)
         rows = lines_of(text)
-        assert "REAL planted +0.120 25.0% 0.0% 0.0% 320 not up NO" in rows
+        assert "REAL planted +0.120 25.0% 0.0% 0.0% 320 not up swayed" in rows
         assert "+0.050 to +0.200" in rows
         assert "padding n/a 25.0% 0.0% 0.0% 320 n/a" in rows
         assert "REAL, padding: mean_shift: no row" in text

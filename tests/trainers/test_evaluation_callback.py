@@ -50,7 +50,7 @@ def logged(trainer, key="judge_eval/ood/rail/rmse"):
 def test_it_logs_what_an_evaluation_of_the_saved_judge_gives(tmp_path):
     trainer = make_trainer(tmp_path, steps=2)
     trainer.train()
-    assert sorted(logged(trainer)) == [0, 2] and logged(trainer)[0] != logged(trainer)[2]
+    assert sorted(logged(trainer)) == [0, 2, 3] and logged(trainer)[0] != logged(trainer)[2]
     last = JudgeEvaluationCallback(trainer, {"ood": held_out()}, 1, max_new_tokens=20, seed=3).evaluate()
     trainer.save_model()
 
@@ -124,3 +124,5 @@ def test_impossible_settings_are_refused(tmp_path):
         JudgeEvaluationCallback(trainer, {}, 1)
     with pytest.raises(ValueError, match="'ood' has no rows"):
         JudgeEvaluationCallback(trainer, {"ood": held_out().select([])}, 1)
+    with pytest.raises(ValueError, match="judge_eval: dataset 'ood': prompt 0 .* too many"):
+        JudgeEvaluationCallback(trainer, {"ood": held_out()}, 1, max_new_tokens=245)
