@@ -147,7 +147,7 @@ class DataArguments:
 
     def __post_init__(self):
         for name in ("dataset_options", "columns", "prompt_replace"):
-            setattr(self, name, _as_dict(name, getattr(self, name)))
+            setattr(self, name, as_mapping(name, getattr(self, name)))
         if isinstance(self.keep_columns, str):
             self.keep_columns = [self.keep_columns]
         if self.raters not in ("mean", "histogram", "separate"):
@@ -272,8 +272,8 @@ def build_completion(feedback: str, label: str, marker: str = DEFAULT_MARKER) ->
     return f"{strip_score_sentence(feedback, marker)} {marker}{label}".lstrip()
 
 
-def _as_dict(name: str, value: Mapping | str | None) -> dict[str, Any]:
-    """Reads a mapping field; JSON text is parsed."""
+def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
+    """Reads a field that holds a mapping; text, as on the command line, is JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

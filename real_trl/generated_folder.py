@@ -123,6 +123,10 @@ class GeneratedFolder:
         self._write_provenance({"complete": True, "runs": runs, "counts": counts})
         self.discard_parts()
 
+    def replace(self, name: str, content: str | bytes) -> None:
+        """Write one of the result's files again, there whole or as it was."""
+        _write(self.folder / name, content)
+
     def discard_parts(self) -> None:
         """Delete the batches, which a complete folder does not need."""
         shutil.rmtree(self.folder / _PARTS, ignore_errors=True)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 
-from real_trl.engines import Engine, Judgment
+from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import find_judge
 
@@ -177,13 +177,7 @@ class Judge:
         self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0
     ) -> Iterator[tuple[int, Judgment]]:
         """As [`Judge.judge`], yielding `(index, judgment)` as they are finished, in any order."""
-        if not isinstance(num_samples, int) or num_samples < 1:
-            raise ValueError(f"num_samples: got {num_samples!r}. Set it to a whole number from 1 on.")
-        if num_samples > 1 and not self.engine.decoding.do_sample:
-            raise ValueError(
-                f"num_samples: got {num_samples} with do_sample false, which makes all of them the same. Set do_sample to "
-                "true, or num_samples to 1."
-            )
+        check_num_samples(num_samples, self.engine.decoding.do_sample)
         self.engine.check(prompts)
         samples: dict[int, list[Judgment]] = {}
         repeated = [prompt for prompt in prompts for _ in range(num_samples)]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a judge's completions and score distributions come from."""
 
-from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Decoding, Engine, Judgment
+from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Decoding, Engine, Judgment, check_num_samples
 from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.transformers_engine import TransformersEngine, context_length, default_max_new_tokens
 from real_trl.engines.vllm_engine import VLLMEngine
@@ -16,6 +16,7 @@ __all__ = [
     "ServerEngine",
     "TransformersEngine",
     "VLLMEngine",
+    "check_num_samples",
     "context_length",
     "default_max_new_tokens",
 ]

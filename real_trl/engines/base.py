@@ -186,6 +186,17 @@ class Judgment:
         )
 
 
+def check_num_samples(num_samples: int, do_sample: bool) -> None:
+    """`ValueError` unless that many completions of one prompt make sense."""
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"num_samples: got {num_samples!r}. Set it to at least 1.")
+    if num_samples > 1 and not do_sample:
+        raise ValueError(
+            f"num_samples: got {num_samples} with do_sample false, which makes all of them the same. Set do_sample to true, or "
+            "num_samples to 1."
+        )
+
+
 class Engine(Protocol):
     """
     Something that judges. Scripts know no more about an engine than this.

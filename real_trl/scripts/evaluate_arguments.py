@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from real_trl.data import DataArguments
+from real_trl.data import DataArguments, as_mapping
+from real_trl.engines import check_num_samples
 from real_trl.evaluation import MALFORMED_CONVENTIONS
 from real_trl.probes import PROBES, find_probe
 from real_trl.scripts.judging import JudgingArguments
-from real_trl.scripts.recipe import as_mapping
 
 
 @dataclass
@@ -70,13 +70,7 @@ class EvaluateArguments(JudgingArguments):
             raise ValueError(
                 f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_CONVENTIONS)}."
             )
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples: got {self.num_samples}. Set it to at least 1.")
-        if self.num_samples > 1 and not self.do_sample:
-            raise ValueError(
-                f"num_samples: got {self.num_samples} with do_sample false, which makes all of them the same. Set do_sample "
-                "to true, or num_samples to 1."
-            )
+        check_num_samples(self.num_samples, self.do_sample)
         if self.num_resamples < 100:
             raise ValueError(f"num_resamples: got {self.num_resamples}. Set it to at least 100, better 2000.")
         if unknown := sorted(set(self.benchmark_paths) - set(self.benchmarks or ())):

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datasets import Dataset
 
 from real_trl.benchmark_data import load_benchmark
-from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.data import DataArguments, as_mapping, load_judge_dataset
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.recipe import as_mapping
 
 
 @dataclass

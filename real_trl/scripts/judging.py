@@ -7,10 +7,10 @@ from typing import Any
 
 from trl import ModelConfig, get_quantization_config
 
+from real_trl.data import as_mapping
 from real_trl.engines import ENGINES, Engine
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import JudgeSource, find_judge
-from real_trl.scripts.recipe import as_mapping
 
 _MANY = 256
 

@@ -76,8 +76,9 @@ class PredictionRun:
         """
         stored = pd.read_parquet(self.folder / RESULT)
         frame = pd.concat([self._columns_of_the_data(), stored[list(JUDGMENT_COLUMNS)]], axis=1)
-        if not frame.equals(stored[list(frame)] if set(frame) == set(stored) else None):
-            frame.to_parquet(self.folder / RESULT)
+        content = _parquet(frame)
+        if content != (self.folder / RESULT).read_bytes():
+            self.output.replace(RESULT, content)
         return frame
 
     def run(self, load_engine: Callable[[], Engine], state: PartialState, desc: str) -> None:
@@ -127,9 +128,7 @@ class PredictionRun:
         state.wait_for_everyone()
         if state.is_main_process:
             frame = self._frame([row for rows in self.output.batches().values() for row in rows])
-            buffer = io.BytesIO()
-            frame.to_parquet(buffer)
-            self.output.finish({RESULT: buffer.getvalue()}, {"rows": len(frame)})
+            self.output.finish({RESULT: _parquet(frame)}, {"rows": len(frame)})
         state.wait_for_everyone()
 
     def _frame(self, judged: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -147,6 +146,12 @@ class PredictionRun:
             own = {"row": index, "id": source.pop("id"), "group": source.pop("group"), "target": source.pop("score")}
             rows.append({**own, **source})
         return pd.DataFrame(rows)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    return buffer.getvalue()
 
 
 def _columns(judgment: Judgment) -> dict[str, Any]:

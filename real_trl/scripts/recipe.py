@@ -3,10 +3,9 @@
 """Reading a recipe and the command line, and telling the user what is wrong with them."""
 
 import difflib
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,18 +53,6 @@ class RecipeParser(TrlParser):
 def _hint(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def as_mapping(name: str, value: Any) -> dict[str, Any]:
-    """A field that holds a mapping; on the command line it is JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name}={value!r} is not valid JSON ({error}). Give a mapping.") from error
-    if value is not None and not isinstance(value, Mapping):
-        raise ValueError(f"{name}: got a {type(value).__name__}, {value!r}. Give a mapping.")
-    return dict(value or {})
 
 
 @contextmanager

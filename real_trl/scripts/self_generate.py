@@ -26,7 +26,7 @@ from trl import ModelConfig
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_rows import strip_score_sentence
-from real_trl.engines import Engine
+from real_trl.engines import Engine, check_num_samples
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import JudgeConfig, package_versions
 from real_trl.pretrained import distributed_state
@@ -61,13 +61,7 @@ class SelfGenerateArguments(JudgingArguments):
         super().__post_init__()
         if self.malformed not in UNMARKED_HANDLING:
             raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(UNMARKED_HANDLING)}.")
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples: got {self.num_samples}. Set it to at least 1.")
-        if self.num_samples > 1 and not self.do_sample:
-            raise ValueError(
-                f"num_samples: got {self.num_samples} with do_sample false, which makes all of them the same. Set do_sample "
-                "to true, or num_samples to 1."
-            )
+        check_num_samples(self.num_samples, self.do_sample)
 
 
 def generate_batch(
