@@ -35,9 +35,8 @@ def test_quickstart(tmp_path):
     for expected in ("RAFT", "REAL", "quickstart.png", "summary.json", "seed-0/real"):
         assert expected in run.stdout
 
-    # The README's three lines, as they stand there, on the judge that is there now
+    # The README's first example, as it stands there, on the judge that is there now
     code = next(block for block in python_blocks() if "outputs/quickstart" in block)
-    assert len(code.strip().splitlines()) == 3
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "quickstart").symlink_to(tmp_path)
     scored = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
