@@ -1,0 +1,172 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The parts that attention over shared prefixes is made of: flash-attention kernels that return the log-sum-exp of the scores,
+their backward, and the merge of two parts.
+
+The kernels are PyTorch's own, below `scaled_dot_product_attention`, which does not return the log-sum-exp: on the CPU the
+flash kernel of any floating-point type, on a GPU FlashAttention in half precision. Whatever they do not take is computed
+with a matrix of scores.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_aten = torch.ops.aten
+Attended = tuple[Tensor, Tensor]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Attended:
+    """
+    Attention of one sequence's queries to keys.
+
+    Args:
+        query (`torch.Tensor` of shape `(H, Q, D)`):
+            Queries.
+        key, value (`torch.Tensor` of shape `(J, T, D)`):
+            Keys and values of `J` heads, each for `H / J` heads of the queries.
+        scale (`float`):
+            Factor on the scores.
+        causal (`bool`):
+            Whether query `i` sees keys up to `i` only; then `Q = T`.
+
+    Returns:
+        Output `(H, Q, D)` and log-sum-exp of the scores `(H, Q)`, the latter in float32 at least.
+    """
+    if causal:
+        out, lse = Part(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)).attend(scale)
+        return out[0], lse[0]
+    # The heads that share keys become one head with more queries: no copies of the keys
+    out, lse = _forward(_fold(query, key), key.unsqueeze(0), value.unsqueeze(0), scale, False, None)
+    return out.reshape(query.shape), lse.reshape(query.shape[:2])
+
+
+def attend_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, scale: float, *, causal: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    Gradients of the queries, keys and values through [`attend`]'s scores, where its output is a part of `out`.
+
+    Args:
+        grad, out (`torch.Tensor` of shape `(H, Q, D)`):
+            Output of the merged attention, and the gradient of it.
+        lse (`torch.Tensor` of shape `(H, Q)`):
+            Log-sum-exp of the merged attention's scores.
+        query, key, value, scale, causal:
+            See [`attend`].
+
+    Returns:
+        Gradients in the shapes of `query`, `key` and `value`.
+    """
+    if causal:
+        part = Part(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
+        grads = part.backward(grad.unsqueeze(0), out.unsqueeze(0), lse.unsqueeze(0), scale)
+        return tuple(x[0] for x in grads)
+    folded = [_fold(x, key) for x in (grad, query)]
+    lse = lse.reshape(1, key.size(0), -1)
+    grads = _backward(
+        *folded, key.unsqueeze(0), value.unsqueeze(0), _fold(out, key), lse.contiguous(), scale, False, None
+    )
+    return grads[0].reshape(query.shape), grads[1][0], grads[2][0]
+
+
+class Part(NamedTuple):
+    """Sequences that attend to themselves, padded on the right: `query` `(N, H, S, D)`, `key` and `value` `(N, J, S, D)`."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    def attend(self, scale: float, mask: Tensor | None = None) -> Attended:
+        """Output `(N, H, S, D)` and log-sum-exp `(N, H, S)`; causal unless a `mask` `(N, 1, S, S)` says otherwise."""
+        return _forward(self.query, *self._expanded(), scale, mask is None, mask)
+
+    def backward(
+        self, grad: Tensor, out: Tensor, lse: Tensor, scale: float, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of query, key and value, as [`attend_backward`]."""
+        grads = _backward(grad, self.query, *self._expanded(), out, lse, scale, mask is None, mask)
+        if self.key.size(1) == self.query.size(1):
+            return grads
+        size, heads, *rest = self.key.shape
+        return grads[0], *(x.view(size, heads, -1, *rest).sum(2) for x in grads[1:])
+
+    def _expanded(self) -> list[Tensor]:
+        groups = self.query.size(1) // self.key.size(1)
+        return [x if groups == 1 else x.repeat_interleave(groups, dim=1) for x in (self.key, self.value)]
+
+
+def merge(first: Attended, second: Attended) -> Attended:
+    """Attention to the keys of both parts: outputs `(..., D)` and log-sum-exps `(...)`."""
+    (out, lse), (other, other_lse) = first, second
+    total = torch.logaddexp(lse, other_lse)
+    weights = [(x - total).exp().unsqueeze(-1).to(out.dtype) for x in (lse, other_lse)]
+    return torch.addcmul(out * weights[0], other, weights[1]), total
+
+
+def _fold(x: Tensor, key: Tensor) -> Tensor:
+    """`x` `(H, Q, D)` as `(1, J, H / J * Q, D)`."""
+    return x.reshape(1, key.size(0), -1, x.size(-1))
+
+
+def _forward(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`(B, H, Q, D)` against `(B, H, T, D)`; `mask` is bool, `True` where a query attends."""
+    if query.device.type == "cpu":
+        bias = None if mask is None else _bias(mask, query)
+        return _aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, causal, attn_mask=bias, scale=scale
+        )
+    if _takes_flash(query, mask):
+        return _aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)[:2]
+    scores = _scores(query, key, scale, causal, mask)
+    lse = scores.logsumexp(-1)
+    return (scores - lse.unsqueeze(-1)).exp().to(value.dtype) @ value, lse
+
+
+def _backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    scale: float,
+    causal: bool,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if query.device.type == "cpu":
+        bias = None if mask is None else _bias(mask, query)
+        return _aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            grad, query, key, value, out, lse, 0.0, causal, attn_mask=bias, scale=scale
+        )
+    if _takes_flash(query, mask):
+        unused = torch.empty(0, dtype=torch.long, device=query.device)  # random state of dropout, of which there is none
+        lengths = query.size(2), key.size(2)
+        return _aten._scaled_dot_product_flash_attention_backward(
+            grad, query, key, value, out, lse.contiguous(), None, None, *lengths, 0.0, causal, unused, unused, scale=scale
+        )
+    probs = (_scores(query, key, scale, causal, mask) - lse.unsqueeze(-1)).exp()
+    grad, out = grad.to(probs.dtype), out.to(probs.dtype)
+    grad_scores = probs * (grad @ value.to(probs.dtype).mT - (grad * out).sum(-1, keepdim=True)) * scale
+    grads = grad_scores @ key.to(probs.dtype), grad_scores.mT @ query.to(probs.dtype), probs.mT @ grad
+    return tuple(x.to(y.dtype) for x, y in zip(grads, (query, key, value), strict=True))
+
+
+def _takes_flash(query: Tensor, mask: Tensor | None) -> bool:
+    return mask is None and query.dtype in (torch.bfloat16, torch.float16) and query.size(-1) % 8 == 0
+
+
+def _scores(query: Tensor, key: Tensor, scale: float, causal: bool, mask: Tensor | None) -> Tensor:
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    scores = query.to(dtype) @ key.to(dtype).mT * scale
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+
+
+def _bias(mask: Tensor, query: Tensor) -> Tensor:
+    return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)

@@ -1,0 +1,199 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The LM head where only some rows, and few tokens of each, are asked for.
+
+Every row is projected once, in chunks, to its log-sum-exp; the log-probability of any number of tokens is then their logits
+minus that. A score position thus costs one row for all its labels, and a tensor of `(tokens, vocabulary)` is never whole.
+"""
+
+import types
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+from trl.trainer.utils import maybe_gather_lm_head_ctx
+
+_CHUNK_LOGITS = 2**25  # numbers in a chunk of logits: 128 MiB in float32
+
+
+@dataclass
+class SelectedLogProbs(ModelOutput):
+    """
+    Attributes:
+        log_probs (`torch.Tensor` of shape `(Q,)`):
+            Log-probability of every token asked for.
+        entropy (`torch.Tensor` of shape `(R,)`):
+            Entropy of every row's distribution, in nats, without gradient.
+    """
+
+    log_probs: Tensor | None = None
+    entropy: Tensor | None = None
+
+
+@dataclass
+class TokenSelection:
+    """
+    What is asked of the LM head.
+
+    Attributes:
+        positions (`torch.Tensor` of shape `(R,)`):
+            Positions, in a sequence of one row, whose hidden states reach the head.
+        rows (`torch.Tensor` of shape `(Q,)`):
+            For every token asked for, the index of its position in `positions`.
+        tokens (`torch.Tensor` of shape `(Q,)`):
+            The tokens.
+    """
+
+    positions: Tensor
+    rows: Tensor
+    tokens: Tensor
+
+
+class _LogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        rows: Tensor,
+        tokens: Tensor,
+        temperature: float,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        head = weight.to(dtype)
+        lse, entropy, picked = [], [], hidden.new_empty(len(rows), dtype=torch.promote_types(dtype, torch.float32))
+        for chunk, mine in _chunks(hidden, weight, rows):
+            logits = _logits(hidden[chunk].to(dtype), head, bias, temperature)
+            picked[mine] = logits[rows[mine] - chunk.start, tokens[mine]]
+            lse.append(logits.logsumexp(-1, keepdim=True))
+            probs = (logits - lse[-1]).exp_()
+            entropy.append((lse[-1] - probs.mul_(logits).sum(-1, keepdim=True)).squeeze(-1))
+        lse = torch.cat(lse).squeeze(-1)
+        ctx.save_for_backward(hidden, weight, bias, rows, tokens, lse)
+        ctx.temperature, ctx.dtype = temperature, dtype
+        entropy = torch.cat(entropy)
+        ctx.mark_non_differentiable(entropy)
+        return picked - lse[rows], entropy
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, rows, tokens, lse = ctx.saved_tensors
+        dtype, temperature = ctx.dtype, ctx.temperature
+        grad = grad.to(lse.dtype)
+        row_grad = torch.zeros_like(lse).index_add_(0, rows, grad)
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        with maybe_gather_lm_head_ctx(weight, bias):
+            # Sums over chunks are kept in float32
+            grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
+            grad_bias = torch.zeros_like(bias, dtype=lse.dtype) if wants_bias else None
+            head = weight.to(dtype)
+            for chunk, mine in _chunks(hidden, weight, rows):
+                inputs = hidden[chunk].to(dtype)
+                logits = _logits(inputs, head, bias, temperature)
+                grads = logits.sub_(lse[chunk, None]).exp_().mul_(-row_grad[chunk, None])
+                grads.index_put_((rows[mine] - chunk.start, tokens[mine]), grad[mine], accumulate=True)
+                grads = grads.div_(temperature).to(dtype)
+                if wants_hidden:
+                    grad_hidden[chunk] = (grads @ head).to(hidden.dtype)
+                if wants_weight:
+                    if grad_weight.dtype == dtype:
+                        grad_weight.addmm_(grads.T, inputs)
+                    else:
+                        grad_weight += grads.T @ inputs
+                if wants_bias:
+                    grad_bias += grads.sum(0, dtype=grad_bias.dtype)
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None else grad_bias.to(bias.dtype),
+            *[None] * 4,
+        )
+
+
+def _chunks(hidden: Tensor, weight: Tensor, rows: Tensor) -> list[tuple[slice, Tensor]]:
+    """Slices of the rows of `hidden`, each with the indices of the tokens asked for in it."""
+    size = max(1, _CHUNK_LOGITS // weight.size(0))
+    starts = range(0, hidden.size(0), size)
+    return [
+        (slice(start, start + size), ((rows >= start) & (rows < start + size)).nonzero().squeeze(1)) for start in starts
+    ]
+
+
+def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    logits = hidden @ head.T
+    if bias is not None:
+        logits += bias.to(logits.dtype)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def selected_log_probs(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, tokens: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """
+    Log-probabilities of some tokens, and entropies.
+
+    Args:
+        hidden (`torch.Tensor` of shape `(R, H)`):
+            Hidden states.
+        weight (`torch.Tensor` of shape `(V, H)`), bias (`torch.Tensor` of shape `(V,)`, *optional*):
+            The LM head's. Under ZeRO-3 they must be gathered, in the backward they are again.
+        rows, tokens (`torch.Tensor` of shape `(Q,)`):
+            The tokens asked for, and the row of `hidden` that predicts each.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Divides the logits.
+
+    Returns:
+        Log-probabilities `(Q,)` and entropies of the rows `(R,)` in nats, the latter without gradient. In float32, with
+        logits rounded to the type of the matrix product: that of autocast, or of `hidden`.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    return _LogProbs.apply(hidden, weight, bias, rows, tokens, temperature, dtype)
+
+
+def why_head_not_exact(model: PreTrainedModel) -> str | None:
+    """Why [`add_token_selection`] cannot stand for the LM head of `model`, for a log line; `None` if it can."""
+    config, head = model.config, model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return f"the LM head is a {type(head).__name__}, not a plain linear layer"
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier"):
+        if getattr(config, name, None) is not None:
+            return f"the logits are transformed ({name})"
+    return None
+
+
+def add_token_selection(model: PreTrainedModel, temperature: float = 1.0) -> None:
+    """
+    Let `model(..., selection=TokenSelection(...))` return [`SelectedLogProbs`]. Other calls stay as they are.
+
+    All of it happens in the model's own forward, where ZeRO-3's and DDP's hooks expect it.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Causal LM without wrappers, for which [`why_head_not_exact`] is `None`.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Divides the logits.
+    """
+    original = model.forward
+
+    @wraps(type(model).forward)
+    def forward(self: PreTrainedModel, *args: Any, selection: TokenSelection | None = None, **kwargs: Any) -> Any:
+        if selection is None:
+            return original(*args, **kwargs)
+        hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[0, selection.positions]
+        head = self.get_output_embeddings()
+        with maybe_gather_lm_head_ctx(head.weight, head.bias):
+            log_probs, entropy = selected_log_probs(
+                hidden, head.weight, head.bias, selection.rows, selection.tokens, temperature
+            )
+        return SelectedLogProbs(log_probs=log_probs, entropy=entropy)
+
+    model.forward = types.MethodType(forward, model)

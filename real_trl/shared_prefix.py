@@ -1,0 +1,194 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+One forward over each prompt with all completions of its group: what [`~real_trl.policy_forward.policy_forward`] returns,
+with the same gradients, while every prompt is read once instead of `K` times and nothing is padded.
+
+Judge prompts are long and answers short: 16 answers of 100 tokens to a prompt of 1,200 are 2,800 tokens here, and 21,000
+with a copy of the prompt each. This is exact, since a prompt's hidden states do not depend on what follows it.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from real_trl.label_tree import LabelTree
+from real_trl.policy_forward import PolicyOutput
+from real_trl.prefix_attention import PackedSequences, install_prefix_attention, no_mask, why_not_exact
+from real_trl.selected_log_probs import TokenSelection, add_token_selection, why_head_not_exact
+
+logger = get_logger(__name__)
+
+
+@dataclass
+class PackedGroups:
+    """
+    Groups of completions as one row of `T` tokens.
+
+    Attributes:
+        input_ids, position_ids (`torch.Tensor` of shape `(1, T)`):
+            First the prompts, then the completions, each followed by the inner nodes of the label tree. Tokens that nothing
+            depends on, such as the last of a completion, are left out.
+        layout ([`~real_trl.prefix_attention.PackedSequences`]):
+            What they attend to.
+        selection ([`~real_trl.selected_log_probs.TokenSelection`]):
+            The tokens of the completions, in their order, then the edges of every completion's tree.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    layout: PackedSequences
+    selection: TokenSelection
+
+
+def pack_groups(
+    prompt_ids: list[list[int]], completion_ids: list[list[int]], score_positions: list[int], tree: LabelTree, device: torch.device
+) -> PackedGroups:
+    """
+    Pack `N` completions; those that follow each other and have the same prompt share it.
+
+    Args:
+        prompt_ids, completion_ids (`list[list[int]]`):
+            Tokens without padding, `N` of each. A prompt is not empty.
+        score_positions (`list[int]`):
+            See [`shared_prefix_forward`].
+        tree ([`LabelTree`]):
+            The labels.
+        device (`torch.device`):
+            Where the tensors are to be.
+    """
+    groups = [list(rows) for _, rows in groupby(range(len(prompt_ids)), key=lambda row: prompt_ids[row])]
+    ids, positions, prefixes = [], [], []
+    for rows in groups:
+        prompt = prompt_ids[rows[0]]
+        prefixes.append((len(ids), len(ids) + len(prompt)))
+        ids += prompt
+        positions += range(len(prompt))
+
+    length = len(ids)
+    head_positions = [end - 1 for _, end in prefixes] + []
+    branches, own, rows_of, tokens, edge_rows, edge_tokens = [], [], [], [], [], []
+    for group, rows in enumerate(groups):
+        start, prompt_length = len(ids), len(prompt_ids[rows[0]])
+        for row in rows:
+            completion, score = completion_ids[row], score_positions[row]
+            # The hidden state of a token predicts the next one
+            read = completion[: max(len(completion) - 1, score)]
+            first = len(ids) - length + len(groups)  # index of the first token's position in `head_positions`
+            own.append(range(len(ids), len(ids) + len(read) + len(tree.context_tokens)))
+            ids += [*read, *tree.context_tokens]
+            positions += range(prompt_length, prompt_length + len(read))
+            positions += [prompt_length + score + depth - 1 for depth in tree.depths]
+
+            predicting = [group, *range(first, first + len(read))]
+            rows_of += predicting[: len(completion)]
+            tokens += completion
+            nodes = [predicting[score], *range(first + len(read), first + len(read) + len(tree.context_tokens))]
+            edge_rows += [nodes[node] for node, _ in tree.edges]
+            edge_tokens += [token for _, token in tree.edges]
+        branches.append((start, len(ids)))
+
+    width = max(1, *map(len, own)) if own else 1
+    mask = torch.tensor([[i < len(where) for i in range(width)] for where in own], dtype=torch.bool)
+    layout = PackedSequences(
+        prefixes=prefixes,
+        branches=branches,
+        own=torch.tensor([[*where, *[0] * (width - len(where))] for where in own]).to(device),
+        own_mask=mask.to(device),
+        tree_mask=_tree_mask(mask.sum(1), score_positions, tree, width).to(device) if tree.context_tokens else None,
+    )
+
+    def tensor(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long).to(device)
+
+    selection = TokenSelection(
+        positions=tensor([*head_positions, *range(length, len(ids))]),
+        rows=tensor(rows_of + edge_rows),
+        tokens=tensor(tokens + edge_tokens),
+    )
+    return PackedGroups(tensor(ids).unsqueeze(0), tensor(positions).unsqueeze(0), layout, selection)
+
+
+def _tree_mask(lengths: Tensor, score_positions: list[int], tree: LabelTree, width: int) -> Tensor:
+    """Which of its own tokens, completion and then tree, those of each branch see: `(N, 1, width, width)`."""
+    index, nodes = torch.arange(width), len(tree.context_tokens)
+    mask = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(lengths), 1, 1)
+    for row, (length, score) in enumerate(zip(lengths.tolist(), score_positions, strict=True)):
+        tree_rows = slice(length - nodes, length)
+        mask[row, tree_rows] = index < score
+        mask[row, tree_rows, tree_rows] = tree.ancestors
+    return mask.unsqueeze(1)
+
+
+def shared_prefix_forward(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    score_positions: Tensor,
+    tree: LabelTree,
+) -> PolicyOutput:
+    """
+    The forward of [`~real_trl.policy_forward.policy_forward`], with the prompt of each group read once.
+
+    Args:
+        model (`nn.Module`):
+            Causal LM prepared by [`share_prefixes`], wrapped or not.
+        prompt_ids, prompt_mask, completion_ids, completion_mask, score_positions, tree:
+            As there. Completions of the same prompt must follow each other to share it.
+
+    Returns:
+        [`PolicyOutput`]; at padding, log-probabilities and entropies are 0.
+    """
+    lists = [
+        [ids[mask].tolist() for ids, mask in zip(rows.cpu(), masks.bool().cpu(), strict=True)]
+        for rows, masks in ((prompt_ids, prompt_mask), (completion_ids, completion_mask))
+    ]
+    packed = pack_groups(*lists, score_positions.tolist(), tree, prompt_ids.device)
+    output = model(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        attention_mask=no_mask(packed.input_ids),
+        attention_layout=packed.layout,
+        selection=packed.selection,
+    )
+    mask = completion_mask.bool()
+    num_tokens = packed.selection.rows.numel() - len(prompt_ids) * len(tree.edges)
+
+    def unpacked(values: Tensor) -> Tensor:
+        return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+    return PolicyOutput(
+        log_probs=unpacked(output.log_probs[:num_tokens]),
+        entropy=unpacked(output.entropy[packed.selection.rows[:num_tokens]]),
+        score_log_probs=tree.label_log_probs(output.log_probs[num_tokens:].view(len(prompt_ids), -1)),
+    )
+
+
+def share_prefixes(model: PreTrainedModel, temperature: float = 1.0) -> bool:
+    """
+    Prepare a model for [`shared_prefix_forward`], where that is exact.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Causal LM, after TRL has patched its forward and before it is wrapped for training.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Divides the logits, as the sampling did.
+
+    Returns:
+        Whether it was; if not, the reason is logged once.
+    """
+    base = model.get_base_model() if is_peft_model(model) else model
+    reason = why_not_exact(base) or why_head_not_exact(base)
+    if reason:
+        logger.warning(f"Every completion is run with its own copy of the prompt, which is slower: {reason}.")
+        return False
+    install_prefix_attention(base)
+    add_token_selection(base, temperature)
+    return True
