@@ -115,12 +115,13 @@ def _forward(
     query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """`(B, H, Q, D)` against `(B, H, T, D)`; `mask` is bool, `True` where a query attends."""
-    if query.device.type == "cpu":
+    kernel = _kernel(query, mask)
+    if kernel == "cpu":
         bias = None if mask is None else _bias(mask, query)
         return _aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, causal, attn_mask=bias, scale=scale
         )
-    if _takes_flash(query, mask):
+    if kernel == "flash":
         return _aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)[:2]
     scores = _scores(query, key, scale, causal, mask)
     lse = scores.logsumexp(-1)
@@ -138,12 +139,13 @@ def _backward(
     causal: bool,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if query.device.type == "cpu":
+    kernel = _kernel(query, mask)
+    if kernel == "cpu":
         bias = None if mask is None else _bias(mask, query)
         return _aten._scaled_dot_product_flash_attention_for_cpu_backward(
             grad, query, key, value, out, lse, 0.0, causal, attn_mask=bias, scale=scale
         )
-    if _takes_flash(query, mask):
+    if kernel == "flash":
         unused = torch.empty(0, dtype=torch.long, device=query.device)  # random state of dropout, of which there is none
         lengths = query.size(2), key.size(2)
         return _aten._scaled_dot_product_flash_attention_backward(
@@ -156,8 +158,11 @@ def _backward(
     return tuple(x.to(y.dtype) for x, y in zip(grads, (query, key, value), strict=True))
 
 
-def _takes_flash(query: Tensor, mask: Tensor | None) -> bool:
-    return mask is None and query.dtype in (torch.bfloat16, torch.float16) and query.size(-1) % 8 == 0
+def _kernel(query: Tensor, mask: Tensor | None) -> str:
+    if query.device.type == "cpu":
+        return "cpu"
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    return "flash" if query.is_cuda and half and mask is None and query.size(-1) % 8 == 0 else "matrix"
 
 
 def _scores(query: Tensor, key: Tensor, scale: float, causal: bool, mask: Tensor | None) -> Tensor:

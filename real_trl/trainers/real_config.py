@@ -76,6 +76,10 @@ class REALConfig(RLOOConfig):
         loss_aggregation (`str`, *optional*, defaults to `"sequence"`):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
             the sum over all CoTs is divided by their number of tokens, both over the generation batch of all processes.
+        shared_prefix (`bool`, *optional*, defaults to `True`):
+            Read each prompt once for all its completions, which is exact; where it would not be (sliding windows, dropout,
+            other architectures), completions are run with a copy of the prompt each, and the log says why. `False`: the
+            latter always.
 
     Defaults that differ from TRL's: `num_generations=16`, `per_device_train_batch_size=16` (one group), `beta=0.0`,
     `max_completion_length=1024` (Section 5 of the paper); `bf16` only where a GPU has it.
@@ -120,6 +124,9 @@ class REALConfig(RLOOConfig):
         default="penalize", metadata={"help": "Completions without a score: `penalize`, `force` or `ignore`."}
     )
     loss_aggregation: str = field(default="sequence", metadata={"help": "`sequence` (Eq. 8) or `token`."})
+    shared_prefix: bool = field(
+        default=True, metadata={"help": "Read each prompt once for all its completions, where that is exact."}
+    )
 
     num_generations: int = field(default=16, metadata={"help": "K, completions per prompt. At least 2."})
     per_device_train_batch_size: int = field(

@@ -16,6 +16,7 @@ from trl.trainer.utils import use_adapter
 from real_trl import objectives
 from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
 from real_trl.score_space import ScoreSpace
+from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
 from real_trl.trainers.real_config import REALConfig
@@ -38,7 +39,8 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
     """
     Trainer for Regression-Aware Reinforcement Learning (REAL, arXiv 2603.17145) and, by `args.reward`, its baselines.
 
-    On-policy, reward, advantage and both terms of the gradient (Eq. 8) come out of one forward over whole groups.
+    On-policy, reward, advantage and both terms of the gradient (Eq. 8) come out of one forward over whole groups, in which
+    every prompt is read once (`args.shared_prefix`).
     Where a batch is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps),
     rewards, advantages and the sampling policy's log-probabilities are computed once, before the first of its steps,
     and the policy term is PPO's clipped sequence ratio, as in TRL (`args.reuse_correction`).
@@ -154,6 +156,10 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
                 "load-balancing loss. Set it to 0."
             )
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
+        models = [self.model] if self.ref_model is None else [self.model, self.ref_model]
+        self._shares_prefixes = self.args.shared_prefix and all(
+            share_prefixes(self.accelerator.unwrap_model(model), self.temperature) for model in models
+        )
         self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
         # (ŷ, y*) of every scored completion since the last log, for the correlation over the logging window
         self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
@@ -242,8 +248,9 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
         return [{**inputs, "num_tokens": num_tokens} for inputs in micro_batches]
 
     def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> PolicyOutput:
+        forward = shared_prefix_forward if self._shares_prefixes else policy_forward
         with self.accelerator.autocast():
-            return policy_forward(model, **{k: inputs[k] for k in _FORWARD_INPUTS}, tree=self.score_space.tree)
+            return forward(model, **{k: inputs[k] for k in _FORWARD_INPUTS}, tree=self.score_space.tree)
 
     def _rewards(self, score_log_probs: Tensor, inputs: dict[str, Any]) -> Rewards:
         columns = {k: inputs[k] for k in ("targets", "label_weights", "sampled_scores", "has_score")}

@@ -109,7 +109,8 @@ def make_rollout(
 
 def collate_rollouts(rollouts: Sequence[Rollout], pad_token_id: int, device: torch.device) -> dict[str, Tensor]:
     """
-    Pad rollouts to tensors: prompts on the left, completions on the right.
+    Pad rollouts to tensors: prompts on the left, completions on the right. Of a completion only what the loss depends on is
+    kept: not the score and what follows it, unless the policy gradient runs over the score.
 
     Returns:
         `dict` with `prompt_ids`, `prompt_mask` `(N, P)`; `completion_ids`, `completion_mask`, `policy_mask` `(N, C)`;
@@ -120,13 +121,14 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_token_id: int, device: tor
         return pad([torch.tensor(row, dtype=torch.long) for row in rows], value, side).to(device)
 
     prompts = [r.prompt_ids for r in rollouts]
-    completions = [r.completion_ids for r in rollouts]
+    kept = [max(sum(r.policy_mask), r.score_position) for r in rollouts]
+    completions = [r.completion_ids[:length] for r, length in zip(rollouts, kept, strict=True)]
     return {
         "prompt_ids": padded(prompts, pad_token_id, "left"),
         "prompt_mask": padded([[1] * len(ids) for ids in prompts], 0, "left"),
         "completion_ids": padded(completions, pad_token_id, "right"),
         "completion_mask": padded([[1] * len(ids) for ids in completions], 0, "right"),
-        "policy_mask": padded([r.policy_mask for r in rollouts], 0, "right"),
+        "policy_mask": padded([r.policy_mask[:length] for r, length in zip(rollouts, kept, strict=True)], 0, "right"),
         "score_positions": torch.tensor([r.score_position for r in rollouts], device=device),
         "has_score": torch.tensor([r.has_score for r in rollouts], device=device),
         "sampled_scores": torch.tensor([r.sampled_score for r in rollouts], device=device),

@@ -77,12 +77,12 @@ def test_force_leaves_a_good_completion_alone():
 def test_collate_pads_prompts_left_and_completions_right():
     rows = [rollout(encode(OK), prompt_ids=[7, 8, 9]), rollout(encode("right"), prompt_ids=[7], target=4.5)]
     batch = collate_rollouts(rows, PAD, torch.device("cpu"))
-    length = len(encode(OK))
+    length = POSITION  # the score and what follows it are not read
     assert batch["prompt_ids"].tolist() == [[7, 8, 9], [PAD, PAD, 7]]
     assert batch["prompt_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
-    assert batch["completion_ids"].tolist() == [encode(OK), encode("right") + [PAD] * (length - 2)]
+    assert batch["completion_ids"].tolist() == [encode(OK)[:POSITION], encode("right") + [PAD] * (length - 2)]
     assert batch["completion_mask"].tolist() == [[1] * length, [1, 1] + [0] * (length - 2)]
-    assert batch["policy_mask"].tolist() == [[1] * POSITION + [0, 0], [1, 1] + [0] * (length - 2)]
+    assert batch["policy_mask"].tolist() == [[1] * POSITION, [1, 1] + [0] * (length - 2)]
     assert batch["score_positions"].tolist() == [POSITION, 0]
     assert batch["has_score"].tolist() == [True, False]
     assert batch["sampled_scores"][0] == 4.0 and batch["sampled_scores"][1].isnan()
