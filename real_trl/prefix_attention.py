@@ -181,7 +181,7 @@ def why_not_exact(model: PreTrainedModel) -> str | None:
         return f"the architecture {config.model_type!r} is not among {', '.join(MODEL_TYPES)}"
     if config._attn_implementation not in ("sdpa", PREFIX_ATTENTION):
         return f"attn_implementation is {config._attn_implementation!r}, not 'sdpa'"
-    if _has_sliding_window(config):
+    if has_sliding_window(config):
         return "some layers have a sliding window"
     if any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()) or getattr(
         config, "attention_dropout", 0.0
@@ -190,7 +190,8 @@ def why_not_exact(model: PreTrainedModel) -> str | None:
     return None
 
 
-def _has_sliding_window(config: PreTrainedConfig) -> bool:
+def has_sliding_window(config: PreTrainedConfig) -> bool:
+    """Whether some layers do not see the whole sequence."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return kinds != {"full_attention"} or bool(
         getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")

@@ -47,7 +47,11 @@ class PackedGroups:
 
 
 def pack_groups(
-    prompt_ids: list[list[int]], completion_ids: list[list[int]], score_positions: list[int], tree: LabelTree, device: torch.device
+    prompt_ids: list[list[int]],
+    completion_ids: list[list[int]],
+    score_positions: list[int],
+    tree: LabelTree,
+    device: torch.device,
 ) -> PackedGroups:
     """
     Pack `N` completions; those that follow each other and have the same prompt share it.

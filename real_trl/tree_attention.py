@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from real_trl.label_tree import LabelTree
+from real_trl.prefix_attention import PREFIX_ATTENTION, has_sliding_window
 
 # These take a mask of their own for every query
-MASKED_ATTENTION = ("sdpa", "eager")
+MASKED_ATTENTION = ("sdpa", "eager", PREFIX_ATTENTION)
 
 
 def check_tree_attention(config: PretrainedConfig, tree: LabelTree) -> None:
@@ -32,11 +33,11 @@ def check_tree_attention(config: PretrainedConfig, tree: LabelTree) -> None:
             f"attn_implementation: got {implementation!r}, but some score labels have several tokens, which are read with an "
             "attention mask that it does not take. Set attn_implementation to sdpa, or use labels of one token each."
         )
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or (getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")):
+    if has_sliding_window(config):
+        kinds = sorted({*(getattr(config, "layer_types", None) or [])} - {"full_attention"})
         raise ValueError(
             f"score_labels: some labels have several tokens, which needs attention over the whole sequence in every layer, but "
-            f"this {config.model_type} model has {', '.join(sorted(kinds - {'full_attention'})) or 'a sliding window'}. Use labels of one token each, such "
+            f"this {config.model_type} model has {', '.join(kinds) or 'a sliding window'}. Use labels of one token each, such "
             "as '1-5' or 'A-E'."
         )
 
@@ -110,8 +111,11 @@ def tree_inputs(
     }
 
 
-def edge_rows(tree: LabelTree, score_rows: Tensor, length: int) -> Tensor:
-    """Positions `(N, E)` whose hidden states predict the tree's edges, in sequences of `length` with the tree behind."""
+def edge_rows(tree: LabelTree, score_rows: Tensor, length: int | Tensor) -> Tensor:
+    """
+    Positions `(N, E)` whose hidden states predict the tree's edges, where the tree begins at `length`, for all sequences or
+    `(N, 1)`.
+    """
     nodes = torch.tensor([node for node, _ in tree.edges], device=score_rows.device)
     return torch.where(nodes == 0, score_rows.unsqueeze(1), length - 1 + nodes)
 

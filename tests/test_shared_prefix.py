@@ -44,7 +44,14 @@ _COMMON = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
-_GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.15, "bos_token_id": None, "eos_token_id": None}
+_GPT2 = {
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "initializer_range": 0.15,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
 CONFIGS = {
     "llama": partial(LlamaConfig, **_COMMON),
     "llama tied": partial(LlamaConfig, **_COMMON, tie_word_embeddings=True),

@@ -32,6 +32,9 @@ class RAFTConfig(SFTConfig):
         normalize_expectation (`bool`, *optional*, defaults to `False`):
             Divide ŷ by the probability mass on the labels. The paper does not.
 
+    Batches are read without padding where the model allows it, see [`RAFTTrainer`]: `packing` and `padding_free` are neither
+    needed nor accepted, and `train_sampling_strategy="group_by_length"` saves nothing.
+
     Defaults that differ from TRL's: `max_length=3000`, as in TRACT, since judge prompts are long; `bf16` only where a
     GPU has it.
     """
@@ -63,9 +66,10 @@ class RAFTConfig(SFTConfig):
                 "completion_only_loss: got False, but a judge is not trained to write its prompt, and its score is looked for "
                 "in the completion only. Unset it."
             )
+        padding_free = "its batches are free of padding already, with the score positions that TRL's would lose"
         unsupported = {
-            "packing": "the score position is lost in packed rows",
-            "padding_free": "the score position is lost in flattened rows",
+            "packing": padding_free,
+            "padding_free": padding_free,
             "label_smoothing_factor": "label smoothing would spread mass over tokens that are no scores",
         }
         for name, reason in unsupported.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
@@ -16,11 +17,13 @@ from trl import SFTTrainer
 
 from real_trl import objectives
 from real_trl.label_tree import LabelTree
+from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, select_hidden_rows
+from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
 from real_trl.trainers.raft_config import RAFTConfig
-from real_trl.tree_attention import check_tree_attention, edge_rows, edge_targets, tree_inputs
+from real_trl.tree_attention import check_tree_attention
 
 logger = get_logger(__name__)
 
@@ -48,36 +51,33 @@ class ScoreCollator:
 
 class _ForwardWithScores:
     """
-    The model as `SFTTrainer.compute_loss` calls it. Only the rows that have a label reach the LM head, and behind them
-    those of the score space's [`LabelTree`]; the labels' log-probabilities are kept in `score_log_probs` `(N, L)`, and
-    their rows are cut from the outputs.
+    The model as `SFTTrainer.compute_loss` calls it, over a batch without padding if it is `padding_free`. Only the rows that
+    have a label reach the LM head, and behind them those of the score space's [`LabelTree`]; the labels' log-probabilities are
+    kept in `score_log_probs` `(N, L)`, and their rows are cut from the outputs.
     """
 
-    def __init__(self, model: nn.Module, score_positions: Tensor, tree: LabelTree) -> None:
-        self.model, self.score_positions, self.tree = model, score_positions, tree
+    def __init__(self, model: nn.Module, score_positions: Tensor, tree: LabelTree, padding_free: bool) -> None:
+        self.model, self.score_positions, self.tree, self.padding_free = model, score_positions, tree, padding_free
         self.score_log_probs: Tensor | None = None
 
     def __call__(self, labels: Tensor, input_ids: Tensor, attention_mask: Tensor, **inputs: Any) -> Any:
-        shifted = labels[:, 1:]
-        is_label = shifted != -100
-        width = max(int(is_label.sum(1).max()), 1)
-        rows = is_label.int().argsort(dim=1, descending=True, stable=True)[:, :width]  # labelled rows first, in order
-        score_rows = (self.score_positions - 1).clamp(min=0)
-        targets = torch.cat([shifted.gather(1, rows), edge_targets(self.tree, len(labels), labels.device)], dim=1)
-        rows = torch.cat([rows, edge_rows(self.tree, score_rows, input_ids.size(1))], dim=1)
-        position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        inputs |= tree_inputs(backbone(self.model), self.tree, input_ids, attention_mask, position_ids, score_rows)
-        with select_hidden_rows(self.model, rows):
-            outputs = self.model(**inputs, shift_labels=targets)
-        self.score_log_probs = self.tree.label_log_probs(outputs.log_probs[:, width:])
+        batch = (labels, input_ids, attention_mask, self.score_positions, self.tree)
+        forward = pack_sequences(*batch) if self.padding_free else pad_sequences(*batch, backbone(self.model))
+        with select_hidden_rows(self.model, forward.rows):
+            outputs = self.model(**{**inputs, **forward.inputs}, shift_labels=forward.targets)
+        edges = outputs.log_probs[:, forward.num_labels :].reshape(len(labels), -1)
+        self.score_log_probs = self.tree.label_log_probs(edges)
         cut = ("log_probs", "entropy", "is_top1", "label_mask")
-        return replace(outputs, **{name: getattr(outputs, name)[:, :width] for name in cut})
+        return replace(outputs, **{name: getattr(outputs, name)[:, : forward.num_labels] for name in cut})
 
 
 class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     """
     Trainer for Regression-Aware Fine-Tuning (Eq. 3): TRL's next-token loss plus the squared error of the expected
     score, both out of one forward. With `args.regression_weight=0` it is plain SFT.
+
+    The forward reads a batch without padding, one sequence behind the other, wherever that is exact; where it is not (sliding
+    windows, dropout, architectures that are not listed) batches are padded, and the log says why.
 
     What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to find the score in every completion;
     `compute_loss`, to add the regression loss to TRL's; `get_batch_samples`, to count the scores that its mean is over;
@@ -144,6 +144,13 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         )
         self.data_collator = ScoreCollator(self.data_collator, self.score_space.values)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
+        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        reason = why_not_exact(base)
+        self._padding_free = reason is None
+        if self._padding_free:
+            install_prefix_attention(base)
+        else:
+            logger.warning(f"Batches are padded, which is slower where lengths differ: {reason}.")
         self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -216,7 +223,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         inputs = dict(inputs)
         score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
         written, label_weights = inputs.pop("written_labels"), inputs.pop("label_weights")
-        forward = _ForwardWithScores(model, score_positions, self.score_space.tree)
+        forward = _ForwardWithScores(model, score_positions, self.score_space.tree, self._padding_free)
         next_token_loss = super().compute_loss(forward, inputs, num_items_in_batch=num_items_in_batch)
 
         scored = score_positions != NO_SCORE
