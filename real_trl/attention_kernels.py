@@ -64,12 +64,16 @@ def attend_backward(
         part = Part(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
         grads = part.backward(grad.unsqueeze(0), out.unsqueeze(0), lse.unsqueeze(0), scale)
         return tuple(x[0] for x in grads)
-    folded = [_fold(x, key) for x in (grad, query)]
-    lse = lse.reshape(1, key.size(0), -1)
-    grads = _backward(
-        *folded, key.unsqueeze(0), value.unsqueeze(0), _fold(out, key), lse.contiguous(), scale, False, None
-    )
-    return grads[0].reshape(query.shape), grads[1][0], grads[2][0]
+    # On the CPU the kernel divides its work by sequence and head only: blocks of queries stand for sequences there
+    blocks = max(n for n in (1, 2, 4) if query.size(0) * query.size(1) // key.size(0) % n == 0)
+
+    def split(x: Tensor) -> Tensor:
+        return _fold(x, key)[0].unflatten(1, (blocks, -1)).transpose(0, 1)
+
+    keys, values = (x.expand(blocks, *x.shape) for x in (key, value))
+    lse = split(lse.unsqueeze(-1)).squeeze(-1).contiguous()
+    grads = _backward(split(grad), split(query), keys, values, split(out), lse, scale, False, None)
+    return grads[0].transpose(0, 1).reshape(query.shape), grads[1].sum(0), grads[2].sum(0)
 
 
 class Part(NamedTuple):

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-_CHUNK_LOGITS = 2**25  # numbers in a chunk of logits: 128 MiB in float32
+_CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run
+_BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time, in float32: 16 MiB, near a CPU's caches
 
 
 @dataclass
@@ -67,19 +68,22 @@ class _LogProbs(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         head = weight.to(dtype)
-        lse, entropy, picked = [], [], hidden.new_empty(len(rows), dtype=torch.promote_types(dtype, torch.float32))
-        for chunk, mine in _chunks(hidden, weight, rows):
+        float_type = torch.promote_types(dtype, torch.float32)
+        picked, lse, entropy = (hidden.new_empty(n, dtype=float_type) for n in (len(rows), *[len(hidden)] * 2))
+        for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
             logits = _logits(hidden[chunk].to(dtype), head, bias, temperature)
-            picked[mine] = logits[rows[mine] - chunk.start, tokens[mine]]
-            lse.append(logits.logsumexp(-1, keepdim=True))
-            probs = (logits - lse[-1]).exp_()
-            entropy.append((lse[-1] - probs.mul_(logits).sum(-1, keepdim=True)).squeeze(-1))
-        lse = torch.cat(lse).squeeze(-1)
+            for block in _slices(len(logits), _BLOCK_LOGITS // len(head)):
+                first = chunk.start + block.start
+                log_probs = logits[block].log_softmax(-1, dtype=float_type)
+                here = first, first + len(log_probs)
+                mine = _within(rows, *here)
+                picked[mine] = log_probs[rows[mine] - first, tokens[mine]]
+                lse[slice(*here)] = logits[block][:, 0].to(float_type) - log_probs[:, 0]
+                entropy[slice(*here)] = -log_probs.exp().mul_(log_probs).sum(-1)
         ctx.save_for_backward(hidden, weight, bias, rows, tokens, lse)
         ctx.temperature, ctx.dtype = temperature, dtype
-        entropy = torch.cat(entropy)
         ctx.mark_non_differentiable(entropy)
-        return picked - lse[rows], entropy
+        return picked, entropy
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
@@ -94,12 +98,18 @@ class _LogProbs(torch.autograd.Function):
             grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
             grad_bias = torch.zeros_like(bias, dtype=lse.dtype) if wants_bias else None
             head = weight.to(dtype)
-            for chunk, mine in _chunks(hidden, weight, rows):
+            for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
                 inputs = hidden[chunk].to(dtype)
-                logits = _logits(inputs, head, bias, temperature)
-                grads = logits.sub_(lse[chunk, None]).exp_().mul_(-row_grad[chunk, None])
-                grads.index_put_((rows[mine] - chunk.start, tokens[mine]), grad[mine], accumulate=True)
-                grads = grads.div_(temperature).to(dtype)
+                grads = _logits(inputs, head, bias, temperature)
+                for block in _slices(len(grads), _BLOCK_LOGITS // len(head)):
+                    here = chunk.start + block.start, chunk.start + block.start + len(grads[block])
+                    probs = grads[block].to(lse.dtype).sub_(lse[slice(*here), None]).exp_()
+                    shares = probs.mul_(row_grad[slice(*here), None].neg())
+                    mine = _within(rows, *here)
+                    shares.index_put_((rows[mine] - here[0], tokens[mine]), grad[mine], accumulate=True)
+                    grads[block] = shares
+                if temperature != 1.0:
+                    grads.div_(temperature)
                 if wants_hidden:
                     grad_hidden[chunk] = (grads @ head).to(hidden.dtype)
                 if wants_weight:
@@ -117,20 +127,20 @@ class _LogProbs(torch.autograd.Function):
         )
 
 
-def _chunks(hidden: Tensor, weight: Tensor, rows: Tensor) -> list[tuple[slice, Tensor]]:
-    """Slices of the rows of `hidden`, each with the indices of the tokens asked for in it."""
-    size = max(1, _CHUNK_LOGITS // weight.size(0))
-    starts = range(0, hidden.size(0), size)
-    return [
-        (slice(start, start + size), ((rows >= start) & (rows < start + size)).nonzero().squeeze(1)) for start in starts
-    ]
+def _slices(length: int, size: int) -> list[slice]:
+    size = max(1, size)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _within(rows: Tensor, start: int, end: int) -> Tensor:
+    """Indices of the tokens asked for in rows `start` to `end`."""
+    return ((rows >= start) & (rows < end)).nonzero().squeeze(1)
 
 
 def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     logits = hidden @ head.T
     if bias is not None:
         logits += bias.to(logits.dtype)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 
