@@ -176,17 +176,23 @@ MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gpt2")
 
 def why_not_exact(model: PreTrainedModel) -> str | None:
     """Why prefixes cannot be shared exactly in forwards of `model`, for a log line; `None` if they can."""
-    config = model.config
+    implementation = model.config._attn_implementation
+    if implementation not in ("sdpa", PREFIX_ATTENTION):
+        return f"attn_implementation is {implementation!r}, not 'sdpa'"
+    reason = why_config_not_exact(model.config)
+    if reason is None and any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()):
+        reason = "the model has dropout (lora_dropout, if it has adapters), which would drop a shared prompt once for all"
+    return reason
+
+
+def why_config_not_exact(config: PreTrainedConfig) -> str | None:
+    """What of that is known before the model is loaded."""
     if config.model_type not in MODEL_TYPES:
         return f"the architecture {config.model_type!r} is not among {', '.join(MODEL_TYPES)}"
-    if config._attn_implementation not in ("sdpa", PREFIX_ATTENTION):
-        return f"attn_implementation is {config._attn_implementation!r}, not 'sdpa'"
     if has_sliding_window(config):
         return "some layers have a sliding window"
-    if any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()) or getattr(
-        config, "attention_dropout", 0.0
-    ):
-        return "the model has dropout, which would drop a shared prompt once for all completions"
+    if getattr(config, "attention_dropout", 0.0):
+        return "attention_dropout would drop a shared prompt once for all completions"
     return None
 
 

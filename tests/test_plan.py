@@ -62,6 +62,7 @@ def make_setup(size, gpus: str = "8xA100-80GB", stage: int = 3, **kwargs) -> Set
         "iterations": 1,
         "prompt": 2048,
         "completion": 1024,
+        "shared": False,
         "checkpointing": True,
         "half": True,
         "weight_bytes": 4,
@@ -202,6 +203,15 @@ def test_layer_bytes_of_an_adapter_are_at_most_what_is_counted(dropout):
     expected = layer_bytes(measure(small_config("llama", 2), lora), 128)
     # Frozen norms save a little less; the mask of a dropout has two bytes an element here, one on a GPU
     assert measured <= expected <= 1.15 * measured
+
+
+def test_a_shared_prompt_is_read_once_for_its_group():
+    size = measure(published(QWEN_8B))
+    assert make_setup(size).tokens == 16 * (2048 + 1024)
+    assert make_setup(size, shared=True).tokens == 2048 + 16 * 1024
+    assert make_setup(size, shared=True, batch=64).tokens == 4 * 2048 + 64 * 1024
+    kept = [activations(make_setup(size, shared=shared))[0].bytes for shared in (True, False)]
+    assert kept[0] / kept[1] == (2048 + 16 * 1024) / (16 * (2048 + 1024))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

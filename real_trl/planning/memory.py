@@ -120,10 +120,13 @@ def generation(setup: Setup) -> tuple[list[Item], int | None, list[str]]:
     if setup.generation == "transformers":
         sequences = setup.batch * setup.micro_batches  # TRL generates a whole generation batch at once
         width = 2 if setup.half else 4
-        cache = kv_bytes(size) * width // 2 * sequences * length
-        items = [Item("KV cache", cache, (GENERATION,), f"{sequences:,} sequences x {length:,} tokens, Transformers")]
+        prompts = setup.prompts * setup.micro_batches
+        cached = prompts * setup.prompt + sequences * setup.completion
+        cache = kv_bytes(size) * width // 2 * cached
+        how = f"{prompts:,} prompts and {sequences:,} completions, {cached:,} tokens, Transformers"
+        items = [Item("KV cache", cache, (GENERATION,), how)]
         logits = 2 * 4 * size.vocab * sequences
-        prefill = sequences * setup.prompt * width * (3 * size.intermediate + 4 * size.hidden)
+        prefill = prompts * setup.prompt * width * (3 * size.intermediate + 4 * size.hidden)
         items.append(Item("prefill and logits", logits + prefill, (GENERATION,), "all prompts in one forward"))
         if setup.sharding.stage == 3:
             items.append(Item("weights gathered", 2 * size.total, (GENERATION,), "ds3_gather_for_generation"))

@@ -18,6 +18,7 @@ from trl import ModelConfig, get_peft_config
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.planning.models import ModelSize, find_config, measure
 from real_trl.planning.setup import Cluster, Setup, Sharding, read_sharding
+from real_trl.prefix_attention import why_config_not_exact
 from real_trl.scale import Scale
 from real_trl.scripts.common import make_parser
 from real_trl.synthetic import build_tokenizer
@@ -199,6 +200,7 @@ def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Le
             iterations=1,
             prompt=longest,
             completion=0,
+            shared=False,
             reference=False,
             generation="none",
         )
@@ -212,6 +214,9 @@ def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Le
         iterations=config.num_iterations,
         prompt=lengths.longest_prompt,
         completion=config.max_completion_length,
+        shared=config.shared_prefix
+        and why_config_not_exact(recipe.model_config) is None
+        and not (recipe.model.use_peft and recipe.model.lora_dropout),
         reference=config.beta != 0 and not recipe.model.use_peft,
         generation=generation,
         vllm_share=config.vllm_gpu_memory_utilization,

@@ -93,6 +93,8 @@ class Setup:
             Micro-batches per optimizer step.
         group (`int`):
             K, completions per prompt; 1 in supervised training.
+        shared (`bool`):
+            Whether a prompt is read once for its completions (`shared_prefix`, and the architecture takes it).
         micro_batches, iterations (`int`):
             `steps_per_generation` and `num_iterations`; the accumulation and 1 in supervised training.
         prompt, completion (`int`):
@@ -122,6 +124,7 @@ class Setup:
     iterations: int
     prompt: int
     completion: int
+    shared: bool
     checkpointing: bool
     half: bool
     weight_bytes: int
@@ -134,8 +137,13 @@ class Setup:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a micro-batch on one GPU, when every sequence has the full length."""
-        return self.batch * (self.prompt + self.completion)
+        """Tokens that a micro-batch reads on one GPU, when every sequence has the full length."""
+        return self.batch * self.completion + self.prompts * self.prompt
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that a micro-batch reads on one GPU."""
+        return self.batch // self.group if self.shared else self.batch
 
 
 def read_sharding(path: str | Path) -> tuple[Sharding, int, int]:
