@@ -16,7 +16,6 @@ from real_trl.policy_forward import backbone, policy_forward, select_hidden_rows
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.rollout import collate_rollouts, make_rollout
 from tests.tiny import ARCHITECTURES, DIGITS, TOKENIZER, build_model, encode, lora_config
-from tests.trainers.test_real_gradient import COMPLETIONS, SCORES, K, make_trainer
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)
 LABEL_IDS = torch.tensor([path[0] for path in SPACE.token_ids])
@@ -35,6 +34,11 @@ def rollouts():
     ]
 
 
+def kept(rollout):
+    """Tokens of a completion that the loss depends on."""
+    return max(sum(rollout.policy_mask), rollout.score_position)
+
+
 def forward(model, rollouts):
     batch = collate_rollouts(rollouts, TOKENIZER.pad_token_id, torch.device("cpu"))
     return policy_forward(model, **{name: batch[name] for name in INPUTS}, tree=SPACE.tree)
@@ -50,10 +54,10 @@ def test_equals_the_plain_forward(rollouts, architecture, temperature):
     for row, rollout in enumerate(rollouts):
         ids = torch.tensor([rollout.prompt_ids + rollout.completion_ids])
         log_p = (plain(ids).logits[0, len(rollout.prompt_ids) - 1 : -1] / temperature).log_softmax(-1)
-        length = len(rollout.completion_ids)
-        expected = log_p[torch.arange(length), torch.tensor(rollout.completion_ids)]
+        length = kept(rollout)
+        expected = log_p[torch.arange(length), torch.tensor(rollout.completion_ids[:length])]
         torch.testing.assert_close(output.log_probs[row, :length], expected, atol=1e-5, rtol=1e-5)
-        entropy = -(log_p.exp() * log_p).sum(-1)
+        entropy = -(log_p.exp() * log_p).sum(-1)[:length]
         torch.testing.assert_close(output.entropy[row, :length], entropy, atol=1e-5, rtol=1e-5)
         scores = log_p[rollout.score_position, LABEL_IDS]
         torch.testing.assert_close(output.score_log_probs[row], scores, atol=1e-5, rtol=1e-5)
@@ -63,7 +67,7 @@ def test_a_row_does_not_depend_on_the_others(rollouts):
     model = build_model().eval()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     together, alone = forward(model, rollouts), forward(model, rollouts[1:])
-    length = len(rollouts[1].completion_ids)
+    length = kept(rollouts[1])
     torch.testing.assert_close(together.log_probs[1, :length], alone.log_probs[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(together.score_log_probs[1], alone.score_log_probs[0], atol=1e-5, rtol=1e-5)
 
@@ -82,18 +86,6 @@ def test_the_selection_ends_with_its_context():
         assert model.model(ids).last_hidden_state.size(1) == 1
         raise RuntimeError("inside")
     assert model.model(ids).last_hidden_state.size(1) == ids.size(1)
-
-
-def test_an_on_policy_step_is_one_forward_over_whole_groups(tmp_path):
-    trainer = make_trainer(tmp_path)
-    calls = []
-    handle = trainer.model.model.register_forward_hook(lambda module, args, output: calls.append(output))
-    batch = [row for row in trainer.train_dataset for _ in range(K)]
-    trainer.model.train()
-    trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch))
-    handle.remove()
-    assert len(calls) == 1
-    assert calls[0].last_hidden_state.size(0) == len(COMPLETIONS) == K * len(SCORES)
 
 
 # --- labels of several tokens ------------------------------------------------------------------------------------------
@@ -207,7 +199,7 @@ def test_a_tree_and_padding_change_nothing_else(attention):
         padded = tree_forward(model, rollouts, space.tree, prompt_padding=5, completion_padding=7)
         alone = [tree_forward(model, [rollout], space.tree) for rollout in rollouts]
     for row, rollout in enumerate(rollouts):
-        length = len(rollout.completion_ids)
+        length = kept(rollout)
         for output, index in ((whole, row), (padded, row), (alone[row], 0)):
             for name in ("log_probs", "entropy"):
                 actual = getattr(output, name)[index, :length]
