@@ -8,6 +8,7 @@ from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Conf
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.label_tree import LabelTree
+from real_trl.prefix_attention import PREFIX_ATTENTION
 from real_trl.tree_attention import check_tree_attention, edge_rows, tree_inputs
 from tests.tiny import DIGITS, build_model, prompt_dataset
 
@@ -26,6 +27,7 @@ def config(config_class=LlamaConfig, attention="sdpa", **kwargs):
     [
         config(),
         config(attention="eager"),
+        config(attention=PREFIX_ATTENTION),
         config(MistralConfig, sliding_window=None),
         config(Qwen2Config, use_sliding_window=False, sliding_window=4096),
         config(Qwen3Config, layer_types=["full_attention"] * 32),

@@ -18,6 +18,7 @@ from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
 from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
+from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
@@ -35,7 +36,7 @@ def policy_reward(**kwargs: Any) -> list[float]:
     )
 
 
-class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
+class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     """
     Trainer for Regression-Aware Reinforcement Learning (REAL, arXiv 2603.17145) and, by `args.reward`, its baselines.
 
@@ -50,6 +51,7 @@ class REALTrainer(JudgeTrainerMixin, RLOOTrainer):
 
     What it overrides of [`~trl.RLOOTrainer`], and why:
 
+    - `_generate_single_turn`: Transformers reads the prompt of a group once, see [`GroupGenerationMixin`];
     - `_generate_and_score_completions`: generates and locates the scores, but runs no forward and computes no reward;
     - `_prepare_inputs`: splits the generation batch into micro-batches of whole groups instead of shuffling rows;
     - `_compute_loss`: reward, advantage and loss from one forward;

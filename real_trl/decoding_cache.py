@@ -1,0 +1,192 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The keys and values of a generation in which completions share prompts: those of a prompt once for its group, those of a
+completion in a buffer of its own.
+
+A step of `generate` in Transformers copies the whole cache to append a token to it, repeats it for the heads that share keys,
+and holds a copy of the prompt for every completion. Here a step appends in place, and the queries of all completions of a
+group, and of all heads that share keys, go to the prompt's keys in one call. Nothing is padded.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from real_trl.attention_kernels import Attended, attend
+from real_trl.prefix_attention import no_mask
+
+_PACKED_TOKENS = 8192  # prompt tokens in a forward, as far as they do not belong to one prompt
+_ROOM = 32  # tokens that a completion's buffer has room for, at least, when it is made
+
+KeysAndValues = tuple[Tensor, Tensor]
+Layers = dict[int, list[KeysAndValues]]
+
+
+class PromptReading:
+    """
+    [`~real_trl.prefix_attention.AttentionLayout`] of prompts that stand behind each other in one row and keep their keys
+    and values.
+
+    Args:
+        lengths (`Sequence[int]`):
+            Tokens of each prompt.
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        ends = list(accumulate(lengths))
+        self._spans = [(end - length, end) for length, end in zip(lengths, ends, strict=True)]
+        self.layers: Layers = {}  # keys and values `(J, P, D)` of each prompt
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Each prompt causally: `query` `(1, H, T, D)`, `key` and `value` `(1, J, T, D)` to `(1, H, T, D)`."""
+        _, heads, length, size = query.shape
+        out = query.new_empty(1, length, heads, size).transpose(1, 2)
+        self.layers[layer] = []
+        for start, end in self._spans:
+            kept = key[0, :, start:end].contiguous(), value[0, :, start:end].contiguous()
+            out[0, :, start:end] = attend(query[0, :, start:end], *kept, scale, causal=True)[0]
+            self.layers[layer].append(kept)
+        return out
+
+
+class DecodingGroups:
+    """
+    [`~real_trl.prefix_attention.AttentionLayout`] of a decoding step: one new token of each row.
+
+    Args:
+        prompts (`dict[int, list[tuple[torch.Tensor, torch.Tensor]]]`):
+            For each layer, keys and values `(J, P, D)` of every group's prompt.
+        sizes (`Sequence[int]`):
+            Rows of each group; they follow each other.
+    """
+
+    def __init__(self, prompts: Layers, sizes: Sequence[int]) -> None:
+        self.prompts, self.sizes = prompts, list(sizes)
+        self.length = 0  # tokens of each row, that of the current step included
+        self._own: dict[int, KeysAndValues] = {}  # buffers (N, J, >= length, D)
+
+    def next_step(self) -> None:
+        """To be called before each forward: every row gets a token."""
+        self.length += 1
+
+    def own(self, row: int) -> dict[int, KeysAndValues]:
+        """For each layer, a copy of the keys and values `(J, length, D)` of what follows the prompt in `row`."""
+        return {layer: tuple(x[row, :, : self.length].clone() for x in own) for layer, own in self._own.items()}
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all rows but these, in ascending order, and the prompts of groups of which none is left."""
+        ends = accumulate(self.sizes)
+        sizes = [sum(end - size <= row < end for row in rows) for size, end in zip(self.sizes, ends, strict=True)]
+        left = [group for group, size in enumerate(sizes) if size]
+        self.sizes = [sizes[group] for group in left]
+        self.prompts = {layer: [prompts[group] for group in left] for layer, prompts in self.prompts.items()}
+        for layer, own in self._own.items():
+            index = torch.tensor(rows, device=own[0].device)
+            self._own[layer] = tuple(x.index_select(0, index) for x in own)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """`query` `(N, H, 1, D)`, `key` and `value` `(N, J, 1, D)` of the new tokens to `(N, H, 1, D)`."""
+        rows, kv_heads, _, size = key.shape
+        folded = query.reshape(rows, kv_heads, -1, size)
+        keys, values = (x.flatten(0, 1) for x in self._append(layer, key, value))
+        own = attend(folded.flatten(0, 1), keys, values, scale, causal=False)
+        own = own[0].view(folded.shape), own[1].view(folded.shape[:-1])
+        return merged_output(attend_to_prompts(self.prompts[layer], self.sizes, folded, scale), own).view(query.shape)
+
+    def _append(self, layer: int, key: Tensor, value: Tensor) -> KeysAndValues:
+        own = self._own.get(layer)
+        if own is None or own[0].size(2) < self.length:
+            own = self._own[layer] = tuple(self._buffer(x, old) for x, old in zip((key, value), own or (None, None), strict=True))
+        for buffer, new in zip(own, (key, value), strict=True):
+            buffer[:, :, self.length - 1] = new[:, :, 0]
+        return tuple(buffer[:, :, : self.length] for buffer in own)
+
+    def _buffer(self, new: Tensor, old: Tensor | None) -> Tensor:
+        rows, heads, _, size = new.shape
+        # In steps of half its length, so that what is copied stays in proportion to what is generated
+        buffer = new.new_empty(rows, heads, self.length + max(_ROOM, self.length // 2), size)
+        if old is not None:
+            buffer[:, :, : old.size(2)] = old
+        return buffer
+
+
+def attend_to_prompts(prompts: Sequence[KeysAndValues], sizes: Sequence[int], query: Tensor, scale: float) -> Attended:
+    """
+    Attention of rows to the prompts of their groups.
+
+    Args:
+        prompts (`Sequence[tuple[torch.Tensor, torch.Tensor]]`):
+            Keys and values `(J, P, D)` of every group's prompt.
+        sizes (`Sequence[int]`):
+            Rows of each group.
+        query (`torch.Tensor` of shape `(N, J, Q, D)`):
+            Queries, those of the heads that share keys together.
+        scale (`float`):
+            Factor on the scores.
+
+    Returns:
+        Output `(N, J, Q, D)` and log-sum-exp `(N, J, Q)`.
+    """
+    _, kv_heads, length, width = query.shape
+    parts = []
+    for (key, value), rows in zip(prompts, query.split(list(sizes)), strict=True):
+        out, lse = attend(rows.transpose(0, 1).flatten(1, 2), key, value, scale, causal=False)
+        out, lse = out.view(kv_heads, -1, length, width), lse.view(kv_heads, -1, length)
+        parts.append((out.transpose(0, 1), lse.transpose(0, 1)))
+    return parts[0] if len(parts) == 1 else (torch.cat([out for out, _ in parts]), torch.cat([lse for _, lse in parts]))
+
+
+def merged_output(first: Attended, second: Attended) -> Tensor:
+    """The output of [`~real_trl.attention_kernels.merge`], where its log-sum-exp is not needed."""
+    weight = torch.sigmoid(first[1] - second[1]).unsqueeze(-1)
+    return torch.lerp(second[0], first[0], weight.to(first[0].dtype))
+
+
+def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], sizes: Sequence[int]) -> tuple[DecodingGroups, Tensor]:
+    """
+    Prefill: every prompt once.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Causal LM with [`~real_trl.prefix_attention.install_prefix_attention`].
+        prompts (`Sequence[Sequence[int]]`):
+            Tokens of each group's prompt; not empty.
+        sizes (`Sequence[int]`):
+            Rows of each group.
+
+    Returns:
+        The groups, with nothing behind the prompts yet, and the logits `(groups, V)` of what comes next.
+    """
+    device, layers, logits = model.device, {}, []
+    for pack in _packs(prompts):
+        reading = PromptReading([len(prompt) for prompt in pack])
+        ids = torch.tensor([[token for prompt in pack for token in prompt]], device=device)
+        positions = torch.cat([torch.arange(len(prompt), device=device) for prompt in pack])
+        ends = torch.tensor([end - 1 for end in accumulate(len(prompt) for prompt in pack)], device=device)
+        output = model(
+            input_ids=ids,
+            position_ids=positions.unsqueeze(0),
+            attention_mask=no_mask(ids),
+            attention_layout=reading,
+            use_cache=False,
+            logits_to_keep=ends,
+        )
+        logits.append(output.logits[0])
+        for layer, kept in reading.layers.items():
+            layers.setdefault(layer, []).extend(kept)
+    return DecodingGroups(layers, sizes), torch.cat(logits)
+
+
+def _packs(prompts: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
+    packs, tokens = [[]], 0
+    for prompt in prompts:
+        if packs[-1] and tokens + len(prompt) > _PACKED_TOKENS:
+            packs.append([])
+            tokens = 0
+        packs[-1].append(prompt)
+        tokens += len(prompt)
+    return packs

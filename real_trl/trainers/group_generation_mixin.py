@@ -1,0 +1,53 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Generation of TRL's RLOO trainer with the prompt of every group read once."""
+
+from typing import Any
+
+import torch
+from trl.extras.profiling import profiling_context
+from trl.models import unwrap_model_for_generation
+
+from real_trl.group_generation import generate_groups
+
+
+class GroupGenerationMixin:
+    """
+    To be put before [`~trl.RLOOTrainer`], whose `_generate_single_turn` it overrides.
+
+    Where the trainer shares prefixes (`self._shares_prefixes`), Transformers generates with
+    [`~real_trl.group_generation.generate_groups`]. Everything else is left to TRL: vLLM, continuous batching, images, and
+    generation with sharded parameters, where every process has to run the same number of forwards.
+    """
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: list[Any] | None, multimodal_fields: dict[str, Any]
+    ) -> list[list[int]]:
+        sharded = self._dist.is_fsdp or (self._dist.is_zero3 and not self.args.ds3_gather_for_generation)
+        if (
+            not self._shares_prefixes
+            or self.use_vllm
+            or self.use_transformers_continuous_batching
+            or images is not None
+            or multimodal_fields
+            or sharded
+        ):
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields)
+        with (
+            profiling_context(self, "transformers.generate"),
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+            # Around all steps, so that the weights are cast once and not in each of them
+            self.accelerator.autocast(),
+        ):
+            sequences = generate_groups(model, prompt_ids, self.generation_config, self._tokenizer.pad_token_id).sequences
+        completions = sequences[:, max(map(len, prompt_ids)) :].tolist()
+        stops = set(self.eos_token_ids)
+        ends = (next((i for i, token in enumerate(ids) if token in stops), len(ids)) for ids in completions)
+        return [ids[: end + 1] for ids, end in zip(completions, ends, strict=True)]
