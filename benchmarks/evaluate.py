@@ -58,7 +58,7 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
     generating = TransformersEngine(
         engine.model, engine.tokenizer, engine.score_space, engine.decoding, batch_size=engine.batch_size
     )
-    generating._read = lambda cache, mask, ids, places: torch.full(  # its own reading is what is compared with
+    generating._read = lambda cache, ids, places: torch.full(  # its own reading is what is compared with
         (len(places), len(engine.score_space.tree.edges)), torch.nan, dtype=torch.float64
     )
     judged = dict(generating.judge(prompts))
@@ -89,18 +89,16 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
 
 
 def tokens_of_one_pass(engine: TransformersEngine, prompts: Sequence[str], judgments: Sequence[Judgment]) -> int:
-    """What one pass reads: padded prompts, all but the last generated token, and the marker where it was forced."""
+    """What one pass reads: prompts, all but the last token of each completion, and the marker where it was forced."""
+    total = sum(judgment.prompt_tokens + judgment.num_tokens - 1 for judgment in judgments)
     lengths = [judgment.prompt_tokens for judgment in judgments]
     order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
-    total = 0
     for start in range(0, len(order), engine.batch_size):
         batch = order[start : start + engine.batch_size]
-        steps = max(judgments[row].num_tokens for row in batch)
-        total += len(batch) * (lengths[batch[0]] + steps - 1)
         forced = [row for row in batch if judgments[row].status in ("missing", "truncated")]
-        # The last generated token is not in the cache of a completion that was cut
-        uncached = any(judgments[row].num_tokens == steps for row in forced)
-        total += len(forced) * (len(engine.score_space.marker_ids) + uncached)
+        # The last token of a completion that was cut has not been read yet
+        unread = any(judgments[row].num_tokens == engine.decoding.max_new_tokens for row in forced)
+        total += len(forced) * (len(engine.score_space.marker_ids) + unread)
     return total
 
 

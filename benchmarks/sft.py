@@ -214,7 +214,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shape", choices=SHAPES, help="of the random weights (default: smollm2-135m)")
     parser.add_argument("--layers", type=int, help="of the random weights (default: 8)")
     parser.add_argument("--data", help="mt_bench_eval.json, whose rows are used; needs --model")
-    parser.add_argument("--rows", type=int, default=16, help="rows of a timed pass (default: 16)")
+    parser.add_argument("--rows", type=int, default=8, help="rows of a timed pass (default: 8)")
     parser.add_argument("--batch_size", type=int, default=4, help="rows of a step (default: 4)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

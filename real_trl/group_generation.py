@@ -127,8 +127,8 @@ def generate_groups(
     output = None
     if reason is None:
         try:
-            with _prefix_attention(base):
-                output = base.generate(**inputs, custom_generate=shared_prefill)
+            with prefix_attention_installed(base):
+                output = model.generate(**inputs, custom_generate=shared_prefill)
         except _CannotShare as error:
             reason = str(error)
     if output is None:
@@ -143,7 +143,8 @@ def _warn_once(reason: str) -> None:
 
 
 @contextmanager
-def _prefix_attention(model: PreTrainedModel) -> Iterator[None]:
+def prefix_attention_installed(model: PreTrainedModel) -> Iterator[None]:
+    """Within it, forwards of `model` take an `attention_layout`; afterwards its attention is what it was."""
     own = model.config._attn_implementation
     if own == PREFIX_ATTENTION:
         yield

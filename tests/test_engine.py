@@ -117,6 +117,23 @@ def test_longest_prompts_come_first():
     assert lengths == sorted(lengths, reverse=True) and len(set(lengths)) == 3
 
 
+def test_samples_of_a_prompt_share_it():
+    """The prompt is read once, then the tokens of the completions, then the marker of those that lack it."""
+    engine = make_engine(max_new_tokens=12, batch_size=16)  # some end before, some are cut
+    first, second = PROMPTS[0], PROMPTS[0].replace("12", "13")  # of the same length: they must not mix
+    shapes = []
+    hook = engine.model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    judgments = judge(engine, [first, second] * 8, seed=3)
+    hook.remove()
+    lengths = [j.num_tokens for j in judgments]
+    forced = [j for j in judgments if j.status in ("missing", "truncated")]
+    assert shapes[0] == (1, 2 * judgments[0].prompt_tokens)
+    assert shapes[1:12] == [(sum(length > step for length in lengths), 1) for step in range(1, max(lengths))]
+    assert shapes[12:] == [(len(forced), len(encode(MARKER, eos=False)) + 1)] and forced
+
+
 def test_dropped_completions_have_no_scores():
     for judgment in judge(make_engine(max_new_tokens=6, malformed="drop")):
         assert judgment.status == "missing" and judgment.completion

@@ -4,7 +4,7 @@
 Judging with Transformers in one pass: the rationale and the score distribution come from the same generation. At every
 step the log-probabilities of the labels' first tokens are recorded, a few numbers a completion. What is then still missing
 (later tokens of labels that have several, the marker of a malformed completion) is read with one short forward on the KV
-cache of the generation, so that no sequence is read twice.
+cache of the generation, so that no sequence is read twice. Completions of the same prompt share its part of that cache.
 """
 
 import logging
@@ -26,7 +26,14 @@ from trl.trainer.utils import pad
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.output_layer import float32_logits
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.tree_reading import ScorePlace, can_read_from_cache, read_by_forward, read_from_cache
+from real_trl.engines.tree_reading import (
+    ScorePlace,
+    can_read_from_cache,
+    read_by_forward,
+    read_from_cache,
+    read_from_rows,
+)
+from real_trl.group_generation import FinishedRows, generate_groups, prefix_attention_installed
 from real_trl.score_space import ScoreSpace
 
 logger = logging.getLogger(__name__)
@@ -40,18 +47,33 @@ class _Recorder(LogitsProcessor):
     of the whole distribution.
     """
 
-    def __init__(self, token_ids: list[int], temperature: float) -> None:
+    def __init__(self, num_rows: int, token_ids: list[int], temperature: float) -> None:
         self.token_ids, self.temperature = token_ids, temperature
-        self.steps: list[Tensor] = []  # each (N, len(token_ids))
-        self.entropies: list[Tensor] = []  # each (N,)
+        self._rows, self._left = num_rows, list(range(num_rows))
+        self._steps: list[tuple[list[int], Tensor, Tensor]] = []
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """From now on, only these of the rows are generated; see [`~real_trl.group_generation.FollowsRows`]."""
+        self._left = [self._left[row] for row in rows]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         logits = scores.float() / self.temperature
         normalizer = logits.logsumexp(-1, keepdim=True)
-        self.steps.append(logits[:, self.token_ids] - normalizer)
         log_probs = logits - normalizer
-        self.entropies.append(-(log_probs.exp() * log_probs).sum(-1))
+        self._steps.append((self._left, log_probs[:, self.token_ids], -(log_probs.exp() * log_probs).sum(-1)))
         return scores
+
+    def recorded(self) -> tuple[Tensor, Tensor]:
+        """
+        Log-probabilities `(N, steps, len(token_ids))` in double precision, in which the tree subtracts them, and entropies
+        `(N, steps)`; NaN where a row had ended.
+        """
+        first = self._steps[0][1]
+        log_probs = first.new_full((self._rows, len(self._steps), first.size(1)), torch.nan, dtype=torch.float64)
+        entropies = first.new_full(log_probs.shape[:2], torch.nan)
+        for step, (rows, *values) in enumerate(self._steps):
+            log_probs[rows, step], entropies[rows, step] = values[0].double(), values[1]
+        return log_probs, entropies
 
 
 @contextmanager
@@ -148,7 +170,8 @@ class TransformersEngine:
         prompt_ids = self.encode(prompts)
         if seed is not None:
             torch.manual_seed(seed)
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
+        # By length, since longer prompts take longer completions; the samples of a prompt beside each other, to share it
+        order = sorted(range(len(prompts)), key=lambda i: (-len(prompt_ids[i]), prompt_ids[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             with float32_logits(self.model):
@@ -159,21 +182,16 @@ class TransformersEngine:
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:
         space = self.score_space
         root_tokens = [space.tree.edges[index][1] for index in self._root_edges]
-        recorder = _Recorder(root_tokens, self.decoding.temperature)
-        inputs = self._left_padded(prompt_ids)
+        recorder = _Recorder(len(prompt_ids), root_tokens, self.decoding.temperature)
         with _no_decoding_defaults(self.model):
-            output = self.model.generate(
-                **inputs,
-                generation_config=self.generation_config,
-                logits_processor=LogitsProcessorList([recorder]),
+            output = generate_groups(
+                self.model, prompt_ids, self.generation_config, self.pad_id, LogitsProcessorList([recorder])
             )
-        sequences = output.sequences[:, inputs["input_ids"].size(1) :].tolist()
+        sequences = output.sequences[:, max(map(len, prompt_ids)) :].tolist()
         completions = [self._until_stop(ids) for ids in sequences]
         locations = [space.locate(ids, self.stop_ids) for ids in completions]
 
-        # In double precision, since the tree subtracts probabilities; these are few numbers
-        recorded = torch.stack(recorder.steps, dim=1).double()  # (N, steps, edges of the root)
-        entropies = torch.stack(recorder.entropies, dim=1)  # (N, steps)
+        recorded, entropies = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
         edge_log_probs = recorded.new_full((len(completions), len(space.tree.edges)), torch.nan)
         places = []
         for row, (ids, location) in enumerate(zip(completions, locations, strict=True)):
@@ -186,7 +204,7 @@ class TransformersEngine:
             else:
                 places.append(ScorePlace(row, self._without_stop(ids), forced=list(space.marker_ids)))
         if places:
-            read = self._read(output.past_key_values, inputs["attention_mask"], prompt_ids, places)
+            read = self._read(output.past_key_values, prompt_ids, places)
             rows = [place.row for place in places]
             edge_log_probs[rows] = torch.where(read.isnan(), edge_log_probs[rows], read)
         score_log_probs = space.tree.label_log_probs(edge_log_probs)
@@ -204,13 +222,15 @@ class TransformersEngine:
             for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]
 
-    def _read(
-        self, cache: object, prompt_mask: Tensor, prompt_ids: list[list[int]], places: list[ScorePlace]
-    ) -> Tensor:
+    def _read(self, cache: object, prompt_ids: list[list[int]], places: list[ScorePlace]) -> Tensor:
         """Edge log-probabilities `(n, E)` at `places`; NaN where those recorded while generating are to be used."""
-        tree = self.score_space.tree
+        tree, temperature = self.score_space.tree, self.decoding.temperature
+        if isinstance(cache, FinishedRows):
+            with prefix_attention_installed(self.model):
+                return read_from_rows(self.model, tree, cache, places, temperature)
         if can_read_from_cache(self.model, cache):
-            return read_from_cache(self.model, tree, cache, prompt_mask, places, self.decoding.temperature)
+            prompt_mask = pad([torch.ones(len(ids), dtype=torch.long) for ids in prompt_ids], 0, "left")
+            return read_from_cache(self.model, tree, cache, prompt_mask.to(self.model.device), places, temperature)
         if not self._warned:
             logger.warning(
                 "%s does not keep every token in its cache, or its attention takes no mask for each query: scores that are not "
@@ -218,14 +238,7 @@ class TransformersEngine:
                 type(self.model).__name__,
             )
             self._warned = True
-        return read_by_forward(self.model, tree, prompt_ids, places, self.decoding.temperature, self.pad_id)
-
-    def _left_padded(self, sequences: list[list[int]]) -> dict[str, Tensor]:
-        ids = [torch.tensor(sequence) for sequence in sequences]
-        return {
-            "input_ids": pad(ids, self.pad_id, "left").to(self.model.device),
-            "attention_mask": pad([torch.ones_like(x) for x in ids], 0, "left").to(self.model.device),
-        }
+        return read_by_forward(self.model, tree, prompt_ids, places, temperature, self.pad_id)
 
     def _until_stop(self, ids: list[int]) -> list[int]:
         stop = next((i for i, token in enumerate(ids) if token in self.stop_ids), len(ids))

@@ -4,12 +4,14 @@
 Reading the score distribution after `generate`, where the tokens that were generated do not hold it: the inner nodes of a
 [`LabelTree`], and the marker that a malformed completion lacks.
 
-[`read_from_cache`] does so with one short forward on the KV cache that `generate` leaves behind; [`read_by_forward`] reads
-whole sequences, for models whose cache does not hold every token.
+[`read_from_rows`] and [`read_from_cache`] do so with one short forward on the keys and values that generation leaves behind,
+the former where completions share their prompts; [`read_by_forward`] reads whole sequences, for models whose cache does not
+hold every token.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -17,7 +19,11 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from trl.trainer.utils import pad
 
+from real_trl.attention_kernels import Part
+from real_trl.decoding_cache import KeysAndValues, Layers, attend_to_prompts, merged_output
+from real_trl.group_generation import FinishedRows
 from real_trl.label_tree import LabelTree
+from real_trl.prefix_attention import PREFIX_ATTENTION, no_mask
 from real_trl.tree_attention import MASKED_ATTENTION, as_attention_mask, tree_mask
 
 
@@ -45,7 +51,7 @@ def can_read_from_cache(model: PreTrainedModel, cache: object) -> bool:
     return (
         isinstance(cache, DynamicCache)
         and all(type(layer) is DynamicLayer for layer in cache.layers)
-        and model.config._attn_implementation in MASKED_ATTENTION
+        and model.config._attn_implementation in (*MASKED_ATTENTION, PREFIX_ATTENTION)
     )
 
 
@@ -87,40 +93,139 @@ def read_from_cache(
     prompts, length = prompt_mask.size(1), cache.get_seq_length()
     # What was generated after the context (a score, EOS, padding) is in the cache too, but hidden
     cached = [min(len(place.context), length - prompts) for place in places]
-    tails = [
-        torch.tensor(place.context[end:] + place.forced if place.forced else [], dtype=torch.long)
-        for place, end in zip(places, cached, strict=True)
-    ]
-    tail = pad(tails, 0, "left").to(device)  # (n, X)
-    tail_mask = pad([torch.ones_like(ids, dtype=torch.bool) for ids in tails], False, "left").to(device)
+    tail = _Tail.of(places, cached, tree, device)
     cached = torch.tensor(cached, device=device).unsqueeze(1)  # (n, 1)
     in_cache = torch.cat([prompt_mask.bool(), torch.arange(length - prompts, device=device) < cached], dim=1)
-    before_score = torch.cat([in_cache, tail_mask], dim=1)  # (n, T + X)
-
-    (size, width), nodes = tail.shape, len(tree.context_tokens)
-    keys, queries = torch.arange(length + width, device=device), torch.arange(width, device=device).unsqueeze(1)
-    causal = before_score.unsqueeze(1) & (keys <= length + queries)  # (n, X, T + X)
-    allowed = torch.cat(
-        [torch.cat([causal, causal.new_zeros(size, width, nodes)], dim=2), tree_mask(before_score, tree)], dim=1
-    )
-    # Positions count from each prompt's first token, as in `generate`
-    start = prompt_mask.sum(1, keepdim=True) + cached
-    depths = torch.tensor(tree.depths, dtype=torch.long, device=device)
-    positions = [start + (tail_mask.cumsum(1) - 1).clamp(min=0), start + tail_mask.sum(1, keepdim=True) + depths - 1]
-    context = torch.tensor(tree.context_tokens, dtype=torch.long, device=device).expand(size, -1)
     logits = model(
-        input_ids=torch.cat([tail, context], dim=1),
-        attention_mask=as_attention_mask(allowed, model),
-        position_ids=torch.cat(positions, dim=1),
+        input_ids=tail.input_ids,
+        attention_mask=as_attention_mask(tail.mask(in_cache), model),
+        # Positions count from each prompt's first token, as in `generate`
+        position_ids=prompt_mask.sum(1, keepdim=True) + cached + tail.offsets,
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=nodes + (width > 0),
+        logits_to_keep=tail.num_predicting,
     ).logits
-    first = 0 if width else 1
-    edges = _edge_log_probs(tree, ((first + row, logits[:, row]) for row in range(logits.size(1))), temperature)
-    recorded = torch.tensor([not place.forced for place in places], device=device)
-    root = torch.tensor([node == 0 for node, _ in tree.edges], device=device)
-    return edges.masked_fill(recorded.unsqueeze(1) & root, torch.nan)
+    return tail.edge_log_probs(logits, temperature)
+
+
+@torch.no_grad()
+def read_from_rows(
+    model: PreTrainedModel, tree: LabelTree, finished: FinishedRows, places: Sequence[ScorePlace], temperature: float
+) -> Tensor:
+    """
+    [`read_from_cache`] after [`~real_trl.group_generation.generate_groups`].
+
+    Args:
+        finished ([`~real_trl.group_generation.FinishedRows`]):
+            What it left behind.
+        model, tree, places, temperature:
+            See [`read_from_cache`]; rows in ascending order, and prefix attention installed in the model.
+
+    Returns:
+        `torch.Tensor` of shape `(n, E)`, as there.
+    """
+    device = model.device
+    own = [finished.own[place.row] for place in places]
+    lengths = [rows[0][0].size(1) if rows else 0 for rows in own]
+    cached = [min(len(place.context), length) for place, length in zip(places, lengths, strict=True)]
+    tail = _Tail.of(places, cached, tree, device)
+    groups = [(group, len(list(rows))) for group, rows in groupby(finished.groups[place.row] for place in places)]
+    prompts = {layer: [kept[group] for group, _ in groups] for layer, kept in finished.prompts.items()}
+    sizes = [size for _, size in groups]
+    in_cache = torch.arange(max(cached), device=device) < torch.tensor(cached, device=device).unsqueeze(1)
+    starts = [kept[0].size(1) for kept, size in zip(prompts[0], sizes, strict=True) for _ in range(size)]
+    starts = torch.tensor([start + end for start, end in zip(starts, cached, strict=True)], device=device)
+    logits = model(
+        input_ids=tail.input_ids,
+        attention_mask=no_mask(tail.input_ids),
+        attention_layout=_RowsReading(prompts, sizes, own, cached, tail.mask(in_cache).unsqueeze(1)),
+        position_ids=starts.unsqueeze(1) + tail.offsets,
+        use_cache=False,
+        logits_to_keep=tail.num_predicting,
+    ).logits
+    return tail.edge_log_probs(logits, temperature)
+
+
+@dataclass
+class _RowsReading:
+    """
+    [`~real_trl.prefix_attention.AttentionLayout`] of `T` tokens of each of `n` rows, which see their prompt and, of their own
+    `cached` tokens, at most `S`, and of the new ones, what `mask` `(n, 1, T, S + T)` says.
+    """
+
+    prompts: Layers
+    sizes: Sequence[int]
+    own: Sequence[dict[int, KeysAndValues]]
+    cached: Sequence[int]
+    mask: Tensor
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """`query` `(n, H, T, D)`, `key` and `value` `(n, J, T, D)` to `(n, H, T, D)`."""
+        keys, values = (torch.cat([self._cached(layer, i, new), new], dim=2) for i, new in enumerate((key, value)))
+        own = Part(query, keys, values).attend(scale, self.mask)
+        folded = query.reshape(key.size(0), key.size(1), -1, key.size(3))
+        out, lse = attend_to_prompts(self.prompts[layer], self.sizes, folded, scale)
+        return merged_output((out.reshape(query.shape), lse.reshape(query.shape[:3])), own)
+
+    def _cached(self, layer: int, which: int, new: Tensor) -> Tensor:
+        rows = new.new_zeros(new.size(0), new.size(1), max(self.cached), new.size(3))
+        for row, (own, end) in enumerate(zip(self.own, self.cached, strict=True)):
+            if end:
+                rows[row, :, :end] = own[layer][which][:, :end]
+        return rows
+
+
+@dataclass
+class _Tail:
+    """
+    The tokens that are yet to be read: of each place the rest of its context and the marker, padded on the left to `X`, and
+    then the `M` inner nodes of the tree.
+    """
+
+    places: Sequence[ScorePlace]
+    tree: LabelTree
+    input_ids: Tensor  # (n, X + M)
+    tail_mask: Tensor  # (n, X), False at padding
+    offsets: Tensor  # (n, X + M), positions after what is cached
+
+    @classmethod
+    def of(cls, places: Sequence[ScorePlace], cached: Sequence[int], tree: LabelTree, device: torch.device) -> "_Tail":
+        tails = [
+            torch.tensor(place.context[end:] + place.forced if place.forced else [], dtype=torch.long)
+            for place, end in zip(places, cached, strict=True)
+        ]
+        tail = pad(tails, 0, "left").to(device)
+        mask = pad([torch.ones_like(ids, dtype=torch.bool) for ids in tails], False, "left").to(device)
+        depths = torch.tensor(tree.depths, dtype=torch.long, device=device)
+        offsets = [(mask.cumsum(1) - 1).clamp(min=0), mask.sum(1, keepdim=True) + depths - 1]
+        context = torch.tensor(tree.context_tokens, dtype=torch.long, device=device).expand(len(tails), -1)
+        return cls(places, tree, torch.cat([tail, context], dim=1), mask, torch.cat(offsets, dim=1))
+
+    @property
+    def num_predicting(self) -> int:
+        """How many of the last tokens predict an edge of the tree: the inner nodes, and what precedes them, if read."""
+        return len(self.tree.context_tokens) + (self.tail_mask.size(1) > 0)
+
+    def mask(self, in_cache: Tensor) -> Tensor:
+        """What each token attends to, `(n, X + M, T + X + M)`; of `T` cached ones, those of `in_cache` `(n, T)`."""
+        size, width = self.tail_mask.shape
+        length, nodes, device = in_cache.size(1), len(self.tree.context_tokens), in_cache.device
+        before_score = torch.cat([in_cache, self.tail_mask], dim=1)  # (n, T + X)
+        keys, queries = torch.arange(length + width, device=device), torch.arange(width, device=device).unsqueeze(1)
+        causal = before_score.unsqueeze(1) & (keys <= length + queries)  # (n, X, T + X)
+        # Padding attends to itself: a query that attends to nothing would give NaN
+        causal = causal | (keys == length + queries)
+        causal = torch.cat([causal, causal.new_zeros(size, width, nodes)], dim=2)
+        return torch.cat([causal, tree_mask(before_score, self.tree)], dim=1)
+
+    def edge_log_probs(self, logits: Tensor, temperature: float) -> Tensor:
+        """Of `logits` `(n, num_predicting, V)`: `(n, E)`, NaN where they were seen while generating."""
+        first = 0 if self.tail_mask.size(1) else 1
+        nodes = ((first + row, logits[:, row]) for row in range(logits.size(1)))
+        edges = _edge_log_probs(self.tree, nodes, temperature)
+        recorded = torch.tensor([not place.forced for place in self.places], device=logits.device)
+        root = torch.tensor([node == 0 for node, _ in self.tree.edges], device=logits.device)
+        return edges.masked_fill(recorded.unsqueeze(1) & root, torch.nan)
 
 
 @torch.no_grad()

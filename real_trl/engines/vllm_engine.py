@@ -7,11 +7,15 @@ vLLM returns the log-probabilities of chosen tokens at every position that it ge
 generation gives the rationale and the score distribution wherever the distribution is that of the sampling: always at
 temperature 1, and at other temperatures if the CoT is sampled without top-p. Otherwise, and for what the generation cannot
 hold (see [`score_reading`]), the distribution is read by a request for one more token.
+
+Consecutive equal prompts, the samples that a judge averages over, are one request: vLLM reads their prompt once.
 """
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +58,8 @@ class VLLMEngine:
             Tokens that a prompt and its completion may have together. Defaults to what the model can read; set it lower if
             vLLM says that the cache for that does not fit.
         batch_size (`int`, *optional*, defaults to `512`):
-            Prompts handed over at a time. vLLM makes its own batches out of them.
+            Completions asked for at a time, or one group of equal prompts where that has more. vLLM makes its own batches
+            out of them.
         **engine_kwargs:
             Passed to `vllm.LLM`, e.g. `tensor_parallel_size`, `gpu_memory_utilization`, `enforce_eager`. Logits are
             computed in float32, which a quantised output layer does not allow: then pass `hf_overrides={}`.
@@ -143,8 +148,9 @@ class VLLMEngine:
             prompts (`Sequence[str]`):
                 Complete judge prompts.
             seed (`int`, *optional*):
-                Makes the sampling repeatable. Every prompt draws from random numbers of its own, made from `seed` and its
-                index, so that other prompts have no influence on them. By default vLLM's own random numbers go on.
+                Makes the sampling repeatable. Every group of consecutive equal prompts draws from random numbers of its own,
+                made from `seed` and the index of the first, so that other prompts have no influence on them. By default
+                vLLM's own random numbers go on.
 
         Yields:
             `(index, judgment)`: index into `prompts`, in their order.
@@ -153,14 +159,21 @@ class VLLMEngine:
             `ValueError`: if a prompt is too long for the model.
         """
         prompt_ids = self.encode(prompts)
-        for start in range(0, len(prompts), self.batch_size):
-            batch = range(start, min(start + self.batch_size, len(prompts)))
-            seeds = [request_seed(seed, index) for index in batch]
-            yield from zip(batch, self._judge_batch([prompt_ids[i] for i in batch], seeds), strict=True)
+        for batch in group_batches(prompt_ids, self.batch_size):
+            params = [self._sampling(request_seed(seed, group[0]), len(group)) for group in batch]
+            judgments = iter(self._judge_batch([prompt_ids[group[0]] for group in batch], params))
+            for group, sampling in zip(batch, params, strict=True):
+                judged = [next(judgments) for _ in range(sampling.n)]
+                if len(judged) < len(group):  # greedy decoding: one completion stands for all
+                    judged = [copy.deepcopy(judged[0]) for _ in group]
+                yield from zip(group, judged, strict=True)
 
-    def _judge_batch(self, prompt_ids: list[list[int]], seeds: list[int | None]) -> list[Judgment]:
+    def _judge_batch(self, prompt_ids: list[list[int]], params: list["SamplingParams"]) -> list[Judgment]:
+        """Judgments of every completion, those of a prompt next to each other."""
         space = self.score_space
-        outputs = [out.outputs[0] for out in self._generate(prompt_ids, [self._sampling(seed) for seed in seeds])]
+        answers = self._generate(prompt_ids, params)
+        prompt_ids = [ids for ids, answer in zip(prompt_ids, answers, strict=True) for _ in answer.outputs]
+        outputs = [output for answer in answers for output in answer.outputs]
         completions = [list(output.token_ids) for output in outputs]
         locations = [space.locate(ids, self.stop_ids) for ids in completions]
         readings = [
@@ -199,11 +212,14 @@ class VLLMEngine:
             return []
         return self.llm.generate([{"prompt_token_ids": ids} for ids in prompt_ids], params, use_tqdm=False)
 
-    def _sampling(self, seed: int | None) -> "SamplingParams":
+    def _sampling(self, seed: int | None, completions: int) -> "SamplingParams":
         from vllm import SamplingParams
 
         decoding = self.decoding
         return SamplingParams(
+            # vLLM seeds them with seed, seed + 1, ... Two groups' seeds are hashes, which come this close once in 2³¹ / (2 n)
+            # pairs, and then for prompts that differ. Greedy completions are all the same, and vLLM refuses to repeat them.
+            n=completions if decoding.do_sample else 1,
             temperature=decoding.temperature if decoding.do_sample else 0.0,
             top_p=decoding.top_p if decoding.do_sample else 1.0,
             max_tokens=decoding.max_new_tokens,
@@ -231,6 +247,31 @@ class VLLMEngine:
 def _log_probs(output: Any, position: int) -> dict[int, float]:
     """Log-probabilities by token at one position of a `vllm.CompletionOutput`."""
     return {token: value.logprob for token, value in output.logprobs[position].items()}
+
+
+def group_batches(prompt_ids: Sequence[list[int]], batch_size: int) -> Iterator[list[range]]:
+    """
+    Groups of consecutive equal prompts, in batches of whole groups, so that no outcome depends on `batch_size`.
+
+    Args:
+        prompt_ids (`Sequence[list[int]]`):
+            Tokens of every prompt.
+        batch_size (`int`):
+            Prompts in a batch, at most; a group that has more is a batch of its own.
+
+    Yields:
+        `list[range]`: the indices of each group of a batch, in order.
+    """
+    batch, start = [], 0
+    for _, equal in groupby(prompt_ids):
+        group = range(start, start + sum(1 for _ in equal))
+        if batch and group.stop - batch[0].start > batch_size:
+            yield batch
+            batch = []
+        batch.append(group)
+        start = group.stop
+    if batch:
+        yield batch
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: str, revision: str | None, config: Any) -> list[int]:

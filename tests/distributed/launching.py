@@ -50,9 +50,13 @@ Job = tuple[str, str, dict[str, Any]]
 
 
 def write_inputs(folder: Path) -> None:
-    """`base`, a model; `adapter`, LoRA on it with weights that are not zero; `warm`, a model that answers in the right
+    """`base`, a model; `tied`, one whose LM head is its embedding; `adapter`, LoRA on it with weights that are not zero; `warm`, a model that answers in the right
     form; and 24 rows."""
-    models = {"base": build_model(initializer_range=0.4), "warm": warm_model()}
+    models = {
+        "base": build_model(initializer_range=0.4),
+        "tied": build_model(initializer_range=0.4, tie_word_embeddings=True),
+        "warm": warm_model(),
+    }
     for name, model in models.items():
         model.save_pretrained(folder / name)
     torch.manual_seed(2)

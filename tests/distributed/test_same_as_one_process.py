@@ -33,6 +33,7 @@ JOBS: dict[str, Job] = {
     "raft-lora": ("sft", "adapter", {**RAFT, **CHECKPOINTING}),
     "real-full": ("rl", "base", REAL),
     "real-lora": ("rl", "adapter", {**REAL, **CHECKPOINTING}),
+    "tied-full": ("rl", "tied", {**REAL, **CHECKPOINTING}),
     "watched-full": ("rl", "base", {**REAL, **WATCHED}),
     "watched-lora": ("sft", "adapter", {**RAFT, **CHECKPOINTING, **WATCHED}),
     "kl-full": ("rl", "base", {**REAL, "beta": 0.1}),

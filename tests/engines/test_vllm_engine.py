@@ -22,8 +22,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
+from real_trl.engines.score_reading import request_seed
 from real_trl.engines.server_engine import ServerEngine
-from real_trl.engines.vllm_engine import VLLMEngine, stop_token_ids
+from real_trl.engines.vllm_engine import VLLMEngine, group_batches, stop_token_ids
 from real_trl.score_space import ScoreSpace
 from tests.engines.smollm2_prompts import prompts
 from tests.tiny import TOKENIZER, build_model
@@ -81,6 +82,16 @@ def test_stop_tokens_are_those_of_the_transformers_engine(tmp_path):
     config = AutoConfig.from_pretrained(tmp_path)
     config.eos_token_id = [9]
     assert stop_token_ids(TOKENIZER, str(tmp_path), None, config) == [TOKENIZER.eos_token_id, 9]
+
+
+def test_batches_hold_whole_groups():
+    rows = [[1]] * 2 + [[2]] + [[3]] * 4 + [[2]] + [[1]]
+    groups = [range(0, 2), range(2, 3), range(3, 7), range(7, 8), range(8, 9)]
+    assert list(group_batches(rows, 9)) == [groups]
+    assert list(group_batches(rows, 3)) == [groups[:2], groups[2:3], groups[3:]]  # 2 + 1, 4 are more than 3, 1 + 1
+    assert list(group_batches(rows, 5)) == [groups[:2], groups[2:4], groups[4:]]  # 2 + 1, 4 + 1, 1
+    assert list(group_batches(rows, 1)) == [[group] for group in groups]
+    assert list(group_batches([], 3)) == []
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +347,81 @@ def test_a_seed_decides_everything_and_other_prompts_nothing(vllm_float32):
     assert first == again != other
     engine.batch_size = 1
     assert [j.completion for j in in_order(engine.judge(texts, seed=1))] == first
+
+
+@pytest.mark.vllm
+def test_equal_prompts_are_one_request_for_several_completions(smollm2, vllm_float32):
+    engine = variant(vllm_float32, max_new_tokens=26)
+    calls = spy(engine)
+    a, b, c = prompts()[:3]
+    texts = [a, a, a, b, c, c]
+    pairs = list(engine.judge(texts, seed=1))
+    assert [index for index, _ in pairs] == list(range(6))
+    judgments = [judgment for _, judgment in pairs]
+    inputs, params, answers = calls[0]
+    assert [prompt["prompt_token_ids"] for prompt in inputs] == engine.encode([a, b, c])
+    assert [(p.n, p.seed) for p in params] == [
+        (3, request_seed(1, 0)),
+        (1, request_seed(1, 3)),
+        (2, request_seed(1, 4)),
+    ]
+    # The completions are those of a request each, with seeds that count on from the group's
+    separate = [copy.copy(params[0]) for _ in texts]
+    for sampling, seed in zip(separate, (params[0].seed + i for i in range(3)), strict=False):
+        sampling.n, sampling.seed = 1, seed
+    separate[3:] = [params[1], copy.copy(params[2]), copy.copy(params[2])]
+    for offset, sampling in enumerate(separate[4:]):
+        sampling.n, sampling.seed = 1, params[2].seed + offset
+    alone = engine.llm.generate([{"prompt_token_ids": ids} for ids in engine.encode(texts)], separate, use_tqdm=False)
+    completions = [list(output.token_ids) for answer in answers for output in answer.outputs]
+    assert completions == [list(answer.outputs[0].token_ids) for answer in alone]
+    assert len(set(map(tuple, completions))) == 6
+    assert {j.status for j in judgments} == {
+        "ok",
+        "missing",
+    }  # some are read by a second request, whose order counts too
+    for text, ids, judgment in zip(texts, completions, judgments, strict=True):
+        assert judgment.completion == engine.tokenizer.decode(ids, skip_special_tokens=True)
+        assert judgment.prompt_tokens == len(engine.encode([text])[0])
+        expected = dense_reading(smollm2.model, engine, text, ids)
+        assert judgment.probabilities == pytest.approx(expected.tolist(), abs=1e-4)
+    for batch_size, sizes in ((4, [2, 1]), (1, [1, 1, 1])):  # groups in a batch
+        engine.batch_size = batch_size
+        calls.clear()
+        again = in_order(engine.judge(texts, seed=1))
+        assert [j.completion for j in again] == [j.completion for j in judgments]
+        assert [len(inputs) for inputs, params, _ in calls if params[0].max_tokens > 1] == sizes
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("new_tokens, status", [(36, "ok"), (8, "missing")])
+def test_equal_prompts_decoded_greedily_have_one_completion(vllm_float32, new_tokens, status):
+    engine = variant(vllm_float32, do_sample=False, max_new_tokens=new_tokens)
+    a, b = prompts()[:2]
+    expected = in_order(engine.judge([a, b]))
+    assert {j.status for j in expected} == {status}
+    calls = spy(engine)
+    judgments = list(engine.judge([a, a, b, b, b, a]))
+    assert [index for index, _ in judgments] == list(range(6))
+    for (_, judgment), row in zip(judgments, (0, 0, 1, 1, 1, 0), strict=True):
+        assert judgment.completion == expected[row].completion
+        assert judgment.probabilities == pytest.approx(expected[row].probabilities, abs=1e-5)
+    assert judgments[0][1] == judgments[1][1] and judgments[0][1] is not judgments[1][1]
+    assert [[p.n for p in params] for _, params, _ in calls] == [[1] * 3] * (1 if status == "ok" else 2)
+
+
+@pytest.mark.vllm
+def test_what_prompts_have_in_common_is_read_once(vllm_float32):
+    engine = variant(vllm_float32, max_new_tokens=1, malformed="drop")
+    calls = spy(engine)
+    vllm_float32.llm.reset_prefix_cache()
+    list(engine.judge(prompts()[:3], seed=0))
+    block = vllm_float32.llm.llm_engine.vllm_config.cache_config.block_size
+    assert [answer.num_cached_tokens for answer in calls[0][2]] == [
+        0,
+        block,
+        block,
+    ]  # the examples are longer than one
 
 
 @pytest.mark.vllm
