@@ -62,12 +62,10 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
         (len(places), len(engine.score_space.tree.edges)), torch.nan, dtype=torch.float64
     )
     judged = dict(generating.judge(prompts))
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
     scores: dict[int, float] = {}
     space = engine.score_space
     labels = [path[0] for path in space.token_ids]
-    for start in range(0, len(order), engine.batch_size):
-        batch = order[start : start + engine.batch_size]
+    for batch in engine.batches(prompt_ids):
         ids = []
         for row in batch:
             completion = engine.tokenizer(judged[row].completion, add_special_tokens=False)["input_ids"]
@@ -90,11 +88,10 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
 
 def tokens_of_one_pass(engine: TransformersEngine, prompts: Sequence[str], judgments: Sequence[Judgment]) -> int:
     """What one pass reads: prompts, all but the last token of each completion, and the marker where it was forced."""
-    total = sum(judgment.prompt_tokens + judgment.num_tokens - 1 for judgment in judgments)
-    lengths = [judgment.prompt_tokens for judgment in judgments]
-    order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
-    for start in range(0, len(order), engine.batch_size):
-        batch = order[start : start + engine.batch_size]
+    prompt_ids = engine.encode(prompts)
+    total = sum(judgment.num_tokens - 1 for judgment in judgments)
+    for batch in engine.batches(prompt_ids):
+        total += sum(map(len, {tuple(prompt_ids[row]) for row in batch}))
         forced = [row for row in batch if judgments[row].status in ("missing", "truncated")]
         # The last token of a completion that was cut has not been read yet
         unread = any(judgments[row].num_tokens == engine.decoding.max_new_tokens for row in forced)

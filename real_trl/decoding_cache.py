@@ -100,7 +100,9 @@ class DecodingGroups:
     def _append(self, layer: int, key: Tensor, value: Tensor) -> KeysAndValues:
         own = self._own.get(layer)
         if own is None or own[0].size(2) < self.length:
-            own = self._own[layer] = tuple(self._buffer(x, old) for x, old in zip((key, value), own or (None, None), strict=True))
+            own = self._own[layer] = tuple(
+                self._buffer(x, old) for x, old in zip((key, value), own or (None, None), strict=True)
+            )
         for buffer, new in zip(own, (key, value), strict=True):
             buffer[:, :, self.length - 1] = new[:, :, 0]
         return tuple(buffer[:, :, : self.length] for buffer in own)
@@ -137,7 +139,9 @@ def attend_to_prompts(prompts: Sequence[KeysAndValues], sizes: Sequence[int], qu
         out, lse = attend(rows.transpose(0, 1).flatten(1, 2), key, value, scale, causal=False)
         out, lse = out.view(kv_heads, -1, length, width), lse.view(kv_heads, -1, length)
         parts.append((out.transpose(0, 1), lse.transpose(0, 1)))
-    return parts[0] if len(parts) == 1 else (torch.cat([out for out, _ in parts]), torch.cat([lse for _, lse in parts]))
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([out for out, _ in parts]), torch.cat([lse for _, lse in parts])
 
 
 def merged_output(first: Attended, second: Attended) -> Tensor:
@@ -146,7 +150,9 @@ def merged_output(first: Attended, second: Attended) -> Tensor:
     return torch.lerp(second[0], first[0], weight.to(first[0].dtype))
 
 
-def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], sizes: Sequence[int]) -> tuple[DecodingGroups, Tensor]:
+def read_prompts(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sizes: Sequence[int]
+) -> tuple[DecodingGroups, Tensor]:
     """
     Prefill: every prompt once.
 

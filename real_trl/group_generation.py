@@ -121,7 +121,7 @@ def generate_groups(
         "generation_config": generation_config,
         "logits_processor": logits_processor,
     }
-    reason = why_not_exact(base)
+    reason = why_not_exact(base, dropout="of shared tokens" if base.training else "none")
     if is_peft_model(model) and model.active_peft_config.is_prompt_learning:
         reason = "the adapter is a learned prompt"
     output = None

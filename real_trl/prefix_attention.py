@@ -18,7 +18,7 @@ layout: those go to `sdpa`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,14 @@ class PackedSequences:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See [`AttentionLayout`]; `B` is 1."""
+        self._move(query.device)
         return _PackedAttention.apply(query[0], key[0], value[0], self, scale).unsqueeze(0)
+
+    def _move(self, device: torch.device) -> None:
+        """A model may be split over several devices."""
+        if self.own.device != device:
+            self.own, self.own_mask = self.own.to(device), self.own_mask.to(device)
+            self.tree_mask = None if self.tree_mask is None else self.tree_mask.to(device)
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -174,25 +181,41 @@ AttentionMaskInterface.register(PREFIX_ATTENTION, sdpa_mask)
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gpt2")
 
 
-def why_not_exact(model: PreTrainedModel) -> str | None:
-    """Why prefixes cannot be shared exactly in forwards of `model`, for a log line; `None` if they can."""
+Dropout = Literal["of shared tokens", "of attention", "none"]
+
+
+def why_not_exact(model: PreTrainedModel, dropout: Dropout = "of shared tokens") -> str | None:
+    """
+    Why forwards of `model` would not be exact with an [`AttentionLayout`], for a log line; `None` if they are.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Causal LM without wrappers.
+        dropout (`str`, *optional*, defaults to `"of shared tokens"`):
+            Which dropout would make a difference: every kind, where tokens are shared; that of attention, which a layout
+            does not apply; none, outside of training.
+    """
     implementation = model.config._attn_implementation
     if implementation not in ("sdpa", PREFIX_ATTENTION):
         return f"attn_implementation is {implementation!r}, not 'sdpa'"
-    reason = why_config_not_exact(model.config)
-    if reason is None and any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()):
-        reason = "the model has dropout (lora_dropout, if it has adapters), which would drop a shared prompt once for all"
+    reason = why_config_not_exact(model.config, dropout)
+    if reason is None and dropout == "of shared tokens":
+        names = [name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p > 0]
+        if names:
+            kind = "lora_dropout" if "lora_dropout" in names[0] else f"dropout ({names[0]})"
+            reason = f"{kind} would drop parts of a prompt once for all its completions; set it to 0"
     return reason
 
 
-def why_config_not_exact(config: PreTrainedConfig) -> str | None:
+def why_config_not_exact(config: PreTrainedConfig, dropout: Dropout = "of shared tokens") -> str | None:
     """What of that is known before the model is loaded."""
     if config.model_type not in MODEL_TYPES:
         return f"the architecture {config.model_type!r} is not among {', '.join(MODEL_TYPES)}"
     if has_sliding_window(config):
         return "some layers have a sliding window"
-    if getattr(config, "attention_dropout", 0.0):
-        return "attention_dropout would drop a shared prompt once for all completions"
+    for name in ("attention_dropout", "attn_pdrop"):
+        if dropout != "none" and getattr(config, name, 0.0):
+            return f"{name} is {getattr(config, name)}, which shared attention does not apply; set it to 0"
     return None
 
 

@@ -170,13 +170,18 @@ class TransformersEngine:
         prompt_ids = self.encode(prompts)
         if seed is not None:
             torch.manual_seed(seed)
-        # By length, since longer prompts take longer completions; the samples of a prompt beside each other, to share it
-        order = sorted(range(len(prompts)), key=lambda i: (-len(prompt_ids[i]), prompt_ids[i]))
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+        for batch in self.batches(prompt_ids):
             with float32_logits(self.model):
                 judgments = self._judge_batch([prompt_ids[i] for i in batch])
             yield from zip(batch, judgments, strict=True)
+
+    def batches(self, prompt_ids: Sequence[list[int]]) -> list[list[int]]:
+        """
+        Indices into `prompt_ids` of what is generated together: prompts of similar length, and the samples of a prompt beside
+        each other, which then share it.
+        """
+        order = sorted(range(len(prompt_ids)), key=lambda i: (-len(prompt_ids[i]), prompt_ids[i]))
+        return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
 
     @torch.no_grad()
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation of TRL's RLOO trainer with the prompt of every group read once."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
@@ -43,10 +45,13 @@ class GroupGenerationMixin:
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as model,
             torch.no_grad(),
-            # Around all steps, so that the weights are cast once and not in each of them
-            self.accelerator.autocast(),
+            # Around all steps, so that the weights are cast once and not in each of them. As in TRL, a model with adapters
+            # generates in its own type: frozen weights would not be kept either.
+            nullcontext() if is_peft_model(self.model) else self.accelerator.autocast(),
         ):
-            sequences = generate_groups(model, prompt_ids, self.generation_config, self._tokenizer.pad_token_id).sequences
+            sequences = generate_groups(
+                model, prompt_ids, self.generation_config, self._tokenizer.pad_token_id
+            ).sequences
         completions = sequences[:, max(map(len, prompt_ids)) :].tolist()
         stops = set(self.eos_token_ids)
         ends = (next((i for i, token in enumerate(ids) if token in stops), len(ids)) for ids in completions)

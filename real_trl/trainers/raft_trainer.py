@@ -100,8 +100,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             As in TRL.
 
     Raises:
-        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, or the
-            tokenizer cannot tell the labels apart; after tokenization, if a completion does not hold its score.
+        ValueError: before the model is loaded, if a column is missing, a score is no number on the scale, the tokenizer
+            cannot tell the labels apart, or the adapter is one of virtual tokens; after tokenization, if a completion does not hold its score.
     """
 
     _tag_names = ["trl", "raft"]
@@ -123,6 +123,11 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else RAFTConfig("raft-judge")
+        if peft_config is not None and peft_config.is_prompt_learning:
+            raise ValueError(
+                f"peft_config: got {type(peft_config).__name__}, whose virtual tokens move the positions that scores are read at. Use "
+                "LoRA (LoraConfig)."
+            )
         processing_class = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
             args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
@@ -145,7 +150,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         self.data_collator = ScoreCollator(self.data_collator, self.score_space.values)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
         base = self.model.get_base_model() if is_peft_model(self.model) else self.model
-        reason = why_not_exact(base)
+        reason = why_not_exact(base, dropout="of attention")
         self._padding_free = reason is None
         if self._padding_free:
             install_prefix_attention(base)

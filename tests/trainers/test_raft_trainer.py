@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 from datasets import Dataset
-from peft import get_peft_model
+from peft import PromptTuningConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 from real_trl import JudgeConfig, RAFTConfig, RAFTTrainer
@@ -458,6 +458,12 @@ def without(column):
 def test_bad_data_is_refused_before_the_model_is_loaded(tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, model=str(tmp_path / "no-model-here"), **given)
+
+
+def test_virtual_tokens_are_refused(tmp_path):
+    adapter = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    with pytest.raises(ValueError, match="peft_config: got PromptTuningConfig.*Use LoRA"):
+        make_trainer(tmp_path, model=str(tmp_path / "no-model-here"), peft_config=adapter)
 
 
 def test_a_processor_is_refused(tmp_path):
