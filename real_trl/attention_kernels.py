@@ -150,10 +150,25 @@ def _backward(
             grad, query, key, value, out, lse, 0.0, causal, attn_mask=bias, scale=scale
         )
     if kernel == "flash":
-        unused = torch.empty(0, dtype=torch.long, device=query.device)  # random state of dropout, of which there is none
+        unused = torch.empty(
+            0, dtype=torch.long, device=query.device
+        )  # random state of dropout, of which there is none
         lengths = query.size(2), key.size(2)
         return _aten._scaled_dot_product_flash_attention_backward(
-            grad, query, key, value, out, lse.contiguous(), None, None, *lengths, 0.0, causal, unused, unused, scale=scale
+            grad,
+            query,
+            key,
+            value,
+            out,
+            lse.contiguous(),
+            None,
+            None,
+            *lengths,
+            0.0,
+            causal,
+            unused,
+            unused,
+            scale=scale,
         )
     probs = (_scores(query, key, scale, causal, mask) - lse.unsqueeze(-1)).exp()
     grad, out = grad.to(probs.dtype), out.to(probs.dtype)

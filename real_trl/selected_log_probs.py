@@ -174,7 +174,13 @@ def why_head_not_exact(model: PreTrainedModel) -> str | None:
     config, head = model.config, model.get_output_embeddings()
     if type(head) is not nn.Linear:
         return f"the LM head is a {type(head).__name__}, not a plain linear layer"
-    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier"):
+    for name in (
+        "final_logit_softcapping",
+        "logit_scale",
+        "logits_scaling",
+        "output_multiplier",
+        "lm_head_multiplier",
+    ):
         if getattr(config, name, None) is not None:
             return f"the logits are transformed ({name})"
     return None

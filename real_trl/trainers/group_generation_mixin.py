@@ -11,6 +11,7 @@ from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
 from real_trl.group_generation import generate_groups
+from real_trl.trainers.vllm_groups import generate_groups_with_vllm
 
 
 class GroupGenerationMixin:
@@ -18,13 +19,15 @@ class GroupGenerationMixin:
     To be put before [`~trl.RLOOTrainer`], whose `_generate_single_turn` it overrides.
 
     Where the trainer shares prefixes (`self._shares_prefixes`), Transformers generates with
-    [`~real_trl.group_generation.generate_groups`]. Everything else is left to TRL: vLLM, continuous batching, images, and
-    generation with sharded parameters, where every process has to run the same number of forwards.
+    [`~real_trl.group_generation.generate_groups`]; vLLM gets one request for each group. Everything else is left to TRL:
+    continuous batching, images, and generation with sharded parameters, where every process has to run the same number of forwards.
     """
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: list[Any] | None, multimodal_fields: dict[str, Any]
     ) -> list[list[int]]:
+        if self.use_vllm and images is None:
+            return self._generate_with_vllm(prompt_ids)
         sharded = self._dist.is_fsdp or (self._dist.is_zero3 and not self.args.ds3_gather_for_generation)
         if (
             not self._shares_prefixes
@@ -56,3 +59,13 @@ class GroupGenerationMixin:
         stops = set(self.eos_token_ids)
         ends = (next((i for i, token in enumerate(ids) if token in stops), len(ids)) for ids in completions)
         return [ids[: end + 1] for ids, end in zip(completions, ends, strict=True)]
+
+    def _generate_with_vllm(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        # As in TRL: the weights are handed over once a step
+        if self.state.global_step != self._last_loaded_step:
+            with profiling_context(self, "sync_weights"):
+                self.vllm_generation.sync_weights()
+            self._last_loaded_step = self.state.global_step
+        group_size = self.num_generations if self.model.training else self.num_generations_eval
+        profiler = profiling_context(self, "vLLM.generate")
+        return generate_groups_with_vllm(self.vllm_generation, prompt_ids, group_size, profiler)

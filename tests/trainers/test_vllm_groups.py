@@ -13,8 +13,10 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from trl.extras.profiling import ProfilingContext
 from trl.generation import vllm_generation as trl_vllm
 
+from real_trl import REALTrainer
 from real_trl.trainers.vllm_groups import generate_groups_with_vllm
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, encode
+from tests.trainers.test_real_gradient import K, make_trainer
 
 MAX_LENGTH, NEW_TOKENS = 64, 6
 A, B, C = (encode(f"{PROMPT} {line}", eos=False) for line in LINES)
@@ -145,3 +147,18 @@ def test_their_own_n_has_no_say(generation, monkeypatch):
     assert len(generate_groups_with_vllm(generation.trl, [A, A, B, B], 2)) == 4
     assert len(generate_groups_with_vllm(generation.trl, [A, B], 1)) == 2
     assert generation.trl.generation_kwargs == {"n": 3}
+
+
+@pytest.mark.vllm
+def test_the_trainer_sends_one_request_for_each_group(generation, tmp_path):
+    """`REALTrainer` with TRL's vLLM; only the weights are not handed over, which vLLM's CPU build cannot."""
+    trainer = make_trainer(tmp_path, trainer_class=REALTrainer)
+    trainer.use_vllm, trainer.vllm_generation = True, generation.trl
+    trainer._last_loaded_step = trainer.state.global_step
+    trainer.model.train()
+    generation.requests.clear()
+    rollouts = trainer._generate_and_score_completions([row for row in trainer.train_dataset for _ in range(K)])
+    ((prompts, sampling),) = generation.requests
+    assert len(prompts) == len(trainer.train_dataset) and sampling.n == K
+    assert [rollout.prompt_ids for rollout in rollouts] == [prompt for prompt in prompts for _ in range(K)]
+    assert all(0 < len(rollout.completion_ids) <= NEW_TOKENS for rollout in rollouts)
