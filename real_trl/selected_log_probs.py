@@ -69,47 +69,43 @@ class _LogProbs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         head = weight.to(dtype)
         float_type = torch.promote_types(dtype, torch.float32)
-        picked, lse, entropy = (hidden.new_empty(n, dtype=float_type) for n in (len(rows), *[len(hidden)] * 2))
+        picked, entropy = (hidden.new_empty(n, dtype=float_type) for n in (len(rows), len(hidden)))
         for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
-            logits = _logits(hidden[chunk].to(dtype), head, bias, temperature)
+            logits = _logits(hidden[chunk].to(dtype), head, bias)
             for block in _slices(len(logits), _BLOCK_LOGITS // len(head)):
                 first = chunk.start + block.start
-                log_probs = logits[block].log_softmax(-1, dtype=float_type)
+                log_probs = _scaled(logits[block], temperature).log_softmax(-1, dtype=float_type)
                 here = first, first + len(log_probs)
                 mine = _within(rows, *here)
                 picked[mine] = log_probs[rows[mine] - first, tokens[mine]]
-                lse[slice(*here)] = logits[block][:, 0].to(float_type) - log_probs[:, 0]
                 entropy[slice(*here)] = -log_probs.exp().mul_(log_probs).sum(-1)
-        ctx.save_for_backward(hidden, weight, bias, rows, tokens, lse)
+        ctx.save_for_backward(hidden, weight, bias, rows, tokens)
         ctx.temperature, ctx.dtype = temperature, dtype
         ctx.mark_non_differentiable(entropy)
         return picked, entropy
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, rows, tokens, lse = ctx.saved_tensors
+        hidden, weight, bias, rows, tokens = ctx.saved_tensors
         dtype, temperature = ctx.dtype, ctx.temperature
-        grad = grad.to(lse.dtype)
-        row_grad = torch.zeros_like(lse).index_add_(0, rows, grad)
+        row_grad = grad.new_zeros(len(hidden)).index_add_(0, rows, grad)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         with maybe_gather_lm_head_ctx(weight, bias):
             # Sums over chunks are kept in float32
-            grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
-            grad_bias = torch.zeros_like(bias, dtype=lse.dtype) if wants_bias else None
+            grad_weight = torch.zeros_like(weight, dtype=grad.dtype) if wants_weight else None
+            grad_bias = torch.zeros_like(bias, dtype=grad.dtype) if wants_bias else None
             head = weight.to(dtype)
             for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
                 inputs = hidden[chunk].to(dtype)
-                grads = _logits(inputs, head, bias, temperature)
+                grads = _logits(inputs, head, bias)
                 for block in _slices(len(grads), _BLOCK_LOGITS // len(head)):
                     here = chunk.start + block.start, chunk.start + block.start + len(grads[block])
-                    probs = grads[block].to(lse.dtype).sub_(lse[slice(*here), None]).exp_()
+                    probs = _scaled(grads[block], temperature).softmax(-1, dtype=grad.dtype)
                     shares = probs.mul_(row_grad[slice(*here), None].neg())
                     mine = _within(rows, *here)
                     shares.index_put_((rows[mine] - here[0], tokens[mine]), grad[mine], accumulate=True)
-                    grads[block] = shares
-                if temperature != 1.0:
-                    grads.div_(temperature)
+                    grads[block] = _scaled(shares, temperature)
                 if wants_hidden:
                     grad_hidden[chunk] = (grads @ head).to(hidden.dtype)
                 if wants_weight:
@@ -137,11 +133,13 @@ def _within(rows: Tensor, start: int, end: int) -> Tensor:
     return ((rows >= start) & (rows < end)).nonzero().squeeze(1)
 
 
-def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
     logits = hidden @ head.T
-    if bias is not None:
-        logits += bias.to(logits.dtype)
-    return logits if temperature == 1.0 else logits.div_(temperature)
+    return logits if bias is None else logits.add_(bias.to(logits.dtype))
+
+
+def _scaled(x: Tensor, temperature: float) -> Tensor:
+    return x if temperature == 1.0 else x.to(torch.promote_types(x.dtype, torch.float32)) / temperature
 
 
 def selected_log_probs(

