@@ -119,6 +119,23 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
+class TokenCounter:
+    """Counts the positions that a model computes while it is used as a context."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model, self.count = model, 0
+
+    def __enter__(self) -> "TokenCounter":
+        def add(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+            self.count += kwargs["input_ids"].numel()
+
+        self._hook = self.model.register_forward_pre_hook(add, with_kwargs=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hook.remove()
+
+
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Device, its name, threads, and the versions that a result depends on."""
     return {

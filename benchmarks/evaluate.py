@@ -20,29 +20,13 @@ from collections.abc import Sequence
 import torch
 from trl.trainer.utils import pad
 
+from benchmarks.common import TokenCounter
 from real_trl.benchmark_data import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
 from real_trl.engines.output_layer import float32_logits
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import find_judge
 from real_trl.objectives import expected_score
-
-
-class TokenCounter:
-    """Counts the positions that a model computes while it is used as a context."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model, self.count = model, 0
-
-    def __enter__(self) -> "TokenCounter":
-        def add(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-            self.count += kwargs["input_ids"].numel()
-
-        self._hook = self.model.register_forward_pre_hook(add, with_kwargs=True)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._hook.remove()
 
 
 def one_pass(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list[Judgment], list[float]]:

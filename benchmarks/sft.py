@@ -34,8 +34,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from benchmarks.common import Stopwatch, describe_machine, in_turns, medians, release
-from benchmarks.evaluate import TokenCounter
+from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians, release
 from benchmarks.workload import SHAPES, build_model, build_tokenizer
 from real_trl import RAFTConfig, RAFTTrainer
 from real_trl.benchmark_data import BENCHMARKS

@@ -10,6 +10,7 @@ itself. Only where completions end is given, since random weights hardly ever sa
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from transformers import (
     TrainerCallback,
 )
 from trl import RLOOConfig, RLOOTrainer
+from trl.trainer import utils as trl_utils
 
 from benchmarks.common import Meter, Stopwatch
 from benchmarks.workload import Workload
@@ -48,7 +50,8 @@ def build_trainer(
 
     Args:
         way (`str`):
-            `"TRL"`, stock [`~trl.RLOOTrainer`] without a KL term; `"REAL"`, [`~real_trl.REALTrainer`]; `"dense"`, the same
+            `"TRL"`, stock [`~trl.RLOOTrainer`] without a KL term; `"TRL, labelled rows"`, the same with its LM head on
+            labelled rows only; `"REAL"`, [`~real_trl.REALTrainer`]; `"dense"`, the same
             without shared prefixes.
         model ([`~transformers.PreTrainedModel`]):
             Trained in its own dtype. The trainer keeps it.
@@ -76,11 +79,28 @@ def build_trainer(
     }
     columns = {"prompt": workload.prompts, "score": [1.0 + row % 5 for row in range(len(workload.prompts))]}
     data = {"train_dataset": Dataset.from_dict(columns), "processing_class": tokenizer}
-    if way == "TRL":
+    if way.startswith("TRL"):
         trainer = RLOOTrainer(model, free_reward, RLOOConfig(**options), **data)
+        if way != "TRL":
+            _read_labelled_rows_only(model)
     else:
         trainer = REALTrainer(model, REALConfig(**options, shared_prefix=way == "REAL"), **data)
     return TimedTrainer(trainer, workload)
+
+
+def _read_labelled_rows_only(model: PreTrainedModel) -> None:
+    """Make TRL's LM head choose its rows as it does where Triton runs; what is done with them stays as it is here."""
+    forward = model.forward
+
+    @wraps(forward)  # `generate` validates its arguments against the signature
+    def with_labelled_rows(*args: Any, **kwargs: Any) -> Any:
+        own, trl_utils._use_triton = trl_utils._use_triton, lambda device: True
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            trl_utils._use_triton = own
+
+    model.forward = with_labelled_rows
 
 
 class TimedTrainer:

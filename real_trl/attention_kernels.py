@@ -9,15 +9,20 @@ flash kernel of any floating-point type, on a GPU FlashAttention in half precisi
 with a matrix of scores.
 """
 
+import logging
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
 _aten = torch.ops.aten
 Attended = tuple[Tensor, Tensor]
 # Up to so many keys PyTorch's backward on a CPU is faster in float32 than in half precision, about 3 times at 128
 _SHORT = 512
+_LONG = 1024  # queries from which a matrix of scores deserves a warning
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Attended:
@@ -67,7 +72,8 @@ def attend_backward(
         grads = part.backward(grad.unsqueeze(0), out.unsqueeze(0), lse.unsqueeze(0), scale)
         return tuple(x[0] for x in grads)
     # On the CPU the kernel divides its work by sequence and head only: blocks of queries stand for sequences there
-    blocks = max(n for n in (1, 2, 4) if query.size(0) * query.size(1) // key.size(0) % n == 0)
+    divisors = (1, 2, 4) if query.device.type == "cpu" else (1,)
+    blocks = max(n for n in divisors if query.size(0) * query.size(1) // key.size(0) % n == 0)
 
     def split(x: Tensor) -> Tensor:
         return _fold(x, key)[0].unflatten(1, (blocks, -1)).transpose(0, 1)
@@ -156,25 +162,11 @@ def _backward(
         )
         return tuple(x.to(dtype) for x in grads)
     if kernel == "flash":
-        unused = torch.empty(
-            0, dtype=torch.long, device=query.device
-        )  # random state of dropout, of which there is none
-        lengths = query.size(2), key.size(2)
-        return _aten._scaled_dot_product_flash_attention_backward(
-            grad,
-            query,
-            key,
-            value,
-            out,
-            lse.contiguous(),
-            None,
-            None,
-            *lengths,
-            0.0,
-            causal,
-            unused,
-            unused,
-            scale=scale,
+        no_dropout = [torch.empty(0, dtype=torch.long, device=query.device)] * 2  # its random state
+        lengths = None, None, query.size(2), key.size(2)
+        backward = _aten._scaled_dot_product_flash_attention_backward
+        return backward(
+            grad, query, key, value, out, lse.contiguous(), *lengths, 0.0, causal, *no_dropout, scale=scale
         )
     probs = (_scores(query, key, scale, causal, mask) - lse.unsqueeze(-1)).exp()
     grad, out = grad.to(probs.dtype), out.to(probs.dtype)
@@ -186,8 +178,26 @@ def _backward(
 def _kernel(query: Tensor, mask: Tensor | None) -> str:
     if query.device.type == "cpu":
         return "cpu"
-    half = query.dtype in (torch.bfloat16, torch.float16)
-    return "flash" if query.is_cuda and half and mask is None and query.size(-1) % 8 == 0 else "matrix"
+    half, size = query.dtype in (torch.bfloat16, torch.float16), query.size(-1)
+    if query.is_cuda and half and mask is None and size % 8 == 0 and size <= 256 and _has_flash(query.device):
+        return "flash"
+    if query.size(2) > _LONG:
+        _warn_of_matrix(str(query.dtype), size, query.device.type)
+    return "matrix"
+
+
+@cache
+def _has_flash(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@cache
+def _warn_of_matrix(dtype: str, size: int, device: str) -> None:
+    logger.warning(
+        f"Attention is computed with a matrix of all its scores, which takes time and memory: FlashAttention takes bfloat16 or float16, "
+        f"head sizes that 8 divides up to 256, and NVIDIA GPUs from Ampere on; here are {dtype} and heads of {size} on {device}. "
+        "Train in bfloat16 (bf16: true), or set shared_prefix to false to use the attention of the model."
+    )
 
 
 def _scores(query: Tensor, key: Tensor, scale: float, causal: bool, mask: Tensor | None) -> Tensor:

@@ -257,7 +257,8 @@ def _why_not(
 def _sampled(scores: Tensor) -> Tensor:
     """A token of each row of `scores` `(N, V)`, with the probabilities of their softmax."""
     # `torch.multinomial` draws a number for every token of the vocabulary, which takes as long on a CPU as several layers
-    cumulative = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
+    precise = torch.float32 if scores.device.type == "mps" else torch.float64  # all that it has
+    cumulative = scores.softmax(-1).cumsum(-1, dtype=precise)
     total = cumulative[:, -1:]
     if not total.isfinite().all():
         raise RuntimeError(

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
-from real_trl.prefix_attention import PackedSequences, no_mask
+from real_trl.prefix_attention import PackedSequences, make_buckets, no_mask
 from real_trl.tree_attention import edge_rows, edge_targets, tree_inputs
 
 
@@ -108,18 +107,9 @@ def _layout(
 ) -> PackedSequences:
     """Each branch is the rest of the sequence, possibly empty, and the nodes of the tree."""
     nodes = len(tree.context_tokens)
-    parts = [part for start, stop in branches for part in ((start, stop - nodes), (stop - nodes, stop))]
-    own = [torch.arange(start, stop) for start, stop in parts]
-    mask = pad_sequence([torch.ones_like(part, dtype=torch.bool) for part in own], batch_first=True)
-    tree_mask = torch.ones(mask.size(1), mask.size(1), dtype=torch.bool).tril().repeat(len(own), 1, 1, 1)
-    tree_mask[1::2, :, :nodes, :nodes] = tree.ancestors
-    return PackedSequences(
-        prefixes=prefixes,
-        branches=branches,
-        own=pad_sequence(own, batch_first=True).to(device),
-        own_mask=mask.to(device),
-        tree_mask=tree_mask.to(device),
-    )
+    trees = [(stop - nodes, stop) for _, stop in branches]
+    buckets = make_buckets([(start, stop - nodes) for start, stop in branches], device)
+    return PackedSequences(prefixes, branches, [*buckets, *make_buckets(trees, device, [tree.ancestors] * len(trees))])
 
 
 def pad_sequences(

@@ -30,6 +30,7 @@ from real_trl.attention_kernels import Part, attend, attend_backward, merge
 
 # The name has "sdpa" in it, by which transformers tells what a model must be able to do
 PREFIX_ATTENTION = "shared_prefix_sdpa"
+_SHORTEST_BUCKET = 31  # branches of up to 32 tokens are padded to the longest of them
 
 
 class AttentionLayout(Protocol):
@@ -51,31 +52,99 @@ class PackedSequences:
             Start and end of every prefix.
         branches (`Sequence[tuple[int, int]]`):
             Start and end of all branches of each prefix together; equal where it has none.
+        buckets (`Sequence[Bucket]`):
+            The branches, those of similar length together.
+    """
+
+    prefixes: Sequence[tuple[int, int]]
+    branches: Sequence[tuple[int, int]]
+    buckets: Sequence["Bucket"]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See [`AttentionLayout`]; `B` is 1."""
+        # A model may be split over several devices
+        self.buckets = [bucket.to(query.device) for bucket in self.buckets]
+        return _PackedAttention.apply(query[0], key[0], value[0], self, scale).unsqueeze(0)
+
+
+@dataclass
+class Bucket:
+    """
+    Branches of similar length, which attend to themselves as one batch, padded to the longest.
+
+    Attributes:
         own (`torch.Tensor` of shape `(N, S)`):
             Positions of each branch's tokens, padded on the right with any position.
-        own_mask (`torch.Tensor` of shape `(N, S)`, bool):
-            `False` at padding.
+        is_padding (`torch.Tensor` of shape `(N, S)`, bool):
+            `True` at padding.
+        real (`torch.Tensor` of shape `(M,)`):
+            Which of the `N * S` are no padding.
+        positions (`torch.Tensor` of shape `(M,)`):
+            Their positions.
         tree_mask (`torch.Tensor` of shape `(N, 1, S, S)`, bool, *optional*):
             What the tokens of a branch attend to within it, where that is not causal: the nodes of a
             [`~real_trl.label_tree.LabelTree`]. Every token attends to itself, padding too.
     """
 
-    prefixes: Sequence[tuple[int, int]]
-    branches: Sequence[tuple[int, int]]
     own: Tensor
-    own_mask: Tensor
+    is_padding: Tensor
+    real: Tensor
+    positions: Tensor
     tree_mask: Tensor | None = None
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """See [`AttentionLayout`]; `B` is 1."""
-        self._move(query.device)
-        return _PackedAttention.apply(query[0], key[0], value[0], self, scale).unsqueeze(0)
+    def to(self, device: torch.device) -> "Bucket":
+        """The same on `device`."""
+        if self.own.device == device:
+            return self
+        return Bucket(*(None if x is None else x.to(device) for x in vars(self).values()))
 
-    def _move(self, device: torch.device) -> None:
-        """A model may be split over several devices."""
-        if self.own.device != device:
-            self.own, self.own_mask = self.own.to(device), self.own_mask.to(device)
-            self.tree_mask = None if self.tree_mask is None else self.tree_mask.to(device)
+    def gather(self, x: Tensor, fill: float | None = None) -> Tensor:
+        """Rows of `x` `(H, T, ...)` as `(N, H, S, ...)`; at padding `fill`, or any."""
+        rows = x[:, self.own].transpose(0, 1)
+        if fill is None:
+            return rows
+        padding = self.is_padding.unsqueeze(1)
+        return rows.masked_fill(padding if x.dim() == 2 else padding.unsqueeze(-1), fill)
+
+    def ungather(self, x: Tensor) -> Tensor:
+        """The rows of `x` `(N, H, S, ...)` that are no padding: `(H, M, ...)`, those of `positions`."""
+        return x.transpose(0, 1).flatten(1, 2)[:, self.real]
+
+
+def make_buckets(
+    spans: Sequence[tuple[int, int]], device: torch.device, visible: Sequence[Tensor] | None = None
+) -> list[Bucket]:
+    """
+    Put branches into buckets in which the longest is at most twice as long as any, but for short ones.
+
+    Args:
+        spans (`Sequence[tuple[int, int]]`):
+            Start and end of every branch. Empty ones are left out.
+        device (`torch.device`):
+            Where the tensors are to be.
+        visible (`Sequence[torch.Tensor]`, *optional*):
+            For each branch, which of its own tokens each token sees, bool; by default those up to it.
+    """
+    by_size: dict[int, list[int]] = {}
+    for branch, (start, end) in enumerate(spans):
+        if end > start:
+            by_size.setdefault(max(_SHORTEST_BUCKET, end - start - 1).bit_length(), []).append(branch)
+    buckets = []
+    for branches in by_size.values():
+        width = max(spans[branch][1] - spans[branch][0] for branch in branches)
+        own = torch.zeros(len(branches), width, dtype=torch.long)
+        is_padding = torch.ones(len(branches), width, dtype=torch.bool)
+        tree_mask = None if visible is None else torch.eye(width, dtype=torch.bool).repeat(len(branches), 1, 1, 1)
+        for row, branch in enumerate(branches):
+            start, end = spans[branch]
+            own[row, : end - start] = torch.arange(start, end)
+            is_padding[row, : end - start] = False
+            if visible is not None:
+                tree_mask[row, 0, : end - start, : end - start] = visible[branch]
+        real = (~is_padding).flatten().nonzero().squeeze(1)
+        bucket = Bucket(own, is_padding, real, own.flatten()[real], tree_mask)
+        buckets.append(bucket.to(device))
+    return buckets
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -90,20 +159,14 @@ class _PackedAttention(torch.autograd.Function):
         for start, end in layout.prefixes:
             part = (query[:, start:end], key[:, start:end], value[:, start:end])
             out[:, start:end], lse[:, start:end] = attend(*part, scale, causal=True)
-        first = min((start for start, end in layout.branches if end > start), default=length)
-        if first < length:
-            own = Part(*(_gather(x, layout.own) for x in (query, key, value)))
-            own_out, own_lse = own.attend(scale, layout.tree_mask)
-            own_out, own_lse = _ungather(own_out, layout.own_mask), _ungather(own_lse, layout.own_mask)
-            for (start, end), (branch, stop) in zip(layout.prefixes, layout.branches, strict=True):
-                if stop > branch:
-                    part = (query[:, branch:stop], key[:, start:end], value[:, start:end])
-                    mine = slice(branch - first, stop - first)
-                    out[:, branch:stop], lse[:, branch:stop] = merge(
-                        attend(*part, scale, causal=False), (own_out[:, mine], own_lse[:, mine])
-                    )
+        for bucket in layout.buckets:
+            own_out, own_lse = Part(*map(bucket.gather, (query, key, value))).attend(scale, bucket.tree_mask)
+            out[:, bucket.positions], lse[:, bucket.positions] = map(bucket.ungather, (own_out, own_lse))
+        for rows, keys in _crossings(layout):
+            part = attend(query[:, rows], key[:, keys], value[:, keys], scale, causal=False)
+            out[:, rows], lse[:, rows] = merge(part, (out[:, rows], lse[:, rows]))
         ctx.save_for_backward(query, key, value, out, lse)
-        ctx.layout, ctx.scale, ctx.first = layout, scale, first
+        ctx.layout, ctx.scale = layout, scale
         return out
 
     @staticmethod
@@ -116,34 +179,24 @@ class _PackedAttention(torch.autograd.Function):
             part = (query[:, rows], key[:, rows], value[:, rows], out[:, rows], lse[:, rows])
             for grad, share in zip(grads, attend_backward(grad_out[:, rows], *part, scale, causal=True), strict=True):
                 grad[:, rows] = share
-        if ctx.first < query.size(1):
-            own = Part(*(_gather(x, layout.own) for x in (query, key, value)))
-            # At padding no score has any weight
-            own_lse = _gather(lse, layout.own).masked_fill(~layout.own_mask.unsqueeze(1), torch.inf)
-            shares = own.backward(
-                *(_gather(x, layout.own, layout.own_mask) for x in (grad_out, out)), own_lse, scale, layout.tree_mask
-            )
-            for grad, share in zip(grads, shares, strict=True):
-                grad[:, ctx.first :] = _ungather(share, layout.own_mask)
-            for (start, end), (branch, stop) in zip(layout.prefixes, layout.branches, strict=True):
-                if stop > branch:
-                    rows, keys = slice(branch, stop), slice(start, end)
-                    part = (query[:, rows], key[:, keys], value[:, keys], out[:, rows], lse[:, rows])
-                    shares = attend_backward(grad_out[:, rows], *part, scale, causal=False)
-                    for grad, where, share in zip(grads, (rows, keys, keys), shares, strict=True):
-                        grad[:, where] += share
+        for bucket in layout.buckets:
+            part = Part(*map(bucket.gather, (query, key, value)))
+            # At padding no score has any weight, and nothing comes back
+            given = bucket.gather(grad_out, 0.0), bucket.gather(out, 0.0), bucket.gather(lse, torch.inf)
+            for grad, share in zip(grads, part.backward(*given, scale, bucket.tree_mask), strict=True):
+                grad[:, bucket.positions] = bucket.ungather(share)
+        for rows, keys in _crossings(layout):
+            part = (query[:, rows], key[:, keys], value[:, keys], out[:, rows], lse[:, rows])
+            shares = attend_backward(grad_out[:, rows], *part, scale, causal=False)
+            for grad, where, share in zip(grads, (rows, keys, keys), shares, strict=True):
+                grad[:, where] += share
         return *grads, None, None
 
 
-def _gather(x: Tensor, own: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Rows of `x` `(H, T, ...)` at the positions `own` `(N, S)`, as `(N, H, S, ...)`; zero where `mask` is false."""
-    rows = x[:, own].transpose(0, 1)
-    return rows if mask is None else rows.masked_fill(~mask[:, None, :, None], 0.0)
-
-
-def _ungather(x: Tensor, mask: Tensor) -> Tensor:
-    """The rows of `x` `(N, H, S, ...)` where `mask` `(N, S)` is true, in their order: `(H, rows, ...)`."""
-    return x.transpose(0, 1)[:, mask]
+def _crossings(layout: PackedSequences) -> list[tuple[slice, slice]]:
+    """The branches of each prefix that has any, and the prefix that they see."""
+    pairs = zip(layout.branches, layout.prefixes, strict=True)
+    return [(slice(*branches), slice(*prefix)) for branches, prefix in pairs if branches[1] > branches[0]]
 
 
 def prefix_attention(
@@ -197,13 +250,16 @@ def why_not_exact(model: PreTrainedModel, dropout: Dropout = "of shared tokens")
     """
     implementation = model.config._attn_implementation
     if implementation not in ("sdpa", PREFIX_ATTENTION):
-        return f"attn_implementation is {implementation!r}, not 'sdpa'"
+        return (
+            f"attn_implementation is {implementation!r}, which shared attention does not stand in for; set it to sdpa"
+        )
     reason = why_config_not_exact(model.config, dropout)
     if reason is None and dropout == "of shared tokens":
         names = [name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p > 0]
         if names:
-            kind = "lora_dropout" if "lora_dropout" in names[0] else f"dropout ({names[0]})"
-            reason = f"{kind} would drop parts of a prompt once for all its completions; set it to 0"
+            where = "in the recipe, or in adapter_config.json of an adapter that training goes on from"
+            kind = f"lora_dropout (0 {where})" if "lora_dropout" in names[0] else f"dropout ({names[0]}; set it to 0)"
+            reason = f"the model has {kind}, which would drop parts of a prompt once for all its completions"
     return reason
 
 

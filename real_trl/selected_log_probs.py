@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 _CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run
-_BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time, in float32: 16 MiB, near a CPU's caches
+_BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time on a CPU: 16 MiB in float32, near its caches
 
 
 @dataclass
@@ -70,15 +71,15 @@ class _LogProbs(torch.autograd.Function):
         head = weight.to(dtype)
         float_type = torch.promote_types(dtype, torch.float32)
         picked, entropy = (hidden.new_empty(n, dtype=float_type) for n in (len(rows), len(hidden)))
+        asked = _Asked(rows, len(hidden))
         for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
             logits = _logits(hidden[chunk].to(dtype), head, bias)
-            for block in _slices(len(logits), _BLOCK_LOGITS // len(head)):
-                first = chunk.start + block.start
+            for block in _blocks(logits):
+                here = slice(chunk.start + block.start, chunk.start + block.stop)
                 log_probs = _scaled(logits[block], temperature).log_softmax(-1, dtype=float_type)
-                here = first, first + len(log_probs)
-                mine = _within(rows, *here)
-                picked[mine] = log_probs[rows[mine] - first, tokens[mine]]
-                entropy[slice(*here)] = -log_probs.exp().mul_(log_probs).sum(-1)
+                mine = asked.within(here)
+                picked[mine] = log_probs[rows[mine] - here.start, tokens[mine]]
+                entropy[here] = -log_probs.exp().mul_(log_probs).sum(-1)
         ctx.save_for_backward(hidden, weight, bias, rows, tokens)
         ctx.temperature, ctx.dtype = temperature, dtype
         ctx.mark_non_differentiable(entropy)
@@ -95,16 +96,16 @@ class _LogProbs(torch.autograd.Function):
             # Sums over chunks are kept in float32
             grad_weight = torch.zeros_like(weight, dtype=grad.dtype) if wants_weight else None
             grad_bias = torch.zeros_like(bias, dtype=grad.dtype) if wants_bias else None
-            head = weight.to(dtype)
+            head, asked = weight.to(dtype), _Asked(rows, len(hidden))
             for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
                 inputs = hidden[chunk].to(dtype)
                 grads = _logits(inputs, head, bias)
-                for block in _slices(len(grads), _BLOCK_LOGITS // len(head)):
-                    here = chunk.start + block.start, chunk.start + block.start + len(grads[block])
+                for block in _blocks(grads):
+                    here = slice(chunk.start + block.start, chunk.start + block.stop)
                     probs = _scaled(grads[block], temperature).softmax(-1, dtype=grad.dtype)
-                    shares = probs.mul_(row_grad[slice(*here), None].neg())
-                    mine = _within(rows, *here)
-                    shares.index_put_((rows[mine] - here[0], tokens[mine]), grad[mine], accumulate=True)
+                    shares = probs.mul_(row_grad[here, None].neg())
+                    mine = asked.within(here)
+                    shares.index_put_((rows[mine] - here.start, tokens[mine]), grad[mine], accumulate=True)
                     grads[block] = _scaled(shares, temperature)
                 if wants_hidden:
                     grad_hidden[chunk] = (grads @ head).to(hidden.dtype)
@@ -128,9 +129,22 @@ def _slices(length: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def _within(rows: Tensor, start: int, end: int) -> Tensor:
-    """Indices of the tokens asked for in rows `start` to `end`."""
-    return ((rows >= start) & (rows < end)).nonzero().squeeze(1)
+def _blocks(logits: Tensor) -> list[slice]:
+    """Rows of a chunk whose softmax is computed at a time."""
+    size = _BLOCK_LOGITS // logits.size(1) if logits.device.type == "cpu" else len(logits)
+    return _slices(len(logits), size)
+
+
+class _Asked:
+    """Which tokens are asked for in a range of rows, found with one look at all `rows`."""
+
+    def __init__(self, rows: Tensor, num_rows: int) -> None:
+        self._order = rows.argsort(stable=True)
+        self._ends = [0, *torch.bincount(rows, minlength=num_rows).cumsum(0).tolist()]
+
+    def within(self, rows: slice) -> Tensor:
+        """Their indices."""
+        return self._order[self._ends[rows.start] : self._ends[rows.stop]]
 
 
 def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
@@ -202,12 +216,16 @@ def add_token_selection(model: PreTrainedModel, temperature: float = 1.0) -> Non
     def forward(self: PreTrainedModel, *args: Any, selection: TokenSelection | None = None, **kwargs: Any) -> Any:
         if selection is None:
             return original(*args, **kwargs)
-        hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[0, selection.positions]
-        head = self.get_output_embeddings()
-        with maybe_gather_lm_head_ctx(head.weight, head.bias):
+        hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[0]
+        weight, bias = self.get_output_embeddings().weight, self.get_output_embeddings().bias
+        # As in TRL: a model split over devices can end on another than the head's; FSDP2 has sharded parameters
+        device, home = weight.device, selection.tokens.device
+        weight, bias = (x.full_tensor() if isinstance(x, DTensor) else x for x in (weight, bias))
+        hidden = hidden[selection.positions.to(hidden.device)].to(device)
+        with maybe_gather_lm_head_ctx(weight, bias):
             log_probs, entropy = selected_log_probs(
-                hidden, head.weight, head.bias, selection.rows, selection.tokens, temperature
+                hidden, weight, bias, selection.rows.to(device), selection.tokens.to(device), temperature
             )
-        return SelectedLogProbs(log_probs=log_probs, entropy=entropy)
+        return SelectedLogProbs(log_probs=log_probs.to(home), entropy=entropy.to(home))
 
     model.forward = types.MethodType(forward, model)

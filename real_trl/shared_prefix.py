@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 One forward over each prompt with all completions of its group: what [`~real_trl.policy_forward.policy_forward`] returns,
-with the same gradients, while every prompt is read once instead of `K` times and nothing is padded.
+with the same gradients, while every prompt is read once instead of `K` times and no padding is read.
 
 Judge prompts are long and answers short: 16 answers of 100 tokens to a prompt of 1,200 are 2,800 tokens here, and 21,000
 with a copy of the prompt each. This is exact, since a prompt's hidden states do not depend on what follows it.
@@ -19,7 +19,13 @@ from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
 from real_trl.policy_forward import PolicyOutput
-from real_trl.prefix_attention import PackedSequences, install_prefix_attention, no_mask, why_not_exact
+from real_trl.prefix_attention import (
+    PackedSequences,
+    install_prefix_attention,
+    make_buckets,
+    no_mask,
+    why_not_exact,
+)
 from real_trl.selected_log_probs import TokenSelection, add_token_selection, why_head_not_exact
 
 logger = get_logger(__name__)
@@ -70,12 +76,16 @@ def pack_groups(
     ids, positions, prefixes = [], [], []
     for rows in groups:
         prompt = prompt_ids[rows[0]]
+        if not prompt:
+            raise ValueError(
+                f"prompt_ids: row {rows[0]} is empty; give every completion a prompt of one token at least."
+            )
         prefixes.append((len(ids), len(ids) + len(prompt)))
         ids += prompt
         positions += range(len(prompt))
 
     length = len(ids)
-    head_positions = [end - 1 for _, end in prefixes] + []
+    head_positions = [end - 1 for _, end in prefixes]
     branches, own, rows_of, tokens, edge_rows, edge_tokens = [], [], [], [], [], []
     for group, rows in enumerate(groups):
         start, prompt_length = len(ids), len(prompt_ids[rows[0]])
@@ -97,15 +107,11 @@ def pack_groups(
             edge_tokens += [token for _, token in tree.edges]
         branches.append((start, len(ids)))
 
-    width = max(1, *map(len, own)) if own else 1
-    mask = torch.tensor([[i < len(where) for i in range(width)] for where in own], dtype=torch.bool)
-    layout = PackedSequences(
-        prefixes=prefixes,
-        branches=branches,
-        own=torch.tensor([[*where, *[0] * (width - len(where))] for where in own]).to(device),
-        own_mask=mask.to(device),
-        tree_mask=_tree_mask(mask.sum(1), score_positions, tree, width).to(device) if tree.context_tokens else None,
-    )
+    spans = [(where.start, where.stop) for where in own]
+    visible = None
+    if tree.context_tokens:
+        visible = [_tree_mask(len(where), score, tree) for where, score in zip(own, score_positions, strict=True)]
+    layout = PackedSequences(prefixes, branches, make_buckets(spans, device, visible))
 
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long).to(device)
@@ -118,15 +124,13 @@ def pack_groups(
     return PackedGroups(tensor(ids).unsqueeze(0), tensor(positions).unsqueeze(0), layout, selection)
 
 
-def _tree_mask(lengths: Tensor, score_positions: list[int], tree: LabelTree, width: int) -> Tensor:
-    """Which of its own tokens, completion and then tree, those of each branch see: `(N, 1, width, width)`."""
-    index, nodes = torch.arange(width), len(tree.context_tokens)
-    mask = torch.ones(width, width, dtype=torch.bool).tril().repeat(len(lengths), 1, 1)
-    for row, (length, score) in enumerate(zip(lengths.tolist(), score_positions, strict=True)):
-        tree_rows = slice(length - nodes, length)
-        mask[row, tree_rows] = index < score
-        mask[row, tree_rows, tree_rows] = tree.ancestors
-    return mask.unsqueeze(1)
+def _tree_mask(length: int, score_position: int, tree: LabelTree) -> Tensor:
+    """Which of its own tokens, completion and then tree, those of a branch see: `(length, length)`."""
+    mask = torch.ones(length, length, dtype=torch.bool).tril()
+    nodes = slice(length - len(tree.context_tokens), length)
+    mask[nodes] = torch.arange(length) < score_position
+    mask[nodes, nodes] = tree.ancestors
+    return mask
 
 
 def shared_prefix_forward(
@@ -189,9 +193,11 @@ def share_prefixes(model: PreTrainedModel, temperature: float = 1.0) -> bool:
         Whether it was; if not, the reason is logged once.
     """
     base = model.get_base_model() if is_peft_model(model) else model
-    reason = why_not_exact(base) or why_head_not_exact(base)
-    if reason:
-        logger.warning(f"Every completion is run with its own copy of the prompt, which is slower: {reason}.")
+    reasons = [reason for reason in (why_not_exact(base), why_head_not_exact(base)) if reason]
+    if reasons:
+        logger.warning(
+            f"Every completion is run with its own copy of the prompt, which is slower: {'; '.join(reasons)}."
+        )
         return False
     install_prefix_attention(base)
     add_token_selection(base, temperature)

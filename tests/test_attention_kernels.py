@@ -97,7 +97,12 @@ def test_padded_sequences(kernel, masked):
         torch.testing.assert_close(share, leaf.grad)
 
 
-def test_calls_of_the_gpu_kernels_fit_their_signatures():
+@pytest.fixture
+def ampere(monkeypatch):
+    monkeypatch.setattr(attention_kernels, "_has_flash", lambda device: True)
+
+
+def test_calls_of_the_gpu_kernels_fit_their_signatures(ampere):
     # Without a GPU the results cannot be computed, but PyTorch checks the arguments and derives the shapes
     with FakeTensorMode():
         query, key = (
@@ -107,13 +112,27 @@ def test_calls_of_the_gpu_kernels_fit_their_signatures():
         assert attention_kernels._kernel(query, None) == "flash"
         out, lse = Part(query, key, key).attend(SCALE)
         grads = Part(query, key, key).backward(out, out, lse, SCALE)
+        crossing = attend(query[0], key[0], key[0], SCALE, causal=False)
+        shares = attend_backward(query[0], query[0], key[0], key[0], *crossing, SCALE, causal=False)
+    assert crossing[0].shape == shares[0].shape == query[0].shape and shares[1].shape == key[0].shape
     assert out.shape == query.shape and lse.shape == (2, 4, 10) and lse.dtype == torch.float32
     assert [x.shape for x in grads] == [query.shape, key.shape, key.shape]
 
 
-def test_what_the_gpu_kernels_do_not_take_is_computed_with_scores():
+def test_what_the_gpu_kernels_do_not_take_is_computed_with_scores(ampere, caplog):
     with FakeTensorMode():
         for shape, dtype in (((1, 1, 4, 16), torch.float32), ((1, 1, 4, 12), torch.bfloat16)):
             assert attention_kernels._kernel(torch.empty(shape, device="cuda", dtype=dtype), None) == "matrix"
         mask = torch.ones(1, 1, 4, 4, device="cuda", dtype=torch.bool)
         assert attention_kernels._kernel(torch.empty(1, 1, 4, 16, device="cuda", dtype=torch.half), mask) == "matrix"
+        assert not caplog.records
+        long = torch.empty(1, 1, 2000, 264, device="cuda", dtype=torch.bfloat16)
+        assert [attention_kernels._kernel(long, None) for _ in range(2)] == ["matrix"] * 2
+    (record,) = caplog.records
+    assert "heads of 264 on cuda" in record.message and "shared_prefix to false" in record.message
+
+
+def test_gpus_before_ampere_have_no_flash_attention(monkeypatch):
+    monkeypatch.setattr(attention_kernels, "_has_flash", lambda device: False)
+    with FakeTensorMode():
+        assert attention_kernels._kernel(torch.empty(1, 1, 4, 16, device="cuda", dtype=torch.half), None) == "matrix"

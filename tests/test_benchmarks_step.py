@@ -54,13 +54,13 @@ def trainers(tmp_path):
     }
 
 
-@pytest.mark.parametrize("baseline", ["trl", "dense"])
+@pytest.mark.parametrize("baseline", ["trl", "trl_labelled", "dense"])
 def test_report_of_a_step(baseline, quick_rate, capsys):
     step.main([*TINY, "--baseline", baseline, "--repeats", "2", "--json"])
     output = capsys.readouterr().out
     assert "whole step, s" in output and "memory of the update, MiB" in output
     report = json.loads(output.splitlines()[-1])
-    other = {"trl": "TRL", "dense": "dense"}[baseline]
+    other = {"trl": "TRL", "trl_labelled": "TRL, labelled rows", "dense": "dense"}[baseline]
     assert report["baseline"] == other and report["shared_prefix"] is True
     for measure in ("update", "generation"):
         seconds = report[f"{measure}_seconds"]

@@ -294,3 +294,16 @@ def test_other_calls_and_saved_models_stay_as_they_were(tmp_path):
     model.save_pretrained(tmp_path)
     assert PREFIX_ATTENTION not in (tmp_path / "config.json").read_text()
     assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+
+
+def test_a_runaway_does_not_pad_the_others():
+    """One completion of full length beside short ones: the batches in which they attend to themselves stay small."""
+    rows = [([3, 1, 4], [5] * 20, 20)] * 30 + [([3, 1, 4], [5] * 600, 600)]
+    packed = pack_groups(*zip(*rows, strict=True), TREES["several tokens"], torch.device("cpu"))
+    shapes = [tuple(bucket.own.shape) for bucket in packed.layout.buckets]
+    assert sorted(shapes) == [(1, 600 + 3), (30, 20 + 3)]
+
+
+def test_an_empty_prompt_is_named():
+    with pytest.raises(ValueError, match="row 1 is empty"):
+        pack_groups([[3], []], [[5], [6]], [1, 1], TREES["digits"], torch.device("cpu"))

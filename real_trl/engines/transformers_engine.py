@@ -65,14 +65,13 @@ class _Recorder(LogitsProcessor):
 
     def recorded(self) -> tuple[Tensor, Tensor]:
         """
-        Log-probabilities `(N, steps, len(token_ids))` in double precision, in which the tree subtracts them, and entropies
-        `(N, steps)`; NaN where a row had ended.
+        Log-probabilities `(N, steps, len(token_ids))` in double precision, in which the tree subtracts them and which not every
+        accelerator has, and entropies `(N, steps)`, both on the CPU; NaN where a row had ended.
         """
-        first = self._steps[0][1]
-        log_probs = first.new_full((self._rows, len(self._steps), first.size(1)), torch.nan, dtype=torch.float64)
-        entropies = first.new_full(log_probs.shape[:2], torch.nan)
+        shape = self._rows, len(self._steps), len(self.token_ids)
+        log_probs, entropies = torch.full(shape, torch.nan, dtype=torch.float64), torch.full(shape[:2], torch.nan)
         for step, (rows, *values) in enumerate(self._steps):
-            log_probs[rows, step], entropies[rows, step] = values[0].double(), values[1]
+            log_probs[rows, step], entropies[rows, step] = values[0].cpu().double(), values[1].cpu()
         return log_probs, entropies
 
 

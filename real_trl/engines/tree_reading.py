@@ -223,8 +223,8 @@ class _Tail:
         first = 0 if self.tail_mask.size(1) else 1
         nodes = ((first + row, logits[:, row]) for row in range(logits.size(1)))
         edges = _edge_log_probs(self.tree, nodes, temperature)
-        recorded = torch.tensor([not place.forced for place in self.places], device=logits.device)
-        root = torch.tensor([node == 0 for node, _ in self.tree.edges], device=logits.device)
+        recorded = torch.tensor([not place.forced for place in self.places])
+        root = torch.tensor([node == 0 for node, _ in self.tree.edges])
         return edges.masked_fill(recorded.unsqueeze(1) & root, torch.nan)
 
 
@@ -269,13 +269,13 @@ def read_by_forward(
 
 
 def _edge_log_probs(tree: LabelTree, node_logits: Iterable[tuple[int, Tensor]], temperature: float) -> Tensor:
-    """Log-probabilities `(n, E)` of the edges, given `(node, logits (n, V))`; NaN for edges of other nodes."""
+    """Log-probabilities `(n, E)` of the edges, on the CPU, given `(node, logits (n, V))`; NaN for edges of other nodes."""
     edge_log_probs = None
     for node, logits in node_logits:  # one at a time: in float32 they take much memory
         dtype = torch.promote_types(logits.dtype, torch.float32)
         log_probs = (logits.to(dtype) / temperature).log_softmax(-1)
         if edge_log_probs is None:
-            edge_log_probs = log_probs.new_full((len(log_probs), len(tree.edges)), torch.nan, dtype=torch.float64)
+            edge_log_probs = torch.full((len(log_probs), len(tree.edges)), torch.nan, dtype=torch.float64)
         edges = [index for index, edge in enumerate(tree.edges) if edge[0] == node]
-        edge_log_probs[:, edges] = log_probs[:, [tree.edges[index][1] for index in edges]].double()
+        edge_log_probs[:, edges] = log_probs[:, [tree.edges[index][1] for index in edges]].cpu().double()
     return edge_log_probs

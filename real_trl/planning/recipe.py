@@ -215,6 +215,7 @@ def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Le
         prompt=lengths.longest_prompt,
         completion=config.max_completion_length,
         shared=config.shared_prefix
+        and recipe.model.attn_implementation in (None, "sdpa")
         and why_config_not_exact(recipe.model_config) is None
         and not (recipe.model.use_peft and recipe.model.lora_dropout),
         reference=config.beta != 0 and not recipe.model.use_peft,

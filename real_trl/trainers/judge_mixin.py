@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
+from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from trl.data_utils import is_conversational
 from trl.trainer.utils import get_config_model_id
@@ -58,6 +59,16 @@ def resolve_tokenizer(
             "(`PreTrainedTokenizerBase`)."
         )
     return processing_class
+
+
+def check_adapter(model: "str | PreTrainedModel", peft_config: PeftConfig | None) -> None:
+    """`ValueError` if an adapter of virtual tokens is to be trained, or is on the model: it would move the scores' positions."""
+    given = peft_config or (model.active_peft_config if isinstance(model, PeftModel) else None)
+    if given is not None and given.is_prompt_learning:
+        raise ValueError(
+            f"peft_config: got {type(given).__name__}, whose virtual tokens move the positions that scores are read at. Use "
+            "LoRA (LoraConfig)."
+        )
 
 
 def check_judge_dataset(dataset: Any, name: str, columns: tuple[str, ...], space: ScoreSpace) -> None:

@@ -21,7 +21,7 @@ from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, select_hidden_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreSpace
-from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
+from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, check_judge_dataset, resolve_tokenizer
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.tree_attention import check_tree_attention
 
@@ -123,11 +123,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else RAFTConfig("raft-judge")
-        if peft_config is not None and peft_config.is_prompt_learning:
-            raise ValueError(
-                f"peft_config: got {type(peft_config).__name__}, whose virtual tokens move the positions that scores are read at. Use "
-                "LoRA (LoraConfig)."
-            )
+        check_adapter(model, peft_config)
         processing_class = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
             args.score_labels, processing_class, marker=args.score_marker, values=args.score_values

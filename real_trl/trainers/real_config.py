@@ -77,9 +77,9 @@ class REALConfig(RLOOConfig):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
             the sum over all CoTs is divided by their number of tokens, both over the generation batch of all processes.
         shared_prefix (`bool`, *optional*, defaults to `True`):
-            Read each prompt once for all its completions, which is exact; where it would not be (sliding windows, dropout,
-            other architectures), completions are run with a copy of the prompt each, and the log says why. `False`: the
-            latter always.
+            Read each prompt once for all its completions, which is exact; where it would not be (sliding windows, dropout, also
+            that of LoRA), or is not supported (other architectures, an `attn_implementation` other than sdpa), completions are run
+            with a copy of the prompt each, and the log says why. `False`: the latter always.
 
     Defaults that differ from TRL's: `num_generations=16`, `per_device_train_batch_size=16` (one group), `beta=0.0`,
     `max_completion_length=1024` (Section 5 of the paper); `bf16` only where a GPU has it.

@@ -19,7 +19,12 @@ from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
-from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_judge_dataset, resolve_tokenizer
+from real_trl.trainers.judge_mixin import (
+    JudgeTrainerMixin,
+    check_adapter,
+    check_judge_dataset,
+    resolve_tokenizer,
+)
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
@@ -120,6 +125,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else REALConfig("real-judge")
+        check_adapter(model, peft_config)
         processing_class = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
             args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
@@ -220,6 +226,10 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = [row["prompt"] for row in inputs]
+        if not all(prompts):  # of a stream, which could not be looked at before
+            raise ValueError(
+                "train_dataset: column 'prompt' is empty in a row. Remove such rows, or write their prompts."
+            )
         prompt_ids, completion_ids, completions = self._generate(prompts)
         return [
             make_rollout(

@@ -250,9 +250,10 @@ def test_a_packed_row_with_a_tree():
     assert packed.inputs["position_ids"].tolist() == [[0, 1, 2, 0, 1, 3, 3, 4, 2, 3]]
     layout = packed.inputs["attention_layout"]
     assert layout.prefixes == [(0, 3), (3, 5)] and layout.branches == [(5, 8), (8, 10)]
-    own = [row[mask].tolist() for row, mask in zip(layout.own, layout.own_mask, strict=True)]
-    assert own == [[5], [6, 7], [], [8, 9]]
-    assert layout.tree_mask[1, 0].tolist() == TREE.ancestors.tolist() == [[True, False], [True, True]]
+    rest, trees = layout.buckets
+    assert rest.own.tolist() == [[5]] and rest.tree_mask is None
+    assert trees.own.tolist() == [[6, 7], [8, 9]] and not trees.is_padding.any()
+    assert trees.tree_mask[1, 0].tolist() == TREE.ancestors.tolist() == [[True, False], [True, True]]
     assert TREE.edges == ((0, 1), (0, 2), (1, 0), (2, 0))
     assert packed.rows.tolist() == [[1, 2, 5, 3, 4, 2, 2, 6, 7, 4, 4, 8, 9]]
     assert packed.targets.tolist() == [[8, 1, 9, 6, 9, 1, 2, 0, 0, 1, 2, 0, 0]]

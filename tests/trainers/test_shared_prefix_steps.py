@@ -7,6 +7,7 @@ import logging
 
 import pytest
 import torch
+from peft import PromptTuningConfig, get_peft_model
 
 from real_trl import REALConfig, REALTrainer
 from real_trl.policy_forward import backbone
@@ -146,6 +147,22 @@ def test_a_sliding_window_takes_the_dense_forward_and_says_so(tmp_path, caplog):
     assert not trainer._shares_prefixes and model.config._attn_implementation == "sdpa"
     trainer.train()
     assert trainer.state.global_step == 1
+
+
+def test_an_empty_prompt_of_a_stream_is_named(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(ValueError, match="'prompt' is empty"):
+        trainer._generate_and_score_completions([{"prompt": "", "score": 3.0}] * K)
+
+
+def test_adapters_of_virtual_tokens_are_refused(tmp_path):
+    args = REALConfig(str(tmp_path), num_generations=K, per_device_train_batch_size=K, bf16=False, use_cpu=True)
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    given = {"args": args, "train_dataset": prompt_dataset(SCORES), "processing_class": TOKENIZER}
+    with pytest.raises(ValueError, match="peft_config: got PromptTuningConfig"):
+        REALTrainer(build_model(), **given, peft_config=config)
+    with pytest.raises(ValueError, match="peft_config: got PromptTuningConfig"):
+        REALTrainer(get_peft_model(build_model(), config), **given)
 
 
 def test_the_saved_judge_does_not_ask_for_prefix_attention(tmp_path):
