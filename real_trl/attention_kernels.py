@@ -76,7 +76,7 @@ def attend_backward(
     blocks = max(n for n in divisors if query.size(0) * query.size(1) // key.size(0) % n == 0)
 
     def split(x: Tensor) -> Tensor:
-        return _fold(x, key)[0].unflatten(1, (blocks, -1)).transpose(0, 1)
+        return _fold(x, key).squeeze(0).unflatten(1, (blocks, -1)).transpose(0, 1)
 
     keys, values = (x.expand(blocks, *x.shape) for x in (key, value))
     lse = split(lse.unsqueeze(-1)).squeeze(-1).contiguous()
