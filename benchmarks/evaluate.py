@@ -13,18 +13,16 @@ times and their ratio; `--json` ends with one line of JSON.
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from trl.trainer.utils import pad
 
-from benchmarks.common import TokenCounter
+from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians
 from real_trl.benchmark_data import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
 from real_trl.engines.output_layer import float32_logits
-from real_trl.judge_config import package_versions
 from real_trl.judge_loading import find_judge
 from real_trl.objectives import expected_score
 
@@ -56,10 +54,11 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
             location = space.locate(completion)
             marked = completion[: location.position] if location.ok else [*completion, *space.marker_ids]
             ids.append(torch.tensor(prompt_ids[row] + marked))
-        mask = pad([torch.ones_like(row) for row in ids], 0, "left")
+        device = engine.model.device
+        mask = pad([torch.ones_like(row) for row in ids], 0, "left").to(device)
         with float32_logits(engine.model):
             logits = engine.model(
-                input_ids=pad(ids, engine.pad_id, "left"),
+                input_ids=pad(ids, engine.pad_id, "left").to(device),
                 attention_mask=mask,
                 position_ids=(mask.cumsum(1) - 1).clamp(min=0),
                 logits_to_keep=1,
@@ -92,6 +91,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
@@ -104,38 +104,44 @@ def main() -> None:
     engine = source.load_engine(
         do_sample=False, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, dtype=args.dtype
     )
-    ways = {"one pass": one_pass, "two passes": two_passes}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    device = torch.device(args.device)
+    engine.model.to(device)
+    seconds: dict[str, list[float]] = {"one pass": [], "two passes": []}
     tokens, results = {}, {}
-    for repeat in range(args.repeats):
-        for name, way in ways.items() if repeat % 2 == 0 else reversed(ways.items()):
-            with TokenCounter(engine.model) as counter:
-                start = time.perf_counter()
-                results[name] = way(engine, prompts)
-                seconds[name].append(time.perf_counter() - start)
-            tokens[name] = counter.count
-            print(f"{name}: {seconds[name][-1]:.1f} s, {counter.count} tokens read", flush=True)
+
+    def timed(way: Callable[..., Any]) -> tuple[Any, int, float]:
+        stopwatch = Stopwatch(device)
+        with TokenCounter(engine.model) as counter:
+            stopwatch.start()
+            result = way(engine, prompts)
+            stopwatch.stop()
+        return result, counter.count, stopwatch.value
+
+    ways = {"one pass": lambda: timed(one_pass), "two passes": lambda: timed(two_passes)}
+    for name, (result, count, taken) in in_turns(ways, args.repeats):
+        results[name], tokens[name] = result, count
+        seconds[name].append(taken)
+        print(f"{name}: {taken:.1f} s, {count} tokens read", flush=True)
 
     judgments, scores = results["one pass"]
     expected = tokens_of_one_pass(engine, prompts, judgments)
     if tokens["one pass"] != expected:
         raise SystemExit(f"one pass read {tokens['one pass']} tokens, not {expected}: a sequence was read twice")
     gap = max(abs(a - b) for a, b in zip(scores, results["two passes"][1], strict=True))
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    median = medians(seconds)
     report = {
         "prompts": len(prompts),
         "prompt_tokens": sum(judgment.prompt_tokens for judgment in judgments),
         "generated_tokens": sum(judgment.num_tokens for judgment in judgments),
         "tokens_one_pass": tokens["one pass"],
         "tokens_two_passes": tokens["two passes"],
-        "seconds_one_pass": medians["one pass"],
-        "seconds_two_passes": medians["two passes"],
-        "ratio": medians["one pass"] / medians["two passes"],
+        "seconds_one_pass": median["one pass"],
+        "seconds_two_passes": median["two passes"],
+        "ratio": median["one pass"] / median["two passes"],
         "repeats": args.repeats,
         "largest_score_difference": gap,
-        "threads": torch.get_num_threads(),
         "settings": vars(args),
-        "versions": package_versions(),
+        **describe_machine(device),
     }
     print(
         f"{len(prompts)} prompts of {report['prompt_tokens'] / len(prompts):.0f} tokens: one pass / two passes = "

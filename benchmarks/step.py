@@ -160,6 +160,7 @@ def run(
         "memory_ratio": peaks[OURS] / peaks[baseline],
         "limit_share": limit / update[OURS],
         "limit_share_without_recomputation": operations.needed / rate.best / update[OURS],
+        "limit_share_of_shapes": operations.total / rate.workload / update[OURS],
         "limit_seconds": limit,
         "baseline": baseline,
         "shared_prefix": trainers[OURS].shares_prefixes,

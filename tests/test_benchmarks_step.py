@@ -78,6 +78,7 @@ def test_report_of_a_step(baseline, quick_rate, capsys):
     needed = sum(operations.values()) - operations["recomputation"]
     assert report["limit_share_without_recomputation"] == pytest.approx(needed / best / update)
     assert operations["recomputation"] > 0
+    assert report["limit_share_of_shapes"] >= report["limit_share"]
 
     assert report["prompt_lengths"] == [16, 24]  # 20 tokens ± 20 %
     completions = sum(map(sum, report["completion_lengths"]))
