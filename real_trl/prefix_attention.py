@@ -166,7 +166,8 @@ class _PackedAttention(torch.autograd.Function):
             part = attend(query[:, rows], key[:, keys], value[:, keys], scale, causal=False)
             out[:, rows], lse[:, rows] = merge(part, (out[:, rows], lse[:, rows]))
         ctx.save_for_backward(query, key, value, out, lse)
-        ctx.layout, ctx.scale = layout, scale
+        # The layout's own buckets go on to the device of the next layer
+        ctx.layout, ctx.buckets, ctx.scale = layout, layout.buckets, scale
         return out
 
     @staticmethod
@@ -179,7 +180,7 @@ class _PackedAttention(torch.autograd.Function):
             part = (query[:, rows], key[:, rows], value[:, rows], out[:, rows], lse[:, rows])
             for grad, share in zip(grads, attend_backward(grad_out[:, rows], *part, scale, causal=True), strict=True):
                 grad[:, rows] = share
-        for bucket in layout.buckets:
+        for bucket in ctx.buckets:
             part = Part(*map(bucket.gather, (query, key, value)))
             # At padding no score has any weight, and nothing comes back
             given = bucket.gather(grad_out, 0.0), bucket.gather(out, 0.0), bucket.gather(lse, torch.inf)
