@@ -35,7 +35,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians, release
-from benchmarks.workload import SHAPES, build_model, build_tokenizer
+from benchmarks.workload import SHAPES, build_model, build_tokenizer, check_arguments
 from real_trl import RAFTConfig, RAFTTrainer
 from real_trl.benchmark_data import BENCHMARKS
 from real_trl.data import load_judge_dataset
@@ -220,15 +220,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="timed passes of each (default: 3)")
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
     args = parser.parse_args(argv)
-    if args.model and (args.shape or args.layers):
-        parser.error("--shape and --layers are for random weights: leave them out, or leave out --model")
-    if args.data and not args.model:
-        parser.error("--data needs --model: the tokenizer of random weights knows no English")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: PyTorch sees no GPU here")
-    for name in ("rows", "batch_size", "repeats"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
+    check_arguments(parser, args, "rows", "batch_size", "repeats")
     if not args.model:
         args.shape, args.layers = args.shape or "smollm2-135m", args.layers or 8
     return args

@@ -33,7 +33,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from benchmarks.common import PeakMemory, Stopwatch, describe_machine, in_turns, medians, release
 from benchmarks.limit import count_operations, head_rows, measure_matmul_rate, unique_tokens
 from benchmarks.update import TimedTrainer, build_trainer
-from benchmarks.workload import SHAPES, Workload, build_model, build_tokenizer, build_workload
+from benchmarks.workload import SHAPES, Workload, build_model, build_tokenizer, build_workload, check_arguments
 from real_trl.benchmark_data import load_benchmark
 from real_trl.score_space import ScoreSpace
 
@@ -87,17 +87,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name, value in WORKLOADS[args.workload].items():
         setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
-    if args.model and (args.shape or args.layers):
-        parser.error("--shape and --layers are for random weights: leave them out, or leave out --model")
-    if args.data and not args.model:
-        parser.error("--data needs --model: the tokenizer of random weights knows no English")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: PyTorch sees no GPU here")
+    check_arguments(parser, args, "prompt_tokens", "groups", "repeats")
     if args.num_generations < 2:
         parser.error(f"--num_generations {args.num_generations}: must be at least 2")
-    for name in ("prompt_tokens", "groups", "repeats"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
     args.shape = None if args.model else args.shape or "smollm2-135m"
     return args
 

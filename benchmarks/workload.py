@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models, prompts and completions that updates and generation are timed on: no weights and no data are needed."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -87,6 +88,19 @@ def build_model(
     torch.manual_seed(0)
     with device:
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace, *counts: str) -> None:
+    """Refuse options of a model that contradict each other, a GPU that is not there, and `counts` below 1."""
+    if args.model and (args.shape or args.layers):
+        parser.error("--shape and --layers are for random weights: leave them out, or leave out --model")
+    if args.data and not args.model:
+        parser.error("--data needs --model: the tokenizer of random weights knows no English")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch sees no GPU here")
+    for name in counts:
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)}: must be at least 1")
 
 
 def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:

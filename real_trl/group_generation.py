@@ -24,6 +24,7 @@ from transformers.generation import GenerateDecoderOnlyOutput, GenerationMode
 from trl.trainer.utils import pad
 
 from real_trl.decoding_cache import KeysAndValues, Layers, read_prompts
+from real_trl.policy_forward import causal_lm
 from real_trl.prefix_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask, why_not_exact
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def generate_groups(
         completions on the right. `past_key_values` is [`FinishedRows`], or after plain `generate` a cache, and there only
         with `generation_config.return_dict_in_generate`.
     """
-    base = model.get_base_model() if is_peft_model(model) else model
+    base = causal_lm(model)
     ids = [torch.tensor(prompt, dtype=torch.long) for prompt in prompt_ids]
     inputs = {
         "input_ids": pad(ids, pad_token_id, "left").to(base.device),

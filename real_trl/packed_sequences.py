@@ -4,7 +4,7 @@
 What the model reads of a batch of sequences with scores: all of them in one row without padding, or, for models whose
 attention cannot tell them apart there, a row each.
 
-Judge prompts differ in length by a factor of several, so half of a padded batch may be padding. In both forms only the
+Judge prompts differ in length, so that a good part of a padded batch is padding. In both forms only the
 tokens with a label and the score positions reach the LM head.
 """
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
 from real_trl.tree_attention import edge_rows, edge_targets, tree_inputs
@@ -40,13 +41,16 @@ class PolicyOutput(NamedTuple):
     score_log_probs: Tensor
 
 
-def backbone(model: nn.Module) -> nn.Module:
-    """The decoder under the LM head, found through DDP / DeepSpeed and PEFT wrappers."""
+def causal_lm(model: nn.Module) -> PreTrainedModel:
+    """The model itself, found through DDP / DeepSpeed and PEFT wrappers."""
     while hasattr(model, "module"):
         model = model.module
-    if is_peft_model(model):
-        model = model.get_base_model()
-    return model.base_model
+    return model.get_base_model() if is_peft_model(model) else model
+
+
+def backbone(model: nn.Module) -> nn.Module:
+    """The decoder under the LM head, found through the same wrappers."""
+    return causal_lm(model).base_model
 
 
 @contextmanager

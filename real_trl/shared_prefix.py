@@ -13,12 +13,11 @@ from itertools import groupby
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
-from real_trl.policy_forward import PolicyOutput
+from real_trl.policy_forward import PolicyOutput, causal_lm
 from real_trl.prefix_attention import (
     PackedSequences,
     install_prefix_attention,
@@ -27,6 +26,7 @@ from real_trl.prefix_attention import (
     why_not_exact,
 )
 from real_trl.selected_log_probs import TokenSelection, add_token_selection, why_head_not_exact
+from real_trl.tree_attention import tree_mask
 
 logger = get_logger(__name__)
 
@@ -110,7 +110,7 @@ def pack_groups(
     spans = [(where.start, where.stop) for where in own]
     visible = None
     if tree.context_tokens:
-        visible = [_tree_mask(len(where), score, tree) for where, score in zip(own, score_positions, strict=True)]
+        visible = [_branch_mask(len(where), score, tree) for where, score in zip(own, score_positions, strict=True)]
     layout = PackedSequences(prefixes, branches, make_buckets(spans, device, visible))
 
     def tensor(values: list[int]) -> Tensor:
@@ -124,12 +124,12 @@ def pack_groups(
     return PackedGroups(tensor(ids).unsqueeze(0), tensor(positions).unsqueeze(0), layout, selection)
 
 
-def _tree_mask(length: int, score_position: int, tree: LabelTree) -> Tensor:
+def _branch_mask(length: int, score_position: int, tree: LabelTree) -> Tensor:
     """Which of its own tokens, completion and then tree, those of a branch see: `(length, length)`."""
     mask = torch.ones(length, length, dtype=torch.bool).tril()
     nodes = slice(length - len(tree.context_tokens), length)
-    mask[nodes] = torch.arange(length) < score_position
-    mask[nodes, nodes] = tree.ancestors
+    before_score = torch.arange(nodes.start) < score_position
+    mask[nodes] = tree_mask(before_score.unsqueeze(0), tree)[0]
     return mask
 
 
@@ -192,7 +192,7 @@ def share_prefixes(model: PreTrainedModel, temperature: float = 1.0) -> bool:
     Returns:
         Whether it was; if not, the reason is logged once.
     """
-    base = model.get_base_model() if is_peft_model(model) else model
+    base = causal_lm(model)
     reasons = [reason for reason in (why_not_exact(base), why_head_not_exact(base)) if reason]
     if reasons:
         logger.warning(

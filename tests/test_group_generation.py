@@ -13,7 +13,7 @@ from peft import get_peft_model
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LogitsProcessor, LogitsProcessorList
 
-from real_trl import decoding_cache
+from real_trl import decoding_cache, group_generation
 from real_trl.group_generation import FinishedRows, generate_groups
 from real_trl.prefix_attention import PREFIX_ATTENTION
 from tests.test_shared_prefix import CONFIGS, VOCABULARY
@@ -22,6 +22,12 @@ from tests.tiny import lora_config
 PAD, STOPS = 0, [5, 6]
 # Groups of three, one and two; the first two tokens of the last prompt are the prompt before
 PROMPTS = [[3, 1, 4, 1, 5, 9]] * 3 + [[2, 7]] + [[2, 7, 1, 8]] * 2
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_warned_of():
+    """A reason is logged once in a process; other tests may have given it already."""
+    group_generation._warn_once.cache_clear()
 
 
 def build(architecture="llama", dtype=torch.float32, seed=0, **changes):

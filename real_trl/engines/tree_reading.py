@@ -23,7 +23,7 @@ from real_trl.attention_kernels import Part
 from real_trl.decoding_cache import KeysAndValues, Layers, attend_to_prompts, merged_output
 from real_trl.group_generation import FinishedRows
 from real_trl.label_tree import LabelTree
-from real_trl.prefix_attention import PREFIX_ATTENTION, no_mask
+from real_trl.prefix_attention import no_mask
 from real_trl.tree_attention import MASKED_ATTENTION, as_attention_mask, tree_mask
 
 
@@ -51,7 +51,7 @@ def can_read_from_cache(model: PreTrainedModel, cache: object) -> bool:
     return (
         isinstance(cache, DynamicCache)
         and all(type(layer) is DynamicLayer for layer in cache.layers)
-        and model.config._attn_implementation in (*MASKED_ATTENTION, PREFIX_ATTENTION)
+        and model.config._attn_implementation in MASKED_ATTENTION
     )
 
 

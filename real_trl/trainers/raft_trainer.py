@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from trl import SFTTrainer
 from real_trl import objectives
 from real_trl.label_tree import LabelTree
 from real_trl.packed_sequences import pack_sequences, pad_sequences
-from real_trl.policy_forward import backbone, select_hidden_rows
+from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, check_judge_dataset, resolve_tokenizer
@@ -145,7 +144,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         )
         self.data_collator = ScoreCollator(self.data_collator, self.score_space.values)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
-        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        base = causal_lm(self.model)
         reason = why_not_exact(base, dropout="of attention")
         self._padding_free = reason is None
         if self._padding_free:
