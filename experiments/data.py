@@ -1,0 +1,43 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training data for reinforcement learning that the embedded task does not have by itself."""
+
+from collections.abc import Callable
+
+from datasets import Dataset
+
+from real_trl.synthetic import make_dataset
+
+_SIZE = 1200
+# Columns that the recipes read
+_COLUMNS = ["orig_instruction", "orig_response", "orig_criteria", "orig_score"]
+
+
+def exact_labels() -> Dataset:
+    """The RL split with its exact scores: no rater's noise, and halves where the rubric gives them."""
+    rows = make_dataset("rl", _SIZE)
+    return rows.map(lambda row: {"orig_score": row["exact_score"]}).select_columns(_COLUMNS)
+
+
+def mixed_difficulty() -> Dataset:
+    """
+    The RL split with a third of it easy and a third hopeless.
+
+    In turn: a row as it is; a sheet with all or no points and its exact score, which a warm-started judge gives in nearly
+    every completion; a sheet with a label from the far end of the scale, which no right reasoning reaches.
+    """
+    rows = make_dataset("rl", 4 * _SIZE)
+    third = _SIZE // 3
+    extreme = rows.filter(lambda row: row["exact_score"] in (1.0, 5.0))
+    others = rows.filter(lambda row: row["exact_score"] not in (1.0, 5.0))
+    ordinary = rows.select(range(third)).to_list()
+    seen = {row["prompt"] for row in ordinary}
+    mastered = [row | {"orig_score": row["exact_score"]} for row in extreme if row["prompt"] not in seen][:third]
+    wrong = [
+        row | {"orig_score": 1.0 if row["exact_score"] > 3 else 5.0} for row in others if row["prompt"] not in seen
+    ][:third]
+    mixed = [row for triple in zip(ordinary, mastered, wrong, strict=True) for row in triple]
+    return Dataset.from_list(mixed).select_columns(_COLUMNS)
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"exact_labels": exact_labels, "mixed_difficulty": mixed_difficulty}

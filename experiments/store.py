@@ -1,0 +1,59 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The results of a grid in three small files, from which every table and figure is made."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from experiments.grid import Grid
+from real_trl.judge_config import package_versions
+
+PREDICTIONS = "experiment.parquet"
+
+
+def collect(grid: Grid, output: Path, results: Path) -> None:
+    """
+    Join the outputs of all runs that are complete.
+
+    Args:
+        grid ([`Grid`]):
+            The grid.
+        output (`Path`):
+            Folder of the runs.
+        results (`Path`):
+            Folder for `predictions.parquet` (those of [`~experiments.evaluate.predict`] with `run` and `seed`; ŷ and entropy
+            rounded to three decimals), `training.parquet` (what the runs logged) and `runs.json` (recipes, seconds, versions).
+    """
+    predictions, training, runs = [], [], {}
+    for name in grid.runs:
+        for seed in grid.seeds:
+            judge = output / f"seed-{seed}" / name
+            if not (judge / PREDICTIONS).is_file():
+                continue
+            predictions.append(pd.read_parquet(judge / PREDICTIONS).assign(run=name, seed=seed))
+            history = json.loads((judge / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+            training.append(pd.DataFrame(history).assign(run=name, seed=seed))
+            seconds = json.loads((judge / "seconds.json").read_text(encoding="utf-8"))
+            entry = runs.setdefault(name, {"tier": grid.runs[name].tier, "seconds": {}})
+            entry["seconds"][seed] = {key: round(value, 1) for key, value in seconds.items()}
+            if "recipe" not in entry:
+                recipe = yaml.safe_load((judge / "experiment.yaml").read_text(encoding="utf-8"))
+                paths = ("model_name_or_path", "output_dir", "dataset_name", "seed")
+                entry["recipe"] = {key: value for key, value in recipe.items() if key not in paths}
+                entry["start"] = grid.runs[name].start
+    if not predictions:
+        return
+    results.mkdir(parents=True, exist_ok=True)
+    frame = pd.concat(predictions, ignore_index=True)
+    frame[["expected", "entropy"]] = frame[["expected", "entropy"]].round(3)
+    small = {"row": "int16", "sample": "int8", "seed": "int8", "tokens": "int16"}
+    small |= {name: "float32" for name in ("target", "decoded", "expected", "entropy")}
+    frame = frame.astype(small | {"run": "category", "split": "category"})
+    frame.to_parquet(results / "predictions.parquet", compression="zstd", index=False)
+    pd.concat(training, ignore_index=True).to_parquet(results / "training.parquet", compression="zstd", index=False)
+    (results / "runs.json").write_text(
+        json.dumps({"runs": runs, "versions": package_versions()}, indent=1) + "\n", encoding="utf-8"
+    )
