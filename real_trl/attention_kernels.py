@@ -50,6 +50,24 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: b
     return out.reshape(query.shape), lse.reshape(query.shape[:2])
 
 
+def attend_each(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Attended:
+    """
+    Attention of several sequences' queries to all keys of their own.
+
+    Args:
+        query (`torch.Tensor` of shape `(N, J, Q, D)`):
+            Queries, those of the heads that share keys together.
+        key, value (`torch.Tensor` of shape `(N, J, T, D)`):
+            Keys and values.
+        scale (`float`):
+            Factor on the scores.
+
+    Returns:
+        Output `(N, J, Q, D)` and log-sum-exp of the scores `(N, J, Q)`, the latter in float32 at least.
+    """
+    return _forward(query, key, value, scale, False, None)
+
+
 def attend_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, scale: float, *, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

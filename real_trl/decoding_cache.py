@@ -6,7 +6,7 @@ completion in a buffer of its own.
 
 A step of `generate` in Transformers copies the whole cache to append a token to it, repeats it for the heads that share keys,
 and holds a copy of the prompt for every completion. Here a step appends in place, and the queries of all completions of a
-group, and of all heads that share keys, go to the prompt's keys in one call. Nothing is padded.
+group, and of all heads that share keys, go to the prompt's keys in one call.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,10 @@ from transformers import PreTrainedModel
 
 from real_trl.attention_kernels import Attended, attend
 from real_trl.prefix_attention import no_mask
+from real_trl.prompt_attention import KeysAndValues, Layers, PromptAttention
 
 _PACKED_TOKENS = 8192  # prompt tokens in a forward, as far as they do not belong to one prompt
 _ROOM = 32  # tokens that a completion's buffer has room for, at least, when it is made
-
-KeysAndValues = tuple[Tensor, Tensor]
-Layers = dict[int, list[KeysAndValues]]
 
 
 class PromptReading:
@@ -65,7 +63,7 @@ class DecodingGroups:
     """
 
     def __init__(self, prompts: Layers, sizes: Sequence[int]) -> None:
-        self.prompts, self.sizes = prompts, list(sizes)
+        self.prompts = PromptAttention(prompts, sizes)
         self.length = 0  # tokens of each row, that of the current step included
         self._own: dict[int, KeysAndValues] = {}  # buffers (N, J, >= length, D)
 
@@ -78,12 +76,8 @@ class DecodingGroups:
         return {layer: tuple(x[row, :, : self.length].clone() for x in own) for layer, own in self._own.items()}
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all rows but these, in ascending order, and the prompts of groups of which none is left."""
-        ends = accumulate(self.sizes)
-        sizes = [sum(end - size <= row < end for row in rows) for size, end in zip(self.sizes, ends, strict=True)]
-        left = [group for group, size in enumerate(sizes) if size]
-        self.sizes = [sizes[group] for group in left]
-        self.prompts = {layer: [prompts[group] for group in left] for layer, prompts in self.prompts.items()}
+        """Forget all rows but these, in ascending order."""
+        self.prompts.keep(rows)
         for layer, own in self._own.items():
             index = torch.tensor(rows, device=own[0].device)
             self._own[layer] = tuple(x.index_select(0, index) for x in own)
@@ -95,7 +89,7 @@ class DecodingGroups:
         keys, values = (x.flatten(0, 1) for x in self._append(layer, key, value))
         own = attend(folded.flatten(0, 1), keys, values, scale, causal=False)
         own = own[0].view(folded.shape), own[1].view(folded.shape[:-1])
-        return merged_output(attend_to_prompts(self.prompts[layer], self.sizes, folded, scale), own).view(query.shape)
+        return merged_output(self.prompts.attend(layer, folded, scale), own).view(query.shape)
 
     def _append(self, layer: int, key: Tensor, value: Tensor) -> KeysAndValues:
         own = self._own.get(layer)
@@ -116,43 +110,13 @@ class DecodingGroups:
         return buffer
 
 
-def attend_to_prompts(prompts: Sequence[KeysAndValues], sizes: Sequence[int], query: Tensor, scale: float) -> Attended:
-    """
-    Attention of rows to the prompts of their groups.
-
-    Args:
-        prompts (`Sequence[tuple[torch.Tensor, torch.Tensor]]`):
-            Keys and values `(J, P, D)` of every group's prompt.
-        sizes (`Sequence[int]`):
-            Rows of each group.
-        query (`torch.Tensor` of shape `(N, J, Q, D)`):
-            Queries, those of the heads that share keys together.
-        scale (`float`):
-            Factor on the scores.
-
-    Returns:
-        Output `(N, J, Q, D)` and log-sum-exp `(N, J, Q)`.
-    """
-    _, kv_heads, length, width = query.shape
-    parts = []
-    for (key, value), rows in zip(prompts, query.split(list(sizes)), strict=True):
-        out, lse = attend(rows.transpose(0, 1).flatten(1, 2), key, value, scale, causal=False)
-        out, lse = out.view(kv_heads, -1, length, width), lse.view(kv_heads, -1, length)
-        parts.append((out.transpose(0, 1), lse.transpose(0, 1)))
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat([out for out, _ in parts]), torch.cat([lse for _, lse in parts])
-
-
 def merged_output(first: Attended, second: Attended) -> Tensor:
     """The output of [`~real_trl.attention_kernels.merge`], where its log-sum-exp is not needed."""
     weight = torch.sigmoid(first[1] - second[1]).unsqueeze(-1)
     return torch.lerp(second[0], first[0], weight.to(first[0].dtype))
 
 
-def read_prompts(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sizes: Sequence[int]
-) -> tuple[DecodingGroups, Tensor]:
+def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple[Layers, Tensor]:
     """
     Prefill: every prompt once.
 
@@ -161,11 +125,9 @@ def read_prompts(
             Causal LM with [`~real_trl.prefix_attention.install_prefix_attention`].
         prompts (`Sequence[Sequence[int]]`):
             Tokens of each group's prompt; not empty.
-        sizes (`Sequence[int]`):
-            Rows of each group.
 
     Returns:
-        The groups, with nothing behind the prompts yet, and the logits `(groups, V)` of what comes next.
+        For each layer, keys and values `(J, P, D)` of every prompt, and the logits `(groups, V)` of what comes next.
     """
     device, layers, logits = model.device, {}, []
     for pack in _packs(prompts):
@@ -184,7 +146,7 @@ def read_prompts(
         logits.append(output.logits[0])
         for layer, kept in reading.layers.items():
             layers.setdefault(layer, []).extend(kept)
-    return DecodingGroups(layers, sizes), torch.cat(logits)
+    return layers, torch.cat(logits)
 
 
 def _packs(prompts: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:

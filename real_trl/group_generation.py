@@ -23,9 +23,10 @@ from transformers import generation as hf
 from transformers.generation import GenerateDecoderOnlyOutput, GenerationMode
 from trl.trainer.utils import pad
 
-from real_trl.decoding_cache import KeysAndValues, Layers, read_prompts
+from real_trl.decoding_cache import DecodingGroups, read_prompts
 from real_trl.policy_forward import causal_lm
 from real_trl.prefix_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask, why_not_exact
+from real_trl.prompt_attention import KeysAndValues, Layers
 
 logger = logging.getLogger(__name__)
 
@@ -189,10 +190,11 @@ def shared_prefill(
     prompts = [ids[mask].tolist() for ids, mask in zip(input_ids, attention_mask.bool(), strict=True)]
     groups = [(prompt, len(list(rows))) for prompt, rows in groupby(prompts)]
     sizes = [size for _, size in groups]
-    cache, logits = read_prompts(model, [prompt for prompt, _ in groups], sizes)
+    prompt_layers, logits = read_prompts(model, [prompt for prompt, _ in groups])
+    cache = DecodingGroups(prompt_layers, sizes)
     device = logits.device
     logits = logits.repeat_interleave(torch.tensor(sizes, device=device), dim=0)
-    finished = FinishedRows(cache.prompts, [group for group, size in enumerate(sizes) for _ in range(size)])
+    finished = FinishedRows(prompt_layers, [group for group, size in enumerate(sizes) for _ in range(size)])
 
     rows = list(range(len(prompts)))  # those that go on
     tokens = input_ids  # (rows, P + steps); processors and criteria see them as in plain `generate`

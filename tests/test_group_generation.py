@@ -13,7 +13,7 @@ from peft import get_peft_model
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LogitsProcessor, LogitsProcessorList
 
-from real_trl import decoding_cache, group_generation
+from real_trl import decoding_cache, group_generation, prompt_attention
 from real_trl.group_generation import FinishedRows, generate_groups
 from real_trl.prefix_attention import PREFIX_ATTENTION
 from tests.test_shared_prefix import CONFIGS, VOCABULARY
@@ -229,17 +229,36 @@ def test_finished_rows_cost_nothing():
 
 def test_a_finished_group_drops_its_prompt(monkeypatch):
     held = []
-    keep = decoding_cache.DecodingGroups.keep
+    keep = prompt_attention.PromptAttention.keep
 
     def watched(self, rows):
         keep(self, rows)
-        held.append((list(self.sizes), [len(prompts) for prompts in self.prompts.values()]))
+        held.append([len(stacked[0]) for bucket in self._buckets for stacked in bucket.stacked.values()])
 
-    monkeypatch.setattr(decoding_cache.DecodingGroups, "keep", watched)
+    monkeypatch.setattr(prompt_attention.PromptAttention, "keep", watched)
     torch.manual_seed(0)
-    generate_groups(build(), PROMPTS, greedy(do_sample=True, top_k=0, max_new_tokens=100), PAD)
-    assert all(prompts == [len(sizes)] * 2 and min(sizes) > 0 for sizes, prompts in held)
-    assert held[0][0] != held[-1][0] and len(held[-1][0]) < 3
+    prompts = PROMPTS + [[7, 2], [2, 8], [7, 8]]  # four of two tokens, two of four and six
+    generate_groups(build(), prompts, greedy(do_sample=True, top_k=0, max_new_tokens=100), PAD)
+    assert max(map(sum, held)) <= 2 * 6
+    assert sum(held[-1]) < sum(held[0])
+    assert all(0 < prompts <= 4 for step in held for prompts in step)
+
+
+def test_prompts_that_are_equally_long_go_in_one_call(monkeypatch):
+    calls = []
+    attend_each = prompt_attention.attend_each
+
+    def counted(query, *args):
+        calls.append(query.shape[0])
+        return attend_each(query, *args)
+
+    monkeypatch.setattr(prompt_attention, "attend_each", counted)
+    model, prompts = build(), [[3, 1, 4]] * 3 + [[1, 5, 9], [2, 6, 5], [2, 7]]
+    expected = plain(model, prompts, greedy())
+    sequences = generate_groups(model, prompts, greedy(), PAD).sequences
+    assert torch.equal(sequences, expected)
+    steps = len(calls) // 4  # two layers, two lengths
+    assert calls[:4] == [3, 1] * 2 and len(calls) <= 4 * (steps + 1)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

@@ -20,10 +20,11 @@ from transformers.cache_utils import DynamicLayer
 from trl.trainer.utils import pad
 
 from real_trl.attention_kernels import Part
-from real_trl.decoding_cache import KeysAndValues, Layers, attend_to_prompts, merged_output
+from real_trl.decoding_cache import merged_output
 from real_trl.group_generation import FinishedRows
 from real_trl.label_tree import LabelTree
 from real_trl.prefix_attention import no_mask
+from real_trl.prompt_attention import KeysAndValues, PromptAttention
 from real_trl.tree_attention import MASKED_ATTENTION, as_attention_mask, tree_mask
 
 
@@ -138,7 +139,7 @@ def read_from_rows(
     logits = model(
         input_ids=tail.input_ids,
         attention_mask=no_mask(tail.input_ids),
-        attention_layout=_RowsReading(prompts, sizes, own, cached, tail.mask(in_cache).unsqueeze(1)),
+        attention_layout=_RowsReading(PromptAttention(prompts, sizes), own, cached, tail.mask(in_cache).unsqueeze(1)),
         position_ids=starts.unsqueeze(1) + tail.offsets,
         use_cache=False,
         logits_to_keep=tail.num_predicting,
@@ -153,8 +154,7 @@ class _RowsReading:
     `cached` tokens, at most `S`, and of the new ones, what `mask` `(n, 1, T, S + T)` says.
     """
 
-    prompts: Layers
-    sizes: Sequence[int]
+    prompts: PromptAttention
     own: Sequence[dict[int, KeysAndValues]]
     cached: Sequence[int]
     mask: Tensor
@@ -164,7 +164,7 @@ class _RowsReading:
         keys, values = (torch.cat([self._cached(layer, i, new), new], dim=2) for i, new in enumerate((key, value)))
         own = Part(query, keys, values).attend(scale, self.mask)
         folded = query.reshape(key.size(0), key.size(1), -1, key.size(3))
-        out, lse = attend_to_prompts(self.prompts[layer], self.sizes, folded, scale)
+        out, lse = self.prompts.attend(layer, folded, scale)
         return merged_output((out.reshape(query.shape), lse.reshape(query.shape[:3])), own)
 
     def _cached(self, layer: int, which: int, new: Tensor) -> Tensor:
