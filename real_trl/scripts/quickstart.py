@@ -27,7 +27,7 @@ from rich.console import Console
 
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
-from real_trl.scripts import evaluate, rl, self_generate, sft
+from real_trl.scripts import evaluate, rl, sft
 from real_trl.scripts.predictions import RESULT
 from real_trl.synthetic import build_model, build_tokenizer
 
@@ -44,13 +44,10 @@ class Step:
             Module of the stage that trains it.
         start (`str`):
             Name of the judge it starts from.
-        rationales_from (`str`, *optional*):
-            Name of the judge that first writes the rationales to train on (TRACT), by `<name>_self_generate.yaml`.
     """
 
     stage: Any
     start: str
-    rationales_from: str | None = None
 
 
 QUICKSTART = {"base": Step(sft, "untrained"), "raft": Step(sft, "base"), "real": Step(rl, "raft")}
@@ -61,7 +58,6 @@ def run_seed(
     recipes: Path,
     output: Path,
     console: Console,
-    steps: Mapping[str, Step] = QUICKSTART,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
@@ -76,8 +72,6 @@ def run_seed(
             Folder for this seed's judges and predictions.
         console (`rich.console.Console`):
             Where progress is reported.
-        steps (`Mapping[str, Step]`, *optional*, defaults to [`QUICKSTART`]):
-            The judges, each after the ones it needs.
         overrides (`Sequence[str]`, *optional*):
             Further command-line options for the training stages.
 
@@ -90,7 +84,7 @@ def run_seed(
     build_model(seed=seed, **scale).save_pretrained(untrained)
     build_tokenizer(**scale).save_pretrained(untrained)
     summary: dict[str, Any] = {}
-    for name, step in steps.items():
+    for name, step in QUICKSTART.items():
         judge = output / name
         evaluation = judge / "evaluation" / "evaluation.json"
         if not evaluation.is_file():
@@ -117,20 +111,16 @@ def _train_and_evaluate(
         stage.main(["--config", str(recipes / f"{recipe}.yaml"), *paths, "--seed", str(seed), *options])
 
     started = time.perf_counter()
-    judge, data = output / name, []
-    if step.rationales_from:
-        rationales = output / f"{name}_rationales"
-        run(self_generate, f"{name}_self_generate", output / step.rationales_from, rationales)
-        data = ["--dataset_name", str(rationales)]
-    run(step.stage, name, output / step.start, judge, *data, *overrides)
+    judge = output / name
+    run(step.stage, name, output / step.start, judge, *overrides)
     trained = time.perf_counter()
     run(evaluate, "evaluate", judge, judge / "evaluation")
     console.print(f"{name}: trained in {trained - started:.0f} s, evaluated in {time.perf_counter() - trained:.0f} s")
 
 
-def check_recipes(parser: argparse.ArgumentParser, recipes: Path, steps: Mapping[str, Step]) -> None:
+def _check_recipes(parser: argparse.ArgumentParser, recipes: Path) -> None:
     """Stop with a message if the folder lacks the recipe of a judge, or that of the evaluation."""
-    missing = [name for name in (*steps, "evaluate") if not (recipes / f"{name}.yaml").is_file()]
+    missing = [name for name in (*QUICKSTART, "evaluate") if not (recipes / f"{name}.yaml").is_file()]
     if missing:
         parser.error(f"--recipes: {recipes} has no {missing[0]}.yaml; run from the root of the repository")
 
@@ -144,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, overrides = parser.parse_known_args(argv)
     if args.seeds < 1:
         parser.error(f"--seeds: got {args.seeds}, must be at least 1")
-    check_recipes(parser, args.recipes, QUICKSTART)
+    _check_recipes(parser, args.recipes)
 
     # One thread is enough for so small a model, and its figures do not depend on the number of cores
     torch.set_num_threads(1)

@@ -1,0 +1,172 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of RESULTS.md, in Markdown. Correlations times 100; intervals as of [`~experiments.analysis.Figure`]."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.analysis import Figure, Reading, Results
+from experiments.findings import PAPER, QUESTIONS, Finding
+
+METHODS = {
+    "base": "base",
+    "sft": "SFT",
+    "raft": "RAFT",
+    "tract": "TRACT",
+    "standard_rl": "Standard RL",
+    "jepo": "JEPO",
+    "jepo_multi": "JEPO, multi-sample",
+    "real": "REAL",
+    "real_released": "REAL, released code",
+}
+# Run → what differs from the run of its heading
+ABLATIONS = {
+    "real": {
+        "real_lambda_0": "λ = 0",
+        "real_lambda_5": "λ = 5",
+        "real_lambda_10": "λ = 10",
+        "real_beta_0": "β = 0",
+        "real_beta_1": "β = 1",
+        "real_k_4": "K = 4, 24 prompts a step",
+        "real_k_4_equal": "K = 4, 48 prompts a step",
+        "real_k_16_equal": "K = 16, 12 prompts a step",
+        "real_from_base": "from base",
+        "real_from_tract": "from TRACT",
+        "real_t_0.8": "T = 0.8",
+        "real_unstandardised": "advantages not standardised",
+        "real_filter": "filter 0 < acc < 1",
+        "real_lr_4e-4": "learning rate 4e-4",
+        "real_long": "K = 16, 80 steps",
+        "real_mixed": "two thirds useless prompts",
+        "real_mixed_filter": "the same, filter 0 < acc < 1",
+        "real_noise_0.5": "rater noise 0.5",
+        "real_exact_labels": "exact labels, with halves",
+        "real_150_prompts": "150 prompts",
+    },
+    "standard_rl": {
+        "standard_rl_lr_1e-4": "learning rate 1e-4",
+        "standard_rl_lr_4e-4": "learning rate 4e-4",
+        "standard_rl_long": "K = 16, 80 steps",
+        "standard_rl_mixed": "two thirds useless prompts",
+        "standard_rl_mixed_filter": "the same, filter 0 < acc < 1",
+        "standard_rl_noise_0.5": "rater noise 0.5",
+        "standard_rl_150_prompts": "150 prompts",
+    },
+}
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table whose first `left` columns are text."""
+    rule = ["---"] * left + ["---:"] * (len(header) - left)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def with_interval(figure: Figure, factor: float = 100.0, decimals: int = 1, sign: bool = False) -> str:
+    """`92.6 [90.1, 95.1]`."""
+    mark = "+" if sign else ""
+    low, high = (f"{factor * value:{mark}.{decimals}f}" for value in (figure.low, figure.high))
+    return f"{factor * figure.mean:{mark}.{decimals}f} [{low}, {high}]"
+
+
+def methods(results: Results) -> str:
+    """Table 2 in miniature."""
+    header = ["method", "ID RAIL r", "greedy r", "sampled r", "greedy RAIL r", "RAIL r", "average of 10, r"]
+    header += ["RAIL ρ", "RAIL τ", "RAIL RMSE", "RAIL MAE"]
+    rows = []
+    for run, title in METHODS.items():
+        if not results.has(run):
+            continue
+        cells = [with_interval(results.figure(Reading(run, split="id")))]
+        for inference in ("greedy", "sampled", "greedy RAIL", "RAIL", "average of 10"):
+            cells.append(with_interval(results.figure(Reading(run, inference))))
+        for metric in ("spearman", "kendall"):
+            cells.append(f"{100 * results.per_seed(Reading(run, metric=metric)).mean():.1f}")
+        for metric in ("rmse", "mae"):
+            cells.append(f"{results.per_seed(Reading(run, metric=metric)).mean():.3f}")
+        rows.append([f"**{title}**" if run == "real" else title, *cells])
+    return markdown(header, rows)
+
+
+def differences(results: Results) -> str:
+    """REAL less every other method: OOD Pearson under RAIL, overall and by seed."""
+    seeds = results.seeds("real")
+    rows = []
+    for run, title in METHODS.items():
+        if run == "real" or not results.has("real", run):
+            continue
+        figure = results.difference(Reading("real"), Reading(run))
+        by_seed = dict(zip(results.seeds("real", run), figure.per_seed, strict=True))
+        cells = [f"{100 * by_seed[seed]:+.1f}" if seed in by_seed else "" for seed in seeds]
+        rows.append([f"REAL − {title}", with_interval(figure, sign=True), *cells])
+    return markdown(["OOD RAIL r", "mean [95% interval]", *(f"seed {seed}" for seed in seeds)], rows)
+
+
+def average_of_n(results: Results) -> str:
+    """Table 3: OOD Pearson of the mean of ŷ over N rationales."""
+    counts = (1, 2, 5, 10)
+    rows = []
+    for run, title in METHODS.items():
+        if results.has(run):
+            readings = [Reading(run, "RAIL" if n == 1 else f"average of {n}") for n in counts]
+            rows.append([title, *(with_interval(results.figure(reading)) for reading in readings)])
+    return markdown(["OOD r", *(f"N = {n}" for n in counts)], rows)
+
+
+def ablations(results: Results) -> str:
+    """Every other run: OOD figures under RAIL, and the difference to the run that it is like."""
+    header = ["run", "seeds", "OOD RAIL r", "difference", "greedy RAIL r", "RAIL ρ", "RAIL RMSE", "ID RAIL r"]
+    rows = []
+    for parent, runs_of in ABLATIONS.items():
+        for run, title in {parent: "as in its recipe", **runs_of}.items():
+            if not results.has(run, parent):
+                continue
+            difference = "–"
+            if run != parent:
+                difference = with_interval(results.difference(Reading(run), Reading(parent)), sign=True)
+            rows.append(
+                [
+                    f"{METHODS[parent]}: {title}",
+                    str(len(results.seeds(run, parent))),
+                    with_interval(results.figure(Reading(run))),
+                    difference,
+                    f"{100 * results.per_seed(Reading(run, 'greedy RAIL')).mean():.1f}",
+                    f"{100 * results.per_seed(Reading(run, metric='spearman')).mean():.1f}",
+                    f"{results.per_seed(Reading(run, metric='rmse')).mean():.3f}",
+                    f"{100 * results.per_seed(Reading(run, split='id')).mean():.1f}",
+                ]
+            )
+    return markdown(header, rows)
+
+
+def findings(results: Results) -> str:
+    """What the paper claims: reproduced, not shown, or the opposite."""
+    return _verdicts(results, PAPER, ["the paper's finding", "where", "here: OOD, RAIL, r × 100", "seeds", ""])
+
+
+def questions(results: Results) -> str:
+    """What it leaves open."""
+    return _verdicts(results, QUESTIONS, ["question", "difference, r × 100", "seeds", ""])
+
+
+def runs(results: Results, run: Mapping[str, Any]) -> str:
+    """What was run, for how long, with which versions."""
+    seconds = {name: entry["seconds"].values() for name, entry in run["runs"].items()}
+    total = sum(sum(each.values()) for times in seconds.values() for each in times)
+    count = sum(len(times) for times in seconds.values())
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(run["versions"].items()))
+    return f"{count} runs, {total / 3600:.1f} hours of one core together, with {versions}."
+
+
+def _verdicts(results: Results, declared: Sequence[Finding], header: Sequence[str]) -> str:
+    rows = []
+    for finding in declared:
+        figure = finding.measured(results)
+        source = [finding.source] if "where" in header else []
+        if figure is None:
+            rows.append([finding.claim, *source, "not run", "", ""])
+            continue
+        decimals = 1 if finding.factor == 100 else 2
+        cell = with_interval(figure, finding.factor, decimals, sign=True)
+        seeds = str(len(results.seeds(finding.a.run, finding.b.run)))
+        rows.append([finding.claim, *source, cell, seeds, finding.verdict(figure)])
+    return markdown(header, rows, left=2 if "where" in header else 1)

@@ -1,0 +1,160 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A judge as a scorer of Inspect AI (https://inspect.aisi.org.uk)."""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from real_trl.engines import Judgment, check_num_samples
+from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
+from real_trl.judge import Judge
+
+try:
+    import anyio.to_thread
+    from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+    from inspect_ai.solver import TaskState
+except ImportError as error:
+    raise ImportError(
+        f'judge_scorer needs Inspect AI ({error}). Install it with: pip install "real_trl[inspect]"'
+    ) from error
+
+
+@scorer(metrics=[mean(), stderr()])
+def judge_scorer(
+    judge: str | Path | Judge,
+    *,
+    rubric: str | None = None,
+    reference: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    num_samples: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> Scorer:
+    """
+    Scorer for Inspect AI: the judge's expected score (RAIL) of a sample's output, in the judge's own units.
+
+    ```python
+    @task
+    def helpfulness():
+        return Task(dataset=json_dataset("questions.jsonl"), solver=generate(), scorer=judge_scorer("outputs/my-real", rubric="Is it helpful?"))
+    ```
+
+    The judge reads the output as `response`, the sample's input as `instruction`, and its other fields from the sample's
+    metadata. A score has the rationale as its explanation, and in its metadata the distribution, status and further scores.
+
+    While the judge runs in a thread of its own, samples go on being generated. It decodes greedily unless `do_sample=True` or
+    `num_samples` says otherwise, and judges all that waits in one batch. A judge that samples its rationales judges one sample
+    after the other, so that a score depends on the sample and `seed`, not on what happens to wait beside it; but a model that
+    generates in the same process (`hf/…`) draws from the same random numbers, and then scores are not repeatable.
+
+    Args:
+        judge (`str`, `Path` or [`Judge`]):
+            Directory or Hub id of a judge, or a loaded one.
+        rubric, reference (`str`, *optional*):
+            The same for all samples, instead of metadata.
+        columns (`Mapping[str, str]`, *optional*):
+            Field of the judge's prompt → key of the sample's metadata, or `"target"` for its target, e.g. `{"reference":
+            "target"}`. Keys that are called like a field are found without it.
+        num_samples (`int`, *optional*, defaults to `1`):
+            Judgments of each output, which are averaged.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the judge's sampling.
+        options:
+            Keyword arguments of [`Judge.from_pretrained`], where `judge` is no loaded one. `malformed="drop"` leaves outputs
+            unscored whose judgment shows no score; by default the score is read at an appended marker.
+
+    Returns:
+        `Scorer`. An output that is too long for the judge is left unscored, which the explanation says.
+
+    Raises:
+        `ValueError`: naming the field, if the judge cannot be loaded or its prompt has no such field; while scoring, if a
+            sample's metadata lacks a field.
+        `ImportError`: without Inspect AI, when this module is imported.
+    """
+    if isinstance(judge, Judge) and options:
+        raise ValueError(f"{next(iter(options))}: the judge is loaded already. Set it where the judge is loaded.")
+    if isinstance(judge, Judge):
+        loaded = judge
+    else:
+        loaded = Judge.from_pretrained(judge, **{"do_sample": num_samples > 1, **options})
+    check_num_samples(num_samples, loaded.engine.decoding.do_sample)
+    texts = {"rubric": rubric, "reference": reference}
+    fields = PromptFields(judge_template(loaded.config), loaded.engine.score_space, columns, texts)
+    queue = _Queue(loaded, num_samples, seed)
+
+    async def score(state: TaskState, target: Target) -> Score:
+        prompt = fields.render({**state.metadata, "target": target.text}, _given(state, fields))
+        try:
+            loaded.engine.check([prompt])
+        except ValueError as error:
+            return Score(value=math.nan, answer=state.output.completion, explanation=str(error))
+        return _as_score(await queue.judge(prompt), loaded.labels, state.output.completion)
+
+    return score
+
+
+def _given(state: TaskState, fields: PromptFields) -> dict[str, str]:
+    given = {"response": state.output.completion}
+    if "instruction" not in fields.columns:
+        messages = [] if isinstance(state.input, str) else state.input
+        given["instruction"] = text_of([{"role": m.role, "content": m.text} for m in messages] or state.input)
+    return given
+
+
+def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score:
+    """A judgment without a score is NaN, which Inspect keeps out of its metrics."""
+    probabilities = [None if math.isnan(p) else p for p in judgment.probabilities or ()]
+    return Score(
+        value=math.nan if judgment.expected_score is None else judgment.expected_score,
+        answer=answer,
+        explanation=judgment.rationale,
+        metadata={
+            "status": judgment.status,
+            "sampled_score": judgment.sampled_score,
+            "most_likely_score": judgment.most_likely_score,
+            "probabilities": dict(zip(labels, probabilities, strict=True)) if probabilities else None,
+            "spread": judgment.spread,
+            "mass": judgment.mass,
+        },
+    )
+
+
+@dataclass
+class _Request:
+    prompt: str
+    judgment: Judgment | None = None
+
+
+class _Queue:
+    """Brings what concurrent samples ask to one judge, one call at a time."""
+
+    def __init__(self, judge: Judge, num_samples: int, seed: int) -> None:
+        self._judge, self._num_samples, self._seed = judge, num_samples, seed
+        self._together = not judge.engine.decoding.do_sample
+        self._turn = threading.Lock()  # several event loops may use it, one after the other
+        self._waiting: deque[_Request] = deque()
+
+    async def judge(self, prompt: str) -> Judgment:
+        request = _Request(prompt)
+        if self._together:
+            self._waiting.append(request)
+        await anyio.to_thread.run_sync(self._serve, request)
+        return request.judgment
+
+    def _serve(self, request: _Request) -> None:
+        with self._turn:
+            if request.judgment is not None:  # another call took it along
+                return
+            batch = [request]
+            while self._waiting:
+                other = self._waiting.popleft()
+                batch += [other] if other is not request else []
+            prompts = [each.prompt for each in batch]
+            judgments = self._judge.judge(prompts, num_samples=self._num_samples, seed=self._seed)
+            for each, judgment in zip(batch, judgments, strict=True):
+                each.judgment = judgment

@@ -1,0 +1,239 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A judge as the reward of a policy that TRL trains."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from real_trl.engines import Judgment, check_num_samples
+from real_trl.engines.base import Unscored
+from real_trl.integrations.prompt_fields import PromptFields, answer_of, judge_template, text_of
+from real_trl.judge import Judge
+
+logger = logging.getLogger(__name__)
+
+# What TRL passes beside the columns of the dataset
+_OF_THE_TRAINER = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+
+Prompt = str | list[dict[str, Any]]
+
+
+class JudgeReward:
+    """
+    Reward function for TRL's `GRPOTrainer`, `RLOOTrainer` and others that take `reward_funcs`: the judge's expected score
+    (RAIL) of each completion. The whole batch is judged in one call.
+
+    ```python
+    from real_trl.integrations import JudgeReward
+
+    reward = JudgeReward("outputs/my-real", rubric="Is the answer right and short?")
+    reward.check(dataset)  # every field of the judge's prompt is there
+    trainer = GRPOTrainer(model="Qwen/Qwen3-0.6B", reward_funcs=[reward], train_dataset=dataset)
+    ```
+
+    The judge reads the completion as `response` (of a conversation, what the assistant said last), the prompt as
+    `instruction`, and its other fields from columns of the dataset. The same rows in the same batch get the same rewards at
+    every step; the random numbers of the trainer are left alone. TRL logs the rewards as `rewards/<name>/mean`; the share
+    of malformed judgments is logged as `<name>/malformed`, and the rationales as the column `<name>_rationale` of its table of
+    completions (`log_completions`).
+
+    Args:
+        judge (`str`, `Path` or [`Judge`]):
+            A loaded judge, or its directory or Hub id. With several processes, each loads its own copy.
+        rubric, reference (`str`, *optional*):
+            The same for all rows, instead of columns.
+        columns (`Mapping[str, str]`, *optional*):
+            Field of the judge's prompt → column of the dataset, e.g. `{"rubric": "criteria", "instruction": "question"}`.
+            Columns that are called like a field (`rubric`, `reference`, …) are found without it.
+        normalize (`bool`, *optional*, defaults to `True`):
+            Rescale the score to 0 … 1 (lowest to highest value of the scale), so that `reward_weights` mean the same for judges
+            of any scale. An expected score beyond the scale, which is possible where it is not divided by the probability
+            mass on the labels, counts as its end. `False` gives the score as it is.
+        malformed (`str`, *optional*, defaults to `"drop"`):
+            Judgments whose completion shows no score: `"drop"` gives them no reward (`None`, which TRL leaves out);
+            `"force"` takes the score read at an appended marker. So does a response that is too long for the judge get none.
+        num_samples (`int`, *optional*, defaults to `1`):
+            Judgments of each completion, which are averaged.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the judge's sampling.
+        name (`str`, *optional*, defaults to `"judge"`):
+            What the logs call it. Two judges, or two rubrics, need two names.
+        options:
+            Keyword arguments of [`Judge.from_pretrained`], where `judge` is no loaded one.
+
+    Raises:
+        `ValueError`: naming the field, if the judge cannot be loaded, or its prompt has no such field.
+    """
+
+    def __init__(
+        self,
+        judge: Judge | str | Path,
+        *,
+        rubric: str | None = None,
+        reference: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        normalize: bool = True,
+        malformed: Unscored = "drop",
+        num_samples: int = 1,
+        seed: int = 0,
+        name: str = "judge",
+        **options: Any,
+    ) -> None:
+        if malformed not in get_args(Unscored):
+            raise ValueError(f"malformed: got {malformed!r}. Set it to one of: {', '.join(get_args(Unscored))}.")
+        do_sample = judge.engine.decoding.do_sample if isinstance(judge, Judge) else options.get("do_sample", True)
+        check_num_samples(num_samples, do_sample)
+        self.__name__ = name
+        self.normalize, self.malformed, self.num_samples, self.seed = normalize, malformed, num_samples, seed
+        self._fields = {"columns": columns, "texts": {"rubric": rubric, "reference": reference}}
+        self._path, self._options, self._warned = None, options, False
+        if not isinstance(judge, Judge):
+            self._path, self._options = judge, {"malformed": malformed, **options}
+            self._use(_load(judge, self._options))
+            return
+        if options:
+            raise ValueError(
+                f"{next(iter(options))}: the judge is loaded already. Set it where the judge is loaded, or give its path."
+            )
+        if malformed == "force" and judge.engine.decoding.malformed == "drop":
+            raise ValueError("malformed: got 'force', but the judge was loaded with 'drop'. Make them the same.")
+        self._use(judge)
+
+    def _use(self, judge: Judge) -> None:
+        self.judge = judge
+        self.fields = PromptFields(judge_template(judge.config), judge.engine.score_space, **self._fields)
+
+    def check(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """
+        Look whether every row of a training set (`prompt` and further columns) has what the judge's prompt needs. TRL shows
+        rewards their rows only when the first completions have been generated.
+
+        Args:
+            rows ([`~datasets.Dataset`] or `Iterable[Mapping]`):
+                The training set.
+
+        Raises:
+            `ValueError`: naming row, field and fix.
+        """
+        for index, row in enumerate(rows):
+            if "prompt" not in row:
+                raise ValueError(f"prompt: row {index} has no such column, only {list(row)}. TRL needs one.")
+            row = dict(row)
+            self._prompt(index, row.pop("prompt"), "", row)
+
+    def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Prompt], **columns: Any) -> list[float | None]:
+        """
+        Rewards of completions, as TRL asks for them.
+
+        Args:
+            prompts (`list[str]` or `list[list[dict]]`):
+                Prompts, plain or conversational.
+            completions (`list[str]` or `list[list[dict]]`):
+                A completion of each.
+            columns:
+                The other columns of the dataset, and what TRL adds to them.
+
+        Returns:
+            `list[float | None]`: `None` for a malformed judgment, and for a response that is too long for the judge.
+
+        Raises:
+            `ValueError`: naming the field and the row, if the judge's prompt cannot be filled, or if all are too long.
+        """
+        of_the_trainer = {name: columns.pop(name, None) for name in _OF_THE_TRAINER}
+        asked = []
+        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            row = {name: values[index] for name, values in columns.items()}
+            asked.append(self._prompt(index, prompt, completion, row))
+        readable = self._readable(asked)
+        judged = self.judge.judge([asked[i] for i in readable], num_samples=self.num_samples, seed=self.seed)
+        judgments = dict(zip(readable, judged, strict=True))
+        rewards = [self._reward(judgments[i]) if i in judgments else None for i in range(len(asked))]
+        self._log(of_the_trainer["log_extra"], of_the_trainer["log_metric"], judgments, rewards)
+        return rewards
+
+    def _prompt(self, index: int, prompt: Prompt, completion: Prompt, row: Mapping[str, Any]) -> str:
+        try:
+            given = {"response": answer_of(completion)}
+            if "instruction" not in self.fields.columns:
+                given["instruction"] = text_of(prompt)
+            return self.fields.render(row, given)
+        except ValueError as error:
+            raise ValueError(f"JudgeReward {self.__name__!r}, row {index}: {error}") from error
+
+    def _readable(self, prompts: Sequence[str]) -> list[int]:
+        """Indices of the prompts that fit the judge: one long completion is no reason to end a training."""
+        try:
+            self.judge.engine.check(prompts)
+            return list(range(len(prompts)))
+        except ValueError:
+            readable = []
+        for index, prompt in enumerate(prompts):
+            try:
+                self.judge.engine.check([prompt])
+                readable.append(index)
+            except ValueError as error:
+                too_long = error
+        if not readable:
+            raise too_long
+        if not self._warned:
+            logger.warning(
+                "JudgeReward %r: %d of %d responses are too long for the judge and get no reward (%s)",
+                self.__name__,
+                len(prompts) - len(readable),
+                len(prompts),
+                too_long,
+            )
+            self._warned = True
+        return readable
+
+    def _reward(self, judgment: Judgment) -> float | None:
+        scores = [
+            sample.expected_score
+            for sample in judgment.samples or [judgment]
+            if sample.expected_score is not None and (self.malformed == "force" or sample.status == "ok")
+        ]
+        score = sum(scores) / len(scores) if scores else math.nan
+        if not math.isfinite(score):
+            return None
+        if not self.normalize:
+            return score
+        low, high = min(self.judge.values), max(self.judge.values)
+        return min(max((score - low) / (high - low), 0.0), 1.0)
+
+    def _log(
+        self,
+        log_extra: Callable[[str, list], None] | None,
+        log_metric: Callable[[str, float], None] | None,
+        judgments: Mapping[int, Judgment],
+        rewards: Sequence[float | None],
+    ) -> None:
+        if log_extra is not None:
+            rationales = [judgments[i].rationale if i in judgments else None for i in range(len(rewards))]
+            log_extra(f"{self.__name__}_rationale", rationales)
+        if log_metric is not None and judgments:
+            malformed = sum(judgment.status != "ok" for judgment in judgments.values())
+            log_metric(f"{self.__name__}/malformed", malformed / len(judgments))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A judge that was given by its path is loaded again; a compiled template cannot be pickled."""
+        state = {name: value for name, value in vars(self).items() if name not in ("judge", "fields")}
+        return state if self._path is not None else {**state, "_judge": (self.judge.engine, self.judge.config)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        loaded = state.pop("_judge", None)
+        vars(self).update(state)
+        self._use(_load(self._path, self._options) if loaded is None else Judge(*loaded))
+
+
+def _load(path: str | Path, options: Mapping[str, Any]) -> Judge:
+    if is_deepspeed_zero3_enabled() and options.get("engine", "transformers") == "transformers":
+        raise ValueError(
+            "judge: DeepSpeed ZeRO-3 would divide the judge among the processes, which cannot generate then. Create JudgeReward before "
+            "the trainer's config, or serve the judge and use engine='server'."
+        )
+    return Judge.from_pretrained(path, **options)

@@ -1,0 +1,169 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Filling a judge's prompt out of rows that were made for something else: a trainer's, an evaluation's, a user's file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from real_trl.judge_config import JudgeConfig
+from real_trl.prompts import PromptTemplate
+from real_trl.score_space import ScoreSpace
+
+_TEXTS = ("instruction", "response", "reference", "rubric", "criteria")
+
+
+class PromptFields:
+    """
+    Where the fields of a judge's prompt come from.
+
+    Args:
+        template ([`PromptTemplate`]):
+            The judge's prompt.
+        space ([`ScoreSpace`]):
+            Its scale and marker.
+        columns (`Mapping[str, str]`, *optional*):
+            Field of the prompt → column it is read from. Columns that are called like a field, or as in
+            Feedback-Collection, are found without it.
+        texts (`Mapping[str, str]`, *optional*):
+            Field of the prompt → the same text for every row; `None` is left out.
+
+    Raises:
+        `ValueError`: naming the field, if the prompt has no such field, shows no response, or if a field is given twice.
+    """
+
+    def __init__(
+        self,
+        template: PromptTemplate,
+        space: ScoreSpace,
+        columns: Mapping[str, str] | None = None,
+        texts: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.template, self.space, self.columns = template, space, _checked_columns(columns)
+        self.texts = {name: text for name, text in (texts or {}).items() if text is not None}
+        if "response" not in template.variables:
+            raise ValueError(
+                f"prompt_template: {template.name!r} does not show the response ({{{{ response }}}}), so every response would be "
+                "judged alike. Use another template."
+            )
+        for name, text in self.texts.items():
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"{name}: got {text!r:.60}. Give a text, or leave it out.")
+            if name not in template.variables:
+                raise ValueError(
+                    f"{name}: the judge's prompt ({template.name}) has no such field; it reads {sorted(template.variables)}. "
+                    "Leave it out."
+                )
+            if name in self.columns:
+                raise ValueError(
+                    f"{name}: given as a text, and in columns as {self.columns[name]!r}. Remove one of the two."
+                )
+        template.check_columns(self.columns, self.columns.values())
+
+    def render(self, row: Mapping[str, Any], given: Mapping[str, str] | None = None) -> str:
+        """
+        The complete prompt of a row.
+
+        Args:
+            row (`Mapping[str, Any]`):
+                Column → value.
+            given (`Mapping[str, str]`, *optional*):
+                Fields that are not in the row, such as a completion. They come before columns of their name, unless
+                `columns` says otherwise.
+
+        Raises:
+            `ValueError`: naming the field, if it has no value or is no text.
+        """
+        for field, column in self.columns.items():
+            if column not in row:
+                raise ValueError(
+                    f"columns: {field!r} is read from {column!r}, which does not exist. Existing columns: {list(row)}."
+                )
+        own = {name: text for name, text in {**(given or {}), **self.texts}.items() if name not in self.columns}
+        row = {**row, **own}
+        columns = {**self.columns, **{name: name for name in own}}
+        for name in _TEXTS:
+            column = self.template.column_of(name, row, columns)
+            value = None if column is None else row[column]
+            if value is None or value != value or name not in {*self.template.variables, "criteria"}:
+                continue  # the template says whether it can do without
+            if not isinstance(value, str):
+                raise ValueError(
+                    f"{name}: the column {column!r} holds {value!r:.60} (a {type(value).__name__}). Turn it into text."
+                )
+            if name in ("rubric", "criteria") and not value.strip():
+                raise ValueError(f"{name}: the column {column!r} is empty. Say what is judged.")
+        return self.template.render(row, columns, scale=self.space.scale, marker=self.space.marker)
+
+
+def judge_template(config: JudgeConfig) -> PromptTemplate:
+    """The template of a judge; `ValueError` if it was trained on complete prompts."""
+    template = config.template()
+    if template is None:
+        raise ValueError(
+            "prompt_template: the judge was trained on complete prompts, and does not say how one is made of an instruction and a "
+            "response. Set prompt_template to the template that its prompts were made with, e.g. 'feedback_collection'."
+        )
+    return template
+
+
+def text_of(prompt: str | Sequence[Mapping[str, Any]]) -> str:
+    """
+    A prompt, plain or conversational, as one text: that of a single message, or of several messages with their roles.
+
+    Raises:
+        `ValueError`: if it is neither, or holds an image or other content that is no text.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    messages = [(message.get("role"), content_of(message)) for message in _messages("prompt", prompt)]
+    if len(messages) == 1:
+        return messages[0][1]
+    return "\n\n".join(f"{str(role).capitalize()}: {content}" for role, content in messages)
+
+
+def answer_of(completion: str | Sequence[Mapping[str, Any]]) -> str:
+    """
+    A completion, plain or conversational, as one text: what the assistant said last.
+
+    Raises:
+        `ValueError`: if it is neither, if the assistant said nothing, or something that is no text.
+    """
+    if isinstance(completion, str):
+        return completion
+    said = [message for message in _messages("completion", completion) if message.get("role") == "assistant"]
+    if not said:
+        roles = [message.get("role") for message in completion]
+        raise ValueError(f"completion: no message of the assistant in it, only of {roles}. Give one.")
+    return content_of(said[-1])
+
+
+def content_of(message: Mapping[str, Any]) -> str:
+    """Text of a message, whose content is text or a list of parts; a call of a tool alone is an empty text."""
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = []
+    for part in content if isinstance(content, Sequence) else [content]:
+        text = part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
+        if text is None:
+            raise ValueError(
+                f"{message.get('role')} message: its content holds {part!r:.60}, which the judge cannot read. Give it as text, or map "
+                "`instruction` to a column of text with `columns`."
+            )
+        parts.append(text)
+    return "".join(parts)
+
+
+def _messages(field: str, value: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(value, Sequence) and value and all(isinstance(message, Mapping) for message in value):
+        return value
+    raise ValueError(f"{field}: got a {type(value).__name__}, {value!r:.60}. Give text, or a list of messages.")
+
+
+def _checked_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
+    if columns is not None and not isinstance(columns, Mapping):
+        raise ValueError(f"columns: got {columns!r:.60}. Give a mapping from field to column, {{rubric: criteria}}.")
+    for field, column in (columns or {}).items():
+        if not isinstance(field, str) or not isinstance(column, str):
+            raise ValueError(f"columns: got {field!r} → {column!r}. Give the name of a column for each field.")
+    return dict(columns or {})

@@ -1,0 +1,57 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A web page to try a judge on: fill in the fields of its prompt, see its rationale, score and distribution.
+
+    real-trl demo --judge outputs/my-real
+
+The page runs on this machine and loads nothing from elsewhere. Decoding is greedy unless `--do_sample true`.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from real_trl.scripts.evaluate_arguments import judge_name
+from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.serving.options import JudgeOptions
+from real_trl.serving.sockets import bind, url_of
+
+
+@dataclass
+class DemoArguments(JudgeOptions):
+    """
+    Arguments of the page: those of [`JudgeOptions`], and
+
+    Args:
+        host, port (*optional*, default to `127.0.0.1` and `7860`):
+            Where it is. Port 0 takes a free one.
+    """
+
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 for all."})
+    port: int = field(default=7860, metadata={"help": "Port; 0 for a free one."})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Show the page until stopped; `argv` defaults to the command line."""
+    with user_errors():
+        args: DemoArguments = RecipeParser(DemoArguments).parse_args_and_config(argv)[0]
+        if find_spec("gradio") is None:
+            raise ImportError("demo needs gradio. Install it: pip install real_trl[demo].")
+        listener = bind(args.host, args.port)
+        url, port = url_of(listener), listener.getsockname()[1]
+        judge = args.load()
+        from real_trl.serving.demo_page import build_page, launch
+
+        page = build_page(judge, judge_name(args.judge))
+        listener.close()  # gradio takes a number, not a socket
+        launch(page, args.host, port)
+    if args.host not in ("127.0.0.1", "::1", "localhost"):
+        print(f"warning: whoever reaches {args.host} can use this page.", file=sys.stderr)
+    print(f"The page to try {args.judge}: {url}", flush=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    main()

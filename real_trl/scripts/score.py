@@ -1,0 +1,286 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Score a file: a judge's scores beside its rows, whether or not they have labels.
+
+    real-trl score answers.jsonl --judge outputs/my-real --columns '{response: answer}' --rubric "Is it helpful?"
+
+Writes `answers.scored.jsonl` (or `output`, as .jsonl, .csv or .parquet): the rows in their order with all their columns, and
+`expected_score` (RAIL), `sampled_score`, `most_likely_score`, `probabilities` (label → probability), `spread`, `rationale` and
+`status`. Beside it, the folder `answers.scored.jsonl.provenance` says what the scores were made with.
+
+Scores are stored as they are made, and the same command goes on where a killed run stopped. With several processes, each takes
+a share of the rows; the result is the same.
+"""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+from trl import ModelConfig
+
+from real_trl.data import as_mapping
+from real_trl.data_files import Source, read_file
+from real_trl.engines import MALFORMED_HANDLING, check_num_samples
+from real_trl.generated_folder import GeneratedFolder
+from real_trl.integrations.prompt_fields import PromptFields
+from real_trl.judge import Judge
+from real_trl.judge_config import package_versions
+from real_trl.judge_loading import JudgeSource
+from real_trl.pretrained import distributed_state
+from real_trl.prompts import load_template
+from real_trl.scripts.batches import batch_seed
+from real_trl.scripts.evaluate import describe
+from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
+from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.scored_file import ScoredFile, score_columns, stored_batches
+
+_BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
+_SHOWN = 5
+
+
+@dataclass
+class ScoreArguments(JudgingArguments):
+    """
+    Arguments of scoring beside the model's: those of [`JudgingArguments`] but `output_dir`, and
+
+    Args:
+        data (`str`):
+            The rows: a .jsonl, .json, .csv or .parquet file. On the command line it may stand first, without `--data`.
+        judge (`str`):
+            Directory or Hub id of the judge.
+        output (`str`, *optional*):
+            The file to write: .jsonl, .csv or .parquet. Defaults to `<data>.scored.jsonl`.
+        columns (`dict`, *optional*):
+            Field of the judge's prompt → column, `{response: answer}`. Columns that are called like a field are found
+            without it.
+        rubric, reference (`str`, *optional*):
+            The same for all rows, instead of columns.
+        prompt_template (`str`, *optional*):
+            Template of the prompts. Defaults to the judge's own.
+        prompt_column (`str`, *optional*):
+            Column with complete prompts, instead of a template.
+        prefix (`str`, *optional*):
+            What the names of the new columns begin with, so that several judges can score the same rows.
+        malformed (`str`, *optional*, defaults to `"force"`):
+            Completions without a score: `"force"` reads it at an appended marker, `"drop"` leaves the scores empty.
+        num_samples (`int`, *optional*, defaults to `1`):
+            Completions for each row, which are averaged (Table 3).
+    """
+
+    output_dir: str = field(init=False, default="")  # scores go into one file
+    data: str | None = field(default=None, metadata={"help": "The rows: .jsonl, .json, .csv or .parquet."})
+    judge: str | None = field(default=None, metadata={"help": "Directory or Hub id of the judge."})
+    output: str | None = field(
+        default=None, metadata={"help": "File to write: .jsonl, .csv, .parquet. Default: <data>.scored.jsonl."}
+    )
+    columns: dict | str | None = field(
+        default=None, metadata={"help": "Field of the judge's prompt → column, e.g. {response: answer}."}
+    )
+    rubric: str | None = field(default=None, metadata={"help": "One rubric for all rows."})
+    reference: str | None = field(default=None, metadata={"help": "One reference answer for all rows."})
+    prompt_template: str | None = field(default=None, metadata={"help": "Default: the judge's own."})
+    prompt_column: str | None = field(default=None, metadata={"help": "Column with complete prompts."})
+    prefix: str = field(default="", metadata={"help": "What the names of the new columns begin with."})
+    malformed: str = field(default="force", metadata={"help": "Completions without a score: `force` or `drop`."})
+    num_samples: int = field(default=1, metadata={"help": "Completions for each row, which are averaged."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.columns, str):
+            try:
+                self.columns = yaml.safe_load(self.columns)
+            except yaml.YAMLError as error:
+                raise ValueError(f"columns: got {self.columns!r}. Give a mapping, '{{response: answer}}'.") from error
+        self.columns = as_mapping("columns", self.columns)
+        if self.malformed not in MALFORMED_HANDLING:
+            raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
+        check_num_samples(self.num_samples, self.do_sample)
+        if not self.data:
+            raise ValueError("data: not set. Name the file to score first: real-trl score answers.jsonl --judge DIR.")
+        if not self.judge:
+            raise ValueError("judge: not set. Give a directory or Hub id: --judge outputs/my-real.")
+        own = {"columns": self.columns, "rubric": self.rubric, "reference": self.reference}
+        for name, value in {**own, "prompt_template": self.prompt_template}.items():
+            if value and self.prompt_column:
+                raise ValueError(
+                    f"prompt_column: {self.prompt_column!r} holds complete prompts, to which {name}={value!r:.60} adds nothing. "
+                    "Remove one of the two."
+                )
+
+    @property
+    def output_path(self) -> Path:
+        """Where the scores go."""
+        return Path(self.output) if self.output else Path(self.data).with_suffix(".scored.jsonl")
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that are judged, and stored, together."""
+        together = self.units_per_call * (_BATCHES_AT_ONCE if self.engine == "transformers" else 1)
+        return max(1, together // self.num_samples)
+
+
+def read_rows(path: str) -> Source:
+    """The rows to be scored; `ValueError` if the file is missing, empty or cannot be read."""
+    if not Path(path).is_file():
+        raise ValueError(f"data: there is no file {path!r}. Give a .jsonl, .json, .csv or .parquet file.")
+    try:
+        source = read_file(Path(path))
+    except ValueError as error:
+        raise ValueError(str(error).replace("dataset_name=", "data=")) from error
+    if len(source) == 0:
+        raise ValueError(f"data: {path!r} holds no row.")
+    return source
+
+
+def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> list[str]:
+    """
+    The complete prompt of every row.
+
+    Raises:
+        `ValueError`: naming field, row and fix, if a prompt cannot be made, or if it is not clear how.
+    """
+    column = args.prompt_column
+    template = load_template(args.prompt_template) if args.prompt_template else judge.config.template()
+    stated = args.columns or args.rubric or args.reference or args.prompt_template
+    if column is None and template is None and stated:
+        raise ValueError(
+            "prompt_template: the judge was trained on complete prompts, and does not say how one is made of columns. Set "
+            "prompt_template to the template that they were made with, e.g. feedback_collection."
+        )
+    if column is None and not stated and "prompt" in source.columns:
+        if template is not None and template.column_of("response", source.columns):
+            raise ValueError(
+                "prompt_column: not set, and there are the columns 'prompt' and "
+                f"{template.column_of('response', source.columns)!r}. If 'prompt' holds complete judge prompts, set prompt_column to "
+                "prompt; if it is the instruction, set columns to {instruction: prompt}."
+            )
+        column = "prompt"
+    if column is None and template is None:
+        column = source.column("prompt_column", None, ("prompt",))
+    if column is not None:
+        source.column("prompt_column", column)
+        rows = ((row[column], row[column]) for row in source.iterate([column]))
+    else:
+        texts = {"rubric": args.rubric, "reference": args.reference}
+        fields = PromptFields(template, judge.space, args.columns, texts)
+        rows = ((row, None) for row in source.iterate())
+    prompts, problems = [], {}
+    for index, (row, complete) in enumerate(rows):
+        try:
+            prompts.append(_complete_prompt(column, complete) if column is not None else fields.render(row))
+        except ValueError as error:
+            problems.setdefault(str(error), []).append(source.where(index))
+    if problems:
+        lines = [
+            f"data: {sum(map(len, problems.values()))} of {len(source)} rows of {source.name!r} cannot be scored:"
+        ]
+        for reason, where in list(problems.items())[:_SHOWN]:
+            more = f" and {len(where) - _SHOWN} more" if len(where) > _SHOWN else ""
+            lines.append(f"  {', '.join(where[:_SHOWN])}{more}: {reason}")
+        lines += [f"  and {len(problems) - _SHOWN} other reasons"] if len(problems) > _SHOWN else []
+        raise ValueError("\n".join(lines))
+    return prompts
+
+
+def _complete_prompt(column: str, prompt: Any) -> str:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f"prompt_column {column!r} holds {prompt!r:.60}. Fill it with text, or remove the row.")
+    return prompt
+
+
+def open_output(
+    args: ScoreArguments, model_args: ModelConfig, judge: JudgeSource, prompts: Sequence[str]
+) -> tuple[GeneratedFolder, bool]:
+    """The folder of the scores' provenance, and whether they are complete; `ValueError` if they were made differently."""
+    path = args.output_path
+    digest = hashlib.sha256(Path(args.data).read_bytes())
+    for prompt in prompts:
+        digest.update(prompt.encode() + b"\0")
+    sampling = {"num_samples": args.num_samples, "rows_at_once": args.rows_at_once, "seed": args.seed}
+    made_with = {
+        **describe(args, model_args, judge),
+        "data": {"file": args.data, "rows": len(prompts), "fingerprint": f"sha256 {digest.hexdigest()}"},
+        "sampling": {**sampling, "batch_size": args.batch_size, "malformed": args.malformed},
+        "output": {"prefix": args.prefix},
+    }
+    folder = GeneratedFolder(f"{path}.provenance", made_with, result=f"../{path.name}")
+    try:
+        complete = folder.check()
+    except ValueError as error:
+        raise ValueError(str(error).replace("output_dir", "output")) from error
+    if path.exists() and not folder.folder.exists():
+        raise ValueError(
+            f"output: {str(path)!r} is there already, and was not made by this command. Choose another output, or delete it."
+        )
+    return folder, complete
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the stage; `argv` defaults to the command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv = ["--data", *argv]
+    with user_errors():
+        usage = "real-trl score DATA --judge JUDGE [--output FILE] [options]"
+        parser = RecipeParser((ScoreArguments, ModelConfig), usage=usage)
+        args, model_args = parser.parse_args_and_config(argv)
+        if model_args.model_name_or_path:
+            raise ValueError(f"model_name_or_path: got {model_args.model_name_or_path!r}. Call it judge: --judge DIR.")
+        source = read_rows(args.data)
+        judge = args.find(args.judge, model_args)
+        scored = ScoredFile(args.output_path, source, judge.space.labels, args.prefix)
+        prompts = make_prompts(args, judge, source)
+        warn_of_other_template(judge.config, args.prompt_template)
+        state = distributed_state()
+        output, complete = open_output(args, model_args, judge, prompts)
+        if complete and state.is_main_process:
+            print(f"Already complete: {args.output_path}")
+    state.wait_for_everyone()  # nobody writes before all have looked
+    if complete:
+        return
+    size = args.rows_at_once
+    batches = range(-(-len(prompts) // size))
+    with user_errors():
+        done = stored_batches(output.folder)
+    pending = [batch for batch in batches if batch not in done]
+    if pending:
+        if done and state.is_main_process:
+            rows_there = sum(min(size, len(prompts) - batch * size) for batch in done)
+            print(f"Going on with {args.output_path}: {rows_there} rows are there")
+        with user_errors():
+            engine = args.load(judge, model_args, malformed=args.malformed)
+            engine.check(prompts)
+    state.wait_for_everyone()  # nobody adds batches before all have counted them
+    if state.is_main_process:
+        with user_errors():
+            output.start({"processes": state.num_processes, "versions": package_versions()})
+    state.wait_for_everyone()
+    if pending:
+        scorer, share = Judge(engine, judge.config), pending[state.process_index :: state.num_processes]
+        rows_left = sum(min(size, len(prompts) - batch * size) for batch in share)
+        with tqdm(total=rows_left, desc="Scoring", unit="row", disable=not state.is_main_process) as progress:
+            for batch in share:
+                asked = prompts[batch * size : (batch + 1) * size]
+                judgments = {}
+                for index, judgment in scorer.iterate(
+                    asked, num_samples=args.num_samples, seed=batch_seed(args.seed, batch)
+                ):
+                    judgments[index] = score_columns(judgment, judge.space.labels, args.prefix)
+                    progress.update()
+                output.append(state.process_index, batch, [judgments[index] for index in range(len(asked))])
+    state.wait_for_everyone()
+    if state.is_main_process:
+        with user_errors():
+            scored.write(output.folder, len(batches))
+        output.finish({}, {"rows": len(prompts)})
+        print(f"{len(prompts)} rows scored: {args.output_path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A file's rows with a judge's scores beside them, written row by row from the stored batches."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from real_trl.data_files import Source
+from real_trl.engines import Judgment
+
+SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "rationale", "status")
+EXTENSIONS = (".jsonl", ".csv", ".parquet")
+_ROWS_AT_ONCE = 1000
+
+
+def score_columns(judgment: Judgment, labels: Sequence[str], prefix: str = "") -> dict[str, Any]:
+    """The new columns of a row. A probability that the engine could not learn is null, which JSON has in place of NaN."""
+    columns = {name: getattr(judgment, name) for name in SCORES}
+    if judgment.probabilities is not None:
+        known = [None if math.isnan(p) else p for p in judgment.probabilities]
+        columns["probabilities"] = dict(zip(labels, known, strict=True))
+    return {prefix + name: value for name, value in columns.items()}
+
+
+def stored_batches(folder: Path) -> dict[int, tuple[Path, int]]:
+    """Where each finished batch of a [`~real_trl.generated_folder.GeneratedFolder`] begins: file and offset. A torn line is none."""
+    found = {}
+    for path in sorted(folder.glob("parts/*.jsonl")):
+        with path.open("rb") as file:
+            start = 0
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    try:
+                        found[json.loads(line)["batch"]] = path, start
+                    except (ValueError, TypeError, KeyError) as error:
+                        raise ValueError(f"{path}, line {number}: not a batch ({error}). Delete the line.") from error
+                start += len(line)
+    return found
+
+
+class ScoredFile:
+    """
+    The file to be written. That it can be is checked when this is built.
+
+    Args:
+        path (`Path`):
+            `.jsonl`, `.csv` (of which cells that hold no text or number are JSON) or `.parquet`.
+        source ([`~real_trl.data_files.Source`]):
+            The rows.
+        labels (`Sequence[str]`):
+            The judge's labels.
+        prefix (`str`, *optional*, defaults to `""`):
+            What the names of the new columns begin with.
+
+    Raises:
+        `ValueError`: if the format is unknown or cannot hold the rows, if a new column has the name of one that is there, or
+            if the file would replace the data.
+    """
+
+    def __init__(self, path: Path, source: Source, labels: Sequence[str], prefix: str = "") -> None:
+        self.path, self.source = path, source
+        self.columns = [prefix + name for name in SCORES]
+        if path.suffix.lower() not in EXTENSIONS:
+            raise ValueError(f"output: {str(path)!r} ends in none of {', '.join(EXTENSIONS)}. Rename it.")
+        if path.exists() and (path.is_dir() or path.samefile(source.name)):
+            what = "a folder" if path.is_dir() else "the data itself"
+            raise ValueError(f"output: {str(path)!r} is {what}. Choose another output.")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(
+                f"output: the folder {str(path.parent)!r} does not exist. Create it, or choose another output."
+            )
+        if taken := [name for name in self.columns if name in source.columns]:
+            raise ValueError(
+                f"data: has a column {taken[0]!r} already, as the scores will have. Rename it in the data, or set prefix, e.g. "
+                "second_, which the names of the new columns begin with."
+            )
+        if path.suffix.lower() == ".parquet":
+            self._schema = _schema(source, labels, prefix)
+        else:
+            for index, row in enumerate(source.iterate()):
+                try:
+                    _json(row)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(
+                        f"output: {source.where(index)} cannot be written as {path.suffix} ({error}). Choose a .parquet output."
+                    ) from error
+
+    def write(self, folder: Path, num_batches: int) -> None:
+        """Write all rows, with the scores of the batches that are stored in `folder`. The file is there whole or not at all."""
+        rows = self._rows(folder, num_batches)
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
+        write[self.path.suffix.lower()](temporary, rows)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+    def _rows(self, folder: Path, num_batches: int) -> Iterator[dict[str, Any]]:
+        batches, rows = stored_batches(folder), self.source.iterate()
+        for batch in range(num_batches):
+            path, start = batches[batch]
+            with path.open("rb") as file:
+                file.seek(start)
+                for scores in json.loads(file.readline())["rows"]:
+                    yield {**next(rows), **scores}
+
+    def _write_jsonl(self, path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(f"{_json(row)}\n" for row in rows)
+
+    def _write_csv(self, path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*self.source.columns, *self.columns])
+            for row in rows:
+                writer.writerow(
+                    [_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values()]
+                )
+
+    def _write_parquet(self, path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+        with pq.ParquetWriter(path, self._schema) as writer:
+            while some := list(islice(rows, _ROWS_AT_ONCE)):
+                writer.write_table(pa.Table.from_pylist(some, schema=self._schema))
+
+
+def _schema(source: Source, labels: Sequence[str], prefix: str) -> pa.Schema:
+    """Types of the columns: those of the data, which must have one each, and those of the scores."""
+    fields = []
+    if isinstance(source.rows, Dataset):
+        fields = list(source.rows.data.schema.remove_metadata())
+    else:
+        for column in source.columns:
+            try:
+                fields.append(pa.field(column, pa.array([row.get(column) for row in source.rows]).type))
+            except (pa.ArrowException, OverflowError) as error:
+                raise ValueError(
+                    f"output: the column {column!r} of the data mixes types ({error}), which .parquet cannot hold. Choose a .jsonl output."
+                ) from error
+    types = {"probabilities": pa.struct([(label, pa.float64()) for label in labels])}
+    types |= {"rationale": pa.string(), "status": pa.string()}
+    return pa.schema([*fields, *((prefix + name, types.get(name, pa.float64())) for name in SCORES)])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_as_text)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, (date, datetime, time)):
+        return value.isoformat()
+    raise TypeError(f"a {type(value).__name__} is no JSON: {value!r:.60}")

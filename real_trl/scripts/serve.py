@@ -1,0 +1,92 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A judge behind an HTTP endpoint that returns scores with their distributions.
+
+    real-trl serve --judge outputs/my-real
+    curl http://127.0.0.1:8000/score -H "Content-Type: application/json" -d '{"instruction": "…", "response": "…"}'
+
+`POST /score` takes one row (the fields of the judge's prompt, or a complete `prompt`) or several under `rows`; `GET /health` says
+whether the service is ready, by which judge, on which scale. Concurrent requests are judged in common batches. Decoding is
+greedy unless `--do_sample true`: an answer is then that of `Judge.score` on the row alone, up to the rounding of floating-point
+numbers, whatever it shares its batch with. If the environment variable `REAL_TRL_API_KEY` is set, clients have to
+send its value as `Authorization: Bearer <key>`.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from real_trl.scripts.evaluate_arguments import judge_name
+from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.serving.options import JudgeOptions
+from real_trl.serving.sockets import bind, url_of
+
+_MANY = 256  # vLLM and servers make batches of their own, out of many
+
+
+@dataclass
+class ServeArguments(JudgeOptions):
+    """
+    Arguments of the endpoint: those of [`JudgeOptions`], and
+
+    Args:
+        host, port (*optional*, default to `127.0.0.1` and `8000`):
+            Where it listens. Port 0 takes a free one.
+        api_key_env (`str`, *optional*):
+            Environment variable with the key that clients need; it then has to be set. By default `REAL_TRL_API_KEY`,
+            if it is.
+        max_body_bytes, max_rows, max_waiting, request_timeout:
+            See [`~real_trl.serving.app.Limits`].
+        shutdown_timeout (`float`, *optional*, defaults to `30`):
+            Seconds in which what waits is still judged when the service is stopped; the rest is refused.
+    """
+
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 for all."})
+    port: int = field(default=8000, metadata={"help": "Port; 0 for a free one."})
+    api_key_env: str | None = field(
+        default=None,
+        metadata={"help": "Environment variable with the clients' key. Default: REAL_TRL_API_KEY, if set."},
+    )
+    max_body_bytes: int = field(default=2**20, metadata={"help": "Longest body of a request."})
+    max_rows: int = field(default=64, metadata={"help": "Rows in one request."})
+    max_waiting: int = field(default=256, metadata={"help": "Rows that may wait; more are refused with 503."})
+    request_timeout: float = field(default=300.0, metadata={"help": "Seconds until an unanswered request gets 504."})
+    shutdown_timeout: float = field(
+        default=30.0, metadata={"help": "Seconds for what waits when the service is stopped."}
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until stopped; `argv` defaults to the command line."""
+    with user_errors():
+        args: ServeArguments = RecipeParser(ServeArguments).parse_args_and_config(argv)[0]
+        if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
+            raise ImportError(f"serve needs {missing[0]}. Install it: pip install real_trl[serve].")
+        from real_trl.serving.app import Limits, create_app
+        from real_trl.serving.batching import Batcher
+        from real_trl.serving.server import API_KEY_VARIABLE, Server, read_key
+
+        limits = Limits(args.max_body_bytes, args.max_rows, args.max_waiting, args.request_timeout)
+        if not args.shutdown_timeout >= 0:
+            raise ValueError(f"shutdown_timeout: got {args.shutdown_timeout}. Set it to at least 0.")
+        key = read_key(args.api_key_env)
+        listener = bind(args.host, args.port)
+        judge = args.load()
+    if key is None and args.host not in ("127.0.0.1", "::1", "localhost"):
+        print(
+            f"warning: no key is set, so whoever reaches {args.host} can use the judge. Set {API_KEY_VARIABLE} in the environment.",
+            file=sys.stderr,
+        )
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    size = args.batch_size if args.engine == "transformers" else max(args.batch_size, _MANY)
+    batcher = Batcher(judge, batch_size=size, max_waiting=args.max_waiting)
+    app = create_app(judge, batcher, judge_name(args.judge), limits, key)
+    print(f"Serving {args.judge} at {url_of(listener)} ({'with' if key else 'without'} a key)", flush=True)
+    Server(app, batcher, args.shutdown_timeout).serve_until_stopped(listener)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP endpoint: `POST /score` and `GET /health`."""
+
+import asyncio
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from real_trl import __version__
+from real_trl.engines import Judgment
+from real_trl.judge import Judge
+from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
+from real_trl.serving.guard import Guard
+from real_trl.serving.wire import Refused, RowReader, Score, ScoreRequest, Scores
+
+_CLIENT_CLOSED_REQUEST = 499  # nobody reads it, but the access log shows it
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What a request may ask for.
+
+    Args:
+        max_body_bytes (`int`, *optional*, defaults to 1 MiB):
+            Longest body.
+        max_rows (`int`, *optional*, defaults to `64`):
+            Rows in one request.
+        max_waiting (`int`, *optional*, defaults to `256`):
+            Rows of all requests that wait for the engine.
+        request_timeout (`float`, *optional*, defaults to `300`):
+            Seconds until a request is answered with 504.
+        body_timeout (`float`, *optional*, defaults to `30`):
+            Seconds in which the body of a request has to arrive.
+
+    Raises:
+        `ValueError`: naming the field, if one has an impossible value.
+    """
+
+    max_body_bytes: int = 2**20
+    max_rows: int = 64
+    max_waiting: int = 256
+    request_timeout: float = 300.0
+    body_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_body_bytes", "max_rows", "max_waiting", "request_timeout", "body_timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}. Set it above 0.")
+        if self.max_rows > self.max_waiting:
+            raise ValueError(
+                f"max_rows: got {self.max_rows}, but no more than max_waiting={self.max_waiting} may wait, so that such a "
+                "request would never be taken. Lower max_rows, or raise max_waiting."
+            )
+
+
+def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: str | None = None) -> FastAPI:
+    """
+    The application.
+
+    Args:
+        judge ([`Judge`]):
+            The judge; used for its prompts and scale only.
+        batcher ([`Batcher`]):
+            Where its engine runs.
+        name (`str`):
+            What `/health` calls the judge.
+        limits ([`Limits`]):
+            What a request may ask for.
+        key (`str`, *optional*):
+            Required as `Authorization: Bearer <key>`, except at `/health`.
+    """
+    # The pages that FastAPI has for its documentation load scripts from elsewhere; openapi.json remains
+    app = FastAPI(title="real_trl judge", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, key=key, max_body_bytes=limits.max_body_bytes, body_timeout=limits.body_timeout)
+    reader = RowReader(judge, limits.max_rows)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
+        return JSONResponse(error.body(), error.status, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def not_found(request: Request, error: HTTPException) -> JSONResponse:
+        return await refused(
+            request, Refused(error.status_code, f"{error.detail}. There are POST /score and GET /health.")
+        )
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        return await refused(request, Refused(500, f"{type(error).__name__}; the server's log says more."))
+
+    # A reference would point to the root of openapi.json, where pydantic's definitions are not
+    schema = ScoreRequest.model_json_schema()
+    schema["properties"]["rows"]["anyOf"][0]["items"] = schema.pop("$defs")["Row"]
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+
+    @app.post("/score", response_model=Score | Scores, openapi_extra={"requestBody": body})
+    async def score(request: Request) -> Score | Scores | Response:
+        """Scores a row, or several under `rows`."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Refused(415, "the body has to be JSON. Send it as application/json.", "Content-Type")
+        prompts, single = reader.read(await request.body())
+        try:
+            judgments = await _answer(request, batcher.submit(prompts), limits.request_timeout)
+        except Busy as error:
+            raise Refused(503, str(error), headers={"Retry-After": str(error.retry_after)}) from None
+        except PromptTooLong as error:
+            raise Refused(413, str(error), "prompt") from None
+        except JudgingFailed as error:
+            raise Refused(500, str(error)) from None
+        if judgments is None:
+            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        scores = [Score.of(judgment, judge.labels) for judgment in judgments]
+        return scores[0] if single else Scores(scores=scores)
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """Whether requests are taken, by which judge, and on which scale. Needs no key."""
+        ready = batcher.ready
+        scale: dict[str, Any] = {"labels": list(judge.labels), "values": list(judge.values)}
+        answer = {"ready": ready, "judge": name, "scale": scale, "fields": reader.fields, "waiting": batcher.waiting}
+        return JSONResponse(answer, 200 if ready else 503)
+
+    return app
+
+
+async def _answer(request: Request, future: "Future[list[Judgment]]", timeout: float) -> list[Judgment] | None:
+    """The judgments; `None` if the client hangs up before they are there."""
+    answer = asyncio.wrap_future(future)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        done, _ = await asyncio.wait({answer, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if answer in done:
+            return answer.result()
+        if gone in done:
+            return None
+        raise Refused(504, f"it was not judged within {timeout:g} s. Send less, or try again later.")
+    finally:
+        gone.cancel()
+        answer.cancel()  # nothing if it is there; else the engine skips what it has not begun
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,72 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A page to try a judge on: the fields of its prompt, its rationale, its score, and the distribution as bars."""
+
+import os
+
+from real_trl.judge import Judge
+from real_trl.serving.fields import prompt_fields
+from real_trl.serving.judgment_html import STYLE, error_html, judgment_html
+
+# Read when gradio is imported: no usage statistics, no look for newer versions
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+import gradio as gr  # noqa: E402
+
+_SYSTEM_FONTS = ("system-ui", "sans-serif")
+_LINES = {"instruction": 3, "response": 8, "rubric": 4, "reference": 4, "prompt": 16}
+
+
+def build_page(judge: Judge, name: str) -> gr.Blocks:
+    """
+    The page.
+
+    Args:
+        judge ([`Judge`]):
+            The judge. One question is judged at a time.
+        name (`str`):
+            What the page calls it.
+    """
+    fields = prompt_fields(judge.config)
+
+    def score(*texts: str) -> tuple[str, str]:
+        row = {field: text for field, text in zip(fields, texts, strict=True) if text and text.strip()}
+        try:
+            judgment = judge.score([row])[0]
+        except ValueError as error:
+            return error_html(str(error)), ""
+        return judgment_html(judgment, judge.labels), judgment.rationale
+
+    with gr.Blocks(title=f"{name}: try the judge", analytics_enabled=False) as page:
+        gr.Markdown(f"# Try the judge `{name.replace('`', '')}`")
+        with gr.Row():
+            with gr.Column():
+                inputs = [
+                    gr.Textbox(
+                        label=field.capitalize(), lines=_LINES.get(field, 3), max_lines=24, elem_id=f"field-{field}"
+                    )
+                    for field in fields
+                ]
+                button = gr.Button("Score", variant="primary", elem_id="score")
+            with gr.Column():
+                result = gr.HTML('<div class="judgment">Fill in the fields and press Score.</div>', elem_id="result")
+                rationale = gr.Textbox(
+                    label="Rationale", lines=6, max_lines=24, interactive=False, elem_id="rationale"
+                )
+        button.click(score, inputs, [result, rationale], concurrency_limit=1, api_name="score")
+    return page
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> None:
+    """Serve the page, without blocking: nothing is loaded from elsewhere, and nothing is shared."""
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        prevent_thread_lock=True,
+        quiet=True,
+        ssr_mode=False,
+        footer_links=[],
+        theme=gr.themes.Default(font=_SYSTEM_FONTS, font_mono=("ui-monospace", "monospace")),
+        css=STYLE,
+    )

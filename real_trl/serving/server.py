@@ -1,0 +1,78 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The process around the endpoint: its port, its key, and its end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from real_trl.serving.batching import Batcher
+
+API_KEY_VARIABLE = "REAL_TRL_API_KEY"
+
+
+def read_key(variable: str | None) -> str | None:
+    """
+    The key that clients need, out of the environment.
+
+    Args:
+        variable (`str`, *optional*):
+            Environment variable, which then has to be set. By default `REAL_TRL_API_KEY`, if it is.
+
+    Raises:
+        `ValueError`: if a named variable is not set, or holds what cannot be sent in a header. The key is not shown.
+    """
+    key = os.environ.get(variable or API_KEY_VARIABLE)
+    if key is None and variable is None:
+        return None
+    name = variable or API_KEY_VARIABLE
+    if not key:
+        raise ValueError(
+            f"api_key_env: the environment variable {name} is not set, or empty. Set it to the key that clients have to send"
+            + (", or leave api_key_env out." if variable else ", or unset it.")
+        )
+    if not key.isprintable() or " " in key or not key.isascii():
+        raise ValueError(
+            f"api_key_env: the environment variable {name} holds blanks, line breaks or letters beyond ASCII, which a key in a "
+            "header cannot have. Set it to another key."
+        )
+    return key
+
+
+class Server(uvicorn.Server):
+    """
+    Uvicorn, ending in this order: no more requests are taken; what waits is judged, for at most `grace` seconds; what then
+    still waits is refused with 503; the batch under way is finished.
+
+    Args:
+        app (`FastAPI`):
+            The application.
+        batcher ([`Batcher`]):
+            What it waits for.
+        grace (`float`):
+            Seconds.
+    """
+
+    def __init__(self, app: FastAPI, batcher: Batcher, grace: float) -> None:
+        super().__init__(uvicorn.Config(app, log_level="info", server_header=False))
+        self.batcher, self.grace = batcher, grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; called by uvicorn on SIGINT and SIGTERM."""
+        self.batcher.drain()
+        asyncio.get_running_loop().call_later(self.grace, self.batcher.refuse_waiting)
+        await super().shutdown(sockets)
+
+    def serve_until_stopped(self, listener: socket.socket) -> None:
+        """Serve until SIGINT or SIGTERM, which end the process with status 0."""
+        # Uvicorn raises the signal again when it has ended, for whoever handled it before
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(KeyboardInterrupt):
+            self.run(sockets=[listener])
+        if not self.force_exit:
+            self.batcher.join()

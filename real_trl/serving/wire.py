@@ -1,0 +1,193 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What goes over the wire: the rows that a client sends, the scores that it gets, and errors that name field and fix."""
+
+import difflib
+import math
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from real_trl.engines import Judgment
+from real_trl.judge import Judge
+from real_trl.serving.fields import ROW_FIELDS, prompt_fields, reads
+
+_NAMES = {str: "text", int: "a number", float: "a number", bool: "a truth value", list: "a list", dict: "an object"}
+_NAMES |= {type(None): "null"}
+# pydantic's type of error → how to mend it
+_FIXES = {
+    "string_type": "Give text, in quotes.",
+    "list_type": "Give a list of objects, one for each response.",
+    "model_type": 'Give an object such as {"instruction": …, "response": …}, or {"prompt": …}.',
+    "model_attributes_type": 'Give an object such as {"instruction": …, "response": …}, or {"prompt": …}.',
+}
+
+
+class Refused(Exception):
+    """
+    A request that gets an error for an answer.
+
+    Attributes:
+        status (`int`): HTTP status.
+        field (`str`, *optional*): What in the request is wrong.
+        headers (`dict[str, str]`): Further headers of the answer.
+    """
+
+    def __init__(
+        self, status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.field, self.headers = status, field, headers or {}
+
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
+        return {"error": {"status": self.status, "field": self.field, "message": str(self)}}
+
+
+class Row(BaseModel):
+    """One response to score: the columns of the judge's prompt template, or a complete prompt."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, str | None] = Field(init=False)
+
+    instruction: str | None = None
+    response: str | None = None
+    rubric: str | None = None
+    reference: str | None = None
+    prompt: str | None = Field(default=None, description="The complete prompt, instead of the other fields.")
+
+
+class ScoreRequest(Row):
+    """One row, or several under `rows`."""
+
+    rows: list[Row] | None = Field(default=None, description="Several responses, instead of one.")
+
+
+class Tokens(BaseModel):
+    """Tokens read and generated."""
+
+    prompt: int
+    completion: int
+
+
+class Score(BaseModel):
+    """A judgment; see [`~real_trl.engines.Judgment`]. Scores are null where there is none."""
+
+    expected_score: float | None
+    sampled_score: float | None = Field(description="The score that was decoded.")
+    most_likely_score: float | None
+    probabilities: dict[str, float | None] | None = Field(description="Of every label; null where it is not known.")
+    spread: float | None
+    mass: float | None
+    missing_mass: float
+    rationale: str
+    status: str
+    tokens: Tokens
+
+    @classmethod
+    def of(cls, judgment: Judgment, labels: tuple[str, ...]) -> "Score":
+        """A judgment on a scale with these labels."""
+        probabilities = judgment.probabilities
+        if probabilities is not None:
+            probabilities = dict(zip(labels, map(_known, probabilities), strict=True))
+        return cls(
+            expected_score=_known(judgment.expected_score),
+            sampled_score=judgment.sampled_score,
+            most_likely_score=judgment.most_likely_score,
+            probabilities=probabilities,
+            spread=_known(judgment.spread),
+            mass=_known(judgment.mass),
+            missing_mass=judgment.missing_mass,
+            rationale=judgment.rationale,
+            status=judgment.status,
+            tokens=Tokens(prompt=judgment.prompt_tokens, completion=judgment.num_tokens),
+        )
+
+
+class Scores(BaseModel):
+    """Answer to a request with `rows`, in their order."""
+
+    scores: list[Score]
+
+
+class RowReader:
+    """
+    Turns the body of a request into prompts.
+
+    Args:
+        judge ([`Judge`]):
+            Whose prompts.
+        max_rows (`int`):
+            Rows that one request may have.
+    """
+
+    def __init__(self, judge: Judge, max_rows: int) -> None:
+        self.judge, self.max_rows = judge, max_rows
+        self._template = judge.config.template()
+        self.fields = prompt_fields(judge.config)
+
+    def read(self, body: bytes) -> tuple[list[str], bool]:
+        """
+        The prompts of a request, and whether it was one row rather than a list.
+
+        Raises:
+            [`Refused`]: with 400 if the body is not JSON, 413 if it has too many rows, and 422 if a field is unknown,
+                missing, or of another type.
+        """
+        try:
+            request = ScoreRequest.model_validate_json(body)
+        except ValidationError as error:
+            raise _invalid(error) from None
+        if single := "rows" not in request.model_fields_set:
+            rows = [request]
+        else:
+            rows = request.rows
+            if others := (request.model_fields_set | set(request.model_extra)) - {"rows"}:
+                name = min(others)
+                raise Refused(422, "it stands beside rows. Put it into every row.", name)
+            if not rows:
+                raise Refused(422, "there is none. Give at least one.", "rows")
+            if len(rows) > self.max_rows:
+                raise Refused(
+                    413, f"got {len(rows)}, the limit is {self.max_rows}. Send them in several requests.", "rows"
+                )
+        return [self._prompt(row, "" if single else f"rows[{place}].") for place, row in enumerate(rows)], single
+
+    def _prompt(self, row: Row, path: str) -> str:
+        given = {name: getattr(row, name) for name in ROW_FIELDS} | row.model_extra
+        given = {name: value for name, value in given.items() if value is not None}
+        for name in given:
+            if name == "prompt":
+                if len(given) > 1:
+                    raise Refused(422, "a complete prompt stands alone. Remove it, or the other fields.", path + name)
+            elif self._template is not None and not reads(self._template, name):
+                near = difflib.get_close_matches(name, self.fields, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise Refused(
+                    422, f"this judge's prompt reads {', '.join(self.fields)}.{hint} Rename or remove it.", path + name
+                )
+        try:
+            return self.judge.prompts([given])[0]
+        except ValueError as error:
+            name, colon, message = str(error).partition(": ")
+            known = colon and name in (*ROW_FIELDS, *self.fields)
+            raise Refused(422, message if known else str(error), path + name if known else None) from None
+
+
+def _invalid(error: ValidationError) -> Refused:
+    """The first of pydantic's findings."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        reason = first["msg"].removeprefix("Invalid JSON: ")
+        return Refused(400, f"the body is not valid JSON ({reason}). Correct it.")
+    path = ""
+    for part in first["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    path = path.removesuffix(".[key]")
+    found = _NAMES.get(type(first["input"]), "something else")
+    fix = _FIXES.get(first["type"], "Correct it.")
+    return Refused(422, f"{first['msg']}, and is {found}. {fix}", path or "body")
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

@@ -1,0 +1,115 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Figures, differences and intervals of a grid's results; RESULTS.md holds what the stored ones give."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from experiments.analysis import Reading, Results
+from experiments.findings import PAPER, QUESTIONS
+from experiments.report import blocks, filled
+
+ROOT = Path(__file__).parents[2]
+STORED = ROOT / "experiments" / "results"
+
+
+def stored(tmp_path, seeds=5, rows=60, samples=4, better=0.6, seed=0):
+    """Two runs on the same rows: ŷ is the target with noise, that of `good` smaller."""
+    rng = np.random.default_rng(seed)
+    target, lines = rng.uniform(1, 5, rows), []
+    for run, noise in (("good", better), ("bad", 1.0)):
+        for s in range(seeds):
+            for sample in range(-1, samples):
+                expected = target + noise * rng.normal(size=rows)
+                columns = {"row": range(rows), "target": target, "expected": expected, "decoded": expected.round()}
+                columns |= {"tokens": 10 + s, "entropy": 0.5, "run": run, "seed": s, "split": "ood", "sample": sample}
+                lines.append(pd.DataFrame(columns))
+    pd.concat(lines).sample(frac=1, random_state=0).to_parquet(tmp_path / "predictions.parquet")
+    pd.DataFrame({"run": [], "seed": []}).to_parquet(tmp_path / "training.parquet")
+    return Results(tmp_path), pd.concat(lines)
+
+
+def test_figures_are_those_of_scipy(tmp_path):
+    results, frame = stored(tmp_path)
+    of_seed = frame.query("run == 'good' and seed == 2")
+    sampled = [
+        stats.pearsonr(part["expected"], part["target"])[0]
+        for _, part in of_seed.query("sample >= 0").groupby("sample")
+    ]
+    assert results.per_seed(Reading("good"))[2] == pytest.approx(np.mean(sampled))
+    greedy = of_seed.query("sample == -1")
+    assert results.per_seed(Reading("good", "greedy"))[2] == pytest.approx(
+        stats.pearsonr(greedy["decoded"], greedy["target"])[0]
+    )
+    tau = [
+        stats.kendalltau(part["expected"], part["target"])[0]
+        for _, part in of_seed.query("sample >= 0").groupby("sample")
+    ]
+    assert results.per_seed(Reading("good", metric="kendall"))[2] == pytest.approx(np.mean(tau))
+    assert results.per_seed(Reading("good", "tokens", metric="mean")) == pytest.approx([10, 11, 12, 13, 14])
+
+
+def test_average_of_n_is_the_mean_over_disjoint_samples(tmp_path):
+    results, frame = stored(tmp_path)
+    part = frame.query("run == 'bad' and seed == 0 and sample >= 0")
+    wide = part.pivot_table(index="row", columns="sample", values="expected")
+    target = part.query("sample == 0").set_index("row")["target"]
+    by_hand = [stats.pearsonr(wide[[a, b]].mean(axis=1), target)[0] for a, b in ((0, 1), (2, 3))]
+    assert results.per_seed(Reading("bad", "average of 2"))[0] == pytest.approx(np.mean(by_hand))
+    with pytest.raises(ValueError, match="the run has 4 samples"):
+        results.per_seed(Reading("bad", "average of 10"))
+
+
+def test_difference_of_a_run_to_itself_is_nothing(tmp_path):
+    results, _ = stored(tmp_path)
+    same = results.difference(Reading("good"), Reading("good"))
+    assert same.mean == same.low == same.high == 0
+
+
+def test_only_seeds_of_both_runs_are_compared(tmp_path):
+    _, frame = stored(tmp_path)
+    frame[(frame["run"] == "bad") | (frame["seed"] > 1)].to_parquet(tmp_path / "predictions.parquet")
+    results = Results(tmp_path)
+    assert results.seeds("good", "bad") == [2, 3, 4]
+    assert len(results.difference(Reading("good"), Reading("bad")).per_seed) == 3
+    assert not results.has("good", "nobody")
+
+
+def test_intervals_cover_the_truth(tmp_path):
+    """Over 60 draws of seeds and rows with r known, a nominal 95% interval covers it often enough, and is not idle."""
+    truth = np.sqrt(16 / 12) / np.sqrt(16 / 12 + 0.6**2) - np.sqrt(16 / 12) / np.sqrt(16 / 12 + 1)
+    covered, widths = 0, []
+    for draw in range(60):
+        results, _ = stored(tmp_path, rows=40, samples=1, seed=draw)
+        figure = results.difference(Reading("good"), Reading("bad"))
+        covered += figure.low <= truth <= figure.high
+        widths.append(figure.high - figure.low)
+    assert covered >= 51  # less has a chance of 1 in 1,000 at 95%
+    assert np.median(widths) < 0.3
+
+
+def test_blocks_are_filled_and_missed(tmp_path):
+    text = "a\n<!-- results: x -->\nold\n<!-- end -->\nb\n"
+    assert filled(text, {"x": "new"}) == "a\n<!-- results: x -->\nnew\n<!-- end -->\nb\n"
+    with pytest.raises(ValueError, match="places for"):
+        filled(text, {"y": "new"})
+
+
+def test_verdicts():
+    finding, question = PAPER[0], QUESTIONS[0]
+    figure = type("F", (), {"low": 0.1, "high": 0.2})
+    below = type("F", (), {"low": -0.2, "high": -0.1})
+    around = type("F", (), {"low": -0.2, "high": 0.1})
+    assert [finding.verdict(each) for each in (figure, below, around)] == ["reproduced", "opposite", "not shown"]
+    assert question.verdict(figure) == "yes"
+
+
+def test_the_report_holds_what_is_stored():
+    text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+    assert filled(text, blocks(Results(STORED), STORED)) == text
+    assert json.loads((STORED / "runs.json").read_text(encoding="utf-8"))["versions"]
