@@ -275,7 +275,8 @@ def train_and_save(trainer: Trainer, stage: Stage) -> None:
         _save_curves(trainer, stage)
     trainer.accelerator.print(f"Judge saved to {args.output_dir}")
     if args.push_to_hub:
-        trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)
+        with user_errors():
+            trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)
 
 
 def _save_curves(trainer: Trainer, stage: Stage) -> None:

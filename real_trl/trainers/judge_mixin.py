@@ -14,6 +14,7 @@ from trl.data_utils import is_conversational
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.judge_config import JudgeConfig
+from real_trl.publishing.trainer_mixin import PublishingMixin, check_publishing
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.resume_mixin import ResumeMixin
 
@@ -141,10 +142,10 @@ def _last_text(turn: Any) -> Any:
     return turn[-1].get("content") if turn and isinstance(turn, list) else turn
 
 
-class JudgeTrainerMixin(ResumeMixin):
+class JudgeTrainerMixin(PublishingMixin, ResumeMixin):
     """
-    Saves the judge's configuration with every checkpoint and final model, and goes on exactly from complete checkpoints
-    ([`ResumeMixin`]). Expects `self.judge_config`.
+    Saves the judge's configuration with every checkpoint and final model, goes on exactly from complete checkpoints
+    ([`ResumeMixin`]), and publishes a judge with its own card ([`PublishingMixin`]). Expects `self.judge_config`.
     """
 
     judge_config: JudgeConfig
@@ -152,6 +153,7 @@ class JudgeTrainerMixin(ResumeMixin):
     def _make_judge_config(
         self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, dataset: Any, method: str
     ) -> JudgeConfig:
+        check_publishing(args)
         return JudgeConfig.from_space(
             space,
             chat=isinstance(dataset, Dataset) and len(dataset) > 0 and is_conversational(dataset[0]),

@@ -1,0 +1,268 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the columns of a user's file are: prompt parts, scores of one or several raters, rationales, questions, splits."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from real_trl.data_files import Source
+from real_trl.data_scores import json_list
+from real_trl.scale import as_number
+
+# Usual names of each role, the likeliest first. They are compared in lower case, without punctuation.
+NAMES = {
+    "prompt": ("prompt", "judgeprompt", "fullprompt"),
+    "instruction": ("instruction", "originstruction", "question", "query", "task", "input", "userprompt", "request"),
+    "response": (
+        *("response", "origresponse", "answer", "output", "completion", "reply", "modelresponse", "modelanswer"),
+        *("modeloutput", "generation", "candidate", "essay"),
+    ),
+    "rubric": ("rubric", "criteria", "origcriteria", "criterion", "guideline", "guidelines"),
+    "reference": ("reference", "origreferenceanswer", "referenceanswer", "reference_answer", "gold", "goldanswer"),
+    "score": (
+        *(
+            "score",
+            "rating",
+            "grade",
+            "overall",
+            "overallscore",
+            "overallrating",
+            "humanscore",
+            "humanrating",
+            "meanscore",
+        ),
+        *("averagescore", "label", "origscore", "gpt4score", "quality", "stars", "points", "mark"),
+    ),
+    "feedback": (
+        *("feedback", "origfeedback", "rationale", "comment", "comments", "explanation", "justification", "reason"),
+        *("critique", "review"),
+    ),
+    "group": (
+        *(
+            "questionid",
+            "promptid",
+            "instructionid",
+            "qid",
+            "taskid",
+            "itemid",
+            "conversationid",
+            "topicid",
+            "groupid",
+        ),
+        *("group", "idx"),
+    ),
+    "split": ("split", "fold", "partition", "subset"),
+}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "heldout"), "test"),
+}
+_RATER = re.compile(r"(.*?)[ _.-]?(\d{1,2}|[a-e])$")
+_RATERS = re.compile(
+    r"(rater|annotator|rating|score|judge|expert|human|grader|label|grade|worker|evaluator|person|coder|reviewer)s?$"
+)
+_IDENTIFIER = re.compile(
+    r"(^|_|\b)(id|index|idx|row|no|number|seed|year|date|time|timestamp|length|tokens)$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """
+    Which column is what.
+
+    Attributes:
+        prompt (`str`, *optional*): Complete prompts; else `instruction` and `response` are there.
+        instruction, response, rubric, reference (`str`, *optional*): What a prompt is made of.
+        scores (`list[str]`): One column for each rater.
+        feedback (`list[str]`): Rationales: none, one column, or one for each rater.
+        group (`str`, *optional*): What rows about one question have in common.
+        split (`str`, *optional*): Which split a row is in.
+        guessed (`dict[str, str]`): Role → column, where nobody said so.
+    """
+
+    prompt: str | None = None
+    instruction: str | None = None
+    response: str | None = None
+    rubric: str | None = None
+    reference: str | None = None
+    scores: list[str] = field(default_factory=list)
+    feedback: list[str] = field(default_factory=list)
+    group: str | None = None
+    split: str | None = None
+    guessed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> list[str]:
+        """Columns that make the prompt, which no row may lack."""
+        columns = [self.prompt] if self.prompt else [self.instruction, self.response, self.rubric]
+        return [column for column in columns if column]
+
+    @property
+    def question(self) -> list[str]:
+        """Columns whose text tells one question from another."""
+        return [self.prompt] if self.prompt else [column for column in (self.instruction,) if column]
+
+
+class Unknown(ValueError):
+    """A role that a person must name; `role` is the option's name."""
+
+    def __init__(self, role: str, message: str) -> None:
+        super().__init__(message)
+        self.role = role
+
+
+def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
+    """
+    Find each role's column: the stated one, else one with a usual name.
+
+    Args:
+        source ([`~real_trl.data_files.Source`]):
+            The file.
+        stated (`Mapping[str, str | None]`):
+            Role → column, as the command line has it. `score` and `feedback` may be several, with commas.
+
+    Raises:
+        [`Unknown`], a `ValueError`: if the response or the score could not be found.
+        `ValueError`: if a stated column does not exist.
+    """
+    chosen: dict[str, str] = {}
+    guessed: dict[str, str] = {}
+    for role, column in stated.items():
+        if column and role not in ("score", "feedback"):
+            chosen[role] = source.column(f"--{role}", column)
+    if "prompt" in chosen and (other := {"instruction", "response"} & chosen.keys()):
+        raise ValueError(
+            f"--prompt {chosen['prompt']!r} says that prompts are complete, and --{min(other)} what they are made of. Give one or the other."
+        )
+    taken = set(chosen.values())
+    # "prompt" beside a response is what the response answers
+    whole = "prompt" in chosen or ("response" not in chosen and not _named(source, "response", taken))
+    roles = ("prompt",) if whole else ("response", "instruction", "rubric", "reference")
+    for role in (*roles, "group", "split"):
+        if role not in chosen and (column := _named(source, role, taken)):
+            if role == "split" and not _is_split(source, column):
+                continue
+            chosen[role] = guessed[role] = column
+            taken.add(column)
+    if not whole and "instruction" not in chosen and (column := _named(source, "prompt", taken)):
+        chosen["instruction"] = guessed["instruction"] = column
+        taken.add(column)
+    if whole and "prompt" not in chosen:
+        raise Unknown(
+            "response",
+            f"--response: no column of {source.name!r} has a usual name for the response that was scored (response, answer, output, …), "
+            f"or for complete prompts (prompt). Say which it is: --response COLUMN, or --prompt COLUMN. Columns: {source.columns}.",
+        )
+    if not whole and "instruction" not in chosen:
+        raise Unknown(
+            "instruction",
+            f"--instruction: no column of {source.name!r} has a usual name for what the response answers (instruction, question, prompt, …). "
+            f"Say which it is: --instruction COLUMN. Columns: {source.columns}.",
+        )
+    scores = _stated_list(source, "score", stated.get("score"))
+    if not scores:
+        scores = find_score_columns(source, taken)
+        guessed["score"] = ", ".join(scores)
+    feedback = _stated_list(source, "feedback", stated.get("feedback"))
+    if not feedback:
+        feedback = _find_feedback(source, taken | set(scores), len(scores))
+        if feedback:
+            guessed["feedback"] = ", ".join(feedback)
+    return Roles(**chosen, scores=scores, feedback=feedback, guessed=guessed)
+
+
+def find_score_columns(source: Source, taken: set[str]) -> list[str]:
+    """The column with the score, or the columns of several raters; [`Unknown`] if it is not plain which."""
+    raters = [group for group in _numbered(source, taken) if all(_is_numeric(source, column) for column in group)]
+    if column := _named(source, "score", taken):
+        return [column]
+    if raters:
+        return max(raters, key=len)
+    numeric = [c for c in source.columns if c not in taken and not _IDENTIFIER.search(c) and _is_numeric(source, c)]
+    named = [column for column in numeric if re.search("score|rating|grade", column, re.IGNORECASE)]
+    if len(named or numeric) == 1:
+        return named or numeric
+    if numeric:
+        raise Unknown(
+            "score",
+            f"--score: {', '.join(map(repr, named or numeric))} could be the score. Say which it is: --score COLUMN, or for one column "
+            "per rater --score COLUMN,COLUMN.",
+        )
+    raise Unknown(
+        "score",
+        f"--score: {source.name!r} has no column with numbers that could be a score. Columns: {source.columns}. Add the scores as a "
+        "column of numbers, or say which column holds them (words too, with --score_labels in their order): --score COLUMN.",
+    )
+
+
+def values_of(source: Source, column: str) -> list[Any]:
+    """All cells of a column."""
+    return [row[column] for row in source.iterate([column])]
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def ratings_in(value: Any) -> list[Any]:
+    """The ratings in a cell: a list, JSON text of a list, or one value."""
+    if isinstance(value, str) and (listed := json_list(value)) is not None:
+        value = listed
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _named(source: Source, role: str, taken: set[str]) -> str | None:
+    """The first column with a usual name of the role that holds something."""
+    columns = {_key(column): column for column in reversed(source.columns) if column not in taken}
+    found = [columns[name] for name in NAMES[role] if name in columns]
+    return next((c for c in found if not all(map(is_empty, values_of(source, c)))), None)
+
+
+def _stated_list(source: Source, role: str, stated: str | None) -> list[str]:
+    return source.several_columns(f"--{role}", stated) if stated else []
+
+
+def _numbered(source: Source, taken: set[str]) -> list[list[str]]:
+    """Columns that differ in a number or letter at the end only, and are called like raters or ratings."""
+    groups: dict[str, list[str]] = {}
+    for column in source.columns:
+        match = _RATER.fullmatch(column.lower())
+        if column not in taken and match and _RATERS.search(match[1]):
+            groups.setdefault(match[1], []).append(column)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _find_feedback(source: Source, taken: set[str], raters: int) -> list[str]:
+    if column := _named(source, "feedback", taken):
+        return [column]
+    groups: dict[str, list[str]] = {}
+    for column in source.columns:
+        match = _RATER.fullmatch(column.lower())
+        if column not in taken and match and _key(match[1]) in NAMES["feedback"]:
+            groups.setdefault(match[1], []).append(column)
+    return next((group for group in groups.values() if len(group) == raters > 1), [])
+
+
+def _is_numeric(source: Source, column: str) -> bool:
+    """Whether a column holds numbers, or lists of them, and nothing else."""
+    cells = [rating for value in values_of(source, column) if not is_empty(value) for rating in ratings_in(value)]
+    return bool(cells) and all(as_number(cell) == as_number(cell) for cell in cells)
+
+
+def _is_split(source: Source, column: str) -> bool:
+    values = {str(value).strip().lower() for value in values_of(source, column)}
+    return values <= set(SPLITS) and "train" in {SPLITS[value] for value in values}
+
+
+def split_of(value: Any) -> str:
+    """`"train"`, `"validation"` or `"test"`, of any usual way to write it."""
+    return SPLITS[str(value).strip().lower()]

@@ -1,0 +1,226 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a user's file is like: rows, questions, raters, balance, lengths, duplicates, and leakage between its splits."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from real_trl.data_files import Source
+from real_trl.onboarding.columns import Roles, is_empty, split_of, values_of
+from real_trl.onboarding.scores import Scores
+
+MIN_ROWS = 10
+MIN_GROUPS = 3
+_FEW_ROWS = 200
+_SHOWN = 5
+_CHARACTERS_PER_TOKEN = 3.5  # of English text, cautiously; only where the model's tokenizer is not at hand
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Median and longest of a text, in tokens; `measured` is false where they are estimated from characters."""
+
+    median: int
+    longest: int
+    measured: bool
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """
+    What was found.
+
+    Attributes:
+        rows, groups (`int`): Rows that are used, and questions.
+        keys (`list[str]`): The question of each row.
+        raters (`int`): Ratings of the row with the most.
+        balance (`dict[str, int]`): Label → rows whose mean score is nearest to it.
+        duplicates, contradictions (`int`): Rows that repeat another one's prompt, and those with another score.
+        rationales (`list[bool]`): Whether each row has one.
+        prompt, feedback ([`Lengths`], *optional*): Lengths.
+        splits (`list[str]`, *optional*): The file's own split of each row.
+        leaking (`int`): Rows of the file's own training split whose question is in another split too.
+        notes (`list[str]`): What the user should know.
+    """
+
+    rows: int
+    groups: int
+    keys: list[str]
+    raters: int
+    balance: dict[str, int]
+    duplicates: int
+    contradictions: int
+    rationales: list[bool]
+    prompt: Lengths
+    feedback: Lengths | None
+    splits: list[str] | None
+    leaking: int
+    notes: list[str]
+
+
+def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, int]:
+    """
+    Leave out rows with an empty score, prompt or response, if that was asked for.
+
+    Raises:
+        `ValueError`: naming the first of them, if it was not, or if too few rows are left.
+    """
+    faults: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(source.iterate()):
+        empty = [column for column in roles.texts if is_empty(row[column])]
+        if all(is_empty(row[column]) for column in roles.scores):
+            empty.append(roles.scores[0])
+        for column in empty:
+            faults[column].append(index)
+    if len(faults[roles.scores[0]]) == len(source):
+        raise ValueError(
+            f"score column {', '.join(map(repr, roles.scores))}: every cell is empty. Fill in the scores, or name another column: --score COLUMN."
+        )
+    bad = sorted({index for indices in faults.values() for index in indices})
+    if bad and not drop:
+        lines = []
+        for column, indices in faults.items():
+            where = ", ".join(source.where(index) for index in indices[:_SHOWN])
+            more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
+            lines.append(f"{column!r} is empty in {len(indices)} rows: {where}{more}")
+        raise ValueError(
+            f"{source.name!r}: {'; '.join(lines)}. Fill the cells, remove the rows, or leave them out with --drop_incomplete."
+        )
+    kept = source.select([index for index in range(len(source)) if index not in set(bad)]) if bad else source
+    if len(kept) < MIN_ROWS:
+        raise ValueError(
+            f"{source.name!r}: {len(kept)} usable rows, of {len(source)}; there must be at least {MIN_ROWS}, and a judge wants hundreds. "
+            "Collect more scores."
+        )
+    return kept, len(bad)
+
+
+def question_keys(source: Source, roles: Roles) -> list[str]:
+    """
+    The question of each row: rows with the same group, or with the same text of the question, belong together, and whoever
+    belongs to both joins them.
+    """
+    parent: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    keys = []
+    for row in source.iterate():
+        own = [f"text {plain(row[column])}" for column in roles.question]
+        if roles.group and not is_empty(row[roles.group]):
+            own.append(f"group {row[roles.group]}")
+        for other in own[1:]:
+            parent[find(other)] = find(own[0])
+        keys.append(own[0])
+    numbers: dict[str, str] = {}
+    return [numbers.setdefault(find(key), f"q{len(numbers):05d}") for key in keys]
+
+
+def plain(text: object) -> str:
+    """A text without what makes no difference between duplicates: case, and white space."""
+    return re.sub(r"\s+", " ", str(text)).strip().lower()
+
+
+def inspect(
+    source: Source, roles: Roles, scores: Scores, prompts: Sequence[str], count: Callable[[str], int] | None
+) -> Inspection:
+    """
+    Look at the file.
+
+    Args:
+        source ([`~real_trl.data_files.Source`]), roles ([`Roles`]), scores ([`Scores`]):
+            The file.
+        prompts (`Sequence[str]`):
+            The complete prompt of each row.
+        count (`Callable[[str], int]`, *optional*):
+            Tokens of a text; by default they are estimated.
+
+    Raises:
+        `ValueError`: if there are too few questions to split.
+    """
+    keys = question_keys(source, roles)
+    groups = len(set(keys))
+    if groups < MIN_GROUPS:
+        raise ValueError(
+            f"{source.name!r}: {groups} different questions (by {', '.join(filter(None, [*roles.question, roles.group]))}); training, validation "
+            f"and test need at least {MIN_GROUPS}, so that no question is in two of them. Add rows about other questions, or name the column "
+            "that tells questions apart: --group COLUMN."
+        )
+    nearest = Counter(scores.scale.nearest_label(mean) for mean in scores.means)
+    balance = {
+        label: nearest[label] for label in scores.scale.labels if nearest[label] or len(scores.scale.labels) <= 12
+    }
+    seen: dict[str, set[float]] = defaultdict(set)
+    for prompt, mean in zip(prompts, scores.means, strict=True):
+        seen[plain(prompt)].add(mean)
+    duplicates = len(prompts) - len(seen)
+    contradictions = sum(len(means) > 1 for means in seen.values())
+    rationales = [bool(roles.feedback) and all(_has_text(row[c]) for c in roles.feedback) for row in source.iterate()]
+    texts = [str(v) for c in roles.feedback for v in values_of(source, c) if _has_text(v)]
+    splits = [split_of(value) for value in values_of(source, roles.split)] if roles.split else None
+    held_out = {key for key, split in zip(keys, splits or (), strict=False) if split != "train"}
+    leaking = sum(split == "train" and key in held_out for key, split in zip(keys, splits or (), strict=False))
+    found = Inspection(
+        rows=len(source),
+        groups=groups,
+        keys=keys,
+        raters=scores.most_raters,
+        balance=balance,
+        duplicates=duplicates,
+        contradictions=contradictions,
+        rationales=rationales,
+        prompt=_lengths(prompts, count),
+        feedback=_lengths(texts, count) if texts else None,
+        splits=splits,
+        leaking=leaking,
+        notes=[],
+    )
+    return replace(found, notes=_notes(found, roles, scores))
+
+
+def _notes(found: Inspection, roles: Roles, scores: Scores) -> list[str]:
+    notes = [f"Scale: {scores.note}. If it is another one: --score_labels."] if scores.note else []
+    label, most = max(found.balance.items(), key=lambda item: item[1])
+    if most > 0.6 * found.rows:
+        notes.append(
+            f"{100 * most / found.rows:.0f}% of the rows have the score {label}: a judge that always says so is right as often. "
+            "Correlations say more than accuracy here."
+        )
+    if missing := [label for label, count in found.balance.items() if not count]:
+        notes.append(f"No row has the score {', '.join(missing)}.")
+    if found.duplicates:
+        notes.append(
+            f"Duplicates: {found.duplicates} of the rows repeat another row's prompt; {found.contradictions} of these prompts have different scores. "
+            "They stay, all on the same side of the splits."
+        )
+    if found.leaking:
+        notes.append(
+            f"Leakage: of the file's own training split, {found.leaking} of the rows are about questions of its validation or test split. They are "
+            "left out of training."
+        )
+    if roles.prompt and not roles.group:
+        notes.append(
+            "Prompts are complete, so only equal prompts count as one question. If several prompts are about one question, name the column that "
+            "says so: --group COLUMN."
+        )
+    if found.rows < _FEW_ROWS:
+        notes.append(f"{found.rows} rows are few: expect wide intervals in the evaluation.")
+    return notes
+
+
+def _has_text(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(map(_has_text, value))
+    return not is_empty(value)
+
+
+def _lengths(texts: Sequence[str], count: Callable[[str], int] | None) -> Lengths:
+    counted = [count(text) if count else round(len(text) / _CHARACTERS_PER_TOKEN) for text in texts]
+    return Lengths(round(median(counted)), max(counted), count is not None)

@@ -1,0 +1,202 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a file and what its user says about it to a recipe folder: everything is checked before anything is written."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.data_files import Source
+from real_trl.onboarding.columns import Roles, find_roles, is_empty, ratings_in, values_of
+from real_trl.onboarding.inspection import drop_incomplete, inspect
+from real_trl.onboarding.recipes import (
+    DEFAULT_CRITERIA,
+    MIN_RATIONALES,
+    Plan,
+    data_options,
+    make_template,
+    prompt_columns,
+    readme,
+    why_no_warm_start,
+    write_recipes,
+)
+from real_trl.onboarding.scores import read_scores
+from real_trl.onboarding.sizing import Sizes, choose_sizes, find_hardware, token_counter
+from real_trl.onboarding.sources import open_data
+from real_trl.onboarding.splits import RATIONALES, divide, write_splits
+from real_trl.score_space import DEFAULT_MARKER
+
+_README = "README.md"
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """
+    What a user says about a file.
+
+    Attributes:
+        data (`str`): The file, or a folder with a file for each split.
+        output_dir (`str`): The recipe folder.
+        model (`str`): What training starts from.
+        columns (`Mapping[str, str | None]`): Role → column, as [`~real_trl.onboarding.find_roles`] takes them.
+        score_labels (`str`, *optional*): The scale.
+        criteria (`str`, *optional*): What is judged, where no column says so.
+        gpus (`str`, *optional*): Hardware to size for, `1xA100-80GB`. Defaults to this machine.
+        drop_incomplete (`bool`): Whether rows with empty cells are left out.
+    """
+
+    data: str
+    output_dir: str
+    model: str
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    score_labels: str | None = None
+    criteria: str | None = None
+    gpus: str | None = None
+    drop_incomplete: bool = False
+
+
+@dataclass(frozen=True)
+class Project:
+    """
+    A file that was found good. Get it with [`open_project`].
+
+    Attributes:
+        options ([`InitOptions`]), source ([`~real_trl.data_files.Source`]): What it is made of.
+        plan ([`~real_trl.onboarding.recipes.Plan`]): What is known.
+        splits (`list[str | None]`): Split of each row.
+    """
+
+    options: InitOptions
+    source: Source
+    plan: Plan
+    splits: list[str | None]
+
+    def write(self) -> Sizes:
+        """
+        Write the recipe folder: data, recipes, prompt, README. It appears once everything in it is complete.
+
+        Returns:
+            [`~real_trl.onboarding.sizing.Sizes`]: What was chosen for the hardware.
+
+        Raises:
+            `ValueError`: if the folder holds something, or the written data does not load.
+        """
+        folder = Path(self.options.output_dir)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".init-") as temporary:
+            target = Path(temporary, "recipes")
+            plan = self.plan
+            rows = write_splits(
+                self.source, self.splits, plan.found.keys, plan.found.rationales, target / "data", plan.group_column
+            )
+            plan = replace(plan, rows=rows)
+            sft_rows = rows.get(RATIONALES, rows["train"]) if plan.warm_start else 0
+            sizes = choose_sizes(
+                plan.found,
+                {"sft": sft_rows, "rl": rows["train"]},
+                plan.hardware,
+                plan.model,
+                lambda candidate: write_recipes(plan, candidate, target, folder),
+            )
+            write_recipes(plan, sizes, target, folder)
+            (target / _README).write_text(readme(plan, sizes, folder), encoding="utf-8")
+            self._check(plan, target)
+            if folder.exists():
+                folder.rmdir()
+            shutil.move(target, folder)
+        return sizes
+
+    def _check(self, plan: Plan, target: Path) -> None:
+        """Load every split as the stages will."""
+        options = data_options(plan, target)
+        load = {"scale": plan.scores.scale}
+        for split in ("train", "validation", "test"):
+            load_judge_dataset(DataArguments(**options), split, **load)
+        if plan.warm_start:
+            options |= {"raters": "separate"} if plan.separate else {}
+            arguments = DataArguments(**options, feedback_column=list(plan.roles.feedback))
+            split = RATIONALES if RATIONALES in plan.rows else "train"
+            load_judge_dataset(arguments, split, require_feedback=True, **load)
+
+
+def check_output(folder: str | Path) -> None:
+    """`ValueError` if something would be overwritten."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"--output_dir: {str(folder)!r} is there already, and not empty. Choose another folder, or delete it."
+        )
+
+
+def open_project(options: InitOptions) -> Project:
+    """
+    Read and check a user's file.
+
+    Raises:
+        `ValueError`: naming column, rows, values and fix; [`~real_trl.onboarding.Unknown`] for what only a person can know.
+    """
+    check_output(options.output_dir)
+    hardware = find_hardware(options.gpus)
+    source = open_data(options.data)
+    roles = find_roles(source, options.columns)
+    if options.criteria and (roles.rubric or roles.prompt):
+        what = f"the rubric is in the column {roles.rubric!r}" if roles.rubric else "prompts are complete"
+        raise ValueError(f"--criteria: got {options.criteria!r:.60}, but {what}. Leave --criteria out.")
+    notes = []
+    source, dropped = drop_incomplete(source, roles, options.drop_incomplete)
+    if dropped:
+        notes.append(f"{dropped} rows with an empty score, prompt or response were left out.")
+    scores = read_scores(source, roles, options.score_labels)
+    template = make_template(roles, options.criteria)
+    if template is None:
+        prompts = [str(value) for value in values_of(source, roles.prompt)]
+    else:
+        columns = prompt_columns(roles)
+        prompts = [
+            template.render(row, columns, scale=scores.scale, marker=DEFAULT_MARKER) for row in source.iterate()
+        ]
+    if template is not None and not roles.rubric and not options.criteria:
+        notes.append(
+            f"No rubric: the prompt asks {DEFAULT_CRITERIA!r}. Say what is judged with --criteria, or edit prompt.jinja."
+        )
+    found = inspect(source, roles, scores, prompts, token_counter(options.model))
+    splits = divide(found.keys, found.splits)
+    explained = sum(has and split == "train" for has, split in zip(found.rationales, splits, strict=True))
+    warm_start = explained >= MIN_RATIONALES
+    if not warm_start:
+        notes.append(why_no_warm_start(roles, explained))
+    elif explained < splits.count("train"):
+        notes.append(
+            f"{explained} of {splits.count('train')} training rows have a rationale: the warm start uses these only."
+        )
+    group_column = "group"
+    while group_column in source.columns:
+        group_column = f"question_{group_column}"
+    plan = Plan(
+        data=Path(options.data).name,
+        model=options.model,
+        roles=roles,
+        scores=scores,
+        found=found,
+        hardware=hardware,
+        criteria=options.criteria,
+        template=template,
+        reminder=template is None and not any(DEFAULT_MARKER.strip() in prompt for prompt in prompts),
+        group_column=group_column,
+        rows={name: splits.count(name) for name in ("train", "validation", "test")},
+        warm_start=warm_start,
+        separate=scores.most_raters > 1 and warm_start and _rationale_each(source, roles),
+        notes=notes,
+    )
+    return Project(options, source, plan, splits)
+
+
+def _rationale_each(source: Source, roles: Roles) -> bool:
+    """Whether every rater wrote a rationale: in a column each, or in lists."""
+    if len(roles.feedback) > 1:
+        return True
+    cells = [value for value in values_of(source, roles.feedback[0]) if not is_empty(value)]
+    return any(isinstance(value, list | tuple) or len(ratings_in(value)) > 1 for value in cells)

@@ -1,0 +1,272 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The three recipes, the prompt template and the README of a new judge."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from real_trl.onboarding.columns import Roles
+from real_trl.onboarding.inspection import Inspection
+from real_trl.onboarding.scores import Scores
+from real_trl.onboarding.sizing import Hardware, Sizes, as_yaml
+from real_trl.onboarding.splits import RATIONALES
+from real_trl.prompts import PromptTemplate, load_template
+from real_trl.score_space import DEFAULT_MARKER
+
+DEFAULT_CRITERIA = "Is the response a correct, complete and clear answer to the instruction?"
+_BUILT_IN = "feedback_collection"
+_PROMPT = "prompt.jinja"
+_USUAL_RANGE = 4.0  # of 1-5, on which λ is 1 and β 0.01
+MIN_RATIONALES = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    Everything that a recipe folder is written from.
+
+    Attributes:
+        data (`str`): The user's file, by its name.
+        model (`str`): What training starts from.
+        roles, scores, found, hardware: What is known of the file and the machine.
+        criteria (`str`, *optional*): What is judged, where no column says so.
+        template ([`~real_trl.prompts.PromptTemplate`], *optional*): The prompt; `None` where prompts are complete.
+        reminder (`bool`): Whether complete prompts need a sentence that asks for the score.
+        group_column (`str`): Column of the written files that holds the question.
+        rows (`Mapping[str, int]`): Rows of each written file.
+        warm_start (`bool`): Whether there is a supervised stage.
+        separate (`bool`): Whether each rater wrote a rationale, so that each rating is a row of the supervised stage.
+        notes (`list[str]`): What the user should know.
+    """
+
+    data: str
+    model: str
+    roles: Roles
+    scores: Scores
+    found: Inspection
+    hardware: Hardware
+    criteria: str | None
+    template: PromptTemplate | None
+    reminder: bool
+    group_column: str
+    rows: Mapping[str, int]
+    warm_start: bool
+    separate: bool
+    notes: list[str]
+
+
+def make_template(roles: Roles, criteria: str | None) -> PromptTemplate | None:
+    """The prompt: `None` for complete ones, the built-in template where a column holds the rubric, else one with `criteria` in it."""
+    if roles.prompt:
+        return None
+    built_in = load_template(_BUILT_IN)
+    if roles.rubric:
+        return built_in
+    text = criteria or DEFAULT_CRITERIA
+    text = f"{{% raw %}}{text}{{% endraw %}}" if "{" in text else text
+    return PromptTemplate(built_in.source.replace("{{ rubric }}", text), _PROMPT)
+
+
+def prompt_columns(roles: Roles) -> dict[str, str]:
+    """Variable of the template → column."""
+    named = {name: getattr(roles, name) for name in ("instruction", "response", "rubric", "reference")}
+    return {name: column for name, column in named.items() if column}
+
+
+def data_options(plan: Plan, folder: Path) -> dict[str, Any]:
+    """What all stages say about the data."""
+    options: dict[str, Any] = {"dataset_name": str(folder / "data")}
+    if plan.template is None:
+        options["prompt_column"] = plan.roles.prompt
+        if plan.reminder:
+            options["prompt_score_reminder"] = True
+    else:
+        options["prompt_template"] = _BUILT_IN if plan.roles.rubric else str(folder / _PROMPT)
+        options["columns"] = prompt_columns(plan.roles)
+    options["score_column"] = plan.roles.scores if len(plan.roles.scores) > 1 else plan.roles.scores[0]
+    if plan.scores.most_raters > 1:
+        options["raters"] = "mean"
+    options["group_column"] = plan.group_column
+    return options
+
+
+def scale_options(scores: Scores) -> dict[str, Any]:
+    """The scale."""
+    labels: Any = scores.labels.split(",") if "," in scores.labels else scores.labels
+    return {"score_labels": labels, **({"score_values": scores.values} if scores.values else {})}
+
+
+def write_recipes(plan: Plan, sizes: Sizes, target: Path, folder: Path) -> dict[str, Path]:
+    """
+    Write the recipes (and the template) into `target`.
+
+    Args:
+        plan ([`Plan`]), sizes ([`~real_trl.onboarding.sizing.Sizes`]):
+            What they say.
+        target (`Path`):
+            Where they are written.
+        folder (`Path`):
+            Where they will be, which is what they say.
+
+    Returns:
+        `dict[str, Path]`: The recipes of the training stages.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    if plan.template is not None and not plan.roles.rubric:
+        (target / _PROMPT).write_text(plan.template.source, encoding="utf-8")
+    data, scale = data_options(plan, folder), scale_options(plan.scores)
+    factor = ((plan.scores.scale.high - plan.scores.scale.low) / _USUAL_RANGE) ** 2
+    usual = 0.5 < factor < 2
+    raft_dir, real_dir = str(folder / "outputs" / "raft"), str(folder / "outputs" / "real")
+    written = {}
+    if plan.warm_start:
+        split = RATIONALES if RATIONALES in plan.rows else "train"
+        sections = [
+            {"model_name_or_path": plan.model, "output_dir": raft_dir},
+            {**data, **({"raters": "separate"} if plan.separate else {})}
+            | {"feedback_column": _one_or_list(plan.roles.feedback), "dataset_train_split": split},
+            {**scale, "regression_weight": 1.0 if usual else round(1 / factor, 6)},
+            {**sizes.sft, "lr_scheduler_type": "cosine", "warmup_steps": 0.1},
+            {
+                "logging_steps": 5,
+                "save_strategy": "steps",
+                "save_steps": 50,
+                "save_total_limit": 2,
+                "report_to": "none",
+                "seed": 0,
+            },
+        ]
+        title = "RAFT, the supervised warm start: next-token loss plus squared error of the expected score."
+        written["sft"] = _write(target / "raft.yaml", title, "sft", folder, sections)
+    weights = (
+        {}
+        if usual
+        else {"log_likelihood_weight": round(factor, 4), "prediction_weight": float(f"{0.01 / factor:.3g}")}
+    )
+    sections = [
+        {"model_name_or_path": raft_dir if plan.warm_start else plan.model, "output_dir": real_dir},
+        {**data, "dataset_train_split": "train"},
+        {**scale, "reward": "regression", **weights},
+        {**sizes.rl, "temperature": 1.0, "lr_scheduler_type": "constant"},
+        {
+            "judge_eval_steps": 20,
+            "judge_eval_splits": ["validation"],
+            "judge_eval_rows": 200 if plan.hardware.gpu else 40,
+        },
+        {
+            "logging_steps": 1,
+            "save_strategy": "steps",
+            "save_steps": 20,
+            "save_total_limit": 2,
+            "report_to": "none",
+            "seed": 0,
+        },
+    ]
+    title = "REAL: reinforcement learning with a reward on the judge's score distribution."
+    written["rl"] = _write(target / "real.yaml", title, "rl", folder, sections)
+    sections = [
+        {"model_name_or_path": real_dir, "output_dir": str(folder / "outputs" / "evaluation")},
+        {**data, "eval_splits": ["test"]},
+        sizes.evaluate | {"malformed": "force", "seed": 0},
+    ]
+    title = "Agreement with the human scores on questions that training has not seen."
+    _write(target / "evaluate.yaml", title, "evaluate", folder, sections)
+    return written
+
+
+def _write(path: Path, title: str, stage: str, final: Path, sections: list[dict[str, Any]]) -> Path:
+    body = "\n".join(as_yaml(section) for section in sections)
+    commands = (f"real-trl {stage}", f"accelerate launch -m real_trl.scripts.{stage}")  # `plan` reads the stage here
+    comment = "".join(f"#   {command} --config {final / path.name}\n" for command in commands)
+    path.write_text(f"# {title}\n{comment}{body}", encoding="utf-8")
+    return path
+
+
+def _one_or_list(columns: list[str]) -> str | list[str]:
+    return columns if len(columns) > 1 else columns[0]
+
+
+def why_no_warm_start(roles: Roles, with_rationale: int) -> str:
+    """Why a recipe folder has no supervised stage."""
+    reason = (
+        f"only {with_rationale} training rows have a rationale, which is fewer than {MIN_RATIONALES}"
+        if roles.feedback
+        else "the file has no column with rationales (feedback, comment, explanation, …), which it is trained on"
+    )
+    return f"No warm start: {reason}. Training starts with REAL, from a model that follows instructions; --feedback COLUMN names a column with rationales."
+
+
+def describe(plan: Plan) -> list[tuple[str, str]]:
+    """What was found, as rows of a table."""
+    found, roles = plan.found, plan.roles
+    what = "tokens" if found.prompt.measured else "tokens, estimated"
+    rows = [
+        ("rows, questions", f"{found.rows:,}, {found.groups:,}"),
+        *((f"{role} (guessed)" if role in roles.guessed else role, _columns(plan, role)) for role in _used(plan)),
+        ("scale", f"{plan.scores.labels}" + (f", as {plan.scores.values}" if plan.scores.values else "")),
+        ("raters", str(found.raters) if found.raters == 1 else f"up to {found.raters}, of which the mean is taken"),
+        ("rows by score", ", ".join(f"{label}: {count}" for label, count in found.balance.items())),
+        ("prompt", f"{found.prompt.median} {what} (median), {found.prompt.longest} (longest)"),
+    ]
+    if found.feedback:
+        rows.append(("rationale", f"{found.feedback.median} {what} (median), {found.feedback.longest} (longest)"))
+    rows.append(
+        (
+            "duplicates",
+            f"{found.duplicates}, {found.contradictions} with different scores" if found.duplicates else "none",
+        )
+    )
+    rows.append(("splits", ", ".join(f"{name} {count}" for name, count in plan.rows.items())))
+    return rows
+
+
+def _used(plan: Plan) -> list[str]:
+    roles = ["prompt", "instruction", "response", "rubric", "reference", "score", "feedback", "group", "split"]
+    return [role for role in roles if _columns(plan, role)]
+
+
+def _columns(plan: Plan, role: str) -> str:
+    value = {"score": plan.roles.scores}.get(role, getattr(plan.roles, role, None))
+    return ", ".join(value) if isinstance(value, list) else value or ""
+
+
+def readme(plan: Plan, sizes: Sizes, folder: Path) -> str:
+    """The commands in order, what was found, and what to know."""
+    commands = [f"real-trl sft --config {folder / 'raft.yaml'}"] if plan.warm_start else []
+    commands += [
+        f"real-trl rl --config {folder / 'real.yaml'}",
+        f"real-trl evaluate --config {folder / 'evaluate.yaml'}",
+    ]
+    table = "\n".join(f"| {name} | {_cell(text)} |" for name, text in describe(plan))
+    notes = "\n".join(f"- {note}" for note in [*plan.notes, *plan.found.notes, *sizes.notes])
+    prompt = {
+        True: f"Prompts are complete, in the column `{plan.roles.prompt}`; they should ask for `{DEFAULT_MARKER}` and the score"
+        + (", which a sentence at their end does." if plan.reminder else "."),
+        False: f"The prompt is `{_PROMPT}`: read it, and say in it what is judged."
+        if not plan.roles.rubric
+        else f"The prompt is the built-in template `{_BUILT_IN}`, with the rubric of each row.",
+    }[plan.template is None]
+    return f"""# A judge from {plan.data}
+
+Run these from the directory in which `real-trl init` was run:
+
+```bash
+{chr(10).join(commands)}
+```
+
+The last one prints how well the judge agrees with the human scores on the test questions, and writes
+`{folder / "outputs" / "evaluation" / "report.html"}`. A stage that was stopped goes on with the same command.
+{prompt}
+
+| | |
+|---|---|
+{table}
+
+{notes}
+"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,192 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The scores of a user's file: which scale they are on, and what is wrong with those that are on none."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from real_trl.data_files import Source
+from real_trl.onboarding.columns import Roles, is_empty, ratings_in
+from real_trl.scale import Scale, abridged, as_number
+
+_SHOWN = 5
+# The smallest scale of these that holds all scores is taken
+_FROM_ONE = ("1-5", "1-7", "1-10", "1-100")
+_FROM_ZERO = ("0-1", "0-3", "0-5", "0-10", "0-100")
+_WORDS = (
+    *(("no", "yes"), ("bad", "good"), ("wrong", "right"), ("incorrect", "correct"), ("fail", "pass")),
+    *(("low", "medium", "high"), ("bad", "ok", "good"), ("bad", "fair", "good"), ("poor", "fair", "good")),
+    *(
+        ("incorrect", "partial", "correct"),
+        ("poor", "fair", "good", "excellent"),
+        ("bad", "poor", "fair", "good", "excellent"),
+    ),
+    ("very poor", "poor", "fair", "good", "very good"),
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """
+    The scores of a file.
+
+    Attributes:
+        labels (`str`): The scale, as recipes write it.
+        values (`list[float]`, *optional*): Numbers of the labels, where those are words.
+        scale ([`~real_trl.scale.Scale`]): The scale.
+        rows (`list[list[float]]`): The ratings of each row; none where they are missing.
+        note (`str`): How sure the scale is.
+    """
+
+    labels: str
+    values: list[float] | None
+    scale: Scale
+    rows: list[list[float]]
+    note: str = ""
+
+    @property
+    def means(self) -> list[float]:
+        """Mean rating of each row that has one."""
+        return [math.fsum(row) / len(row) for row in self.rows if row]
+
+    @property
+    def most_raters(self) -> int:
+        """Ratings of the row with the most of them."""
+        return max(map(len, self.rows))
+
+
+def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
+    """
+    Read the scores, and find their scale unless it is stated.
+
+    Args:
+        source ([`~real_trl.data_files.Source`]):
+            The file.
+        roles ([`~real_trl.onboarding.columns.Roles`]):
+            Its columns.
+        labels (`str`, *optional*):
+            The scale, as recipes write it.
+
+    Raises:
+        `ValueError`: naming column, rows, values and fix, if scores mix numbers and words, are on no scale, or are all the same.
+    """
+    field = f"score column {', '.join(map(repr, roles.scores))}"
+    cells = [_cells(row, roles.scores) for row in source.iterate(roles.scores)]
+    given = [cell for row in cells for cell in row]
+    numbers = [cell for cell in given if math.isfinite(as_number(cell))]
+    if labels is None and numbers and len(numbers) < len(given):
+        raise ValueError(_mixed(source, field, cells))
+    if labels is not None:
+        labels, values, note = labels, None, ""
+        if not _all_numbers(labels):
+            values = [float(number) for number in range(1, labels.count(",") + 2)]
+    elif numbers:
+        labels, note = guess_scale([as_number(cell) for cell in numbers], field)
+        values = None
+    else:
+        labels, note = _word_scale([str(cell).strip() for cell in given], field)
+        values = [float(number) for number in range(1, labels.count(",") + 2)]
+    scale = Scale.parse(labels, values)
+    rows = _on_scale(source, field, cells, scale)
+    if len({score for row in rows for score in row}) == 1:
+        only = next(score for row in rows for score in row)
+        raise ValueError(
+            f"{field}: all {len(given)} scores are {only:g}, so there is nothing to learn from them. Name another column (--score COLUMN), or "
+            "collect responses that were scored differently."
+        )
+    return Scores(labels, values, scale, rows, note)
+
+
+def guess_scale(values: list[float], field: str = "score") -> tuple[str, str]:
+    """
+    The scale that scores are probably on, and what should be known about the guess.
+
+    Raises:
+        `ValueError`: if they are on none that is usual.
+    """
+    low, high = min(values), max(values)
+    whole = all(value.is_integer() for value in values)
+    halves = all((2 * value).is_integer() for value in values)
+    if low < 0 or high > 100:
+        shown = ", ".join(f"{value:g}" for value in sorted(set(values))[:_SHOWN])
+        raise ValueError(
+            f"{field}: the scores go from {low:g} to {high:g} ({shown}, …), which is no usual scale. Correct those that are slips, or state "
+            "the scale: --score_labels low-high, low-high:step, or all labels with commas (--score_labels=-1,0,1)."
+        )
+    if not whole and high <= 1:
+        return "0-1:0.1", f"scores from {low:g} to {high:g} with fractions: taken as 0-1, in steps of 0.1"
+    usual = _FROM_ZERO if low < 1 else _FROM_ONE
+    scale = next(text for text in usual if high <= float(text.split("-")[1]))
+    note = f"scores from {low:g} to {high:g}: taken as {scale}"
+    if not whole and halves and float(scale.split("-")[1]) <= 10:
+        return f"{scale}:0.5", f"{note}, in steps of 0.5"
+    return scale, note + (
+        "" if whole else "; a score between two labels stays what it is, and is written as the nearest one"
+    )
+
+
+def _cells(row: dict[str, Any], columns: list[str]) -> list[Any]:
+    return [
+        cell
+        for column in columns
+        if not is_empty(row[column])
+        for cell in ratings_in(row[column])
+        if not is_empty(cell)
+    ]
+
+
+def _all_numbers(labels: str) -> bool:
+    try:
+        Scale.parse(labels)
+    except ValueError as error:
+        if "score_values is not set" in str(error):
+            return False
+        raise ValueError(f"--score_labels: {error}") from error
+    return True
+
+
+def _mixed(source: Source, field: str, cells: list[list[Any]]) -> str:
+    words = [(i, cell) for i, row in enumerate(cells) for cell in row if not math.isfinite(as_number(cell))]
+    shown = ", ".join(f"{cell!r:.40} in {source.where(i)}" for i, cell in words[:_SHOWN])
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return (
+        f"{field}: numbers and text are mixed: {shown}{more}. Write a number in these cells, empty them and add --drop_incomplete, or name "
+        "another column: --score COLUMN."
+    )
+
+
+def _word_scale(words: list[str], field: str) -> tuple[str, str]:
+    counts = Counter(words)
+    by_key = {word.lower(): word for word in counts}
+    for order in _WORDS:
+        if set(by_key) <= set(order) and len(by_key) > 1:
+            labels = ",".join(by_key.get(word, word) for word in order)
+            return labels, f"words in the order {labels.replace(',', ' < ')}, as 1 to {len(order)}"
+    shown = abridged([repr(word) for word, _ in counts.most_common(12)])
+    kind = "no numbers, but words" if len(counts) <= 12 else f"no numbers, but {len(counts)} different texts"
+    raise ValueError(
+        f"{field}: it holds {kind}: {shown}. If they are labels, list them from worst to best: --score_labels {','.join(list(counts)[:3])}; if "
+        "not, name another column: --score COLUMN."
+    )
+
+
+def _on_scale(source: Source, field: str, cells: list[list[Any]], scale: Scale) -> list[list[float]]:
+    rows, outside = [], []
+    for index, row in enumerate(cells):
+        scores = []
+        for cell in row:
+            label = str(cell).strip()
+            score = scale.value_of(label) if label in scale.labels else as_number(cell)
+            if not scale.low <= score <= scale.high:  # NaN too
+                outside.append(f"{cell!r:.40} in {source.where(index)}")
+            scores.append(score)
+        rows.append(scores)
+    if outside:
+        more = f" and {len(outside) - _SHOWN} more" if len(outside) > _SHOWN else ""
+        raise ValueError(
+            f"{field}: outside the scale {scale}: {', '.join(outside[:_SHOWN])}{more}. Correct these cells, or state the scale that the "
+            "scores were given on: --score_labels."
+        )
+    return rows

@@ -1,0 +1,259 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Batches, lengths and adapters that fit the hardware at hand, as `real-trl plan` counts them."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import yaml
+from transformers import AutoTokenizer
+
+from real_trl.onboarding.inspection import Inspection
+from real_trl.planning.memory import plan_memory
+from real_trl.planning.models import find_config
+from real_trl.planning.recipe import Lengths, make_setup, read_recipe
+from real_trl.planning.setup import GIB, Cluster, Setup, Sharding
+
+_SPARE = 1.25  # on lengths that were estimated, or that a judge may exceed
+_SEQUENCES = 16  # rows of an update in supervised training, prompts of one in RL, where there is data enough
+_STEPS = 100  # updates that small data are gone through several times for
+LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": ["all-linear"]}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What training runs on: its name, whether it is a GPU, and the cluster that it is planned for."""
+
+    name: str
+    gpu: bool
+    cluster: Cluster
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """
+    What the recipes say about size.
+
+    Attributes:
+        sft, rl (`dict`): Options of the two training stages.
+        evaluate (`dict`): Options of the evaluation.
+        notes (`list[str]`): How they came about, and what does not fit.
+    """
+
+    sft: dict[str, Any]
+    rl: dict[str, Any]
+    evaluate: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def find_hardware(gpus: str | None = None) -> Hardware:
+    """The GPUs that `--gpus` names, else those of this machine, else its processor with the memory that is free."""
+    if gpus:
+        cluster = Cluster.parse(gpus)
+        return Hardware(str(cluster), True, cluster)
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        cluster = Cluster(1, torch.cuda.device_count(), properties.name.replace(" ", "-"), properties.total_memory)
+        return Hardware(f"{cluster.world} x {properties.name}, {properties.total_memory / GIB:.0f} GiB", True, cluster)
+    memory = psutil.virtual_memory().available
+    return Hardware(f"the processor, {memory / GIB:.0f} GiB of memory free", False, Cluster(1, 1, "CPU", memory))
+
+
+def token_counter(model: str) -> Callable[[str], int] | None:
+    """Counts a text's tokens as the model does, if its tokenizer is on this machine; nothing is downloaded."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    return lambda text: len(tokenizer(text)["input_ids"])
+
+
+def model_context(model: str) -> int | None:
+    """Longest sequence of a model, if its configuration can be had."""
+    try:
+        config, _ = find_config(model, Path("init", "raft.yaml"))
+    except ValueError:
+        return None
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def choose_sizes(
+    found: Inspection,
+    rows: Mapping[str, int],
+    hardware: Hardware,
+    model: str,
+    write: Callable[[Sizes], dict[str, Path]],
+) -> Sizes:
+    """
+    The largest settings, of a short list from the best to the smallest, that the plan says fit.
+
+    Args:
+        found ([`~real_trl.onboarding.inspection.Inspection`]):
+            Lengths, in tokens.
+        rows (`Mapping[str, int]`):
+            Rows of `"sft"` (0 without a warm start) and of `"rl"`.
+        hardware ([`Hardware`]):
+            Where.
+        model (`str`):
+            The model that training starts from.
+        write (`Callable[[Sizes], dict[str, Path]]`):
+            Writes recipes of these sizes, and returns those to be planned: stage → recipe.
+
+    Returns:
+        [`Sizes`]: the last ones tried, with a note, if none fits or the model's size is not known.
+    """
+    context = model_context(model)
+    prompt, completion, notes = _lengths(found, hardware, context)
+    lengths = Lengths(found.prompt.median, min(completion, 200), prompt, "the data")
+    problems: list[str] = []
+    for lora in (False, True):
+        setups = None
+        for candidate in _candidates(hardware, lora):
+            sizes = _sizes(candidate, rows, hardware, prompt, completion, context, found)
+            if context is None:
+                notes.append(
+                    f"The size of {model!r} is not known here (no configuration on this machine, and the Hub did not give it), so nothing was planned: "
+                    "check the recipes with `real-trl plan`."
+                )
+                return replace(sizes, notes=notes)
+            if setups is None:
+                setups = _setups(write(sizes), hardware, lengths)
+            problems = [problem for setup in setups for problem in plan_memory(_resized(setup, sizes)).problems]
+            if not problems:
+                notes.append(f"Planned for {hardware.name}: training fits (`real-trl plan` shows how it was counted).")
+                return replace(sizes, notes=notes)
+    notes.append(
+        f"Nothing tried fits {hardware.name}: {problems[0]}. Take a smaller model (--model), or plan for other hardware (--gpus 1xA100-80GB)."
+    )
+    return replace(sizes, notes=notes)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    group: int
+    batch: int
+    checkpointing: bool
+    lora: bool
+
+
+def _candidates(hardware: Hardware, lora: bool) -> Iterable[_Candidate]:
+    """From the best to the smallest."""
+    for group in (16, 8, 4) if hardware.gpu else (8, 4):
+        yield _Candidate(group, max(group // 2, 2), False, lora)
+        yield _Candidate(group, max(group // 2, 2), True, lora)
+    yield _Candidate(4, 1, True, lora)
+
+
+def _lengths(found: Inspection, hardware: Hardware, context: int | None) -> tuple[int, int, list[str]]:
+    """Longest prompt and completion to plan for, and what there is to say about them."""
+    spare = 1.0 if found.prompt.measured else _SPARE
+    prompt = _up(found.prompt.longest * spare)
+    wanted = found.feedback.longest * _SPARE + 32 if found.feedback else (512 if hardware.gpu else 256)
+    completion = min(_up(wanted), 1024)
+    notes = []
+    if not found.prompt.measured:
+        notes.append("Lengths are estimated from characters, since the model's tokenizer is not on this machine.")
+    if context is not None and prompt + completion > context:
+        room = max(context - found.prompt.longest, context // 4)
+        completion = min(completion, room)
+        if found.prompt.longest + completion > context:
+            notes.append(
+                f"The longest prompt has about {found.prompt.longest} tokens, and the model reads {context} with its answer: shorten such rows, or "
+                "take a model with a longer context."
+            )
+    return prompt, completion, notes
+
+
+def _up(length: float) -> int:
+    """The next multiple of 64."""
+    return 64 * math.ceil(max(length, 1) / 64)
+
+
+def _sizes(
+    candidate: _Candidate,
+    rows: Mapping[str, int],
+    hardware: Hardware,
+    prompt: int,
+    completion: int,
+    context: int | None,
+    found: Inspection,
+) -> Sizes:
+    world = hardware.cluster.world
+    lora = {}
+    if candidate.lora:
+        lora = LORA | ({"dtype": "bfloat16"} if hardware.gpu else {})  # of the frozen weights
+    # Small data in small updates, so that there are enough of them
+    update = min(_SEQUENCES if hardware.gpu else _SEQUENCES // 2, max(4, rows["rl"] // 20), rows["rl"])
+    accumulation = max(1, round(update / world))
+    batch = min(candidate.batch, update)
+    sft_length = prompt + _up(found.feedback.longest * _SPARE + 32) if found.feedback else prompt
+    common = {"gradient_checkpointing": candidate.checkpointing, **lora}
+    sft = {
+        "max_length": min(sft_length, context) if context else sft_length,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": max(1, round(update / batch / world)),
+        "num_train_epochs": _epochs(rows["sft"], update, 2),
+        "learning_rate": 1e-4 if lora else 1e-5,
+        **common,
+    }
+    rl = {
+        "num_generations": candidate.group,
+        "per_device_train_batch_size": candidate.group,
+        "gradient_accumulation_steps": accumulation,
+        "max_completion_length": completion,
+        "num_train_epochs": _epochs(rows["rl"], update, 1),
+        "learning_rate": 1e-5 if lora else 1e-6,
+        **common,
+    }
+    evaluate = {"batch_size": 16 if hardware.gpu else 8, "max_new_tokens": completion}
+    if hardware.gpu:
+        evaluate["dtype"] = "bfloat16"
+    return Sizes(sft, rl, evaluate)
+
+
+def _epochs(rows: int, update: int, least: int) -> int:
+    """Epochs that make about a hundred updates: five at most."""
+    return max(least, min(5, math.ceil(_STEPS * update / max(rows, 1))))
+
+
+def _setups(recipes: Mapping[str, Path], hardware: Hardware, lengths: Lengths) -> list[Setup]:
+    """What the plan reads in the recipes."""
+    overrides = [] if hardware.gpu else ["--bf16", "false"]
+    return [
+        make_setup(read_recipe(path, overrides, stage), hardware.cluster, Sharding(), lengths)
+        for stage, path in recipes.items()
+    ]
+
+
+def _resized(setup: Setup, sizes: Sizes) -> Setup:
+    """The same with other batches, so that the model is counted once only."""
+    options = sizes.sft if setup.stage == "sft" else sizes.rl
+    return replace(
+        setup,
+        batch=options["per_device_train_batch_size"],
+        accumulation=options["gradient_accumulation_steps"],
+        micro_batches=options["gradient_accumulation_steps"],
+        group=options.get("num_generations", 1),
+        checkpointing=options["gradient_checkpointing"],
+    )
+
+
+def as_yaml(options: Mapping[str, Any]) -> str:
+    """Options as a recipe writes them: one a line, lists and mappings in brackets."""
+    lines = []
+    for name, value in options.items():
+        flow = isinstance(value, list | dict)
+        shown = yaml.safe_dump(
+            value if flow else {name: value},
+            default_flow_style=flow,
+            sort_keys=False,
+            allow_unicode=True,
+            width=10_000,
+        )
+        lines.append(f"{name}: {shown}" if flow else shown)
+    return "".join(lines)

@@ -1,0 +1,88 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training, validation and test rows, every question in one of them only; and the files that hold them."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from real_trl.data_files import Source
+
+SHARES = {"test": 0.2, "validation": 0.1}
+RATIONALES = "train_rationales"
+
+
+def divide(keys: Sequence[str], own: Sequence[str] | None = None, seed: int = 0) -> list[str | None]:
+    """
+    The split of each row. Questions are ordered by a hash, and go to test and validation until these have their share of the
+    rows; the outcome does not depend on the order of the rows.
+
+    Args:
+        keys (`Sequence[str]`):
+            Question of each row.
+        own (`Sequence[str]`, *optional*):
+            The split that the file itself puts each row in. Test and validation rows stay there, training rows whose question is
+            in one of these are left out, and a missing split is taken from the training rows.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the hash.
+
+    Returns:
+        `list[str | None]`: `"train"`, `"validation"`, `"test"`, or `None` for a row that is left out.
+    """
+    fixed: dict[str, str] = {}
+    for split in ("validation", "test"):  # a question of both stays in the test
+        fixed.update({key: split for key, given in zip(keys, own or (), strict=False) if given == split})
+    placed = dict(fixed)
+    sizes = Counter(keys)
+    free = sorted(set(keys) - set(fixed), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+    rows = sum(sizes[key] for key in free)
+    for split, share in SHARES.items():
+        if split in fixed.values():
+            continue
+        taken = 0
+        while len(free) > 1 + (split == "test" and "validation" not in fixed.values()) and (
+            taken == 0 or taken + sizes[free[0]] / 2 < share * rows
+        ):
+            key = free.pop(0)
+            placed[key] = split
+            taken += sizes[key]
+    placed |= dict.fromkeys(free, "train")
+    return [
+        placed[key] if given in (None, placed[key]) or key not in fixed else None
+        for key, given in zip(keys, own or [None] * len(keys), strict=True)
+    ]
+
+
+def write_splits(
+    source: Source,
+    splits: Sequence[str | None],
+    keys: Sequence[str],
+    rationales: Sequence[bool],
+    folder: Path,
+    group_column: str,
+) -> dict[str, int]:
+    """
+    Write a JSONL file for each split, with the question of each row as `group_column`; and one of the training rows with a
+    rationale, where not all of them have one.
+
+    Returns:
+        `dict[str, int]`: Rows of each file, by the file's stem.
+    """
+    folder.mkdir(parents=True)
+    parts: dict[str, list[dict[str, Any]]] = {name: [] for name in ("train", "validation", "test")}
+    explained = []
+    for row, split, key, has in zip(source.iterate(), splits, keys, rationales, strict=True):
+        if split is not None:
+            written = {**row, group_column: key}
+            parts[split].append(written)
+            if has and split == "train":
+                explained.append(written)
+    if explained and len(explained) < len(parts["train"]):
+        parts[RATIONALES] = explained
+    for name, rows in parts.items():
+        lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
+        (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return {name: len(rows) for name, rows in parts.items()}

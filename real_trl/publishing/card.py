@@ -1,0 +1,193 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A judge's model card: what it is, how it was trained, how good it is, and code that uses it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from jinja2 import Environment, StrictUndefined
+
+from real_trl.judge_config import JudgeConfig
+from real_trl.prompts import PromptTemplate
+from real_trl.publishing.lineage import Lineage, find_lineage
+from real_trl.publishing.methods import method_of
+from real_trl.publishing.results import eval_results, evaluation_table
+from real_trl.scale import abridged
+
+_TEMPLATE = Path(__file__).with_name("card.md.jinja")
+_EXAMPLES = {
+    "instruction": "What is the capital of Australia?",
+    "response": "The capital of Australia is Canberra.",
+    "rubric": "Is the answer right and complete?",
+    "reference": "Canberra.",
+    "criteria": "Is the answer right and complete?",
+}
+NOT_EVALUATED = "This judge was not evaluated when it was published."
+CITATION = """@inproceedings{zhang2026real,
+  title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},
+  author    = {Yasi Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2026},
+  note      = {arXiv:2603.17145},
+}"""
+
+
+def build_card(
+    config: JudgeConfig,
+    name: str,
+    *,
+    evaluation: Mapping[str, Any] | None = None,
+    base_model: str | None = None,
+    license: str | None = None,
+    adapter: bool = False,
+) -> ModelCard:
+    """
+    Write a judge's card.
+
+    Args:
+        config ([`JudgeConfig`]):
+            The judge's `judge_config.json`.
+        name (`str`):
+            Model id on the Hub, or the name of a folder; the card's code loads it.
+        evaluation (`Mapping`, *optional*):
+            From [`~real_trl.publishing.results.read_evaluation`]. Without it the card says that there was none.
+        base_model (`str`, *optional*):
+            Model id on the Hub that the first stage started from. Defaults to what the stages recorded.
+        license (`str`, *optional*):
+            License, as the Hub names it (`apache-2.0`).
+        adapter (`bool`, *optional*, defaults to `False`):
+            Whether the weights are a LoRA adapter.
+
+    Returns:
+        [`~huggingface_hub.ModelCard`]: checked with [`check_card`].
+    """
+    lineage = find_lineage(config, base_model)
+    method = method_of(config.method)
+    data = [stage.training.get("data") for stage in lineage.stages]
+    card_data = ModelCardData(
+        base_model=lineage.base_model,
+        base_model_relation=None if lineage.base_model is None else ("adapter" if adapter else "finetune"),
+        datasets=sorted({each["hub_dataset"] for each in data if each and each.get("hub_dataset")}) or None,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        license=license,
+        model_name=name.rsplit("/", 1)[-1],
+        tags=["llm-as-a-judge", "real_trl", "trl", *([method.tag] if method else []), "arxiv:2603.17145"],
+        eval_results=eval_results(evaluation) if evaluation and eval_results(evaluation) else None,
+    )
+    template = config.template()
+    page = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    text = page.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        card_data=card_data.to_yaml(),
+        title=name.rsplit("/", 1)[-1],
+        labels=abridged(config.score_labels),
+        marker=config.score_marker.rstrip(),
+        reads="a complete prompt" if template is None else _variables_text(template),
+        method=method,
+        snippet=usage_snippet(name, template),
+        adapter=adapter,
+        base_model=lineage.base_model,
+        stages=_stages(lineage),
+        base_text=_base_text(lineage),
+        data=_data_text(lineage),
+        hyperparameters={n: _shown(v) for n, v in config.training.items() if n != "data" and v is not None},
+        evaluation=evaluation_table(evaluation) if evaluation else NOT_EVALUATED,
+        versions=config.versions,
+        citation=CITATION,
+    )
+    card = ModelCard(text)
+    if card.data.to_dict() != card_data.to_dict():
+        raise ValueError(
+            f"README.md: the metadata of {name!r} is not read as it was meant. Correct the names it is made of."
+        )
+    check_card(card)
+    return card
+
+
+def check_card(card: ModelCard) -> None:
+    """
+    Check what the Hub would: that the metadata is YAML of the right types, and reads back as it was written. (The Hub's own
+    check needs a network; it is made when the card is uploaded.)
+
+    Raises:
+        `ValueError`: naming the fault.
+    """
+    metadata = yaml.safe_load(card.data.to_yaml())
+    if ModelCard(str(card)).data.to_dict() != card.data.to_dict():
+        raise ValueError(
+            "README.md: its metadata does not read back as it was written. Correct the names it is made of."
+        )
+    for field in ("tags", "datasets"):
+        if field in metadata and not all(isinstance(each, str) for each in metadata[field]):
+            raise ValueError(f"README.md: {field} holds {metadata[field]!r}. They must be text.")
+    for result in card.data.eval_results or ():
+        if not isinstance(result.metric_value, int | float):
+            raise ValueError(
+                f"README.md: the figure {result.metric_name!r} is {result.metric_value!r}, not a number. Evaluate again."
+            )
+
+
+def usage_snippet(name: str, template: PromptTemplate | None) -> str:
+    """Code that loads the judge and scores one response, with the variables that its prompt needs."""
+    lines = ["from real_trl import Judge", "", f"judge = Judge.from_pretrained({json.dumps(name)})"]
+    if template is None:
+        call = ['    prompt="…",  # a complete prompt, as the judge was trained on']
+    else:
+        variables = _row_variables(template)
+        texts = {variable: json.dumps(_EXAMPLES.get(variable, f"({variable})")) for variable in variables}
+        if set(variables) <= {"instruction", "response", "rubric", "reference"}:
+            call = [f"    {variable}={text}," for variable, text in texts.items()]
+        else:
+            call = ["    {", *(f"        {json.dumps(v)}: {text}," for v, text in texts.items()), "    }"]
+    return "\n".join(
+        [*lines, "judgment = judge.score(", *call, ")", "print(judgment.expected_score, judgment.rationale)"]
+    )
+
+
+def _row_variables(template: PromptTemplate) -> list[str]:
+    """What a row must hold for the template, the usual names first; the reference is left out where it may be."""
+    settings = {"low", "high", "labels", "score_step", "marker"}
+    variables = template.variables - settings
+    optional = {v for v in variables if f"if {v} is defined" in template.source}
+    needed = sorted(variables - optional, key=lambda v: (list(_EXAMPLES).index(v) if v in _EXAMPLES else 99, v))
+    return needed
+
+
+def _variables_text(template: PromptTemplate) -> str:
+    names = [f"`{variable}`" for variable in _row_variables(template)]
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _stages(lineage: Lineage) -> list[str]:
+    named = []
+    for config in lineage.stages:
+        method = method_of(config.method)
+        training = config.training.get("data") or {}
+        rows = f", on {training['rows']:,} rows of {training['dataset_name']}" if training.get("rows") else ""
+        named.append(f"{method.name if method else config.method or 'unknown method'}{rows}")
+    return named
+
+
+def _base_text(lineage: Lineage) -> str:
+    if lineage.base_model:
+        return f"[{lineage.base_model}](https://huggingface.co/{lineage.base_model})"
+    if lineage.root:
+        return f"`{lineage.root}`, a local model that is not on the Hub as far as is known."
+    return "not recorded."
+
+
+def _data_text(lineage: Lineage) -> str:
+    data = lineage.stages[-1].training.get("data")
+    if not data:
+        return "not recorded."
+    hub = data.get("hub_dataset")
+    name = f"[{hub}](https://huggingface.co/datasets/{hub})" if hub else f"`{data['dataset_name']}`"
+    return f"{name}, split `{data['split']}`, {data['rows']:,} rows."
+
+
+def _shown(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,78 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a judge was trained from: back from stage to stage, to a model on the Hub or to the name of a local one."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.utils import validate_repo_id
+
+from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """
+    Where a judge comes from.
+
+    Attributes:
+        stages (`list[JudgeConfig]`):
+            The judges on the way, the first one trained first; the last is the judge itself.
+        base_model (`str`, *optional*):
+            Model id on the Hub that the first stage started from; `None` if that was a local directory.
+        root (`str`, *optional*):
+            What it started from, for people: the id, or the last part of the directory's path.
+    """
+
+    stages: list[JudgeConfig]
+    base_model: str | None
+    root: str | None
+
+
+def find_lineage(config: JudgeConfig, base_model: str | None = None) -> Lineage:
+    """
+    Follow `base_model` back through the `judge_config.json` of the judges that it names, as far as they are on this machine.
+
+    Args:
+        config ([`JudgeConfig`]):
+            The judge's own.
+        base_model (`str`, *optional*):
+            Model id on the Hub that the first stage started from, if it is known better.
+    """
+    stages, seen, start = [config], set(), config.base_model
+    while start is not None and Path(start).is_dir() and Path(start).resolve() not in seen:
+        folder = Path(start).resolve()
+        seen.add(folder)
+        if (folder / JUDGE_CONFIG_NAME).is_file():
+            before = JudgeConfig.load(folder)
+            stages.insert(0, before)
+            start = before.base_model
+        elif (folder / "adapter_config.json").is_file():
+            start = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get(
+                "base_model_name_or_path"
+            )
+        else:
+            break
+    if base_model is not None:
+        return Lineage(stages, base_model, base_model)
+    if start is None:
+        return Lineage(stages, None, None)
+    hub_id = start if is_hub_id(start) else None
+    return Lineage(stages, hub_id, hub_id or public_name(start))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` reads like `user/model` on the Hub, and is no directory here."""
+    if Path(name).is_dir() or name.startswith((".", "/", "~", "outputs/")) or name.count("/") != 1:
+        return False
+    try:
+        validate_repo_id(name)
+    except ValueError:
+        return False
+    return True
+
+
+def public_name(path: str) -> str:
+    """What may be said in public about a local path: its last part."""
+    return Path(path).name or "local model"

@@ -1,0 +1,143 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""From the `evaluation.json` of `real-trl evaluate` to what a model card holds: its table, and its `model-index`."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult
+
+from real_trl.judge_config import JudgeConfig
+from real_trl.report.notation import EXTRA_LEGEND, INFERENCES, LEGEND, METRICS, malformed_text
+
+_SHOWN = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk")
+EVALUATION_NAME = "evaluation.json"
+
+
+def read_evaluation(folder: str | Path, judge: JudgeConfig) -> dict[str, Any]:
+    """
+    Read an evaluation, and leave what it says about this judge.
+
+    Args:
+        folder (`str` or `Path`):
+            The `output_dir` of `real-trl evaluate`.
+        judge ([`JudgeConfig`]):
+            The judge that it must be about.
+
+    Returns:
+        `dict`: `results` (dataset → result), `settings`, `datasets`, `name` of the judge in it.
+
+    Raises:
+        `ValueError`: if there is no evaluation, or it is of other judges only.
+    """
+    path = Path(folder)
+    path = path / EVALUATION_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(
+            f"--evaluation {str(folder)!r}: there is no {EVALUATION_NAME}. Give the output_dir of `real-trl evaluate`, or leave "
+            "it out: the card then says that the judge was not evaluated."
+        )
+    try:
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+        judges, results = evaluation["judges"], evaluation["results"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--evaluation {str(path)!r}: this is no evaluation of real_trl ({error!r}). Make it with `real-trl evaluate`."
+        ) from error
+    own = {
+        "score_labels": judge.score_labels,
+        "method": judge.method,
+        "base_model": judge.base_model,
+        "training": {name: value for name, value in judge.training.items() if name != "data"},
+    }
+
+    def matches(entry: Mapping[str, Any]) -> bool:
+        said = json.loads(json.dumps(entry.get("judge", {})))
+        said["training"] = {n: v for n, v in (said.get("training") or {}).items() if n != "data"}
+        return all(said.get(name) == json.loads(json.dumps(value)) for name, value in own.items())
+
+    names = [name for name, entry in judges.items() if matches(entry)]
+    if not names:
+        raise ValueError(
+            f"--evaluation {str(path)!r}: it is about {', '.join(map(repr, judges))}, none of which has this judge's scale, method, "
+            "base model and hyperparameters. Evaluate this judge, or give its own evaluation."
+        )
+    name = names[0]
+    about = {dataset: by_judge[name] for dataset, by_judge in results.items() if name in by_judge}
+    return {
+        "name": name,
+        "results": about,
+        "settings": evaluation.get("settings", {}),
+        "datasets": evaluation.get("datasets", {}),
+    }
+
+
+def dataset_label(dataset: str, settings: Mapping[str, Any]) -> str:
+    """What an evaluated dataset is called in public: a split gets the name of its data before it."""
+    source = (settings.get("data") or {}).get("dataset_name")
+    arguments = settings.get("arguments") or {}
+    if source is None or dataset in (arguments.get("benchmarks") or ()):
+        return dataset
+    return f"{public_data_name(source)}, {dataset}"
+
+
+def public_data_name(name: str) -> str:
+    """A Hub id as it is; of a path, the last part."""
+    path = Path(name)
+    is_path = path.exists() or path.is_absolute() or name.count("/") != 1 or bool(path.suffix)
+    return path.name if is_path else name
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> str:
+    """The results as a Markdown table: a row for each dataset and inference, with 95% intervals."""
+    heads = [METRICS[name].title for name in _SHOWN]
+    lines = [f"| data | inference | n | {' | '.join(heads)} |", f"|---|---|---|{'---|' * len(heads)}"]
+    for dataset, result in evaluation["results"].items():
+        for inference, title in INFERENCES.items():
+            cells = [_cell(result, inference, name) for name in _SHOWN]
+            label = dataset_label(dataset, evaluation["settings"])
+            lines.append(f"| {label} | {title} | {result[inference]['n']} | {' | '.join(cells)} |")
+    malformed = "; ".join(
+        f"{dataset_label(dataset, evaluation['settings'])}: {malformed_text(result)}"
+        for dataset, result in evaluation["results"].items()
+    )
+    note = f"Completions without a score: {malformed}."
+    legend = " ".join([LEGEND, *(text for name, text in EXTRA_LEGEND.items() if name in _SHOWN)])
+    return "\n".join([*lines, "", f"{legend} In brackets: 95% bootstrap intervals, by question. {note}"])
+
+
+def _cell(result: Mapping[str, Any], inference: str, metric: str) -> str:
+    value = METRICS[metric].print(result[inference].get(metric))
+    interval = result.get("intervals", {}).get(inference, {}).get(metric)
+    if not interval or any(end is None for end in interval):
+        return value
+    return f"{value} [{', '.join(METRICS[metric].print(end) for end in interval)}]"
+
+
+def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
+    """The defined figures for the card's `model-index`, in the metrics' own units (correlations from -1 to 1)."""
+    found = []
+    source = (evaluation["settings"].get("data") or {}).get("dataset_name")
+    for dataset, result in evaluation["results"].items():
+        label = dataset_label(dataset, evaluation["settings"])
+        for inference, title in INFERENCES.items():
+            for metric in _SHOWN:
+                value = result[inference].get(metric)
+                if value is None or not math.isfinite(value):
+                    continue
+                found.append(
+                    EvalResult(
+                        task_type="text-generation",
+                        task_name="LLM-as-a-judge scoring",
+                        dataset_type=dataset if label == dataset else public_data_name(source),
+                        dataset_name=label,
+                        dataset_split=None if label == dataset else dataset,
+                        metric_type=metric,
+                        metric_name=f"{metric} ({title})",
+                        metric_value=value,
+                    )
+                )
+    return found

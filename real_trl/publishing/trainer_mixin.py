@@ -1,0 +1,129 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""`push_to_hub` of the trainers: the machinery of Transformers, with the card and the files of a judge."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
+from transformers.utils.hub import hf_api
+
+from real_trl.judge_config import JudgeConfig
+from real_trl.publishing.card import build_card
+from real_trl.publishing.files import find_judge_files
+from real_trl.publishing.privacy import known_tokens
+from real_trl.publishing.push import CARD_NAME, Publication, upload
+from real_trl.publishing.results import public_data_name
+
+
+def check_publishing(args: TrainingArguments) -> None:
+    """`ValueError` for arguments that would upload checkpoints, or to no possible place."""
+    if not args.push_to_hub:
+        return
+    if args.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+        raise ValueError(
+            f"hub_strategy: got {args.hub_strategy.value!r}, which uploads optimizer states and pickles. Set it to end or every_save."
+        )
+    if not args.hub_token and not known_tokens():
+        raise ValueError(
+            "push_to_hub: got true, but there is no access token. Set the environment variable HF_TOKEN, run `hf auth login`, or set "
+            "push_to_hub to false and publish later with `real-trl push`."
+        )
+
+
+class PublishingMixin:
+    """
+    Publishes a judge out of a trainer: only the files that belong to it, with a card of its own. Expects `self.judge_config`,
+    and `self.recipe` for what it says about the data.
+
+    `hub_strategy: end` publishes at the end, `every_save` each time that a checkpoint is written too (its judge, not its
+    optimizer); the others upload optimizer states, and are refused.
+    """
+
+    judge_config: JudgeConfig
+    _hub_token: str | None = None
+
+    def _describe_data(self) -> None:
+        """Put into `judge_config.json` what the card says about the data: a name without its path, the split, the rows."""
+        recipe = getattr(self, "recipe", None)
+        if recipe:
+            name = recipe["data"]["dataset_name"]
+            public = public_data_name(name)
+            self.judge_config.training["data"] = {
+                "dataset_name": public,
+                "hub_dataset": name if name == public and "/" in name else None,
+                "split": recipe["data"]["dataset_train_split"],
+                "rows": recipe["training_data"]["rows"],
+            }
+
+    @contextmanager
+    def _without_token(self) -> Iterator[None]:
+        """`training_args.bin` is a pickle of the arguments as they are: the token is taken out while it is written."""
+        token = self.args.hub_token
+        self._hub_token = token or self._hub_token
+        self.args.hub_token = None
+        try:
+            yield
+        finally:
+            self.args.hub_token = token
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        with self._without_token():
+            super()._save(output_dir, state_dict=state_dict)
+        self._describe_data()
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self._without_token():
+            super()._save_checkpoint(model, trial)
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None, **unused: Any
+    ) -> None:
+        """Write the judge's card (`README.md`) into `output_dir`; see [`~real_trl.publishing.build_card`]."""
+        if self.is_world_process_zero():
+            card = build_card(self.judge_config, self.hub_model_id or model_name or Path(self.args.output_dir).name)
+            card.save(Path(self.args.output_dir, CARD_NAME))
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        **unused: Any,
+    ) -> str | None:
+        """
+        Save the judge and upload it; see [`~real_trl.publishing.upload`].
+
+        Returns:
+            `str`, *optional*: Address of the judge, in the process that uploads.
+        """
+        token = token if token is not None else self.args.hub_token
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token)
+        self.save_model(_internal_call=True)
+        self.create_model_card()
+        return self._publish(self.args.output_dir, commit_message, token, revision)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.args.hub_strategy == HubStrategy.EVERY_SAVE:
+            message = f"Training in progress, step {self.state.global_step}"
+            self._publish(checkpoint_folder, message, self._hub_token, None)
+
+    def _publish(self, folder: str, message: str | None, token: str | None, revision: str | None) -> str | None:
+        if not self.is_world_process_zero():
+            return None
+        publication = Publication(find_judge_files(folder), self.hub_model_id)
+        return upload(
+            publication,
+            private=self.args.hub_private_repo,
+            message=message or "End of training",
+            token=token,
+            revision=revision or self.args.hub_revision,
+            api=hf_api(),
+        )

@@ -1,0 +1,152 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+From a file of human scores to recipes: looks at the file, asks what it cannot know, and writes a folder that trains and
+evaluates a judge on it.
+
+    real-trl init scores.csv
+    real-trl init scores.jsonl --response answer --score rater_1,rater_2,rater_3 --score_labels 1-5 --model Qwen/Qwen3-0.6B
+
+Asked is on a terminal only; elsewhere, and with --yes, what has a usual name or form is guessed, and the rest must be
+stated. The file is not changed, and nothing is downloaded or trained.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.prompt import Prompt
+from rich.table import Table
+
+from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
+from real_trl.onboarding.project import check_output
+from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
+from real_trl.onboarding.sizing import Sizes
+from real_trl.scripts.recipe import RecipeParser, user_errors
+
+DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
+_ROLES = {
+    "instruction": "what the response answers",
+    "response": "the response that was scored",
+    "rubric": "what is judged, row by row",
+    "reference": "a reference answer",
+    "prompt": "complete prompts, instead of the parts above",
+    "score": "the score; one column per rater with commas",
+    "feedback": "the rationale of the score; one column per rater with commas",
+    "group": "what rows about one question have in common",
+    "split": "the file's own split: train, validation, test",
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="real-trl init",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.error = RecipeParser.error.__get__(parser)
+    parser.add_argument("data", metavar="FILE", help=".csv, .jsonl, .json, .parquet, or a folder with one per split")
+    parser.add_argument("--output_dir", metavar="DIR", help="the recipe folder. Default: the file's name and -judge")
+    parser.add_argument("--model", help=f"what training starts from. Default: {DEFAULT_MODEL}")
+    columns = parser.add_argument_group("columns")
+    for role, text in _ROLES.items():
+        columns.add_argument(f"--{role}", metavar="COLUMN", help=text)
+    parser.add_argument(
+        "--score_labels", help="the scale: 1-5, 0-100, 1-5:0.5, or words from worst to best with commas"
+    )
+    parser.add_argument("--criteria", help="what is judged, if no column says so, in a sentence")
+    parser.add_argument("--gpus", help="hardware to size for: 1xA100-80GB. Default: this machine")
+    parser.add_argument(
+        "--drop_incomplete", action="store_true", help="leave out rows with an empty score, prompt or response"
+    )
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
+    return parser
+
+
+def ask_for_column(unknown: Unknown, data: str, console: Console) -> str:
+    """The column that only the user knows."""
+    console.print(f"[bold]{unknown.role}[/bold]: {_ROLES[unknown.role]}. Which column is it?", highlight=False)
+    columns = open_data(data).columns
+    if unknown.role == "score":  # may be several
+        return Prompt.ask(f"  {', '.join(columns)}", console=console)
+    return Prompt.ask("  column", choices=columns, console=console)
+
+
+def ask_about(project: Project, console: Console) -> InitOptions:
+    """What was guessed, for the user to correct."""
+    options, plan = project.options, project.plan
+    if options.score_labels is None:
+        console.print(plan.scores.note, highlight=False)
+        labels = Prompt.ask("scale", default=plan.scores.labels, console=console)
+        options = replace(options, score_labels=labels if labels != plan.scores.labels or "," in labels else None)
+    if plan.template is not None and not plan.roles.rubric and options.criteria is None:
+        options = replace(options, criteria=Prompt.ask("what is judged", default=DEFAULT_CRITERIA, console=console))
+    return options
+
+
+def open_with_questions(options: InitOptions, console: Console | None) -> Project:
+    """The project; with a console, what is not known is asked for there."""
+    while True:
+        try:
+            project = open_project(options)
+        except Unknown as unknown:
+            if console is None:
+                raise
+            column = ask_for_column(unknown, options.data, console)
+            options = replace(options, columns={**options.columns, unknown.role: column})
+            continue
+        if console is None:
+            return project
+        answered = ask_about(project, console)
+        return project if answered == options else open_project(answered)
+
+
+def report(plan: Plan, sizes: Sizes, folder: str, console: Console) -> None:
+    """What was found and written."""
+    table = Table(show_header=False, title=f"{plan.data}", title_justify="left")
+    for row in describe(plan):
+        table.add_row(*row)
+    console.print(table)
+    for note in [*plan.notes, *plan.found.notes, *sizes.notes]:
+        console.print(f"- {note}", highlight=False, markup=False)
+    console.print(f"Written to {folder}. Next:", highlight=False, markup=False)
+    names = (["raft", "real"] if plan.warm_start else ["real"]) + ["evaluate"]
+    for name, stage in ((n, {"raft": "sft", "real": "rl"}.get(n, n)) for n in names):
+        console.print(
+            f"  real-trl {stage} --config {Path(folder, name)}.yaml", highlight=False, markup=False, soft_wrap=True
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; `argv` defaults to the command line."""
+    console = Console()
+    with user_errors():
+        args = make_parser().parse_args(argv)
+        interactive = sys.stdin.isatty() and sys.stdout.isatty() and not args.yes
+        folder = args.output_dir or f"{Path(args.data).stem}-judge"
+        check_output(folder)
+        model = args.model or DEFAULT_MODEL
+        if interactive and args.model is None:
+            model = Prompt.ask("model to start from", default=DEFAULT_MODEL, console=console)
+        options = InitOptions(
+            data=args.data,
+            output_dir=folder,
+            model=model,
+            columns={role: getattr(args, role) for role in _ROLES},
+            score_labels=args.score_labels,
+            criteria=args.criteria,
+            gpus=args.gpus,
+            drop_incomplete=args.drop_incomplete,
+        )
+        project = open_with_questions(options, console if interactive else None)
+        sizes = project.write()
+    report(project.plan, sizes, folder, console)
+
+
+if __name__ == "__main__":
+    main()

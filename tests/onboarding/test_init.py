@@ -1,0 +1,336 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""`real-trl init` on files of different shapes: recipes that train, or an error that says what to fix."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+from transformers import LlamaConfig
+
+from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.onboarding import InitOptions, open_project
+from real_trl.onboarding.splits import divide
+from real_trl.planning.memory import plan_memory
+from real_trl.planning.recipe import Lengths, make_setup, read_recipe
+from real_trl.planning.setup import Cluster, Sharding
+from real_trl.scale import Scale
+from real_trl.scripts import evaluate, rl, sft
+from real_trl.scripts.init import main, make_parser, open_with_questions
+from tests.onboarding.files import (
+    comments_csv,
+    hollow_csv,
+    mixed_csv,
+    prompts_parquet,
+    raters_jsonl,
+    sheet,
+    write_csv,
+    write_jsonl,
+    write_model,
+)
+
+
+@pytest.fixture(autouse=True)
+def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_model(tmp_path_factory.mktemp("model")))
+
+
+def init(file: Path, model: str, *options: str) -> dict[str, dict]:
+    main([str(file), "--model", model, "--output_dir", "judge", *options])
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path("judge").glob("*.yaml"))}
+
+
+def refused(capsys: pytest.CaptureFixture, *argv: str) -> str:
+    before = set(Path().iterdir())
+    with pytest.raises(SystemExit) as status:
+        main([*argv, "--output_dir", "judge"])
+    assert status.value.code == 2
+    assert set(Path().iterdir()) == before  # nothing is left behind
+    return capsys.readouterr().err
+
+
+def rows(split: str) -> list[dict]:
+    return [json.loads(line) for line in Path("judge", "data", f"{split}.jsonl").read_text().splitlines()]
+
+
+def train(recipes: dict[str, dict], *, steps: int = 2) -> dict:
+    """Run the recipes as they are, a few steps each, and return the evaluation."""
+    if "raft" in recipes:
+        sft.main(["--config", "judge/raft.yaml", "--max_steps", str(steps)])
+    rl.main(["--config", "judge/real.yaml", "--max_steps", str(steps)])
+    evaluate.main(["--config", "judge/evaluate.yaml", "--num_resamples", "100"])
+    for stage in recipes.keys() & {"raft", "real"}:
+        state = json.loads(Path("judge", "outputs", stage, "trainer_state.json").read_text())
+        assert state["global_step"] == steps
+    return json.loads(Path("judge", "outputs", "evaluation", "evaluation.json").read_text())
+
+
+def test_a_csv_with_comments_trains(tmp_path, model, capsys):
+    recipes = init(comments_csv(tmp_path), model)
+    assert set(recipes) == {"raft", "real", "evaluate"}
+    raft, real = recipes["raft"], recipes["real"]
+    assert (raft["score_column"], raft["feedback_column"], raft["score_labels"]) == ("rating", "comment", "1-5")
+    assert raft["columns"] == {"instruction": "instruction", "response": "response"}
+    assert raft["dataset_train_split"] == "train_rationales" and real["dataset_train_split"] == "train"
+    assert real["model_name_or_path"] == raft["output_dir"]
+    assert all(row["comment"] for row in rows("train_rationales")) and not all(row["comment"] for row in rows("train"))
+    shown = capsys.readouterr().out
+    commands = [
+        f"real-trl {stage} --config judge/{name}.yaml"
+        for stage, name in (("sft", "raft"), ("rl", "real"), ("evaluate",) * 2)
+    ]
+    readme = Path("judge", "README.md").read_text()
+    for text in (shown, readme):
+        assert [line.strip() for line in text.splitlines() if line.strip() in commands] == commands
+    evaluation = train(recipes, steps=1)
+    assert evaluation["datasets"]["test"]["n_rows"] == len(rows("test"))
+    assert evaluation["datasets"]["test"]["n_groups"] == len({row["group"] for row in rows("test")})
+
+
+@pytest.mark.slow
+def test_a_jsonl_with_three_raters_trains(tmp_path, model):
+    evaluation = train(init(raters_jsonl(tmp_path), model))
+    assert evaluation["ceiling"]["test"]  # agreement between the raters
+
+
+@pytest.mark.slow
+def test_a_parquet_with_complete_prompts_trains(tmp_path, model):
+    evaluation = train(init(prompts_parquet(tmp_path), model))
+    assert evaluation["datasets"]["test"]["labels"][-1] == "10"
+
+
+@pytest.mark.slow
+def test_rationales_of_each_rater_train(tmp_path, model):
+    data = [
+        {
+            "question": row["question"],
+            "answer": row["answer"],
+            "score_a": row["score"],
+            "score_b": max(1, row["score"] - 1),
+            "comment_a": row["comment"],
+            "comment_b": "It is worse.",
+        }
+        for row in sheet()
+    ]
+    recipes = init(write_jsonl(tmp_path / "two.jsonl", data), model)
+    assert (recipes["raft"]["raters"], recipes["real"]["raters"]) == ("separate", "mean")
+    assert recipes["raft"]["feedback_column"] == ["comment_a", "comment_b"]
+    train(recipes)
+
+
+def test_raters_rubrics_and_half_points_are_found(tmp_path, model):
+    recipes = init(raters_jsonl(tmp_path), model)
+    real = recipes["real"]
+    assert set(recipes) == {"real", "evaluate"} and real["model_name_or_path"] == model
+    assert real["score_column"] == ["annotator_1", "annotator_2", "annotator_3"] and real["raters"] == "mean"
+    assert real["prompt_template"] == "feedback_collection"
+    assert real["columns"] == {"instruction": "query", "response": "model_answer", "rubric": "criteria"}
+    assert real["score_labels"] == "1-5:0.5"
+    assert "No warm start: the file has no column with rationales" in Path("judge", "README.md").read_text()
+
+
+def test_complete_prompts_fractions_and_leaking_splits_are_found(tmp_path, model):
+    real = init(prompts_parquet(tmp_path), model)["real"]
+    assert (real["prompt_column"], real["prompt_score_reminder"], real["score_column"]) == (
+        "prompt",
+        True,
+        "mean_score",
+    )
+    assert real["score_labels"] == "1-10"
+    # A squared error is (9/4)² times that on 1-5
+    assert real["log_likelihood_weight"] == pytest.approx(81 / 16)
+    assert real["prediction_weight"] == pytest.approx(0.16 / 81, rel=1e-2)
+    topics = {split: {row["topic_id"] for row in rows(split)} for split in ("train", "validation", "test")}
+    assert topics["test"] == {0, 1, 2} and 0 not in topics["train"]
+    assert not topics["train"] & topics["validation"]
+    assert sum(len(rows(split)) for split in topics) == 55  # the row that leaks is in none
+    assert "1 of the rows are about questions" in Path("judge", "README.md").read_text()
+
+
+@pytest.mark.parametrize("file", [comments_csv, raters_jsonl, prompts_parquet])
+def test_no_question_and_no_duplicate_is_on_two_sides(tmp_path, model, file: Callable[[Path], Path]):
+    recipes = init(file(tmp_path), model)
+    data = {key: value for key, value in recipes["real"].items() if key in DataArguments.__dataclass_fields__}
+    scale = Scale.parse(recipes["real"]["score_labels"])
+    seen: dict[str, str] = {}
+    for split in ("train", "validation", "test"):
+        loaded = load_judge_dataset(DataArguments(**data), split, scale=scale)
+        assert len(loaded)
+        for name in ("group", "prompt"):
+            for value in loaded[name]:
+                assert seen.setdefault(" ".join(value.split()), split) == split
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (mixed_csv, r"numbers and text are mixed: 'good' in row 3 (line 10), '4/5' in row 10"),
+        (hollow_csv, "'answer' is empty in 2 rows: row 2 (line 9), row 7 (line"),
+        (lambda folder: hollow_csv(folder, constant=True), "all 48 scores are 3, so there is nothing to learn"),
+    ],
+)
+def test_broken_files_are_explained(tmp_path, capsys, file, message):
+    assert message in refused(capsys, str(file(tmp_path)))
+
+
+def table(**columns: list) -> list[dict]:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+QUESTIONS = [f"Question {number}?" for number in range(30)]
+ANSWERS = [f"Answer {number}." for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (table(question=QUESTIONS, answer=ANSWERS), (), "no column with numbers that could be a score"),
+        (table(question=QUESTIONS, answer=ANSWERS, id=list(range(30))), (), "no column with numbers that could be a score"),
+        (table(question=QUESTIONS, answer=ANSWERS, clarity=[1, 2] * 15, depth=[2, 1] * 15), (), "'clarity', 'depth' could be the score"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=[-5, 1000] * 15), (), "from -5 to 1000"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=[1, 6] * 15), ("--score_labels", "1-5"), "outside the scale 1, 2, 3, 4, 5: '6' in row 1"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=["meh", "wow"] * 15), (), "list them from worst to best: --score_labels meh,wow"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=[""] * 30), ("--score", "score"), "score column 'score': every cell is empty"),
+        (table(question=QUESTIONS[:5], answer=ANSWERS[:5], score=[1, 2, 3, 4, 5]), (), "5 usable rows, of 5; there must be at least 10"),
+        (table(question=["Same?"] * 30, answer=ANSWERS, score=[1, 2] * 15), (), "1 different questions"),
+        (table(a=QUESTIONS, b=ANSWERS, score=[1, 2] * 15), (), "--response: no column"),
+        (table(a=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), (), "--instruction: no column"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--group", "topic"), "--group='topic' is not a column"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--score_labels", "5-1"), "--score_labels: score_labels='5-1' is not a scale"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--gpus", "many"), "--gpus: got 'many'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named_with_the_fix(tmp_path, capsys, data, options, message):
+    assert message in refused(capsys, str(write_csv(tmp_path / "data.csv", data)), *options)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data.csv", b'question,answer,score\n"a,b,3\n', "not valid CSV"),
+        ("data.csv", b"question,answer,score\na,b\n", "2 values for the 3 columns"),
+        ("data.csv", b"question;answer;score\na;b;3\n", "separated by ';', not by commas"),
+        ("data.csv", "question,answer,score\nä,b,3\n".encode("latin-1"), "not valid CSV in UTF-8"),
+        ("data.csv", b"", "it has no rows"),
+        ("data.xlsx", b"PK", "the extension '.xlsx' is not one of"),
+        ("data.parquet", b"PAR1", "not a valid Parquet file"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path, capsys, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    assert message in refused(capsys, name)
+    assert "no such file" in refused(capsys, "missing.csv")
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path, model, capsys):
+    init(comments_csv(tmp_path), model)
+    before = {path: path.read_bytes() for path in Path("judge").rglob("*") if path.is_file()}
+    assert "not empty" in refused(capsys, "comments.csv", "--model", model)
+    assert {path: path.read_bytes() for path in Path("judge").rglob("*") if path.is_file()} == before
+
+
+def test_incomplete_rows_are_left_out_when_asked(tmp_path, model):
+    init(hollow_csv(tmp_path), model, "--drop_incomplete", "--criteria", "Are the {{sums}} right?")
+    assert sum(len(rows(split)) for split in ("train", "validation", "test")) == 46
+    assert "2 rows with an empty score, prompt or response were left out" in Path("judge", "README.md").read_text()
+    data = DataArguments(
+        "judge/data", prompt_template="judge/prompt.jinja", columns={"instruction": "question", "response": "answer"}
+    )
+    prompt = load_judge_dataset(data, "test", scale=Scale.parse("1-5"))["prompt"][0]
+    assert "Are the {{sums}} right?" in prompt and "between 1 and 5" in prompt
+
+
+def test_words_make_a_scale(tmp_path, model):
+    data = table(question=QUESTIONS, answer=ANSWERS, score=["Poor", "fair", "good"] * 10)
+    real = init(write_csv(tmp_path / "words.csv", data), model)["real"]
+    assert (real["score_labels"], real["score_values"]) == (["Poor", "fair", "good"], [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([1, 2, 5], "1-5"), ([0, 1], "0-1"), ([0, 4], "0-5"), ([1, 7], "1-7"), ([2, 9], "1-10"), ([0, 9], "0-10"), ([3, 88], "1-100"),
+        ([0, 88], "0-100"), ([0.25, 0.5], "0-1:0.1"), ([1.5, 3], "1-5:0.5"), ([1.3, 4.7], "1-5"), ([55.5, 70], "1-100"),
+    ],
+)  # fmt: skip
+def test_scales_are_guessed(tmp_path, values, scale):
+    data = table(question=QUESTIONS[:12], answer=ANSWERS[:12], score=(values * 12)[:12])
+    options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
+    assert open_project(options).plan.scores.labels == scale
+
+
+def test_a_folder_of_splits_is_read_as_one(tmp_path, model):
+    folder = tmp_path / "scored"
+    folder.mkdir()
+    everything = sheet()
+    write_csv(folder / "train.csv", everything[:36])
+    write_csv(folder / "test.csv", everything[36:])
+    init(folder, model)
+    assert [row["question"] for row in rows("test")] == [row["question"] for row in everything[36:]]
+    everything[40]["answer"] = ""
+    write_csv(folder / "test.csv", everything[36:])
+    with pytest.raises(ValueError, match=r"'answer' is empty in 1 rows: test\.csv row 4 \(line"):
+        open_project(InitOptions(str(folder), "other", model))
+
+
+def test_hardware_decides_about_size(tmp_path):
+    # A billion parameters, of which nothing but the size is here
+    config = LlamaConfig(
+        vocab_size=32000, hidden_size=3072, intermediate_size=8192, num_hidden_layers=6, num_attention_heads=24
+    )
+    config.save_pretrained(tmp_path / "large")
+    data = [{name: row[name] for name in ("question", "answer", "score")} for row in sheet(questions=200)]
+    file = write_csv(tmp_path / "data.csv", data)
+    sizes = {}
+    for gpus in ("1xT4-16GB", "1xH100-80GB", "1xNone-3GB"):
+        project = open_project(InitOptions(str(file), f"judge-{gpus}", str(tmp_path / "large"), gpus=gpus))
+        sizes[gpus] = project.write()
+    small, large, none = sizes.values()
+    assert small.rl["use_peft"] and "use_peft" not in large.rl
+    assert large.rl["num_generations"] == large.rl["per_device_train_batch_size"] == 16
+    for gpus, size in list(sizes.items())[:2]:
+        assert any(f"Planned for {gpus}: training fits" in note for note in size.notes)
+        assert any("Lengths are estimated from characters" in note for note in size.notes)
+    assert any("Nothing tried fits 1xNone-3GB: " in note for note in none.notes)
+    # The plan of the finished recipe says the same
+    recipe = read_recipe(Path("judge-1xT4-16GB", "real.yaml"), [], None)
+    lengths = Lengths(longest_prompt=project.plan.found.prompt.longest)
+    assert not plan_memory(make_setup(recipe, Cluster.parse("1xT4-16GB"), Sharding(), lengths)).problems
+
+
+def test_questions_are_asked_on_a_terminal_only(tmp_path, model, monkeypatch):
+    data = [{"q": row["question"], "a": row["answer"], "clarity": row["score"], "depth": 2} for row in sheet()]
+    options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", model)
+    with pytest.raises(ValueError, match="--response"):
+        open_with_questions(options, None)
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nq\nclarity\n1-7\nIs it clear?\n"))
+    project = open_with_questions(options, Console(file=io.StringIO()))
+    roles = project.plan.roles
+    assert (roles.response, roles.instruction, roles.scores) == ("a", "q", ["clarity"])
+    assert project.plan.scores.labels == "1-7" and "Is it clear?" in project.plan.template.source
+
+
+def test_splits_keep_questions_together_and_do_not_depend_on_order():
+    keys = [f"q{number // 3}" for number in range(300)]
+    splits = divide(keys)
+    assert splits == divide(keys) and {key: split for key, split in zip(keys, splits, strict=True)} == dict(
+        zip(keys[::-1], divide(keys[::-1]), strict=True)
+    )
+    shares = pd.Series(splits).value_counts(normalize=True)
+    assert shares["test"] == pytest.approx(0.2, abs=0.02) and shares["validation"] == pytest.approx(0.1, abs=0.02)
+    assert set(divide(["a", "b", "c"])) == {"train", "validation", "test"}
+
+
+def test_help_lists_the_roles():
+    assert "--drop_incomplete" in make_parser().format_help()

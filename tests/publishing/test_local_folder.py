@@ -1,0 +1,210 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A judge published to a folder: what is in it, what its card says, and what is refused."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from real_trl import Judge
+from real_trl.judge_config import JudgeConfig
+from real_trl.publishing import Publication, build_card, check_card, find_judge_files, read_evaluation, write_folder
+from real_trl.publishing.methods import METHODS
+from real_trl.scripts.push import main
+from real_trl.trainers.real_config import PREDICTION_WEIGHTS
+from tests.publishing.judges import PUBLISHED, TOKEN, judge_config, write_adapter, write_evaluation, write_judge
+from tests.tiny import LINES
+
+RESPONSES = ["\n".join(LINES[: 1 + row % 3]) for row in range(6)]
+
+
+def scores(folder: Path) -> list[tuple[float, str]]:
+    judge = Judge.from_pretrained(folder, max_new_tokens=16)
+    return [(each.expected_score, each.completion) for each in judge.score(response=RESPONSES)]
+
+
+def refused(argv: list[str], capsys: pytest.CaptureFixture) -> str:
+    with pytest.raises(SystemExit) as status:
+        main(argv)
+    assert status.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Path:
+    return write_judge(tmp_path / "my-real")
+
+
+def test_the_folder_holds_the_judge_and_nothing_else(judge, tmp_path, capsys):
+    main([str(judge), "--local_dir", str(tmp_path / "out"), "--repo_id", "acme/judge"])
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == PUBLISHED
+    assert not list(tmp_path.glob(".publishing-*"))
+    assert "was not evaluated" in capsys.readouterr().out
+    for path in (tmp_path / "out").iterdir():
+        content = path.read_bytes()
+        assert str(tmp_path).encode() not in content and b"/somewhere/private" not in content, path
+    assert JudgeConfig.load(tmp_path / "out").prompt_template == "homework.jinja"
+
+
+def test_the_published_judge_gives_the_same_scores(judge, tmp_path):
+    main([str(judge), "--local_dir", str(tmp_path / "out")])
+    before = scores(judge)
+    assert scores(tmp_path / "out") == before
+    assert len({score for score, _ in before}) > 1
+
+
+def test_the_card_tells_what_is_known(judge, tmp_path):
+    config = JudgeConfig.load(judge)
+    figures = write_evaluation(tmp_path / "evaluation", config)
+    argv = [str(judge), "--local_dir", str(tmp_path / "out"), "--repo_id", "acme/judge", "--license", "apache-2.0"]
+    main([*argv, "--evaluation", str(tmp_path / "evaluation")])
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    check_card(card)
+    data = card.data
+    assert (data.base_model, data.license, data.model_name) == ("acme/base-8b", "apache-2.0", "judge")
+    results = {result.metric_name: result for result in data.eval_results}
+    assert results["pearson (RAIL)"].metric_value == figures["pearson"]
+    assert results["rmse (RAIL)"].dataset_name == "scores.jsonl, test"
+    assert "secret-project" not in card.content
+    for part in (
+        "2603.17145",
+        METHODS["regression"].equation,
+        "| `num_generations` | 8 |",
+        "acme/base-8b",
+        "transformers 5",
+    ):
+        assert part in card.content, part
+    assert f"{100 * figures['pearson']:.1f} [" in card.text
+    assert "group_filter" not in card.text  # not set
+
+
+def test_without_an_evaluation_the_card_says_so(judge):
+    card = build_card(JudgeConfig.load(judge), "acme/judge")
+    assert "was not evaluated" in card.text and not card.data.eval_results
+
+
+def test_an_evaluation_of_another_judge_is_refused(judge, tmp_path):
+    other = judge_config("acme/base-8b", training={"seed": 4})
+    write_evaluation(tmp_path / "evaluation", other)
+    with pytest.raises(ValueError, match="it is about 'my-real', none of which has this judge's scale"):
+        read_evaluation(tmp_path / "evaluation", JudgeConfig.load(judge))
+
+
+def test_every_method_has_its_equation(judge):
+    assert {"sft", "raft", *PREDICTION_WEIGHTS} == set(METHODS)
+    for name, method in METHODS.items():
+        card = build_card(judge_config("acme/base", method=name), "acme/judge")
+        assert method.equation in card.text and method.tag in card.data.tags
+
+
+def test_the_base_model_is_followed_through_the_stages(tmp_path):
+    raft = write_judge(tmp_path / "my-raft", "acme/base-8b", method="raft")
+    real = write_judge(tmp_path / "my-real", str(raft))
+    main([str(real), "--local_dir", str(tmp_path / "out")])
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.base_model == "acme/base-8b"
+    assert re.search(r"1\. RAFT\n2\. REAL\n", card.text)
+    assert JudgeConfig.load(tmp_path / "out").base_model == "my-raft"
+
+
+def test_a_local_base_model_is_named_without_its_path(tmp_path):
+    base = write_judge(tmp_path / "untrained")
+    (base / "judge_config.json").unlink()
+    judge = write_judge(tmp_path / "my-raft", str(base))
+    card = build_card(JudgeConfig.load(judge), "acme/judge")
+    assert card.data.base_model is None and "`untrained`" in card.text and str(tmp_path) not in card.content
+
+
+def test_an_adapter_is_merged_or_published_as_one(tmp_path, capsys):
+    base = str(tmp_path / "base")
+    adapter = write_adapter(tmp_path / "my-lora", base)
+    before = scores(adapter)
+    message = refused([str(adapter), "--local_dir", str(tmp_path / "out")], capsys)
+    assert "base_model" in message and "--merge" in message and not (tmp_path / "out").exists()
+    main([str(adapter), "--local_dir", str(tmp_path / "merged"), "--merge"])
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == PUBLISHED
+    for (was, text), (now, merged) in zip(before, scores(tmp_path / "merged"), strict=True):
+        assert now == pytest.approx(was, abs=1e-4) and text == merged
+    main([str(adapter), "--local_dir", str(tmp_path / "adapter"), "--base_model", "acme/base-8b"])
+    files = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert files == PUBLISHED - {"model.safetensors"} | {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == "acme/base-8b"
+    card = ModelCard.load(tmp_path / "adapter" / "README.md")
+    assert (card.data.base_model, card.data.library_name) == ("acme/base-8b", "peft")
+
+
+def test_merging_a_whole_model_is_refused(judge, tmp_path, capsys):
+    assert "whole model" in refused([str(judge), "--local_dir", str(tmp_path / "out"), "--merge"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        ("judge_config.json", "no judge_config.json"),
+        ("model.safetensors", "no weights"),
+        ("tokenizer.json", "no tokenizer"),
+        ("config.json", "no config.json"),
+    ],
+)
+def test_a_missing_part_is_named(judge, tmp_path, capsys, removed, message):
+    (judge / removed).unlink()
+    assert message in refused([str(judge), "--local_dir", str(tmp_path / "out")], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cut_weights_and_lost_shards_are_named(judge, capsys):
+    weights = judge / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "model.safetensors is not whole" in refused([str(judge), "--local_dir", "unused"], capsys)
+    weights.unlink()
+    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (judge / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00001-of-00001.safetensors is missing" in refused([str(judge), "--local_dir", "unused"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--repo_id: not set"),
+        (["--repo_id", "no-namespace"], "Write user/name"),
+        (["--repo_id", "acme/bad name"], "Write user/name"),
+        (["--repo_id", "a/b/c"], "Write user/name"),
+        (["--local_dir", "x", "--base_model", "./here"], "--base_model: got './here'"),
+        (["--local_dir", "x", "--evaluation", "nowhere"], "no evaluation.json"),
+        (["--token", "hf_x"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_options_are_refused(judge, capsys, options, message):
+    assert message in refused([str(judge), *options], capsys)
+
+
+def test_a_folder_that_holds_something_is_left_alone(judge, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    assert "not empty" in refused([str(judge), "--local_dir", str(tmp_path / "out")], capsys)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_token_in_the_files_is_never_published(judge, tmp_path, monkeypatch):
+    config = JudgeConfig.load(judge)
+    config.prompt_template_text += f" {TOKEN}"
+    config.save(judge)
+    with pytest.raises(ValueError, match=r"judge_config\.json: it holds an access token") as error:
+        write_folder(Publication(find_judge_files(judge), "acme/judge"), tmp_path / "out")
+    assert TOKEN not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_path_of_this_machine_is_never_published(judge, tmp_path):
+    config = JudgeConfig.load(judge)
+    config.training["vllm_server"] = str(judge)
+    config.save(judge)
+    with pytest.raises(ValueError, match=r"README\.md: it holds the path"):
+        write_folder(Publication(find_judge_files(judge), "acme/judge"), tmp_path / "out")
