@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declared grid of runs: read, checked, and turned into one recipe for each run and seed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from experiments.data import DATASETS
 
 STAGES = ("sft", "rl")
 UNTRAINED = "untrained"
-_KEYS = {"stage", "start", "rationales_from", "samples", "curves", "set", "data", "like", "recipe"}
+_KEYS = {"stage", "start", "rationales_from", "samples", "curves", "set", "data", "like", "recipe", "seeds"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Run:
             Keys of the recipe to override; `None` removes one.
         data (`str`, *optional*):
             One of [`DATASETS`] to train on.
+        seeds (`list[int]`, *optional*):
+            Its seeds, where they are others than the grid's.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Run:
     curves: bool = False
     set: Mapping[str, Any] = field(default_factory=dict)
     data: str | None = None
+    seeds: list[int] | None = None
 
     @property
     def needs(self) -> list[str]:
@@ -124,6 +127,16 @@ class Grid:
             curves=declared["curves"],
             runs=runs,
         )
+
+    def jobs(self, tiers: Collection[str], seeds: Collection[int] | None = None) -> list[tuple[int, Run]]:
+        """Seeds and runs of these tiers, a seed after the other in each; with `seeds`, of these only."""
+        jobs = []
+        for tier in tiers:
+            members = [run for run in self.runs.values() if run.tier == tier]
+            every = sorted({seed for run in members for seed in run.seeds or self.seeds})
+            for seed in every if seeds is None else seeds:
+                jobs += [(seed, run) for run in members if seed in (run.seeds or self.seeds)]
+        return jobs
 
     def recipe(self, run: Run, seed: int, folder: Path) -> dict[str, Any]:
         """The recipe of a run, complete, its outputs under `folder`."""

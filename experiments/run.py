@@ -50,13 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--tiers {sorted(unknown)[0]}: the grid has {', '.join(tiers)}.")
         if args.jobs < 1:
             raise ValueError(f"--jobs {args.jobs}: must be at least 1.")
-        jobs = [
-            (seed, run)
-            for tier in (args.tiers or tiers)
-            for seed in (args.seeds or grid.seeds)
-            for run in grid.runs.values()
-            if run.tier == tier
-        ]
+        jobs = grid.jobs(args.tiers or tiers, args.seeds)
         _check_stored(grid, jobs, args.output_dir)
     except (ValueError, OSError) as error:
         parser.error(str(error))

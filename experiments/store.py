@@ -28,8 +28,8 @@ def collect(grid: Grid, output: Path, results: Path) -> None:
             rounded to three decimals), `training.parquet` (what the runs logged) and `runs.json` (recipes, seconds, versions).
     """
     predictions, training, runs = [], [], {}
-    for name in grid.runs:
-        for seed in grid.seeds:
+    for name, run in grid.runs.items():
+        for seed in run.seeds or grid.seeds:
             judge = output / f"seed-{seed}" / name
             if not (judge / PREDICTIONS).is_file():
                 continue
@@ -37,13 +37,13 @@ def collect(grid: Grid, output: Path, results: Path) -> None:
             history = json.loads((judge / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
             training.append(pd.DataFrame(history).assign(run=name, seed=seed))
             seconds = json.loads((judge / "seconds.json").read_text(encoding="utf-8"))
-            entry = runs.setdefault(name, {"tier": grid.runs[name].tier, "seconds": {}})
+            entry = runs.setdefault(name, {"tier": run.tier, "seconds": {}})
             entry["seconds"][seed] = {key: round(value, 1) for key, value in seconds.items()}
             if "recipe" not in entry:
                 recipe = yaml.safe_load((judge / "experiment.yaml").read_text(encoding="utf-8"))
                 paths = ("model_name_or_path", "output_dir", "dataset_name", "seed")
                 entry["recipe"] = {key: value for key, value in recipe.items() if key not in paths}
-                entry["start"] = grid.runs[name].start
+                entry["start"] = run.start
     if not predictions:
         return
     results.mkdir(parents=True, exist_ok=True)
