@@ -101,8 +101,9 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
 def question_keys(source: Source, roles: Roles) -> list[str]:
     """
     The question of each row: rows with the same group, or with the same text of the question, belong together, and whoever
-    belongs to both joins them.
+    belongs to both joins them. Where the whole file is about one task, the text of the response stands for that of the question.
     """
+    telling = columns_that_tell(source, roles)
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -113,7 +114,7 @@ def question_keys(source: Source, roles: Roles) -> list[str]:
 
     keys = []
     for row in source.iterate():
-        own = [f"text {plain(row[column])}" for column in roles.question]
+        own = [f"text {plain(row[column])}" for column in telling]
         if roles.group and not is_empty(row[roles.group]):
             own.append(f"group {row[roles.group]}")
         for other in own[1:]:
@@ -121,6 +122,12 @@ def question_keys(source: Source, roles: Roles) -> list[str]:
         keys.append(own[0])
     numbers: dict[str, str] = {}
     return [numbers.setdefault(find(key), f"q{len(numbers):05d}") for key in keys]
+
+
+def columns_that_tell(source: Source, roles: Roles) -> list[str]:
+    """Columns whose text tells one question from another: not those of the question, if there are too few to split by."""
+    texts = {tuple(plain(row[column]) for column in roles.question) for row in source.iterate()}
+    return [roles.response] if len(texts) < MIN_GROUPS and roles.response else roles.question
 
 
 def plain(text: object) -> str:
@@ -145,11 +152,11 @@ def inspect(
     Raises:
         `ValueError`: if there are too few questions to split.
     """
-    keys = question_keys(source, roles)
+    keys, telling = question_keys(source, roles), columns_that_tell(source, roles)
     groups = len(set(keys))
     if groups < MIN_GROUPS:
         raise ValueError(
-            f"{source.name!r}: {groups} different questions (by {', '.join(filter(None, [*roles.question, roles.group]))}); training, validation "
+            f"{source.name!r}: {groups} different questions (by {', '.join(filter(None, [*telling, roles.group]))}); training, validation "
             f"and test need at least {MIN_GROUPS}, so that no question is in two of them. Add rows about other questions, or name the column "
             "that tells questions apart: --group COLUMN."
         )
@@ -182,10 +189,10 @@ def inspect(
         leaking=leaking,
         notes=[],
     )
-    return replace(found, notes=_notes(found, roles, scores))
+    return replace(found, notes=_notes(found, roles, scores, one_task=telling != roles.question))
 
 
-def _notes(found: Inspection, roles: Roles, scores: Scores) -> list[str]:
+def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> list[str]:
     notes = [f"Scale: {scores.note}. If it is another one: --score_labels."] if scores.note else []
     label, most = max(found.balance.items(), key=lambda item: item[1])
     if most > 0.6 * found.rows:
@@ -209,6 +216,11 @@ def _notes(found: Inspection, roles: Roles, scores: Scores) -> list[str]:
         notes.append(
             "Prompts are complete, so only equal prompts count as one question. If several prompts are about one question, name the column that "
             "says so: --group COLUMN."
+        )
+    if one_task and not roles.group:
+        notes.append(
+            "All rows are about one task, so only equal responses are kept on one side of the splits. If rows have something else in common, such "
+            "as their author, name the column: --group COLUMN."
         )
     if found.rows < _FEW_ROWS:
         notes.append(f"{found.rows} rows are few: expect wide intervals in the evaluation.")

@@ -203,7 +203,7 @@ ANSWERS = [f"Answer {number}." for number in range(30)]
         (table(question=QUESTIONS, answer=ANSWERS, score=["meh", "wow"] * 15), (), "list them from worst to best: --score_labels meh,wow"),
         (table(question=QUESTIONS, answer=ANSWERS, score=[""] * 30), ("--score", "score"), "score column 'score': every cell is empty"),
         (table(question=QUESTIONS[:5], answer=ANSWERS[:5], score=[1, 2, 3, 4, 5]), (), "5 usable rows, of 5; there must be at least 10"),
-        (table(question=["Same?"] * 30, answer=ANSWERS, score=[1, 2] * 15), (), "1 different questions"),
+        (table(question=["Same?"] * 30, answer=["a", "b"] * 15, score=[1, 2] * 15), (), "2 different questions (by answer)"),
         (table(a=QUESTIONS, b=ANSWERS, score=[1, 2] * 15), (), "--response: no column"),
         (table(a=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), (), "--instruction: no column"),
         (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--group", "topic"), "--group='topic' is not a column"),

@@ -1,0 +1,186 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every command of the README is run here, by another test, or needs what CI has not; none is forgotten. What is shortened
+is said beside the command: fewer steps, a tiny local model in the place of one on the Hub.
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from real_trl.cli import STAGES
+from real_trl.synthetic import build_model, build_tokenizer, make_dataset
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TINY = "--model_name_or_path tiny --report_to none"
+FEW = "--max_steps 2 --logging_steps 1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command as it is written, with these options after it; a service is asked for `url` and stopped."""
+
+    command: str
+    options: str = ""
+    url: str | None = None
+
+
+# In the order in which they are run, in one folder
+RUNS = [
+    Run("real-trl evaluate --config recipes/quickstart/evaluate.yaml", "--max_rows 20"),
+    Run(
+        "real-trl self_generate --config recipes/quickstart/tract_self_generate.yaml",
+        "--dataset_options '{size: 64}' --malformed force",
+    ),
+    Run("real-trl sft --config recipes/quickstart/tract.yaml", FEW),
+    Run("real-trl sft --config my-raft.yaml", f"{TINY} {FEW}"),
+    Run("real-trl rl --config my-real.yaml", f"{FEW} --max_completion_length 8 --report_to none"),
+    Run("real-trl evaluate --config my-evaluate.yaml", "--max_rows 8 --max_new_tokens 8"),
+    Run(
+        "real-trl evaluate --model_name_or_path outputs/my-real --output_dir outputs/eval --benchmarks mt_bench "
+        """--benchmark_paths '{"mt_bench": "mt_bench_eval.json"}'""",
+        "--max_new_tokens 8 --truncate_prompts true",
+    ),
+    Run("real-trl score answers.jsonl --judge outputs/quickstart/seed-0/real", "--max_new_tokens 8"),
+    Run("real-trl serve --judge outputs/quickstart/seed-0/real", "--port 8765", "http://127.0.0.1:8765/health"),
+    Run("real-trl push outputs/quickstart/seed-0/real --local_dir published"),
+    Run("real-trl init scores.csv", "--yes --model tiny"),
+    Run("python -m benchmarks.step --workload judge --layers 8", "--layers 1 --prompt_tokens 40 --repeats 1"),
+    Run("real-trl plan --config recipes/qwen3-8b/real.yaml --gpus 8xA100-80GB"),
+    Run("real-trl plan --config my-real.yaml --stage rl --zero 3 --gpus 2xA100-40GB"),
+]
+# Command → the test file that runs it, in parts at least
+ELSEWHERE = {
+    "make quickstart": "tests/test_quickstart.py",
+    "real-trl demo --judge outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",
+}
+# Command → what it needs
+NEEDS = {
+    "make test": "runs this",
+    'pip install -c constraints.txt -e ".[plots]"': "the Makefile's installation",
+    'pip install -c constraints.txt -e ".[deepspeed,vllm]"': "a GPU",
+    "accelerate launch --config_file recipes/accelerate_configs/zero3.yaml -m real_trl.scripts.rl --config recipes/qwen3-8b/real.yaml": "eight GPUs and the Hub",
+    "real-trl push outputs/my-real --repo_id user/my-judge --evaluation outputs/my-real/evaluation": "the Hub; tests/publishing has a server that speaks its calls",
+}
+
+
+def commands(text: str) -> list[str]:
+    """The commands of all shell blocks, without comments, continued lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [" ".join(re.sub(r"\s+# .*", "", line).split()) for line in lines if line.strip()]
+
+
+def yaml_blocks(text: str) -> dict[str, dict]:
+    """File name in the first comment → content."""
+    found = re.findall(r"```yaml\n# (\S+\.yaml)[^\n]*\n(.*?)```", text, re.DOTALL)
+    return {name: yaml.safe_load(content) for name, content in found}
+
+
+def test_every_command_is_accounted_for():
+    assert sorted(commands(README)) == sorted([run.command for run in RUNS] + [*ELSEWHERE, *NEEDS])
+    for path in ELSEWHERE.values():
+        assert (ROOT / path).is_file()
+
+
+def test_every_stage_is_in_the_readme():
+    mentioned = {stage for stage in STAGES if re.search(rf"real-trl {stage}\b|make {stage}\b", README)}
+    assert set(STAGES) - mentioned == {"export_smollm2"}  # recipes/README.md has it
+
+
+def test_files_that_are_linked_are_there():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_python_blocks_are_valid():
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        compile(block, "README.md", "exec")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What the README's reader has when the commands are reached: recipes, data, and the quickstart's judges."""
+    folder = tmp_path_factory.mktemp("reader")
+    for name in ("recipes", "benchmarks", "real_trl"):
+        (folder / name).symlink_to(ROOT / name)
+    build_model().save_pretrained(folder / "tiny")
+    build_tokenizer().save_pretrained(folder / "tiny")
+    rows = make_dataset("sft", 60).to_pandas()
+    scores = rows.rename(
+        columns={
+            "orig_instruction": "question",
+            "orig_response": "answer",
+            "orig_criteria": "criteria",
+            "orig_score": "rating",
+            "orig_feedback": "comment",
+        }
+    )[["question", "answer", "criteria", "rating", "comment"]]
+    scores["question_id"] = [f"q{i // 3}" for i in range(len(scores))]
+    (folder / "data").mkdir()
+    scores.to_json(folder / "data" / "scores.jsonl", orient="records", lines=True)
+    scores.to_csv(folder / "scores.csv", index=False)
+    answers = rows.rename(
+        columns={"orig_instruction": "instruction", "orig_response": "response", "orig_criteria": "rubric"}
+    )
+    answers[["instruction", "response", "rubric"]].head(10).to_json(
+        folder / "answers.jsonl", orient="records", lines=True
+    )
+    bench = [{"instruction": prompt, "gpt4_score": [2, 3, 3]} for prompt in rows["prompt"].head(6)]
+    (folder / "mt_bench_eval.json").write_text(json.dumps(bench), encoding="utf-8")
+
+    recipes = yaml_blocks(README)
+    same = {key: value for key, value in recipes["my-raft.yaml"].items() if key not in ("feedback_column",)}
+    for name, content in recipes.items():
+        (folder / name).write_text(yaml.safe_dump({**same, **content}), encoding="utf-8")
+    run(folder, f"{sys.executable} -m real_trl.scripts.quickstart --max_steps 2")
+    return folder
+
+
+def run(folder: Path, command: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", RUNS, ids=lambda entry: entry.command[:60])
+@pytest.mark.xdist_group("readme")
+def test_command(folder, entry):
+    command = f"{entry.command} {entry.options}"
+    if entry.url is None:
+        run(folder, command)
+        return
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    service = [sys.executable, "-m", "real_trl.cli", *shlex.split(command)[1:]]
+    with subprocess.Popen(service, cwd=folder, env=environment) as process:
+        try:
+            for _ in range(240):
+                assert process.poll() is None
+                try:
+                    assert httpx.get(entry.url).status_code == 200
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.5)
+            else:
+                pytest.fail(f"{entry.url} did not answer")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
