@@ -76,6 +76,15 @@ def train(recipes: dict[str, dict], *, steps: int = 2) -> dict:
     return json.loads(Path("judge", "outputs", "evaluation", "evaluation.json").read_text())
 
 
+def test_a_file_about_one_task_is_split_by_its_responses(tmp_path, model, capsys):
+    answers = [f"Answer {number // 2}." for number in range(40)]  # each twice
+    data = write_csv(tmp_path / "data.csv", table(question=["Same?"] * 40, answer=answers, score=[1, 2, 3, 4] * 10))
+    main([str(data), "--model", model, "--output_dir", "judge", "--yes"])
+    assert "All rows are about one task" in " ".join(capsys.readouterr().out.split())
+    sides = [{row["answer"] for row in rows(split)} for split in ("train", "validation", "test")]
+    assert sum(len(side) for side in sides) == 20 and all(sides)
+
+
 def test_a_csv_with_comments_trains(tmp_path, model, capsys):
     recipes = init(comments_csv(tmp_path), model)
     assert set(recipes) == {"raft", "real", "evaluate"}
