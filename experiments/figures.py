@@ -36,7 +36,7 @@ def methods(results: Results) -> "Figure":
         axes.errorbar(positions, means, errors, linestyle="none", markersize=5, capsize=2, label=inference, **style)
     axes.set_xticks(range(len(names)), [METHODS[run].replace(", ", ",\n") for run in names])
     axes.set_ylabel("out-of-domain r × 100")
-    axes.set_title(f"Every method, {len(results.seeds('real'))} seeds, 95% intervals over seeds and rows")
+    axes.set_title("Every method: 95% intervals over seeds and rows")
     axes.grid(axis="y", alpha=0.25)
     figure.legend(loc="outside lower center", ncols=len(_INFERENCES), fontsize="small")
     return figure

@@ -24,11 +24,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from experiments.data import DATASETS
 from experiments.grid import UNTRAINED, Grid, Run
-from experiments.store import PREDICTIONS, collect
+from experiments.store import PREDICTIONS, check_overwritten, collect
 
 RECIPE = "experiment.yaml"
 
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.jobs < 1:
             raise ValueError(f"--jobs {args.jobs}: must be at least 1.")
         jobs = grid.jobs(args.tiers or tiers, args.seeds)
-        _check_stored(grid, jobs, args.output_dir)
+        _check_stored(grid, grid.jobs(tiers), args.output_dir)
+        check_overwritten(grid, args.output_dir, args.results, {(run.name, seed) for seed, run in jobs})
     except (ValueError, OSError) as error:
         parser.error(str(error))
     _write_data(args.output_dir, {run.data for _, run in jobs if run.data})
@@ -73,6 +75,16 @@ def _check_stored(grid: Grid, jobs: Sequence[tuple[int, Run]], output: Path) -> 
                 raise ValueError(
                     f"{folder / run.name} was made with another recipe ({stored}). Remove it to run it again."
                 )
+            predicted = pd.read_parquet(folder / run.name / PREDICTIONS, columns=["row", "sample"])
+            if (predicted["row"].max() + 1, predicted["sample"].max() + 1) != (grid.rows, run.samples):
+                raise ValueError(
+                    f"{folder / run.name} was evaluated on other rows or samples. Remove it to run it again."
+                )
+            for parent in (folder / name / PREDICTIONS for name in run.needs):
+                if not parent.is_file() or parent.stat().st_mtime > stored.stat().st_mtime:
+                    raise ValueError(
+                        f"{folder / run.name} is older than what it started from, {parent.parent}. Remove it to run it again."
+                    )
 
 
 def _write_data(output: Path, names: set[str]) -> None:

@@ -9,9 +9,28 @@ import pandas as pd
 import yaml
 
 from experiments.grid import Grid
-from real_trl.judge_config import package_versions
 
 PREDICTIONS = "experiment.parquet"
+
+
+def check_overwritten(grid: Grid, output: Path, results: Path, planned: set[tuple[str, int]]) -> None:
+    """Refuses to replace stored results by fewer."""
+    path = results / "runs.json"
+    if not path.is_file():
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    pairs = {(name, int(seed)) for name, entry in stored.items() for seed in entry["seconds"]}
+    there = {
+        (name, seed)
+        for name, run in grid.runs.items()
+        for seed in run.seeds or grid.seeds
+        if (output / f"seed-{seed}" / name / PREDICTIONS).is_file()
+    }
+    if lost := pairs - planned - there:
+        raise ValueError(
+            f"--results: {results} holds {len(lost)} runs that are neither in {output} nor run now, such as {sorted(lost)[0]}. Give another "
+            "folder, so that they are not lost."
+        )
 
 
 def collect(grid: Grid, output: Path, results: Path) -> None:
@@ -27,7 +46,7 @@ def collect(grid: Grid, output: Path, results: Path) -> None:
             Folder for `predictions.parquet` (those of [`~experiments.evaluate.predict`] with `run` and `seed`; ŷ and entropy
             rounded to three decimals), `training.parquet` (what the runs logged) and `runs.json` (recipes, seconds, versions).
     """
-    predictions, training, runs = [], [], {}
+    predictions, training, runs, versions = [], [], {}, {}
     for name, run in grid.runs.items():
         for seed in run.seeds or grid.seeds:
             judge = output / f"seed-{seed}" / name
@@ -44,6 +63,8 @@ def collect(grid: Grid, output: Path, results: Path) -> None:
                 paths = ("model_name_or_path", "output_dir", "dataset_name", "seed")
                 entry["recipe"] = {key: value for key, value in recipe.items() if key not in paths}
                 entry["start"] = run.start
+            made_with = json.loads((judge / "judge_config.json").read_text(encoding="utf-8"))["versions"]
+            versions |= {package: sorted({*versions.get(package, []), made_with[package]}) for package in made_with}
     if not predictions:
         return
     results.mkdir(parents=True, exist_ok=True)
@@ -55,5 +76,5 @@ def collect(grid: Grid, output: Path, results: Path) -> None:
     frame.to_parquet(results / "predictions.parquet", compression="zstd", index=False)
     pd.concat(training, ignore_index=True).to_parquet(results / "training.parquet", compression="zstd", index=False)
     (results / "runs.json").write_text(
-        json.dumps({"runs": runs, "versions": package_versions()}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({"runs": runs, "versions": versions}, indent=1) + "\n", encoding="utf-8"
     )

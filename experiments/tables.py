@@ -70,13 +70,13 @@ def with_interval(figure: Figure, factor: float = 100.0, decimals: int = 1, sign
 
 def methods(results: Results) -> str:
     """Table 2 in miniature."""
-    header = ["method", "ID RAIL r", "greedy r", "sampled r", "greedy RAIL r", "RAIL r", "average of 10, r"]
+    header = ["method", "seeds", "ID RAIL r", "greedy r", "sampled r", "greedy RAIL r", "RAIL r", "average of 10, r"]
     header += ["RAIL ρ", "RAIL τ", "RAIL RMSE", "RAIL MAE"]
     rows = []
     for run, title in METHODS.items():
         if not results.has(run):
             continue
-        cells = [with_interval(results.figure(Reading(run, split="id")))]
+        cells = [str(len(results.seeds(run))), with_interval(results.figure(Reading(run, split="id")))]
         for inference in ("greedy", "sampled", "greedy RAIL", "RAIL", "average of 10"):
             cells.append(with_interval(results.figure(Reading(run, inference))))
         for metric in ("spearman", "kendall"):
@@ -153,7 +153,7 @@ def runs(results: Results, run: Mapping[str, Any]) -> str:
     seconds = {name: entry["seconds"].values() for name, entry in run["runs"].items()}
     total = sum(sum(each.values()) for times in seconds.values() for each in times)
     count = sum(len(times) for times in seconds.values())
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(run["versions"].items()))
+    versions = ", ".join(f"{name} {' and '.join(found)}" for name, found in sorted(run["versions"].items()))
     return f"{count} runs, {total / 3600:.1f} hours of one core together, with {versions}."
 
 

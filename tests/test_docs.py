@@ -29,13 +29,20 @@ TINY = "--model_name_or_path tiny --report_to none"
 FEW = "--max_steps 2 --logging_steps 1"
 
 
+def commands(text: str) -> list[str]:
+    """The commands of all shell blocks, without comments, continued lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [" ".join(re.sub(r"\s+# .*", "", line).split()) for line in lines if line.strip()]
+
+
 @dataclass(frozen=True)
 class Run:
-    """A command as it is written, with these options after it; a service is asked for `url` and stopped."""
+    """A command as it is written, with these options after it; a service is asked, and stopped."""
 
     command: str
     options: str = ""
-    url: str | None = None
+    service: bool = False
 
 
 # In the order in which they are run, in one folder
@@ -55,7 +62,7 @@ RUNS = [
         "--max_new_tokens 8 --truncate_prompts true",
     ),
     Run("real-trl score answers.jsonl --judge outputs/quickstart/seed-0/real", "--max_new_tokens 8"),
-    Run("real-trl serve --judge outputs/quickstart/seed-0/real", "--port 8765", "http://127.0.0.1:8765/health"),
+    Run("real-trl serve --judge outputs/quickstart/seed-0/real", service=True),
     Run("real-trl push outputs/quickstart/seed-0/real --local_dir published"),
     Run("real-trl init scores.csv", "--yes --model tiny"),
     Run("python -m benchmarks.step --workload judge --layers 8", "--layers 1 --prompt_tokens 40 --repeats 1"),
@@ -64,6 +71,9 @@ RUNS = [
 ]
 # Command → the test file that runs it, in parts at least
 ELSEWHERE = {
+    **{
+        command: "tests/test_docs.py" for command in commands(README) if command.startswith("curl ")
+    },  # asks the service
     "make quickstart": "tests/test_quickstart.py",
     "real-trl demo --judge outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",
 }
@@ -75,13 +85,6 @@ NEEDS = {
     "accelerate launch --config_file recipes/accelerate_configs/zero3.yaml -m real_trl.scripts.rl --config recipes/qwen3-8b/real.yaml": "eight GPUs and the Hub",
     "real-trl push outputs/my-real --repo_id user/my-judge --evaluation outputs/my-real/evaluation": "the Hub; tests/publishing has a server that speaks its calls",
 }
-
-
-def commands(text: str) -> list[str]:
-    """The commands of all shell blocks, without comments, continued lines joined."""
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [" ".join(re.sub(r"\s+# .*", "", line).split()) for line in lines if line.strip()]
 
 
 def yaml_blocks(text: str) -> dict[str, dict]:
@@ -165,7 +168,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess:
 @pytest.mark.xdist_group("readme")
 def test_command(folder, entry):
     command = f"{entry.command} {entry.options}"
-    if entry.url is None:
+    if not entry.service:
         run(folder, command)
         return
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -175,12 +178,15 @@ def test_command(folder, entry):
             for _ in range(240):
                 assert process.poll() is None
                 try:
-                    assert httpx.get(entry.url).status_code == 200
+                    assert httpx.get("http://127.0.0.1:8000/health").status_code == 200
                     break
                 except httpx.TransportError:
                     time.sleep(0.5)
             else:
-                pytest.fail(f"{entry.url} did not answer")
+                pytest.fail("the service did not answer")
+            request = next(shlex.split(command) for command in commands(README) if command.startswith("curl "))
+            answer = httpx.post(request[1], json=json.loads(request[request.index("-d") + 1]), timeout=60)
+            assert answer.status_code == 200 and 0 < answer.json()["expected_score"] <= 5
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)

@@ -76,6 +76,8 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
 def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset:
     """One split; where it has no complete prompts and the recipe names no template, by the judge's own."""
     options = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
+    # What a hold-out keeps together is what intervals have to resample together
+    data_args = replace(data_args, group_column=data_args.group_column or data_args.holdout_group)
     try:
         return load_judge_dataset(data_args, split, **options)
     except ValueError as error:

@@ -4,6 +4,7 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from trl import ModelConfig, get_quantization_config
 
@@ -92,6 +93,11 @@ class JudgingArguments:
             raise ValueError(
                 "engine_options: api_key would be saved with the results. Remove it, and set the environment variable "
                 "OPENAI_API_KEY."
+            )
+        if "@" in urlsplit(str(self.engine_options.get("base_url", ""))).netloc:
+            raise ValueError(
+                "engine_options: base_url holds a user name or password, which would be saved with the results. Remove it, and set the "
+                "environment variable OPENAI_API_KEY."
             )
         if self.batch_size < 1 or (self.max_new_tokens is not None and self.max_new_tokens < 1):
             raise ValueError(
