@@ -8,13 +8,14 @@ While it is being made, `provenance.json` says what it is made with, and `parts/
 line for each finished batch. At the end the batches become the result's files, and `parts/` goes.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"
@@ -36,6 +37,7 @@ class GeneratedFolder:
 
     def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]], result: str) -> None:
         self.folder, self.result = Path(folder), result
+        self._lock: TextIO | None = None
         self.made_with = json.loads(json.dumps(made_with, default=str))
 
     def check(self) -> bool:
@@ -78,17 +80,44 @@ class GeneratedFolder:
                 if then.get(name) != value:
                     yield f"{section}.{name} was {then.get(name)!r}, now it is {value!r}"
 
+    def lock(self) -> None:
+        """
+        Let nobody else write to the folder until this process ends or the content is complete. What was found of it before may
+        have changed meanwhile.
+
+        Raises:
+            ValueError: if another process writes to it.
+        """
+        path = self.folder / _PARTS / "lock"
+        while self._lock is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Whoever completes the folder deletes its parts, and the lock with them
+            with contextlib.suppress(FileNotFoundError):
+                lock = path.open("w")
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    lock.close()
+                    raise ValueError(
+                        f"output_dir: another process is writing to {str(self.folder)!r}. Wait for it, or stop it; a run that was killed may "
+                        "have left processes behind."
+                    ) from error
+                if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    self._lock = lock
+
     def start(self, run: Mapping[str, Any]) -> None:
-        """Lock the folder, record what the content is made with, and add `run` (versions, processes) to the runs that made it."""
-        (self.folder / _PARTS).mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / _PARTS / "lock").open("w")  # until this process ends
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        """
+        Lock the folder, record what the content is made with, and add `run` (versions, processes) to the runs that made it.
+
+        Raises:
+            ValueError: if another process writes to it, or has completed it since it was checked.
+        """
+        self.lock()
+        if self.check():
+            self.discard_parts()
             raise ValueError(
-                f"output_dir: another process is writing to {str(self.folder)!r}. Wait for it, or stop it; a run that was killed may have "
-                "left processes behind."
-            ) from error
+                f"output_dir: another process has completed {str(self.folder)!r} meanwhile. Give the command again: it uses what is there."
+            )
         path = self.folder / PROVENANCE_NAME
         runs = _read_json(path)["runs"] if path.is_file() else []
         self._write_provenance({"complete": False, "runs": [*runs, run]})
@@ -128,8 +157,11 @@ class GeneratedFolder:
         _write(self.folder / name, content)
 
     def discard_parts(self) -> None:
-        """Delete the batches, which a complete folder does not need."""
+        """Delete the batches, which a complete folder does not need, and the lock."""
         shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     @property
     def counts(self) -> dict[str, Any]:

@@ -21,6 +21,9 @@ import pytest
 import yaml
 
 from real_trl.cli import STAGES
+from real_trl.judge_config import JudgeConfig
+from real_trl.prompts import load_template
+from real_trl.score_space import ScoreSpace
 from real_trl.synthetic import build_model, build_tokenizer, make_dataset
 
 ROOT = Path(__file__).parents[1]
@@ -116,13 +119,19 @@ def test_python_blocks_are_valid():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What the README's reader has when the commands are reached: recipes, data, and the quickstart's judges."""
+    """What the README's reader has when the commands are reached: recipes, data, and judges where the quickstart leaves them."""
     folder = tmp_path_factory.mktemp("reader")
     for name in ("recipes", "benchmarks", "real_trl"):
         (folder / name).symlink_to(ROOT / name)
-    build_model().save_pretrained(folder / "tiny")
-    build_tokenizer().save_pretrained(folder / "tiny")
-    rows = make_dataset("sft", 60).to_pandas()
+    tokenizer = build_tokenizer()
+    config = JudgeConfig.from_space(ScoreSpace.from_labels("1-5", tokenizer))
+    config.use_template(load_template("homework"))
+    for model in ("tiny", *(f"outputs/quickstart/seed-0/{judge}" for judge in ("untrained", "base", "raft", "real"))):
+        build_model().save_pretrained(folder / model)
+        tokenizer.save_pretrained(folder / model)
+        if model.endswith(("base", "raft", "real")):
+            config.save(folder / model)
+    rows = make_dataset("sft", 60).to_pandas().drop(columns="rubric")
     scores = rows.rename(
         columns={
             "orig_instruction": "question",
@@ -149,7 +158,6 @@ def folder(tmp_path_factory) -> Path:
     same = {key: value for key, value in recipes["my-raft.yaml"].items() if key not in ("feedback_column",)}
     for name, content in recipes.items():
         (folder / name).write_text(yaml.safe_dump({**same, **content}), encoding="utf-8")
-    run(folder, f"{sys.executable} -m real_trl.scripts.quickstart --max_steps 2")
     return folder
 
 

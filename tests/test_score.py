@@ -291,6 +291,41 @@ def test_changed_data_or_settings_are_refused(tmp_path, folder, monkeypatch, cap
     assert len(read(output)) == 21
 
 
+def test_a_second_run_that_starts_before_the_first_ends(tmp_path, folder, monkeypatch, capsys):
+    data = write(tmp_path / "a.jsonl", ROWS)
+    refused = []
+
+    def second_while_the_first_loads(self, *args, **kwargs):
+        refused.append(refusal(capsys, data, folder))
+        return load(self, *args, **kwargs)
+
+    load = score.ScoreArguments.load
+    with monkeypatch.context() as patch:
+        patch.setattr(score.ScoreArguments, "load", second_while_the_first_loads)
+        run(data, folder)
+    assert "another process is writing to" in refused[0] and refused[0].startswith("output: ")
+    before = (tmp_path / "a.scored.jsonl").read_bytes()
+
+    # The first ends between the second's look at the folder and its lock
+    (tmp_path / "a.scored.jsonl").unlink()
+    shutil.rmtree(tmp_path / "a.scored.jsonl.provenance")
+    lock = score.GeneratedFolder.lock
+
+    def lock_late(self):
+        monkeypatch.setattr(score.GeneratedFolder, "lock", lock)
+        run(data, folder)
+        monkeypatch.setattr(score.ScoreArguments, "load", None)  # nothing is left to be scored
+        lock(self)
+
+    monkeypatch.setattr(score.GeneratedFolder, "lock", lock_late)
+    run(data, folder)
+    assert "Already complete" in capsys.readouterr().out
+    assert (tmp_path / "a.scored.jsonl").read_bytes() == before
+    provenance = tmp_path / "a.scored.jsonl.provenance"
+    assert [path.name for path in provenance.iterdir()] == ["provenance.json"]
+    assert json.loads((provenance / "provenance.json").read_text())["complete"]
+
+
 # --- what a user gets wrong ------------------------------------------------------------------------------------------
 
 

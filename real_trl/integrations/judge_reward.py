@@ -110,8 +110,8 @@ class JudgeReward:
 
     def check(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """
-        Look whether every row of a training set (`prompt` and further columns) has what the judge's prompt needs. TRL shows
-        rewards their rows only when the first completions have been generated.
+        Look whether every row of a training set (`prompt` and further columns) has what the judge's prompt needs, and leaves
+        room for a response. TRL shows rewards their rows only when the first completions have been generated.
 
         Args:
             rows ([`~datasets.Dataset`] or `Iterable[Mapping]`):
@@ -120,11 +120,16 @@ class JudgeReward:
         Raises:
             `ValueError`: naming row, field and fix.
         """
+        asked = []
         for index, row in enumerate(rows):
             if "prompt" not in row:
                 raise ValueError(f"prompt: row {index} has no such column, only {list(row)}. TRL needs one.")
             row = dict(row)
-            self._prompt(index, row.pop("prompt"), "", row)
+            asked.append(self._prompt(index, row.pop("prompt"), "", row))
+        try:
+            self.judge.engine.check(asked)
+        except ValueError as error:
+            raise ValueError(f"JudgeReward {self.__name__!r}, without any response: {error}") from error
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Prompt], **columns: Any) -> list[float | None]:
         """
@@ -142,7 +147,7 @@ class JudgeReward:
             `list[float | None]`: `None` for a malformed judgment, and for a response that is too long for the judge.
 
         Raises:
-            `ValueError`: naming the field and the row, if the judge's prompt cannot be filled, or if all are too long.
+            `ValueError`: naming the field and the row, if the judge's prompt cannot be filled.
         """
         of_the_trainer = {name: columns.pop(name, None) for name in _OF_THE_TRAINER}
         asked = []
@@ -150,8 +155,10 @@ class JudgeReward:
             row = {name: values[index] for name, values in columns.items()}
             asked.append(self._prompt(index, prompt, completion, row))
         readable = self._readable(asked)
-        judged = self.judge.judge([asked[i] for i in readable], num_samples=self.num_samples, seed=self.seed)
-        judgments = dict(zip(readable, judged, strict=True))
+        judgments: dict[int, Judgment] = {}
+        if readable:
+            judged = self.judge.judge([asked[i] for i in readable], num_samples=self.num_samples, seed=self.seed)
+            judgments = dict(zip(readable, judged, strict=True))
         rewards = [self._reward(judgments[i]) if i in judgments else None for i in range(len(asked))]
         self._log(of_the_trainer["log_extra"], of_the_trainer["log_metric"], judgments, rewards)
         return rewards
@@ -178,8 +185,6 @@ class JudgeReward:
                 readable.append(index)
             except ValueError as error:
                 too_long = error
-        if not readable:
-            raise too_long
         if not self._warned:
             logger.warning(
                 "JudgeReward %r: %d of %d responses are too long for the judge and get no reward (%s)",

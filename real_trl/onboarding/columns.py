@@ -60,6 +60,7 @@ SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "heldout"), "test"),
 }
+NO_GROUP = "none"
 _RATER = re.compile(r"(.*?)[ _.-]?(\d{1,2}|[a-e])$")
 _RATERS = re.compile(
     r"(rater|annotator|rating|score|judge|expert|human|grader|label|grade|worker|evaluator|person|coder|reviewer)s?$"
@@ -123,7 +124,8 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
         source ([`~real_trl.data_files.Source`]):
             The file.
         stated (`Mapping[str, str | None]`):
-            Role → column, as the command line has it. `score` and `feedback` may be several, with commas.
+            Role → column, as the command line has it. `score` and `feedback` may be several, with commas; `group` may be
+            `none`.
 
     Raises:
         [`Unknown`], a `ValueError`: if the response or the score could not be found.
@@ -131,8 +133,10 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
     """
     chosen: dict[str, str] = {}
     guessed: dict[str, str] = {}
+    # Nothing is a group only if the user says so
+    ungrouped = stated.get("group") == NO_GROUP and NO_GROUP not in source.columns
     for role, column in stated.items():
-        if column and role not in ("score", "feedback"):
+        if column and role not in ("score", "feedback") and not (role == "group" and ungrouped):
             chosen[role] = source.column(f"--{role}", column)
     if "prompt" in chosen and (other := {"instruction", "response"} & chosen.keys()):
         raise ValueError(
@@ -142,7 +146,7 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
     # "prompt" beside a response is what the response answers
     whole = "prompt" in chosen or ("response" not in chosen and not _named(source, "response", taken))
     roles = ("prompt",) if whole else ("response", "instruction", "rubric", "reference")
-    for role in (*roles, "group", "split"):
+    for role in (*roles, *(() if ungrouped else ("group",)), "split"):
         if role not in chosen and (column := _named(source, role, taken)):
             if role == "split" and not _is_split(source, column):
                 continue

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from real_trl.data_files import Source
-from real_trl.onboarding.columns import Roles, is_empty, split_of, values_of
+from real_trl.onboarding.columns import Roles, is_empty, ratings_in, split_of, values_of
 from real_trl.onboarding.scores import Scores
 
 MIN_ROWS = 10
 MIN_GROUPS = 3
 _FEW_ROWS = 200
+_FEW_GROUPS = 30
 _SHOWN = 5
 _CHARACTERS_PER_TOKEN = 3.5  # of English text, cautiously; only where the model's tokenizer is not at hand
 
@@ -71,7 +72,7 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
     faults: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(source.iterate()):
         empty = [column for column in roles.texts if is_empty(row[column])]
-        if all(is_empty(row[column]) for column in roles.scores):
+        if all(is_empty(rating) for column in roles.scores for rating in ratings_in(row[column])):
             empty.append(roles.scores[0])
         for column in empty:
             faults[column].append(index)
@@ -122,6 +123,12 @@ def question_keys(source: Source, roles: Roles) -> list[str]:
         keys.append(own[0])
     numbers: dict[str, str] = {}
     return [numbers.setdefault(find(key), f"q{len(numbers):05d}") for key in keys]
+
+
+def merges_all(source: Source, roles: Roles) -> bool:
+    """Whether the column of the group leaves too few questions to split, of which there are enough without it."""
+    alone = replace(roles, group=None)
+    return len(set(question_keys(source, roles))) < MIN_GROUPS <= len(set(question_keys(source, alone)))
 
 
 def columns_that_tell(source: Source, roles: Roles) -> list[str]:
@@ -221,6 +228,11 @@ def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> l
         notes.append(
             "All rows are about one task, so only equal responses are kept on one side of the splits. If rows have something else in common, such "
             "as their author, name the column: --group COLUMN."
+        )
+    if found.groups < _FEW_GROUPS:
+        notes.append(
+            f"{found.groups} questions are few: the shares of training, validation and test are rough, and which questions are in the test "
+            "matters to its outcome."
         )
     if found.rows < _FEW_ROWS:
         notes.append(f"{found.rows} rows are few: expect wide intervals in the evaluation.")

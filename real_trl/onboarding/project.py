@@ -11,7 +11,7 @@ from pathlib import Path
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_files import Source
 from real_trl.onboarding.columns import Roles, find_roles, is_empty, ratings_in, values_of
-from real_trl.onboarding.inspection import drop_incomplete, inspect
+from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,
     MIN_RATIONALES,
@@ -28,6 +28,7 @@ from real_trl.onboarding.sizing import Sizes, choose_sizes, find_hardware, token
 from real_trl.onboarding.sources import open_data
 from real_trl.onboarding.splits import RATIONALES, divide, write_splits
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.statistics.resampling import MIN_GROUPS as INTERVAL_GROUPS
 
 _README = "README.md"
 
@@ -149,6 +150,12 @@ def open_project(options: InitOptions) -> Project:
     source, dropped = drop_incomplete(source, roles, options.drop_incomplete)
     if dropped:
         notes.append(f"{dropped} rows with an empty score, prompt or response were left out.")
+    if "group" in roles.guessed and merges_all(source, roles):
+        notes.append(
+            f"The column {roles.group!r} puts different questions into fewer than {MIN_GROUPS} groups, so it is not taken for the question; if it "
+            f"is, add rows of other groups and say so: --group {roles.group}."
+        )
+        roles = replace(roles, group=None)
     scores = read_scores(source, roles, options.score_labels)
     template = make_template(roles, options.criteria)
     if template is None:
@@ -164,6 +171,11 @@ def open_project(options: InitOptions) -> Project:
         )
     found = inspect(source, roles, scores, prompts, token_counter(options.model))
     splits = divide(found.keys, found.splits)
+    tested = len({key for key, split in zip(found.keys, splits, strict=True) if split == "test"})
+    if tested < INTERVAL_GROUPS:
+        notes.append(
+            f"The test split has {tested} questions: the evaluation gives no intervals below {INTERVAL_GROUPS}. Collect scores of more questions."
+        )
     explained = sum(has and split == "train" for has, split in zip(found.rationales, splits, strict=True))
     warm_start = explained >= MIN_RATIONALES
     if not warm_start:

@@ -12,7 +12,9 @@ from real_trl.onboarding.columns import Roles, is_empty, ratings_in
 from real_trl.scale import Scale, abridged, as_number
 
 _SHOWN = 5
-# The smallest scale of these that holds all scores is taken
+# Where every whole number from 0 or 1 to the highest score occurs, that is the scale
+_ENOUGH_SCORES, _LONGEST_FULL = 20, 20
+# Else the smallest scale of these that holds all scores is taken
 _FROM_ONE = ("1-5", "1-7", "1-10", "1-100")
 _FROM_ZERO = ("0-1", "0-3", "0-5", "0-10", "0-100")
 _WORDS = (
@@ -117,6 +119,10 @@ def guess_scale(values: list[float], field: str = "score") -> tuple[str, str]:
         )
     if not whole and high <= 1:
         return "0-1:0.1", f"scores from {low:g} to {high:g} with fractions: taken as 0-1, in steps of 0.1"
+    full = whole and low in (0, 1) and low < high <= _LONGEST_FULL and len(set(values)) == high - low + 1
+    if full and len(values) >= _ENOUGH_SCORES:
+        scale = f"{low:g}-{high:g}"
+        return scale, f"every whole number from {low:g} to {high:g} occurs, and no other: taken as {scale}"
     usual = _FROM_ZERO if low < 1 else _FROM_ONE
     scale = next(text for text in usual if high <= float(text.split("-")[1]))
     note = f"scores from {low:g} to {high:g}: taken as {scale}"

@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ def write_splits(
 ) -> dict[str, int]:
     """
     Write a JSONL file for each split, with the question of each row as `group_column`; and one of the training rows with a
-    rationale, where not all of them have one.
+    rationale, where not all of them have one. The rows are in a random order, the same for the same file: whoever reads the
+    first rows of a file that was sorted by its scores would see one score only.
 
     Returns:
         `dict[str, int]`: Rows of each file, by the file's stem.
@@ -74,7 +76,9 @@ def write_splits(
     folder.mkdir(parents=True)
     parts: dict[str, list[dict[str, Any]]] = {name: [] for name in ("train", "validation", "test")}
     explained = []
-    for row, split, key, has in zip(source.iterate(), splits, keys, rationales, strict=True):
+    everything = list(zip(source.iterate(), splits, keys, rationales, strict=True))
+    random.Random(0).shuffle(everything)
+    for row, split, key, has in everything:
         if split is not None:
             written = {**row, group_column: key}
             parts[split].append(written)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, GenerationConfig
 
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
-from real_trl.publishing.lineage import find_lineage, is_hub_id, public_name
+from real_trl.publishing.lineage import find_lineage, is_hub_id, mark_local, public_name
 
 _MODEL = ("config.json", "generation_config.json")
 _TOKENIZER = (
@@ -31,6 +31,14 @@ _TEMPLATES = "additional_chat_templates"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _ADAPTER, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _OTHER_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
+# Patterns of what a judge that was published before may have left in its place: any of it could be loaded with this one's files
+REPLACED = (
+    *_MODEL,
+    *_TOKENIZER,
+    f"{_TEMPLATES}/*.jinja",
+    *("model.safetensors", "model-*.safetensors", _INDEX, _ADAPTER, _ADAPTER_CONFIG),
+    *("pytorch_model-*.bin", *_OTHER_WEIGHTS),
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,8 @@ def find_judge_files(folder: str | Path) -> JudgeFiles:
         )
     tokenizer += [str(path.relative_to(folder)) for path in sorted(folder.glob(f"{_TEMPLATES}/*.jinja"))]
     weights, adapter_base = _weights(folder, present)
+    if adapter_base is not None and config.base_model == mark_local(adapter_base, is_local=True):
+        adapter_base = config.base_model  # PEFT writes down a relative directory as it writes a model id
     if adapter_base is None:
         tokenizer += [name for name in _MODEL if name in present] + _own_code(folder)
     return JudgeFiles(folder, config, [JUDGE_CONFIG_NAME, *tokenizer, *weights], adapter_base)

@@ -63,7 +63,7 @@ def find_lineage(config: JudgeConfig, base_model: str | None = None) -> Lineage:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` reads like `user/model` on the Hub, and is no directory here."""
+    """Whether `name` reads like `user/model` on the Hub, and is no directory here; trainings mark directories ([`mark_local`])."""
     if Path(name).is_dir() or name.startswith((".", "/", "~", "outputs/")) or name.count("/") != 1:
         return False
     try:
@@ -71,6 +71,14 @@ def is_hub_id(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def mark_local(name: str, is_local: bool) -> str:
+    """
+    `name` of a base model as `judge_config.json` holds it: a relative directory (`models/qwen`) with `./` before it, since the
+    judge may be published from elsewhere, where nothing else would tell it from a model id on the Hub.
+    """
+    return f"./{name}" if is_local and not name.startswith((".", "/", "~")) else name
 
 
 def public_name(path: str) -> str:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps what is private out of what is shown and uploaded: tokens, and the paths of this machine."""
 
+import mmap
 import os
 import re
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from huggingface_hub import get_token
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY")
 _TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}\b")
+_TOKEN_BYTES = re.compile(_TOKEN.pattern.encode())
 _TEXTS = (".json", ".md", ".jinja", ".txt", ".py", ".yaml")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 _MASK = "<token>"
@@ -32,7 +34,8 @@ def redact(text: object, *more: str | None) -> str:
 
 def check_nothing_private(folder: Path, local_paths: Iterable[str | Path], *more: str | None) -> None:
     """
-    Refuse a folder with a token in a file's bytes, or one of `local_paths` in its texts (vocabularies apart).
+    Refuse a folder that holds something private: a known token (see [`known_tokens`]) anywhere in a file, however large; or, in
+    texts (vocabularies apart) and the headers of safetensors files, what has a token's form or is one of `local_paths`.
 
     Raises:
         `ValueError`: naming the file, and never the token.
@@ -43,14 +46,30 @@ def check_nothing_private(folder: Path, local_paths: Iterable[str | Path], *more
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = file.relative_to(folder)
         is_text = file.suffix in _TEXTS and file.name not in _VOCABULARIES
-        content = file.read_bytes() if is_text or file.stat().st_size < 2**20 else b""
-        if any(token in content for token in tokens) or (is_text and _TOKEN.search(content.decode(errors="replace"))):
+        text = file.read_bytes() if is_text else _header(file)
+        if _TOKEN_BYTES.search(text) or _holds(file, tokens):
             raise ValueError(
                 f"{name}: it holds an access token, which would become public. Remove it from the judge's files, and revoke the "
                 "token if the file was ever shared."
             )
-        found = [path for path in paths if is_text and path.encode() in content]
+        found = [path for path in paths if path.encode() in text]
         if found:
             raise ValueError(
                 f"{name}: it holds the path {found[0]!r} of this machine. Replace it by a name, then publish again."
             )
+
+
+def _header(file: Path) -> bytes:
+    """The JSON at the start of a safetensors file, after its length; nothing of any other file."""
+    if file.suffix != ".safetensors":
+        return b""
+    with file.open("rb") as stream:
+        return stream.read(int.from_bytes(stream.read(8), "little"))
+
+
+def _holds(file: Path, tokens: Iterable[bytes]) -> bool:
+    """Whether one of `tokens` is in the file, which may be larger than the memory."""
+    if file.stat().st_size == 0:  # cannot be mapped
+        return False
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(token) >= 0 for token in tokens)

@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from real_trl.publishing.card import build_card
-from real_trl.publishing.files import JudgeFiles, check_adapter_base, write_judge_files
+from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage
 from real_trl.publishing.privacy import check_nothing_private, known_tokens, redact
 
@@ -48,9 +48,9 @@ class Publication:
         check_adapter_base(self.judge, self.merge, self.base_model)
         self._card()
 
-    def write(self, target: Path) -> list[str]:
+    def write(self, target: Path, *tokens: str | None) -> list[str]:
         """
-        Write everything into `target`, an empty folder.
+        Write everything into `target`, an empty folder. Of access tokens, those of this process are searched for, and `tokens`.
 
         Returns:
             `list[str]`: The files, relative to it.
@@ -62,7 +62,7 @@ class Publication:
         self._card().save(target / CARD_NAME)
         bases = [stage.base_model for stage in find_lineage(self.judge.config).stages]
         local = [self.judge.folder, Path.cwd(), Path.home(), *(base for base in bases if base and Path(base).is_dir())]
-        check_nothing_private(target, local)
+        check_nothing_private(target, local, *tokens)
         return sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
 
     def _card(self) -> Any:
@@ -129,13 +129,15 @@ def upload(
     api: HfApi | None = None,
 ) -> str:
     """
-    Upload a judge to the Hub; everything is written and checked before the repository is created.
+    Upload a judge to the Hub; everything is written and checked before the repository is created. Weights and tokenizer files of
+    an earlier judge in the repository are deleted in the same upload, since they could be loaded instead of this one's.
 
     Args:
         publication ([`Publication`]):
             What; its `name` is the repository.
         private (`bool`, *optional*):
-            Whether a new repository is private. Defaults to the account's setting.
+            Whether a new repository is private; with `True`, a public one that exists is refused. Defaults to the account's setting
+            for a new repository, and leaves one that exists as it is.
         message (`str`, *optional*, defaults to `"Publish judge"`):
             Message of the commit.
         token (`str`, *optional*):
@@ -164,11 +166,25 @@ def upload(
         raise ValueError(_refused("token", error, api, token)) from None
     publication.check()
     with tempfile.TemporaryDirectory() as folder:
-        publication.write(Path(folder))
+        publication.write(Path(folder), token, api.token if isinstance(api.token, str) else None)
         try:
             address = api.create_repo(repo_id, token=token, private=private, exist_ok=True)
+            is_public = bool(private) and not api.repo_info(repo_id, token=token).private
+        except Exception as error:
+            raise ValueError(_refused(f"--repo_id {repo_id}", error, api, token)) from None
+        if is_public:
+            raise ValueError(
+                f"--private (hub_private_repo): {repo_id} exists, and is public; nothing was uploaded. Make it private on its settings page, choose another "
+                "--repo_id, or leave --private out."
+            )
+        try:
             api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message=message, token=token, revision=revision
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=message,
+                token=token,
+                revision=revision,
+                delete_patterns=list(REPLACED),
             )
         except Exception as error:  # of the connection, of the Hub, or of its answer: any of them may quote a header
             raise ValueError(_refused(f"--repo_id {repo_id}", error, api, token)) from None

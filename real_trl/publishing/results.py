@@ -4,34 +4,39 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult
 
-from real_trl.judge_config import JudgeConfig
+from real_trl.generated_folder import PROVENANCE_NAME
+from real_trl.provenance import model_fingerprint
+from real_trl.publishing.files import JudgeFiles
 from real_trl.report.notation import EXTRA_LEGEND, INFERENCES, LEGEND, METRICS, malformed_text
 
 _SHOWN = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk")
 EVALUATION_NAME = "evaluation.json"
 
 
-def read_evaluation(folder: str | Path, judge: JudgeConfig) -> dict[str, Any]:
+def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
     """
     Read an evaluation, and leave what it says about this judge.
+
+    Judges of one training (a checkpoint and the final judge) differ in nothing but their weights, so it is the fingerprint of the
+    weights that tells which one was evaluated, where the predictions beside the evaluation record it.
 
     Args:
         folder (`str` or `Path`):
             The `output_dir` of `real-trl evaluate`.
-        judge ([`JudgeConfig`]):
+        judge ([`~real_trl.publishing.files.JudgeFiles`]):
             The judge that it must be about.
 
     Returns:
         `dict`: `results` (dataset → result), `settings`, `datasets`, `name` of the judge in it.
 
     Raises:
-        `ValueError`: if there is no evaluation, or it is of other judges only.
+        `ValueError`: if there is no evaluation, it is of other judges only, or several judges in it may be this one.
     """
     path = Path(folder)
     path = path / EVALUATION_NAME if path.is_dir() else path
@@ -47,11 +52,12 @@ def read_evaluation(folder: str | Path, judge: JudgeConfig) -> dict[str, Any]:
         raise ValueError(
             f"--evaluation {str(path)!r}: this is no evaluation of real_trl ({error!r}). Make it with `real-trl evaluate`."
         ) from error
+    config = judge.config
     own = {
-        "score_labels": judge.score_labels,
-        "method": judge.method,
-        "base_model": judge.base_model,
-        "training": {name: value for name, value in judge.training.items() if name != "data"},
+        "score_labels": config.score_labels,
+        "method": config.method,
+        "base_model": config.base_model,
+        "training": {name: value for name, value in config.training.items() if name != "data"},
     }
 
     def matches(entry: Mapping[str, Any]) -> bool:
@@ -65,7 +71,7 @@ def read_evaluation(folder: str | Path, judge: JudgeConfig) -> dict[str, Any]:
             f"--evaluation {str(path)!r}: it is about {', '.join(map(repr, judges))}, none of which has this judge's scale, method, "
             "base model and hyperparameters. Evaluate this judge, or give its own evaluation."
         )
-    name = names[0]
+    name = _of_these_weights(names, judges, results, path, judge.folder)
     about = {dataset: by_judge[name] for dataset, by_judge in results.items() if name in by_judge}
     return {
         "name": name,
@@ -73,6 +79,41 @@ def read_evaluation(folder: str | Path, judge: JudgeConfig) -> dict[str, Any]:
         "settings": evaluation.get("settings", {}),
         "datasets": evaluation.get("datasets", {}),
     }
+
+
+def _of_these_weights(
+    names: Sequence[str], judges: Mapping[str, Any], results: Mapping[str, Any], path: Path, folder: Path
+) -> str:
+    """The one of `names` with the weights in `folder`; without any record of the weights, the only one there is."""
+    recorded = {name: _fingerprints(name, judges[name].get("model"), results, path.parent) for name in names}
+    own = model_fingerprint(str(folder)) if any(recorded.values()) else None
+    same = [name for name in names if recorded[name] == {own}]
+    possible = same or [name for name in names if not recorded[name]]
+    if not possible:
+        raise ValueError(
+            f"--evaluation {str(path)!r}: {', '.join(map(repr, names))} in it was trained as the judge in {str(folder)!r}, but has "
+            "other weights (another checkpoint, or weights or a tokenizer changed since). Evaluate this judge, or give its own evaluation."
+        )
+    if len(possible) > 1:
+        raise ValueError(
+            f"--evaluation {str(path)!r}: {', '.join(map(repr, possible))} in it may each be the judge in {str(folder)!r}. Evaluate this "
+            "judge alone, and give that evaluation."
+        )
+    return possible[0]
+
+
+def _fingerprints(name: str, model: str | None, results: Mapping[str, Any], folder: Path) -> set[str]:
+    """Fingerprints of an evaluated judge's weights, from the predictions in `folder`; without these, of its directory as it is now."""
+    found = set()
+    for dataset, by_judge in results.items():
+        provenance = folder / "predictions" / name / dataset / PROVENANCE_NAME
+        if name in by_judge and provenance.is_file():
+            made_with = json.loads(provenance.read_text(encoding="utf-8"))["made_with"]
+            found.add(made_with["model"]["fingerprint"])
+    if not found and model and Path(model).is_dir():
+        found.add(model_fingerprint(model))
+    # What a server or the Hub calls a model says nothing about the files here
+    return {each for each in found if each.startswith("sha256 ")}
 
 
 def dataset_label(dataset: str, settings: Mapping[str, Any]) -> str:

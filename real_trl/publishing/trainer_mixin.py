@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`push_to_hub` of the trainers: the machinery of Transformers, with the card and the files of a judge."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,12 @@ from transformers.utils.hub import hf_api
 from real_trl.judge_config import JudgeConfig
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import find_judge_files
-from real_trl.publishing.privacy import known_tokens
+from real_trl.publishing.lineage import mark_local
+from real_trl.publishing.privacy import known_tokens, redact
 from real_trl.publishing.push import CARD_NAME, Publication, upload
 from real_trl.publishing.results import public_data_name
+
+logger = logging.getLogger(__name__)
 
 
 def check_publishing(args: TrainingArguments) -> None:
@@ -42,14 +46,21 @@ class PublishingMixin:
     and `self.recipe` for what it says about the data.
 
     `hub_strategy: end` publishes at the end, `every_save` each time that a checkpoint is written too (its judge, not its
-    optimizer); the others upload optimizer states, and are refused.
+    optimizer); the others upload optimizer states, and are refused. A checkpoint that cannot be published is a warning, and the
+    training goes on; at the end it is an error.
     """
 
     judge_config: JudgeConfig
     _hub_token: str | None = None
 
-    def _describe_data(self) -> None:
-        """Put into `judge_config.json` what the card says about the data: a name without its path, the split, the rows."""
+    def _describe_origin(self) -> None:
+        """
+        Put into `judge_config.json` what the card says about where the judge comes from: whether the base model is a local
+        directory, and of the data a name without its path, the split, the rows.
+        """
+        base = self.judge_config.base_model
+        if base is not None:
+            self.judge_config.base_model = mark_local(base, is_local=Path(base).is_dir())
         recipe = getattr(self, "recipe", None)
         if recipe:
             name = recipe["data"]["dataset_name"]
@@ -75,7 +86,7 @@ class PublishingMixin:
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         with self._without_token():
             super()._save(output_dir, state_dict=state_dict)
-        self._describe_data()
+        self._describe_origin()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         with self._without_token():
@@ -113,7 +124,10 @@ class PublishingMixin:
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.args.hub_strategy == HubStrategy.EVERY_SAVE:
             message = f"Training in progress, step {self.state.global_step}"
-            self._publish(checkpoint_folder, message, self._hub_token, None)
+            try:
+                self._publish(checkpoint_folder, message, self._hub_token, None)
+            except (ValueError, OSError) as error:  # hours of training weigh more than a checkpoint's upload
+                logger.warning(f"{message}: not published. {redact(error, self._hub_token)}")
 
     def _publish(self, folder: str, message: str | None, token: str | None, revision: str | None) -> str | None:
         if not self.is_world_process_zero():

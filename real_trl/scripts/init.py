@@ -36,7 +36,7 @@ _ROLES = {
     "prompt": "complete prompts, instead of the parts above",
     "score": "the score; one column per rater with commas",
     "feedback": "the rationale of the score; one column per rater with commas",
-    "group": "what rows about one question have in common",
+    "group": "what rows about one question have in common; none if no column says so",
     "split": "the file's own split: train, validation, test",
 }
 

@@ -37,7 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="output_dir of `real-trl evaluate`, for the card's table. Default: not evaluated",
     )
     parser.add_argument("--merge", action="store_true", help="publish a LoRA judge as a whole model")
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    parser.add_argument(
+        "--private", action="store_true", default=None, help="make a new repository private; a public one is refused"
+    )
     parser.add_argument("--license", help="license, as the Hub names it, e.g. apache-2.0. Default: none is stated")
     parser.add_argument(
         "--base_model",
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         publication = Publication(
             judge,
             args.repo_id or Path(args.local_dir).name,
-            evaluation=read_evaluation(args.evaluation, judge.config) if args.evaluation else None,
+            evaluation=read_evaluation(args.evaluation, judge) if args.evaluation else None,
             merge=args.merge,
             base_model=args.base_model,
             license=args.license,

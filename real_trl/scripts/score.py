@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from accelerate import PartialState
 from tqdm import tqdm
 from trl import ModelConfig
 
@@ -196,8 +197,8 @@ def _complete_prompt(column: str, prompt: Any) -> str:
 
 def open_output(
     args: ScoreArguments, model_args: ModelConfig, judge: JudgeSource, prompts: Sequence[str]
-) -> tuple[GeneratedFolder, bool]:
-    """The folder of the scores' provenance, and whether they are complete; `ValueError` if they were made differently."""
+) -> GeneratedFolder:
+    """The folder of the scores' provenance; `ValueError` if the output is something else."""
     path = args.output_path
     digest = hashlib.sha256(Path(args.data).read_bytes())
     for prompt in prompts:
@@ -210,15 +211,27 @@ def open_output(
         "output": {"prefix": args.prefix},
     }
     folder = GeneratedFolder(f"{path}.provenance", made_with, result=f"../{path.name}")
-    try:
-        complete = folder.check()
-    except ValueError as error:
-        raise ValueError(str(error).replace("output_dir", "output")) from error
     if path.exists() and not folder.folder.exists():
         raise ValueError(
             f"output: {str(path)!r} is there already, and was not made by this command. Choose another output, or delete it."
         )
-    return folder, complete
+    return folder
+
+
+def is_complete(output: GeneratedFolder, state: PartialState) -> bool:
+    """Whether the scores are there; else nobody but this run writes them from now on. `ValueError` if they were made differently."""
+    try:
+        complete = output.check()
+        state.wait_for_everyone()  # nobody writes before all have looked
+        if not complete:
+            if state.is_main_process:
+                output.lock()
+            state.wait_for_everyone()
+            complete = output.check()  # another run may have ended meanwhile
+            state.wait_for_everyone()
+    except ValueError as error:
+        raise ValueError(str(error).replace("output_dir", "output")) from error
+    return complete
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -238,11 +251,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         prompts = make_prompts(args, judge, source)
         warn_of_other_template(judge.config, args.prompt_template)
         state = distributed_state()
-        output, complete = open_output(args, model_args, judge, prompts)
-        if complete and state.is_main_process:
-            print(f"Already complete: {args.output_path}")
-    state.wait_for_everyone()  # nobody writes before all have looked
+        output = open_output(args, model_args, judge, prompts)
+        complete = is_complete(output, state)
     if complete:
+        if state.is_main_process:
+            output.discard_parts()
+            print(f"Already complete: {args.output_path}")
         return
     size = args.rows_at_once
     batches = range(-(-len(prompts) // size))

@@ -4,9 +4,10 @@
 A judge behind an HTTP endpoint that returns scores with their distributions.
 
     real-trl serve --judge outputs/my-real
-    curl http://127.0.0.1:8000/score -H "Content-Type: application/json" -d '{"instruction": "…", "response": "…"}'
+    curl http://127.0.0.1:8000/score -H "Content-Type: application/json" \\
+        -d '{"instruction": "…", "rubric": "…", "response": "…"}'
 
-`POST /score` takes one row (the fields of the judge's prompt, or a complete `prompt`) or several under `rows`; `GET /health` says
+`POST /score` takes one row (the fields that the judge's prompt has, or a complete `prompt`) or several under `rows`; `GET /health` says
 whether the service is ready, by which judge, on which scale. Concurrent requests are judged in common batches. Decoding is
 greedy unless `--do_sample true`: an answer is then that of `Judge.score` on the row alone, up to the rounding of floating-point
 numbers, whatever it shares its batch with. If the environment variable `REAL_TRL_API_KEY` is set, clients have to

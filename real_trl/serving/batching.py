@@ -204,11 +204,13 @@ class Batcher:
         try:
             judgments = self.judge.judge([request.prompts[row] for request, row in batch], seed=next(self._seeds))
         except Exception as error:
-            # What cannot be reached cannot be reached for any of them
-            if len(batch) > 1 and not isinstance(error, OSError):
+            # What cannot be reached cannot be reached for any of them; but one row may have taken too long
+            unreachable = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+            if len(batch) > 1 and not unreachable:
                 logger.warning("A batch of %d failed (%s); its rows are judged one by one.", len(batch), error)
-                for row in batch:
-                    self._judge([row])
+                for request, row in batch:
+                    if not request.future.done():  # else it has failed for another row, or its client has gone
+                        self._judge([(request, row)])
                 return
             failed = _failed(error)
             for request, _ in batch:

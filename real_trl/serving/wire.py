@@ -14,12 +14,13 @@ from real_trl.serving.fields import ROW_FIELDS, prompt_fields, reads
 
 _NAMES = {str: "text", int: "a number", float: "a number", bool: "a truth value", list: "a list", dict: "an object"}
 _NAMES |= {type(None): "null"}
+_OBJECT = 'Give an object such as {"instruction": …, "rubric": …, "response": …}, or {"prompt": …}.'
 # pydantic's type of error → how to mend it
 _FIXES = {
     "string_type": "Give text, in quotes.",
     "list_type": "Give a list of objects, one for each response.",
-    "model_type": 'Give an object such as {"instruction": …, "response": …}, or {"prompt": …}.',
-    "model_attributes_type": 'Give an object such as {"instruction": …, "response": …}, or {"prompt": …}.',
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
 }
 
 
@@ -171,7 +172,14 @@ class RowReader:
         except ValueError as error:
             name, colon, message = str(error).partition(": ")
             known = colon and name in (*ROW_FIELDS, *self.fields)
-            raise Refused(422, message if known else str(error), path + name if known else None) from None
+            where = path.removesuffix(".") or "the request"
+            message = (message if known else str(error)).replace("row 0", where, 1)
+            if known and name not in given:
+                why = "this judge was trained on complete prompts"
+                if self._template is not None:
+                    why = f"the judge's prompt ({self._template.name}) needs it"
+                message = f'{where} has none, and {why}. Add "{name}": "…".'
+            raise Refused(422, message, path + name if known else None) from None
 
 
 def _invalid(error: ValidationError) -> Refused:

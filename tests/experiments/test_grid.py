@@ -33,7 +33,7 @@ def declared(tmp_path, **changes):
     content = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
     content["tiers"]["methods"] |= changes
     path = tmp_path / "grid.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
 
 

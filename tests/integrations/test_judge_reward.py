@@ -239,8 +239,19 @@ def test_a_response_that_is_too_long_for_the_judge_ends_no_training(judge, caplo
     assert rewards[3] is None
     assert rewards[:3] == reward(PROMPTS[:3], ANSWERS[:3])
     assert "1 of 4 responses are too long" in caplog.text
-    with pytest.raises(ValueError, match="tokens"):
-        reward(PROMPTS[:1], ["right " * 400])
+
+
+def test_a_call_of_which_every_response_is_too_long_ends_no_training(judge, caplog):
+    reward, extra = JudgeReward(judge, rubric=RUBRIC), {}
+    logs = {"log_extra": extra.__setitem__, "log_metric": extra.__setitem__}
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            rewards = reward(PROMPTS[:2], ["right " * 400] * 2, **logs)
+    assert rewards == [None, None] and extra == {"judge_rationale": [None, None]}
+    assert caplog.text.count("2 of 2 responses are too long") == 1
+    rows = [{"prompt": PROMPTS[0]}, {"prompt": "right " * 400}]
+    with pytest.raises(ValueError, match=r"'judge', without any response: prompt 1 \(counted from 0\) has"):
+        reward.check(rows)
 
 
 def test_pickled(folder, judge):

@@ -266,6 +266,64 @@ def test_words_make_a_scale(tmp_path, model):
     assert (real["score_labels"], real["score_values"]) == (["Poor", "fair", "good"], [1.0, 2.0, 3.0])
 
 
+def test_lists_without_a_rating_are_empty_scores(tmp_path, model, capsys):
+    data = table(question=QUESTIONS, answer=ANSWERS, score=[[1, 2], [3]] * 15)
+    data[3]["score"], data[8]["score"] = [], [None]
+    file = write_jsonl(tmp_path / "lists.jsonl", data)
+    assert "'score' is empty in 2 rows: row 3 (line 4), row 8 (line 9)" in refused(capsys, str(file))
+    init(file, model, "--drop_incomplete")
+    assert sum(len(rows(split)) for split in ("train", "validation", "test")) == 28
+
+
+def test_a_file_sorted_by_score_is_written_in_another_order(tmp_path, model):
+    data = table(question=QUESTIONS, answer=ANSWERS, score=[1 + number // 6 for number in range(30)])
+    file = write_csv(tmp_path / "sorted.csv", data)
+    init(file, model)
+    scores = [row["score"] for row in rows("train")]
+    assert scores != sorted(scores) and len(set(scores[:8])) > 2
+    main([str(file), "--model", model, "--output_dir", "again"])
+    first, again = (sorted(Path(folder, "data").iterdir()) for folder in ("judge", "again"))
+    assert [path.read_text() for path in first] == [path.read_text() for path in again]
+
+
+def test_few_questions_are_said_to_be_few(tmp_path):
+    def notes(questions: int) -> str:
+        data = [{name: row[name] for name in ("question", "answer", "score")} for row in sheet(questions)]
+        file = write_csv(tmp_path / f"{questions}.csv", data)
+        plan = open_project(InitOptions(str(file), "judge", "nowhere/to-be-found")).plan
+        return " ".join([*plan.notes, *plan.found.notes])
+
+    assert "The test split has 2 questions: the evaluation gives no intervals below 6" in notes(10)
+    assert "10 questions are few" in notes(10)
+    assert "questions are few" not in notes(40) and "no intervals" not in notes(40)
+
+
+def test_a_guessed_group_that_merges_all_questions_is_ignored(tmp_path, model):
+    data = table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15, group=["a", "b"] * 15)
+    file = str(write_csv(tmp_path / "data.csv", data))
+    plan = open_project(InitOptions(file, "judge", model)).plan
+    assert plan.found.groups == 30 and plan.roles.group is None
+    assert "The column 'group' puts different questions into fewer than 3 groups" in " ".join(plan.notes)
+    with pytest.raises(ValueError, match="2 different questions"):
+        open_project(InitOptions(file, "judge", model, {"group": "group"}))
+    data = table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15, group=["a", "b", "c"] * 10)
+    file = str(write_csv(tmp_path / "three.csv", data))
+    assert open_project(InitOptions(file, "judge", model)).plan.found.groups == 3
+    assert open_project(InitOptions(file, "judge", model, {"group": "none"})).plan.found.groups == 30
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0, 1, 2, 3, 4], "0-4"), ([1, 2, 3], "1-3"), ([1, 2, 3, 4], "1-4"), ([0, 1, 2], "0-2"), ([0, 1, 2, 4], "0-5"), ([2, 3, 4], "1-5"),
+    ],
+)  # fmt: skip
+def test_a_range_of_which_every_number_occurs_is_the_scale(tmp_path, values, scale):
+    data = table(question=QUESTIONS, answer=ANSWERS, score=(values * 30)[:30])
+    options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
+    assert open_project(options).plan.scores.labels == scale
+
+
 @pytest.mark.parametrize(
     ("values", "scale"),
     [
@@ -286,7 +344,7 @@ def test_a_folder_of_splits_is_read_as_one(tmp_path, model):
     write_csv(folder / "train.csv", everything[:36])
     write_csv(folder / "test.csv", everything[36:])
     init(folder, model)
-    assert [row["question"] for row in rows("test")] == [row["question"] for row in everything[36:]]
+    assert sorted(row["question"] for row in rows("test")) == sorted(row["question"] for row in everything[36:])
     everything[40]["answer"] = ""
     write_csv(folder / "test.csv", everything[36:])
     with pytest.raises(ValueError, match=r"'answer' is empty in 1 rows: test\.csv row 4 \(line"):

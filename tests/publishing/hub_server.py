@@ -32,6 +32,7 @@ class Hub(ThreadingHTTPServer):
         calls (`list[str]`): Method and path of every request.
         refuse (`tuple[str, int]`, *optional*): Requests whose path holds the text get this status, and an answer that quotes
             their own headers.
+        private (`set[str]`): Repositories that are not public.
     """
 
     daemon_threads = True
@@ -44,6 +45,7 @@ class Hub(ThreadingHTTPServer):
         self.calls: list[str] = []
         self.messages: list[str] = []
         self.refuse: tuple[str, int] | None = None
+        self.private: set[str] = set()
 
     @property
     def endpoint(self) -> str:
@@ -125,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(403, {"error": f"You don't have the rights to create a model under {repo}"})
         existed = repo in self.server.repos
         self.server.repos.setdefault(repo, {})
+        if not existed and (asked.get("private") or asked.get("visibility") == "private"):
+            self.server.private.add(repo)
         return self._send(409 if existed else 200, {"url": f"{self.server.endpoint}/{repo}", "name": repo, "id": repo})
 
     def _validate(self, body: bytes) -> None:
@@ -189,6 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 files[value["path"]] = self.server.objects[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                del files[value["path"]]
             else:
                 return self._send(400, {"error": f"unknown operation {entry['key']}"})
         commit = self._sha(repo)
@@ -202,8 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
         if repo not in self.server.repos:
             return self._not_found("RepoNotFound")
         siblings = [{"rfilename": path} for path in sorted(self.server.repos[repo])]
+        private = repo in self.server.private
         return self._send(
-            200, {"id": repo, "sha": self._sha(repo), "siblings": siblings, "private": False, "tags": []}
+            200, {"id": repo, "sha": self._sha(repo), "siblings": siblings, "private": private, "tags": []}
         )
 
     def _tree(self, body: bytes, repo: str, revision: str, folder: str | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from peft import get_peft_model
 
+from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import PromptTemplate
 from real_trl.score_space import ScoreSpace
@@ -77,8 +78,12 @@ def write_adapter(folder: Path, base: str) -> Path:
     return folder
 
 
-def write_evaluation(folder: Path, config: JudgeConfig, name: str = "my-real") -> dict[str, float]:
-    """An `evaluation.json` as `real-trl evaluate` makes it, out of made-up predictions; returns its RAIL figures."""
+def write_evaluation(folder: Path, config: JudgeConfig, *names: str, **fingerprints: str) -> dict[str, float]:
+    """
+    An `evaluation.json` as `real-trl evaluate` makes it, out of made-up predictions, and of the judges in `fingerprints`
+    the provenance; returns the RAIL figures.
+    """
+    names = (*names, *fingerprints) or ("my-real",)
     import pandas as pd
 
     from real_trl.evaluation import assemble_evaluation
@@ -108,11 +113,11 @@ def write_evaluation(folder: Path, config: JudgeConfig, name: str = "my-real") -
                 "rationale": "",
             }
         )
-    frames = {"test": {name: pd.DataFrame(rows)}}
+    frames = {"test": {name: pd.DataFrame(rows) for name in names}}
     evaluation = assemble_evaluation(frames, scale=Scale.parse("1-5"), num_resamples=100)
     said = {field: value for field, value in vars(config).items() if field != "versions"}
     evaluation |= {
-        "judges": {name: {"model": "outputs/my-real", "judge": said}},
+        "judges": {name: {"model": "outputs/my-real", "judge": said} for name in names},
         "settings": {
             "arguments": {"benchmarks": None},
             "data": {"dataset_name": "/home/someone/secret-project/scores.jsonl"},
@@ -122,4 +127,9 @@ def write_evaluation(folder: Path, config: JudgeConfig, name: str = "my-real") -
     }
     folder.mkdir(parents=True)
     write_report(folder, evaluation, frames)
-    return evaluation["results"]["test"][name]["rail"]
+    for name, fingerprint in fingerprints.items():
+        made_with = {"model": {"name_or_path": "outputs/my-real", "fingerprint": fingerprint}}
+        predictions = GeneratedFolder(folder / "predictions" / name / "test", made_with, "predictions.parquet")
+        predictions.start({})
+        predictions.finish({}, {})
+    return evaluation["results"]["test"][names[0]]["rail"]

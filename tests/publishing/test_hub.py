@@ -15,6 +15,7 @@ from huggingface_hub import HfApi, ModelCard, constants
 from transformers.utils import hub as transformers_hub
 
 from real_trl import Judge, RAFTConfig, RAFTTrainer
+from real_trl.judge_config import JudgeConfig
 from real_trl.publishing import Publication, find_judge_files, upload
 from real_trl.publishing.lineage import find_lineage
 from real_trl.scripts import sft
@@ -174,6 +175,36 @@ def test_pushing_again_changes_what_changed(hub, judge):
     assert sum(call.startswith("PUT /storage/") for call in hub.calls) == 1
 
 
+def test_weights_of_an_earlier_judge_do_not_stay(hub, judge):
+    old = ("adapter_config.json", "adapter_model.safetensors", "model.safetensors.index.json", "added_tokens.json")
+    old += ("model-00001-of-00002.safetensors", "pytorch_model.bin", "additional_chat_templates/tool.jinja")
+    others = ("notes.md", "gguf/model.safetensors", ".gitattributes")
+    hub.repos[REPO] = dict.fromkeys((*old, *others), b"old")
+    upload(publication(judge))
+    assert set(hub.repos[REPO]) == PUBLISHED | set(others)
+    assert hub.messages == ["Publish judge"]  # one commit
+
+
+def test_what_should_be_private_is_never_put_into_a_public_repository(hub, judge):
+    hub.repos[REPO] = {}
+    with pytest.raises(ValueError, match=rf"^--private \(hub_private_repo\): {REPO} exists, and is public"):
+        upload(publication(judge), private=True)
+    assert hub.repos[REPO] == {} and not hub.objects
+    upload(publication(judge, f"{USER}/new"), private=True)
+    upload(publication(judge, f"{USER}/new"), private=True)
+    assert hub.private == {f"{USER}/new"} and set(hub.repos[f"{USER}/new"]) == PUBLISHED
+
+
+def test_a_given_token_of_any_form_is_searched_for(hub, judge, monkeypatch):
+    token = "no-known-form-of-a-token"
+    hub.token = token
+    config = judge / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("{", f'{{"note": "{token}",', 1))
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: it holds an access token"):
+        upload(publication(judge), token=token)
+    assert not hub.repos
+
+
 def training(output: Path, **kwargs: object) -> RAFTTrainer:
     data = prompt_dataset([1.0, 2.0, 3.0, 4.0])
     texts = [f" 1) 7+4 is 12, right. So the overall score is {score:.0f}" for score in data["score"]]
@@ -210,13 +241,26 @@ def test_every_save_publishes_the_judge_and_not_the_checkpoint(hub, tmp_path):
     assert find_lineage(trainer.judge_config).base_model is None
 
 
+def test_a_checkpoint_that_cannot_be_published_does_not_end_the_training(hub, tmp_path, caplog):
+    trainer = training(tmp_path / "my-raft", hub_strategy="every_save", hub_token=TOKEN)
+    hub.refuse = ("/commit/", 503)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert "step 1: not published" in caplog.text and "step 2: not published" in caplog.text
+    assert TOKEN not in caplog.text
+    with pytest.raises(ValueError, match="refused"):
+        trainer.push_to_hub()
+    assert not hub.repos[REPO]
+
+
 def test_a_recipe_with_push_to_hub_publishes_the_judge(hub, tmp_path, monkeypatch):
     data = prompt_dataset([1.0, 2.0, 3.0, 4.0]).add_column("feedback", ["7+4 is 12, right."] * 4)
     data.to_json(tmp_path / "scores.jsonl")
-    warm_model().save_pretrained(tmp_path / "base")
-    TOKENIZER.save_pretrained(tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    warm_model().save_pretrained("models/base")
+    TOKENIZER.save_pretrained("models/base")
     recipe = {
-        "model_name_or_path": str(tmp_path / "base"),
+        "model_name_or_path": "models/base",
         "output_dir": str(tmp_path / "my-raft"),
         "dataset_name": str(tmp_path / "scores.jsonl"),
         "score_labels": "1-5",
@@ -233,6 +277,7 @@ def test_a_recipe_with_push_to_hub_publishes_the_judge(hub, tmp_path, monkeypatc
     assert set(hub.repos[REPO]) == PUBLISHED
     card = ModelCard(hub.repos[REPO]["README.md"].decode())
     assert "`scores.jsonl`, split `train`, 4 rows" in card.text and "`base`, a local model" in card.text
+    assert JudgeConfig.load(tmp_path / "my-raft").base_model == "./models/base"
     assert b"/tmp" not in hub.repos[REPO]["judge_config.json"]
     assert holds_token(tmp_path) == [tmp_path / "recipe.yaml"]  # where the user wrote it
 

@@ -7,11 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 
 from real_trl import Judge
 from real_trl.judge_config import JudgeConfig
+from real_trl.provenance import model_fingerprint
 from real_trl.publishing import Publication, build_card, check_card, find_judge_files, read_evaluation, write_folder
+from real_trl.publishing.lineage import mark_local
 from real_trl.publishing.methods import METHODS
 from real_trl.scripts.push import main
 from real_trl.trainers.real_config import PREDICTION_WEIGHTS
@@ -91,7 +95,32 @@ def test_an_evaluation_of_another_judge_is_refused(judge, tmp_path):
     other = judge_config("acme/base-8b", training={"seed": 4})
     write_evaluation(tmp_path / "evaluation", other)
     with pytest.raises(ValueError, match="it is about 'my-real', none of which has this judge's scale"):
-        read_evaluation(tmp_path / "evaluation", JudgeConfig.load(judge))
+        read_evaluation(tmp_path / "evaluation", find_judge_files(judge))
+
+
+def test_the_figures_are_those_of_the_same_weights(judge, tmp_path):
+    files = find_judge_files(judge)
+    own, other = model_fingerprint(str(judge)), f"sha256 {'0' * 64}"
+    write_evaluation(tmp_path / "both", files.config, early=other, final=own)
+    assert read_evaluation(tmp_path / "both", files)["name"] == "final"
+    write_evaluation(tmp_path / "other", files.config, early=other)
+    with pytest.raises(ValueError, match="'early' in it was trained as the judge in .* but has other weights"):
+        read_evaluation(tmp_path / "other", files)
+    write_evaluation(tmp_path / "unknown", files.config, "early", "final")  # predictions were deleted
+    with pytest.raises(ValueError, match="'early', 'final' in it may each be the judge"):
+        read_evaluation(tmp_path / "unknown", files)
+
+
+def test_without_predictions_the_directory_that_was_evaluated_tells(judge, tmp_path):
+    files = find_judge_files(judge)
+    write_evaluation(tmp_path / "evaluation", files.config)
+    path = tmp_path / "evaluation" / "evaluation.json"
+    checkpoint = write_judge(tmp_path / "checkpoint-20")
+    path.write_text(path.read_text().replace("outputs/my-real", str(checkpoint)))
+    assert read_evaluation(path, files)["name"] == "my-real"  # a copy of the judge
+    (checkpoint / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="other weights"):
+        read_evaluation(path, files)
 
 
 def test_every_method_has_its_equation(judge):
@@ -117,6 +146,22 @@ def test_a_local_base_model_is_named_without_its_path(tmp_path):
     judge = write_judge(tmp_path / "my-raft", str(base))
     card = build_card(JudgeConfig.load(judge), "acme/judge")
     assert card.data.base_model is None and "`untrained`" in card.text and str(tmp_path) not in card.content
+
+
+def test_a_relative_local_base_model_is_no_model_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = mark_local("models/qwen", is_local=True)
+    adapter = write_adapter(tmp_path / "my-lora", "models/qwen")
+    config = JudgeConfig.load(adapter)
+    config.base_model = base  # as trainers save it
+    config.save(adapter)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    card = build_card(config, "acme/judge")
+    assert card.data.base_model is None and "`qwen`, a local model" in card.text
+    with pytest.raises(ValueError, match=r"is for '\./models/qwen', which only this machine has"):
+        Publication(find_judge_files(adapter), "acme/judge").check()
+    assert mark_local("acme/base-8b", is_local=False) == "acme/base-8b"
 
 
 def test_an_adapter_is_merged_or_published_as_one(tmp_path, capsys):
@@ -200,6 +245,19 @@ def test_a_token_in_the_files_is_never_published(judge, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"judge_config\.json: it holds an access token") as error:
         write_folder(Publication(find_judge_files(judge), "acme/judge"), tmp_path / "out")
     assert TOKEN not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_a_token_in_large_weights_is_found(judge, tmp_path, monkeypatch):
+    known = "a-token-of-no-known-form"
+    monkeypatch.setenv("WANDB_API_KEY", known)
+    tensors = load_file(judge / "model.safetensors")
+    hidden = torch.frombuffer(bytearray(2**20) + known.encode() + bytearray(2**20), dtype=torch.uint8)
+    for extra, metadata in (({"hidden": hidden}, {}), ({}, {"note": TOKEN})):
+        save_file(tensors | extra, judge / "model.safetensors", metadata={"format": "pt", **metadata})
+        with pytest.raises(ValueError, match=r"model\.safetensors: it holds an access token"):
+            write_folder(Publication(find_judge_files(judge), "acme/judge"), tmp_path / "out")
+    save_file(tensors, judge / "model.safetensors", metadata={"format": "pt"})
+    assert "model.safetensors" in write_folder(Publication(find_judge_files(judge), "acme/judge"), tmp_path / "out")
 
 
 def test_a_path_of_this_machine_is_never_published(judge, tmp_path):

@@ -141,6 +141,28 @@ def test_an_engine_that_cannot_be_reached_is_not_asked_for_every_row(judge):
     batcher.join(60)
 
 
+def test_a_row_that_takes_too_long_fails_alone(judge):
+    judge_all = judge.engine.judge
+
+    def slow(prompts, seed=None):
+        if PROMPTS[2] in prompts:
+            raise TimeoutError("the answer took longer than 60 s")
+        return judge_all(prompts, seed)
+
+    judge.engine.judge = slow
+    batcher = Batcher(judge, batch_size=8, max_waiting=12)
+    first = occupy(batcher, judge)
+    futures = [batcher.submit(PROMPTS[1:2]), batcher.submit(PROMPTS[2:5]), batcher.submit(PROMPTS[5:6])]
+    judge.gate.set()
+    assert first.result(60) and futures[0].result(60) and futures[2].result(60)
+    with pytest.raises(JudgingFailed, match="TimeoutError"):
+        futures[1].result(60)
+    # Its other rows are of no use any more
+    assert judge.batches[2:] == [PROMPTS[1:2], PROMPTS[2:3], PROMPTS[5:6]]
+    batcher.drain()
+    batcher.join(60)
+
+
 def test_too_many_are_refused_and_let_in_again(batcher, judge):
     first = occupy(batcher, judge)
     waiting = [batcher.submit(PROMPTS[:6]), batcher.submit(PROMPTS[:6])]
