@@ -3,14 +3,14 @@
 """Figures of runs and differences between them, with intervals that count both the seeds and the test rows."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from real_trl.statistics.grouped_scores import GroupedScores
+from real_trl.metrics import score_metrics
 from real_trl.statistics.resampling import bootstrap_weights
 
 LEVEL = 0.95
@@ -120,17 +120,10 @@ class Results:
         lines = []
         for seed in seeds if seeds is not None else self.seeds(reading.run):
             scores, target = self._scores(reading, seed)
-            weights = np.vstack([np.ones((1, len(target))), bootstrap_weights(len(target), _RESAMPLES, seed=0)])
-            if reading.metric == "mean":
-                lines.append((weights @ scores.mean(axis=0)) / weights.sum(axis=1))
-                continue
-            ranks = reading.metric in ("spearman", "kendall")
-            weights = (
-                weights[:1] if ranks else weights
-            )  # resampled ranks would take minutes, and are shown without interval
-            rows = np.arange(len(target))
-            metrics = [GroupedScores(each, target, rows).metrics(weights, with_ranks=ranks) for each in scores]
-            lines.append(np.mean([each[reading.metric] for each in metrics], axis=0))
+            if reading.metric in ("spearman", "kendall"):  # resampled ranks would take minutes: no interval
+                lines.append([np.mean([score_metrics(each, target)[reading.metric] for each in scores])])
+            else:
+                lines.append(_weighted(reading.metric, scores, target, _weights(len(target))).mean(axis=0))
         return np.array(lines)
 
     def _scores(self, reading: Reading, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +139,32 @@ class Results:
             whole = len(scores) // averaged * averaged
             scores = scores[:whole].reshape(-1, averaged, scores.shape[1]).mean(axis=1)
         return scores, part["target"].to_numpy(np.float64)[: scores.shape[1]]
+
+
+@cache
+def _weights(rows: int) -> np.ndarray:
+    """How often each row counts: once each, then in every resample, `(1 + B, rows)`; the same for all runs."""
+    return np.vstack([np.ones((1, rows)), bootstrap_weights(rows, _RESAMPLES, seed=0)])
+
+
+def _weighted(metric: str, scores: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A metric of each of `scores` `(M, n)` against `target` `(n,)`, rows weighted by `weights` `(B, n)`: `(M, B)`."""
+    total = weights.sum(axis=1)
+
+    def mean(columns: np.ndarray) -> np.ndarray:
+        return columns @ weights.T / total
+
+    if metric == "mean":
+        return mean(scores)
+    if metric == "mae":
+        return mean(np.abs(scores - target))
+    if metric == "rmse":
+        return np.sqrt(mean((scores - target) ** 2))
+    if metric != "pearson":
+        raise ValueError(f"{metric} is no metric of a reading: use mean, mae, rmse, pearson, spearman or kendall.")
+    x, y = scores - scores.mean(axis=1, keepdims=True), target - target.mean()
+    covariance = mean(x * y) - mean(x) * mean(y)
+    return covariance / np.sqrt((mean(x * x) - mean(x) ** 2) * (mean(y * y) - mean(y) ** 2))
 
 
 def _with_interval(resampled: np.ndarray) -> Figure:

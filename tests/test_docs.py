@@ -53,7 +53,7 @@ RUNS = [
     Run("real-trl evaluate --config recipes/quickstart/evaluate.yaml", "--max_rows 20"),
     Run(
         "real-trl self_generate --config recipes/quickstart/tract_self_generate.yaml",
-        "--dataset_options '{size: 64}' --malformed force",
+        "--dataset_options '{size: 64}' --malformed keep",
     ),
     Run("real-trl sft --config recipes/quickstart/tract.yaml", FEW),
     Run("real-trl sft --config my-raft.yaml", f"{TINY} {FEW}"),
@@ -68,7 +68,10 @@ RUNS = [
     Run("real-trl serve --judge outputs/quickstart/seed-0/real", service=True),
     Run("real-trl push outputs/quickstart/seed-0/real --local_dir published"),
     Run("real-trl init scores.csv", "--yes --model tiny"),
-    Run("python -m benchmarks.step --workload judge --layers 8", "--layers 1 --prompt_tokens 40 --repeats 1"),
+    Run(
+        "python -m benchmarks.step --workload judge --layers 8",
+        "--layers 1 --prompt_tokens 40 --num_generations 2 --repeats 1",
+    ),
     Run("real-trl plan --config recipes/qwen3-8b/real.yaml --gpus 8xA100-80GB"),
     Run("real-trl plan --config my-real.yaml --stage rl --zero 3 --gpus 2xA100-40GB"),
 ]
@@ -151,7 +154,10 @@ def folder(tmp_path_factory) -> Path:
     answers[["instruction", "response", "rubric"]].head(10).to_json(
         folder / "answers.jsonl", orient="records", lines=True
     )
-    bench = [{"instruction": prompt, "gpt4_score": [2, 3, 3]} for prompt in rows["prompt"].head(6)]
+    bench = [
+        {"idx": i // 2, "instruction": prompt, "gpt4_score": [2, 3, 3]}
+        for i, prompt in enumerate(rows["prompt"].head(6))
+    ]
     (folder / "mt_bench_eval.json").write_text(json.dumps(bench), encoding="utf-8")
 
     recipes = yaml_blocks(README)
@@ -161,12 +167,15 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+def arguments(command: str) -> list[str]:
+    """The command for this interpreter, wherever its scripts are."""
+    program, *options = shlex.split(command)
+    return [sys.executable, *(["-m", "real_trl.cli"] if program == "real-trl" else []), *options]
+
+
 def run(folder: Path, command: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
-        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True, timeout=900
-    )
+    done = subprocess.run(arguments(command), cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
     return done
 
@@ -180,8 +189,7 @@ def test_command(folder, entry):
         run(folder, command)
         return
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    service = [sys.executable, "-m", "real_trl.cli", *shlex.split(command)[1:]]
-    with subprocess.Popen(service, cwd=folder, env=environment) as process:
+    with subprocess.Popen(arguments(command), cwd=folder, env=environment) as process:
         try:
             for _ in range(240):
                 assert process.poll() is None
