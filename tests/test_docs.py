@@ -53,7 +53,7 @@ RUNS = [
     Run("real-trl evaluate --config recipes/quickstart/evaluate.yaml", "--max_rows 20"),
     Run(
         "real-trl self_generate --config recipes/quickstart/tract_self_generate.yaml",
-        "--dataset_options '{size: 64}' --malformed keep",
+        "--dataset_options '{\"size\": 64}' --malformed keep",
     ),
     Run("real-trl sft --config recipes/quickstart/tract.yaml", FEW),
     Run("real-trl sft --config my-raft.yaml", f"{TINY} {FEW}"),
@@ -155,7 +155,7 @@ def folder(tmp_path_factory) -> Path:
         folder / "answers.jsonl", orient="records", lines=True
     )
     bench = [
-        {"idx": i // 2, "instruction": prompt, "gpt4_score": [2, 3, 3]}
+        {"idx": i // 2, "category": "math", "instruction": prompt, "gpt4_score": [2, 3, 3]}
         for i, prompt in enumerate(rows["prompt"].head(6))
     ]
     (folder / "mt_bench_eval.json").write_text(json.dumps(bench), encoding="utf-8")
