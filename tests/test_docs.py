@@ -155,7 +155,7 @@ def folder(tmp_path_factory) -> Path:
         folder / "answers.jsonl", orient="records", lines=True
     )
     bench = [
-        {"idx": i // 2, "category": "math", "instruction": prompt, "gpt4_score": [2, 3, 3]}
+        {"idx": i // 2, "category": "math", "response_source": "m", "instruction": prompt, "gpt4_score": [2, 3, 3]}
         for i, prompt in enumerate(rows["prompt"].head(6))
     ]
     (folder / "mt_bench_eval.json").write_text(json.dumps(bench), encoding="utf-8")
