@@ -154,8 +154,15 @@ def folder(tmp_path_factory) -> Path:
     answers[["instruction", "response", "rubric"]].head(10).to_json(
         folder / "answers.jsonl", orient="records", lines=True
     )
+    answer_format = '"Feedback: (write a feedback for criteria) [RESULT] (an integer number between 1 and 5)"'
     bench = [
-        {"idx": i // 2, "category": "math", "response_source": "m", "instruction": prompt, "gpt4_score": [2, 3, 3]}
+        {
+            "idx": i // 2,
+            "category": "math",
+            "response_source": "a",
+            "instruction": f"{prompt} {answer_format}",
+            "gpt4_score": [2, 3],
+        }
         for i, prompt in enumerate(rows["prompt"].head(6))
     ]
     (folder / "mt_bench_eval.json").write_text(json.dumps(bench), encoding="utf-8")
