@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of runs and differences between them, with intervals that count both the seeds and the test rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -100,31 +101,31 @@ class Results:
         """Whether all of these runs are there, for two seeds at least."""
         return len(self.seeds(*runs)) > 1
 
-    def per_seed(self, reading: Reading) -> np.ndarray:
-        """The figure in every seed `(S,)`, each the mean over its sampled rationales."""
-        return self._resampled(reading)[:, 0]
+    def per_seed(self, reading: Reading, seeds: Sequence[int] | None = None) -> np.ndarray:
+        """The figure in every seed `(S,)`, or in these, each the mean over its sampled rationales."""
+        return self._resampled(reading, seeds)[:, 0]
 
-    def figure(self, reading: Reading) -> Figure:
-        """The figure of a run."""
-        return _with_interval(self._resampled(reading))
+    def figure(self, reading: Reading, seeds: Sequence[int] | None = None) -> Figure:
+        """The figure of a run, over all its seeds or these."""
+        return _with_interval(self._resampled(reading, seeds))
 
-    def difference(self, a: Reading, b: Reading) -> Figure:
-        """`a` less `b`, seed by seed and on the same test rows."""
-        seeds = self.seeds(a.run, b.run)
-        both = [self._resampled(reading, tuple(seeds)) for reading in (a, b)]
-        return _with_interval(both[0] - both[1])
+    def difference(self, a: Reading, b: Reading, seeds: Sequence[int] | None = None) -> Figure:
+        """`a` less `b`, seed by seed and on the same test rows, over all seeds that both have or these."""
+        seeds = self.seeds(a.run, b.run) if seeds is None else seeds
+        return _with_interval(self._resampled(a, seeds) - self._resampled(b, seeds))
 
-    @lru_cache(maxsize=1024)  # noqa: B019  one object a process
-    def _resampled(self, reading: Reading, seeds: tuple[int, ...] | None = None) -> np.ndarray:
+    def _resampled(self, reading: Reading, seeds: Sequence[int] | None) -> np.ndarray:
         """The figure of every seed on all rows (first column) and on every resample of them: `(S, 1 + B)`."""
-        lines = []
-        for seed in seeds if seeds is not None else self.seeds(reading.run):
-            scores, target = self._scores(reading, seed)
-            if reading.metric in ("spearman", "kendall"):  # resampled ranks would take minutes: no interval
-                lines.append([np.mean([score_metrics(each, target)[reading.metric] for each in scores])])
-            else:
-                lines.append(_weighted(reading.metric, scores, target, _weights(len(target))).mean(axis=0))
-        return np.array(lines)
+        return np.array(
+            [self._of_seed(reading, seed) for seed in (self.seeds(reading.run) if seeds is None else seeds)]
+        )
+
+    @cache  # noqa: B019  one object a process
+    def _of_seed(self, reading: Reading, seed: int) -> np.ndarray:
+        scores, target = self._scores(reading, seed)
+        if reading.metric in ("spearman", "kendall"):  # resampled ranks would take minutes: no interval
+            return np.array([np.mean([score_metrics(each, target)[reading.metric] for each in scores])])
+        return _weighted(reading.metric, scores, target, _weights(len(target))).mean(axis=0)
 
     def _scores(self, reading: Reading, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Predictions `(samples, rows)` and targets `(rows,)`."""

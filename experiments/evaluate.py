@@ -7,10 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from real_trl import Judge
-from real_trl.synthetic import TEST_SPLITS, make_dataset
+from real_trl.synthetic import make_dataset
+from real_trl.synthetic_sheets import TEST_SPLITS, ScoreRange
 
 
-def predict(judge: Path, *, rows: int, samples: int, max_new_tokens: int, seed: int) -> pd.DataFrame:
+def predict(
+    judge: Path, *, rows: int, samples: int, max_new_tokens: int, seed: int, score_range: ScoreRange
+) -> pd.DataFrame:
     """
     Judge both test splits, once greedily and `samples` times sampled.
 
@@ -25,6 +28,8 @@ def predict(judge: Path, *, rows: int, samples: int, max_new_tokens: int, seed: 
             Longest completion.
         seed (`int`):
             Seed of the sampling.
+        score_range (`str`):
+            `"1-5"` or `"0-100"`: what the rows are graded in.
 
     Returns:
         `pandas.DataFrame`: `split`, `row`, `sample` (-1 is the greedy rationale), `target` (exact), `decoded` (the score in
@@ -37,7 +42,7 @@ def predict(judge: Path, *, rows: int, samples: int, max_new_tokens: int, seed: 
             judge, do_sample=not greedy, max_new_tokens=max_new_tokens, batch_size=rows, malformed="force"
         )
         for split in TEST_SPLITS:
-            data = make_dataset(split, rows)
+            data = make_dataset(split, rows, score_range=score_range)
             judgments = loaded.judge(data["prompt"][:], num_samples=1 if greedy else samples, seed=seed)
             for row, (judgment, target) in enumerate(zip(judgments, data["score"], strict=True)):
                 for sample, each in enumerate(judgment.samples or [judgment], -1 if greedy else 0):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.analysis import Reading, Results
+from experiments.findings import planned_seeds
 from experiments.tables import ABLATIONS, METHODS
 from real_trl.report.panels import COLORS, MARKERS, new_figure
 
@@ -28,7 +29,7 @@ def methods(results: Results) -> "Figure":
     figure = new_figure(9, 4.6)
     axes = figure.subplots()
     for place, inference in enumerate(_INFERENCES):
-        figures = [results.figure(Reading(run, inference)) for run in names]
+        figures = [results.figure(Reading(run, inference), planned_seeds(results, run)) for run in names]
         means = np.array([100 * each.mean for each in figures])
         errors = [means - [100 * each.low for each in figures], [100 * each.high for each in figures] - means]
         positions = np.arange(len(names)) + 0.14 * (place - len(_INFERENCES) // 2)
@@ -48,7 +49,8 @@ def curves(results: Results) -> "Figure":
     grid = figure.subplots(1, len(_PANELS))
     for axes, (key, (title, factor)) in zip(grid, _PANELS.items(), strict=True):
         for place, run in enumerate(("standard_rl", "real")):
-            logged = results.training.query("run == @run").dropna(subset=[f"judge_eval/ood/{key}"])
+            seeds = planned_seeds(results, run)
+            logged = results.training.query("run == @run and seed in @seeds").dropna(subset=[f"judge_eval/ood/{key}"])
             table = factor * logged.pivot_table(index="step", columns="seed", values=f"judge_eval/ood/{key}")
             style = {"color": COLORS[place]}
             axes.plot(
@@ -69,7 +71,11 @@ def curves(results: Results) -> "Figure":
 def ablations(results: Results) -> "Figure":
     """What each change makes of REAL and Standard RL: difference in OOD Pearson under RAIL, with intervals."""
     rows = [
-        (f"{METHODS[parent]}: {title}", results.difference(Reading(run), Reading(parent)), place)
+        (
+            f"{METHODS[parent]}: {title}",
+            results.difference(Reading(run), Reading(parent), planned_seeds(results, run, parent)),
+            place,
+        )
         for place, (parent, runs) in enumerate(ABLATIONS.items())
         for run, title in runs.items()
         if results.has(run, parent)

@@ -12,7 +12,8 @@ import yaml
 from experiments.data import DATASETS
 
 STAGES = ("sft", "rl")
-UNTRAINED = "untrained"
+# Starts of which no run is made: untrained models → range of their scores
+UNTRAINED = {"untrained": "1-5", "untrained_0_100": "0-100"}
 _KEYS = {"stage", "start", "rationales_from", "samples", "curves", "set", "data", "like", "recipe", "seeds"}
 
 
@@ -29,7 +30,7 @@ class Run:
         stage (`str`):
             `"sft"` or `"rl"`.
         start (`str`):
-            The run whose judge it starts from, or `"untrained"`.
+            The run whose judge it starts from, or an untrained model of [`UNTRAINED`].
         recipe (`str`):
             Name of its recipe.
         rationales_from (`str`, *optional*):
@@ -61,7 +62,7 @@ class Run:
     @property
     def needs(self) -> list[str]:
         """Runs that come before this one."""
-        return [name for name in (self.start, self.rationales_from) if name not in (None, UNTRAINED)]
+        return [name for name in (self.start, self.rationales_from) if name is not None and name not in UNTRAINED]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Grid:
         runs: dict[str, Run] = {}
         for tier, members in declared["tiers"].items():
             for name, entry in members.items():
-                if name in entries or name == UNTRAINED:
+                if name in entries or name in UNTRAINED:
                     raise ValueError(f"{path}: {name} is the name of two runs. Rename one.")
                 if unknown := sorted(set(entry) - _KEYS):
                     raise ValueError(f"{path}: {name} has an unknown key {unknown[0]!r}; known are {sorted(_KEYS)}.")

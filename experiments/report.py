@@ -1,7 +1,7 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Every table and figure of RESULTS.md that comes from the grid, from the stored results.
+Every table and figure of RESULTS.md that comes from the grid or the cross-validation, from the stored results.
 
     python -m experiments.report
 
@@ -14,14 +14,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import figures, tables
+import pandas as pd
+
+from experiments import figures, language_model, tables
 from experiments.analysis import Results
+from experiments.cross_validate import training_path
 
 TABLES = {
     "methods": tables.methods,
     "differences": tables.differences,
     "average-of-n": tables.average_of_n,
     "ablations": tables.ablations,
+    "scale": tables.scale,
     "findings": tables.findings,
     "questions": tables.questions,
 }
@@ -51,7 +55,14 @@ def filled(text: str, blocks: dict[str, str]) -> str:
 def blocks(results: Results, folder: Path) -> dict[str, str]:
     """Every block of RESULTS.md by name."""
     run = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
-    return {name: make(results) for name, make in TABLES.items()} | {"runs": tables.runs(results, run)}
+    made = {name: make(results) for name, make in TABLES.items()} | {"runs": tables.runs(results, run)}
+    path = folder / "smollm2.parquet"
+    if path.is_file():
+        predictions, history = pd.read_parquet(path), pd.read_parquet(training_path(path))
+        made["smollm2"] = language_model.judges(predictions)
+        made["smollm2-differences"] = language_model.differences(predictions)
+        made["smollm2-training"] = language_model.training(history)
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> None:

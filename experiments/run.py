@@ -4,7 +4,7 @@
 Run a grid of experiments: train every judge of it for every seed, and store what each says of the test rows.
 
     python -m experiments.run                       # experiments/paper.yaml, two runs at a time
-    python -m experiments.run --tiers methods --seeds 0 1 --jobs 1
+    python -m experiments.run --tiers methods --seeds 0 1 --jobs 1 --results outputs/two-seeds
 
 Every run is an ordinary stage with an ordinary recipe, written beside its outputs. A run that has its predictions is not run
 again, so the same command goes on where it was stopped. At the end everything is collected in `experiments/results/`, for
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -58,10 +59,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     _write_data(args.output_dir, {run.data for _, run in jobs if run.data})
     failed = _run_all(grid, jobs, args.output_dir, args.jobs)
-    collect(grid, args.output_dir, args.results)
     if failed:
         logs = "\n".join(f"  {args.output_dir}/seed-{seed}/{name}.log" for seed, name in failed)
-        raise SystemExit(f"{len(failed)} run(s) failed:\n{logs}")
+        print(f"{len(failed)} run(s) failed:\n{logs}", file=sys.stderr)
+    try:
+        check_overwritten(grid, args.output_dir, args.results)
+    except ValueError as error:  # runs that were planned have failed
+        raise SystemExit(f"Not collected. {error}") from error
+    collect(grid, args.output_dir, args.results)
+    if failed:
+        raise SystemExit(1)
 
 
 def _check_stored(grid: Grid, jobs: Sequence[tuple[int, Run]], output: Path) -> None:
@@ -153,9 +160,10 @@ def run_one(grid: Grid, run: Run, seed: int, output: Path) -> None:
     recipe = grid.recipe(run, seed, folder)
     (judge / RECIPE).write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
     with _logged(folder / f"{run.name}.log"):
-        if run.start == UNTRAINED:
-            build_model(seed=seed).save_pretrained(folder / UNTRAINED)
-            build_tokenizer().save_pretrained(folder / UNTRAINED)
+        if run.start in UNTRAINED:
+            scale = UNTRAINED[run.start]
+            build_model(seed=seed, score_range=scale).save_pretrained(folder / run.start)
+            build_tokenizer(score_range=scale).save_pretrained(folder / run.start)
         started = time.perf_counter()
         if run.rationales_from:
             options = {
@@ -169,7 +177,12 @@ def run_one(grid: Grid, run: Run, seed: int, output: Path) -> None:
         {"sft": sft, "rl": rl}[run.stage].main(["--config", str(judge / RECIPE)])
         trained = time.perf_counter()
         predictions = predict(
-            judge, rows=grid.rows, samples=run.samples, max_new_tokens=grid.max_new_tokens, seed=seed
+            judge,
+            rows=grid.rows,
+            samples=run.samples,
+            max_new_tokens=grid.max_new_tokens,
+            seed=seed,
+            score_range=recipe.get("dataset_options", {}).get("score_range", "1-5"),
         )
         times: dict[str, Any] = {"train": trained - started, "evaluate": time.perf_counter() - trained}
         (judge / "seconds.json").write_text(json.dumps(times), encoding="utf-8")

@@ -3,6 +3,7 @@
 """The results of a grid in three small files, from which every table and figure is made."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,8 @@ from experiments.grid import Grid
 PREDICTIONS = "experiment.parquet"
 
 
-def check_overwritten(grid: Grid, output: Path, results: Path, planned: set[tuple[str, int]]) -> None:
-    """Refuses to replace stored results by fewer."""
+def check_overwritten(grid: Grid, output: Path, results: Path, planned: Collection[tuple[str, int]] = ()) -> None:
+    """Refuses to replace stored results by fewer: those of `output`, and what is `planned` to be there."""
     path = results / "runs.json"
     if not path.is_file():
         return
@@ -26,7 +27,7 @@ def check_overwritten(grid: Grid, output: Path, results: Path, planned: set[tupl
         for seed in run.seeds or grid.seeds
         if (output / f"seed-{seed}" / name / PREDICTIONS).is_file()
     }
-    if lost := pairs - planned - there:
+    if lost := pairs - set(planned) - there:
         raise ValueError(
             f"--results: {results} holds {len(lost)} runs that are neither in {output} nor run now, such as {sorted(lost)[0]}. Give another "
             "folder, so that they are not lost."

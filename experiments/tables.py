@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.analysis import Figure, Reading, Results
-from experiments.findings import PAPER, QUESTIONS, Finding
+from experiments.findings import PAPER, QUESTIONS, Finding, planned_seeds
 
 METHODS = {
     "base": "base",
@@ -32,13 +32,16 @@ ABLATIONS = {
         "real_k_16_equal": "K = 16, 12 prompts a step",
         "real_from_base": "from base",
         "real_from_tract": "from TRACT",
-        "real_t_0.8": "T = 0.8",
-        "real_unstandardised": "advantages not standardised",
+        "real_t_0.8": "T = 0.8, in training and tests",
+        "real_unstandardised": "no σ, no clip, no gradient clipping",
         "real_filter": "filter 0 < acc < 1",
         "real_lr_4e-4": "learning rate 4e-4",
-        "real_long": "K = 16, 80 steps",
-        "real_mixed": "two thirds useless prompts",
+        "real_long": "K = 16, 80 steps, rate 1e-4",
+        "real_mixed": "a third mastered, a third mislabelled",
         "real_mixed_filter": "the same, filter 0 < acc < 1",
+        "real_cut_penalize": "half of the answers cut off, penalize",
+        "real_cut_force": "the same, force",
+        "real_cut_ignore": "the same, ignore",
         "real_noise_0.5": "rater noise 0.5",
         "real_exact_labels": "exact labels, with halves",
         "real_150_prompts": "150 prompts",
@@ -46,13 +49,15 @@ ABLATIONS = {
     "standard_rl": {
         "standard_rl_lr_1e-4": "learning rate 1e-4",
         "standard_rl_lr_4e-4": "learning rate 4e-4",
-        "standard_rl_long": "K = 16, 80 steps",
-        "standard_rl_mixed": "two thirds useless prompts",
+        "standard_rl_long": "K = 16, 80 steps, rate 1e-4",
+        "standard_rl_mixed": "a third mastered, a third mislabelled",
         "standard_rl_mixed_filter": "the same, filter 0 < acc < 1",
         "standard_rl_noise_0.5": "rater noise 0.5",
         "standard_rl_150_prompts": "150 prompts",
     },
 }
+# The methods graded from 0 to 100
+SCALE = {"base_0_100": "base", "raft_0_100": "RAFT", "standard_rl_0_100": "Standard RL", "real_0_100": "REAL"}
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -63,42 +68,63 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 
 def with_interval(figure: Figure, factor: float = 100.0, decimals: int = 1, sign: bool = False) -> str:
     """`92.6 [90.1, 95.1]`."""
+    return estimate(figure.mean, (figure.low, figure.high), factor, decimals, sign)
+
+
+def estimate(
+    value: float, interval: Sequence[float], factor: float = 100.0, decimals: int = 1, sign: bool = False
+) -> str:
+    """A value and its interval, `[low, high]`, as [`with_interval`] writes them."""
     mark = "+" if sign else ""
-    low, high = (f"{factor * value:{mark}.{decimals}f}" for value in (figure.low, figure.high))
-    return f"{factor * figure.mean:{mark}.{decimals}f} [{low}, {high}]"
+    low, high = (f"{factor * bound:{mark}.{decimals}f}" for bound in interval)
+    return f"{factor * value:{mark}.{decimals}f} [{low}, {high}]"
 
 
 def methods(results: Results) -> str:
-    """Table 2 in miniature."""
-    header = ["method", "seeds", "ID RAIL r", "greedy r", "sampled r", "greedy RAIL r", "RAIL r", "average of 10, r"]
+    """Table 2 in miniature, all methods on the same seeds."""
+    header = [
+        "method",
+        "seeds",
+        "ID sampled r",
+        "ID RAIL r",
+        "greedy r",
+        "sampled r",
+        "greedy RAIL r",
+        "RAIL r",
+        "average of 10, r",
+    ]
     header += ["RAIL ρ", "RAIL τ", "RAIL RMSE", "RAIL MAE"]
     rows = []
     for run, title in METHODS.items():
         if not results.has(run):
             continue
-        cells = [str(len(results.seeds(run))), with_interval(results.figure(Reading(run, split="id")))]
+        seeds = planned_seeds(results, run)
+        cells = [str(len(seeds))]
+        for inference in ("sampled", "RAIL"):
+            cells.append(with_interval(results.figure(Reading(run, inference, split="id"), seeds)))
         for inference in ("greedy", "sampled", "greedy RAIL", "RAIL", "average of 10"):
-            cells.append(with_interval(results.figure(Reading(run, inference))))
+            cells.append(with_interval(results.figure(Reading(run, inference), seeds)))
         for metric in ("spearman", "kendall"):
-            cells.append(f"{100 * results.per_seed(Reading(run, metric=metric)).mean():.1f}")
+            cells.append(f"{100 * results.per_seed(Reading(run, metric=metric), seeds).mean():.1f}")
         for metric in ("rmse", "mae"):
-            cells.append(f"{results.per_seed(Reading(run, metric=metric)).mean():.3f}")
+            cells.append(f"{results.per_seed(Reading(run, metric=metric), seeds).mean():.3f}")
         rows.append([f"**{title}**" if run == "real" else title, *cells])
     return markdown(header, rows)
 
 
 def differences(results: Results) -> str:
-    """REAL less every other method: OOD Pearson under RAIL, overall and by seed."""
+    """REAL less every other method: OOD Pearson under RAIL, over the planned seeds and in each of all."""
     seeds = results.seeds("real")
     rows = []
     for run, title in METHODS.items():
         if run == "real" or not results.has("real", run):
             continue
-        figure = results.difference(Reading("real"), Reading(run))
-        by_seed = dict(zip(results.seeds("real", run), figure.per_seed, strict=True))
+        figure = results.difference(Reading("real"), Reading(run), planned_seeds(results, "real", run))
+        every = results.difference(Reading("real"), Reading(run))
+        by_seed = dict(zip(results.seeds("real", run), every.per_seed, strict=True))
         cells = [f"{100 * by_seed[seed]:+.1f}" if seed in by_seed else "" for seed in seeds]
         rows.append([f"REAL − {title}", with_interval(figure, sign=True), *cells])
-    return markdown(["OOD RAIL r", "mean [95% interval]", *(f"seed {seed}" for seed in seeds)], rows)
+    return markdown(["OOD RAIL r", "planned seeds [95% interval]", *(f"seed {seed}" for seed in seeds)], rows)
 
 
 def average_of_n(results: Results) -> str:
@@ -108,7 +134,9 @@ def average_of_n(results: Results) -> str:
     for run, title in METHODS.items():
         if results.has(run):
             readings = [Reading(run, "RAIL" if n == 1 else f"average of {n}") for n in counts]
-            rows.append([title, *(with_interval(results.figure(reading)) for reading in readings)])
+            rows.append(
+                [title, *(with_interval(results.figure(reading, planned_seeds(results, run))) for reading in readings)]
+            )
     return markdown(["OOD r", *(f"N = {n}" for n in counts)], rows)
 
 
@@ -120,27 +148,46 @@ def ablations(results: Results) -> str:
         for run, title in {parent: "as in its recipe", **runs_of}.items():
             if not results.has(run, parent):
                 continue
+            seeds = planned_seeds(results, run, parent)
             difference = "–"
             if run != parent:
-                difference = with_interval(results.difference(Reading(run), Reading(parent)), sign=True)
+                difference = with_interval(results.difference(Reading(run), Reading(parent), seeds), sign=True)
             rows.append(
                 [
                     f"{METHODS[parent]}: {title}",
-                    str(len(results.seeds(run, parent))),
-                    with_interval(results.figure(Reading(run))),
+                    str(len(seeds)),
+                    with_interval(results.figure(Reading(run), seeds)),
                     difference,
-                    f"{100 * results.per_seed(Reading(run, 'greedy RAIL')).mean():.1f}",
-                    f"{100 * results.per_seed(Reading(run, metric='spearman')).mean():.1f}",
-                    f"{results.per_seed(Reading(run, metric='rmse')).mean():.3f}",
-                    f"{100 * results.per_seed(Reading(run, split='id')).mean():.1f}",
+                    f"{100 * results.per_seed(Reading(run, 'greedy RAIL'), seeds).mean():.1f}",
+                    f"{100 * results.per_seed(Reading(run, metric='spearman'), seeds).mean():.1f}",
+                    f"{results.per_seed(Reading(run, metric='rmse'), seeds).mean():.3f}",
+                    f"{100 * results.per_seed(Reading(run, split='id'), seeds).mean():.1f}",
                 ]
             )
     return markdown(header, rows)
 
 
+def scale(results: Results) -> str:
+    """The methods on labels from 0 to 100, out of domain unless ID is said."""
+    header = ["method", "seeds", "ID RAIL r", "sampled r", "RAIL r", "sampled RMSE", "RAIL RMSE", "RAIL MAE"]
+    rows = []
+    for run, title in SCALE.items():
+        if results.has(run):
+            readings = [Reading(run, split="id"), Reading(run, "sampled"), Reading(run)]
+            errors = [Reading(run, "sampled", metric="rmse"), Reading(run, metric="rmse"), Reading(run, metric="mae")]
+            cells = [with_interval(results.figure(reading)) for reading in readings]
+            cells += [f"{results.per_seed(reading).mean():.2f}" for reading in errors]
+            rows.append([title, str(len(results.seeds(run))), *cells])
+    return markdown(header, rows)
+
+
 def findings(results: Results) -> str:
-    """What the paper claims: reproduced, not shown, or the opposite."""
-    return _verdicts(results, PAPER, ["the paper's finding", "where", "here: OOD, RAIL, r × 100", "seeds", ""])
+    """What the paper claims: reproduced, not shown, or the opposite, and whether the interval holds its size."""
+    return _verdicts(
+        results,
+        PAPER,
+        ["the paper's finding", "where", "paper", "here: OOD, RAIL, r × 100", "seeds", "", "the paper's size"],
+    )
 
 
 def questions(results: Results) -> str:
@@ -158,15 +205,19 @@ def runs(results: Results, run: Mapping[str, Any]) -> str:
 
 
 def _verdicts(results: Results, declared: Sequence[Finding], header: Sequence[str]) -> str:
-    rows = []
+    rows, of_paper = [], "where" in header
     for finding in declared:
         figure = finding.measured(results)
-        source = [finding.source] if "where" in header else []
+        claimed = "" if finding.paper is None else f"{finding.paper:+.1f}"
+        source = [finding.source, claimed] if of_paper else []
         if figure is None:
-            rows.append([finding.claim, *source, "not run", "", ""])
+            rows.append([finding.claim, *source, "not run", *[""] * (len(header) - 2 - len(source))])
             continue
         decimals = 1 if finding.factor == 100 else 2
         cell = with_interval(figure, finding.factor, decimals, sign=True)
-        seeds = str(len(results.seeds(finding.a.run, finding.b.run)))
-        rows.append([finding.claim, *source, cell, seeds, finding.verdict(figure)])
-    return markdown(header, rows, left=2 if "where" in header else 1)
+        row = [finding.claim, *source, cell, str(len(figure.per_seed)), finding.verdict(figure)]
+        if of_paper:
+            low, high = finding.factor * figure.low, finding.factor * figure.high
+            row.append("" if finding.paper is None else "inside" if low <= finding.paper <= high else "outside")
+        rows.append(row)
+    return markdown(header, rows, left=2 if of_paper else 1)

@@ -82,8 +82,8 @@ class GeneratedFolder:
 
     def lock(self) -> None:
         """
-        Let nobody else write to the folder until this process ends or the content is complete. What was found of it before may
-        have changed meanwhile.
+        Let nobody else write to the folder until it is closed, the content is complete or this process ends. What was found of it
+        before may have changed meanwhile.
 
         Raises:
             ValueError: if another process writes to it.
@@ -159,6 +159,10 @@ class GeneratedFolder:
     def discard_parts(self) -> None:
         """Delete the batches, which a complete folder does not need, and the lock."""
         shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let others write to the folder: after an error, the command may be given again in the same process."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY = "--model_name_or_path tiny --report_to none"
 FEW = "--max_steps 2 --logging_steps 1"
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def commands(text: str) -> list[str]:
@@ -181,22 +182,25 @@ def arguments(command: str) -> list[str]:
 
 
 def run(folder: Path, command: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(arguments(command), cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(arguments(command), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
     return done
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", RUNS, ids=lambda entry: entry.command[:60])
-@pytest.mark.xdist_group("readme")
-def test_command(folder, entry):
-    command = f"{entry.command} {entry.options}"
-    if not entry.service:
-        run(folder, command)
-        return
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(arguments(command), cwd=folder, env=environment) as process:
+def test_commands(folder):
+    """One test, as later commands need what earlier ones leave behind."""
+    for entry in RUNS:
+        command = f"{entry.command} {entry.options}"
+        if entry.service:
+            ask(folder, command)
+        else:
+            run(folder, command)
+
+
+def ask(folder: Path, command: str) -> None:
+    """Starts a service, gives it the README's request, and stops it."""
+    with subprocess.Popen(arguments(command), cwd=folder, env=ENVIRONMENT) as process:
         try:
             for _ in range(240):
                 assert process.poll() is None

@@ -166,8 +166,11 @@ def test_labels_and_columns_may_change_without_judging_anew(tmp_path, judges, da
 
 def test_a_refused_evaluation_does_not_block_its_remedy(tmp_path, judges, data, capsys):
     keys = {"model_name_or_path": judges["warm"], "dataset_name": data, "max_new_tokens": 235}
-    assert "too many" in refusal(capsys, tmp_path, **keys)
+    with pytest.raises(SystemExit) as refused:  # held, and with it all that the run held
+        run(tmp_path, **keys)
+    assert "too many" in capsys.readouterr().err
     assert len(read(run(tmp_path, **keys, truncate_prompts=True), "warm")) == 16
+    assert refused.value.code == 2
 
 
 def test_two_evaluations_do_not_write_to_one_folder(tmp_path, judges, data, capsys):

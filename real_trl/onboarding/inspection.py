@@ -99,12 +99,11 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
     return kept, len(bad)
 
 
-def question_keys(source: Source, roles: Roles) -> list[str]:
+def question_keys(source: Source, telling: Sequence[str], group: str | None) -> list[str]:
     """
-    The question of each row: rows with the same group, or with the same text of the question, belong together, and whoever
-    belongs to both joins them. Where the whole file is about one task, the text of the response stands for that of the question.
+    The question of each row: rows with the same `group`, or with the same text in a column of `telling`, belong together, and
+    whoever belongs to both joins them.
     """
-    telling = columns_that_tell(source, roles)
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -116,8 +115,8 @@ def question_keys(source: Source, roles: Roles) -> list[str]:
     keys = []
     for row in source.iterate():
         own = [f"text {plain(row[column])}" for column in telling]
-        if roles.group and not is_empty(row[roles.group]):
-            own.append(f"group {row[roles.group]}")
+        if group and not is_empty(row[group]):
+            own.append(f"group {row[group]}")
         for other in own[1:]:
             parent[find(other)] = find(own[0])
         keys.append(own[0])
@@ -127,12 +126,16 @@ def question_keys(source: Source, roles: Roles) -> list[str]:
 
 def merges_all(source: Source, roles: Roles) -> bool:
     """Whether the column of the group leaves too few questions to split, of which there are enough without it."""
-    alone = replace(roles, group=None)
-    return len(set(question_keys(source, roles))) < MIN_GROUPS <= len(set(question_keys(source, alone)))
+    telling = columns_that_tell(source, roles)
+    together, apart = (len(set(question_keys(source, telling, group))) for group in (roles.group, None))
+    return together < MIN_GROUPS <= apart
 
 
 def columns_that_tell(source: Source, roles: Roles) -> list[str]:
-    """Columns whose text tells one question from another: not those of the question, if there are too few to split by."""
+    """
+    Columns whose text tells one question from another. Where the whole file is about one task, or too few to split by, the
+    text of the response stands for that of the question.
+    """
     texts = {tuple(plain(row[column]) for column in roles.question) for row in source.iterate()}
     return [roles.response] if len(texts) < MIN_GROUPS and roles.response else roles.question
 
@@ -159,7 +162,8 @@ def inspect(
     Raises:
         `ValueError`: if there are too few questions to split.
     """
-    keys, telling = question_keys(source, roles), columns_that_tell(source, roles)
+    telling = columns_that_tell(source, roles)
+    keys = question_keys(source, telling, roles.group)
     groups = len(set(keys))
     if groups < MIN_GROUPS:
         raise ValueError(

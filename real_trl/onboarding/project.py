@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a file and what its user says about it to a recipe folder: everything is checked before anything is written."""
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_files import Source
+from real_trl.new_folder import check_new, new_folder
 from real_trl.onboarding.columns import Roles, find_roles, is_empty, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
@@ -86,9 +85,7 @@ class Project:
             `ValueError`: if the folder holds something, or the written data does not load.
         """
         folder = Path(self.options.output_dir)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".init-") as temporary:
-            target = Path(temporary, "recipes")
+        with new_folder(folder) as target:
             plan = self.plan
             rows = write_splits(
                 self.source, self.splits, plan.found.keys, plan.found.rationales, target / "data", plan.group_column
@@ -105,9 +102,6 @@ class Project:
             write_recipes(plan, sizes, target, folder)
             (target / _README).write_text(readme(plan, sizes, folder), encoding="utf-8")
             self._check(plan, target)
-            if folder.exists():
-                folder.rmdir()
-            shutil.move(target, folder)
         return sizes
 
     def _check(self, plan: Plan, target: Path) -> None:
@@ -123,15 +117,6 @@ class Project:
             load_judge_dataset(arguments, split, require_feedback=True, **load)
 
 
-def check_output(folder: str | Path) -> None:
-    """`ValueError` if something would be overwritten."""
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
-            f"--output_dir: {str(folder)!r} is there already, and not empty. Choose another folder, or delete it."
-        )
-
-
 def open_project(options: InitOptions) -> Project:
     """
     Read and check a user's file.
@@ -139,7 +124,7 @@ def open_project(options: InitOptions) -> Project:
     Raises:
         `ValueError`: naming column, rows, values and fix; [`~real_trl.onboarding.Unknown`] for what only a person can know.
     """
-    check_output(options.output_dir)
+    check_new("--output_dir", Path(options.output_dir))
     hardware = find_hardware(options.gpus)
     source = open_data(options.data)
     roles = find_roles(source, options.columns)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish a judge: its files and card in a folder, and from there to the Hub."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from real_trl.new_folder import check_new, new_folder
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage
@@ -106,17 +106,9 @@ def write_folder(publication: Publication, target: str | Path) -> list[str]:
         `ValueError`: if the folder holds something, or as [`Publication.write`].
     """
     target = Path(target).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(
-            f"--local_dir: {str(target)!r} is there already, and not empty. Choose another folder, or delete it."
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as folder:
-        files = publication.write(Path(folder, "judge"))
-        if target.exists():
-            target.rmdir()
-        shutil.move(Path(folder, "judge"), target)
-    return files
+    check_new("--local_dir", target)
+    with new_folder(target) as folder:
+        return publication.write(folder)
 
 
 def upload(

@@ -147,7 +147,15 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     )
     note = f"Completions without a score: {malformed}."
     legend = " ".join([LEGEND, *(text for name, text in EXTRA_LEGEND.items() if name in _SHOWN)])
-    return "\n".join([*lines, "", f"{legend} In brackets: 95% bootstrap intervals, by question. {note}"])
+    return "\n".join(
+        [*lines, "", f"{legend} In brackets: 95% bootstrap intervals, by {_resampled(evaluation)}. {note}"]
+    )
+
+
+def _resampled(evaluation: Mapping[str, Any]) -> str:
+    """What the intervals resample: questions, unless every row was one of its own."""
+    sizes = [evaluation["datasets"].get(name, {}) for name in evaluation["results"]]
+    return "row" if all(size.get("n_groups") == size.get("n_rows") for size in sizes) else "question"
 
 
 def _cell(result: Mapping[str, Any], inference: str, metric: str) -> str:

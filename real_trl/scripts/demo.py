@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.serving.options import JudgeOptions
-from real_trl.serving.sockets import bind, url_of
+from real_trl.serving.sockets import bind, is_local, url_of
 
 
 @dataclass
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         page = build_page(judge, judge_name(args.judge))
         listener.close()  # gradio takes a number, not a socket
         launch(page, args.host, port)
-    if args.host not in ("127.0.0.1", "::1", "localhost"):
+    if not is_local(args.host):
         print(f"warning: whoever reaches {args.host} can use this page.", file=sys.stderr)
     print(f"The page to try {args.judge}: {url}", flush=True)
     page.block_thread()

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.table import Table
 
+from real_trl.new_folder import check_new
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
-from real_trl.onboarding.project import check_output
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
 from real_trl.onboarding.sizing import Sizes
 from real_trl.scripts.recipe import RecipeParser, user_errors
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args = make_parser().parse_args(argv)
         interactive = sys.stdin.isatty() and sys.stdout.isatty() and not args.yes
         folder = args.output_dir or f"{Path(args.data).stem}-judge"
-        check_output(folder)
+        check_new("--output_dir", Path(folder))
         model = args.model or DEFAULT_MODEL
         if interactive and args.model is None:
             model = Prompt.ask("model to start from", default=DEFAULT_MODEL, console=console)

@@ -16,6 +16,11 @@ from real_trl.judge_loading import JudgeSource, find_judge
 _MANY = 256
 
 
+def units_per_call(engine: str, batch_size: int) -> int:
+    """Completions that an engine is given at once. vLLM and servers make their own batches, out of many."""
+    return batch_size if engine == "transformers" else max(batch_size, _MANY)
+
+
 @dataclass
 class JudgingArguments:
     """
@@ -112,8 +117,8 @@ class JudgingArguments:
 
     @property
     def units_per_call(self) -> int:
-        """Completions that an engine is given at once. vLLM and servers make their own batches, out of many."""
-        return self.batch_size if self.engine == "transformers" else max(self.batch_size, _MANY)
+        """Completions that the engine is given at once."""
+        return units_per_call(self.engine, self.batch_size)
 
     def find(self, name: str | None, model_args: ModelConfig) -> JudgeSource:
         """The judge called `name`, its weights not loaded yet; errors as of [`~real_trl.judge_loading.find_judge`]."""

@@ -16,6 +16,7 @@ a share of the rows; the result is the same.
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,48 +253,50 @@ def main(argv: Sequence[str] | None = None) -> None:
         warn_of_other_template(judge.config, args.prompt_template)
         state = distributed_state()
         output = open_output(args, model_args, judge, prompts)
-        complete = is_complete(output, state)
-    if complete:
+    with closing(output):
+        with user_errors():
+            complete = is_complete(output, state)
+        if complete:
+            if state.is_main_process:
+                output.discard_parts()
+                print(f"Already complete: {args.output_path}")
+            return
+        size = args.rows_at_once
+        batches = range(-(-len(prompts) // size))
+        with user_errors():
+            done = stored_batches(output.folder)
+        pending = [batch for batch in batches if batch not in done]
+        if pending:
+            if done and state.is_main_process:
+                rows_there = sum(min(size, len(prompts) - batch * size) for batch in done)
+                print(f"Going on with {args.output_path}: {rows_there} rows are there")
+            with user_errors():
+                engine = args.load(judge, model_args, malformed=args.malformed)
+                engine.check(prompts)
+        state.wait_for_everyone()  # nobody adds batches before all have counted them
         if state.is_main_process:
-            output.discard_parts()
-            print(f"Already complete: {args.output_path}")
-        return
-    size = args.rows_at_once
-    batches = range(-(-len(prompts) // size))
-    with user_errors():
-        done = stored_batches(output.folder)
-    pending = [batch for batch in batches if batch not in done]
-    if pending:
-        if done and state.is_main_process:
-            rows_there = sum(min(size, len(prompts) - batch * size) for batch in done)
-            print(f"Going on with {args.output_path}: {rows_there} rows are there")
-        with user_errors():
-            engine = args.load(judge, model_args, malformed=args.malformed)
-            engine.check(prompts)
-    state.wait_for_everyone()  # nobody adds batches before all have counted them
-    if state.is_main_process:
-        with user_errors():
-            output.start({"processes": state.num_processes, "versions": package_versions()})
-    state.wait_for_everyone()
-    if pending:
-        scorer, share = Judge(engine, judge.config), pending[state.process_index :: state.num_processes]
-        rows_left = sum(min(size, len(prompts) - batch * size) for batch in share)
-        with tqdm(total=rows_left, desc="Scoring", unit="row", disable=not state.is_main_process) as progress:
-            for batch in share:
-                asked = prompts[batch * size : (batch + 1) * size]
-                judgments = {}
-                for index, judgment in scorer.iterate(
-                    asked, num_samples=args.num_samples, seed=batch_seed(args.seed, batch)
-                ):
-                    judgments[index] = score_columns(judgment, judge.space.labels, args.prefix)
-                    progress.update()
-                output.append(state.process_index, batch, [judgments[index] for index in range(len(asked))])
-    state.wait_for_everyone()
-    if state.is_main_process:
-        with user_errors():
-            scored.write(output.folder, len(batches))
-        output.finish({}, {"rows": len(prompts)})
-        print(f"{len(prompts)} rows scored: {args.output_path}")
+            with user_errors():
+                output.start({"processes": state.num_processes, "versions": package_versions()})
+        state.wait_for_everyone()
+        if pending:
+            scorer, share = Judge(engine, judge.config), pending[state.process_index :: state.num_processes]
+            rows_left = sum(min(size, len(prompts) - batch * size) for batch in share)
+            with tqdm(total=rows_left, desc="Scoring", unit="row", disable=not state.is_main_process) as progress:
+                for batch in share:
+                    asked = prompts[batch * size : (batch + 1) * size]
+                    judgments = {}
+                    for index, judgment in scorer.iterate(
+                        asked, num_samples=args.num_samples, seed=batch_seed(args.seed, batch)
+                    ):
+                        judgments[index] = score_columns(judgment, judge.space.labels, args.prefix)
+                        progress.update()
+                    output.append(state.process_index, batch, [judgments[index] for index in range(len(asked))])
+        state.wait_for_everyone()
+        if state.is_main_process:
+            with user_errors():
+                scored.write(output.folder, len(batches))
+            output.finish({}, {"rows": len(prompts)})
+            print(f"{len(prompts)} rows scored: {args.output_path}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ process: the result is the same however often a run was stopped and however many
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -187,45 +188,48 @@ def main(argv: Sequence[str] | None = None) -> None:
         output = GeneratedFolder(
             args.output_dir, describe(args, data_args, model_args, config, dataset), result="train.jsonl"
         )
-        complete = output.check()
-    state.wait_for_everyone()  # nobody writes before all have looked
-    if complete:
+    with closing(output):
+        with user_errors():
+            complete = output.check()
+        state.wait_for_everyone()  # nobody writes before all have looked
+        if complete:
+            if state.is_main_process:
+                output.discard_parts()
+                print(f"Already complete in {args.output_dir}: {summarize(output.counts)}")
+            return
         if state.is_main_process:
-            output.discard_parts()
-            print(f"Already complete in {args.output_dir}: {summarize(output.counts)}")
-        return
-    if state.is_main_process:
-        output.start({"processes": state.num_processes, "versions": package_versions()})
-    state.wait_for_everyone()
+            with user_errors():
+                output.start({"processes": state.num_processes, "versions": package_versions()})
+        state.wait_for_everyone()
 
-    prompts = dataset["prompt"][:]
-    batches = plan_batches(prompts, args.num_samples, args.units_per_call)
-    with user_errors():
-        done = output.batches()
-    state.wait_for_everyone()  # nobody adds batches before all have counted them
-    pending = [batch for batch in range(len(batches)) if batch not in done]
-    if pending:
-        if done and state.is_main_process:
-            print(f"Going on in {args.output_dir}: {len(done)} of {len(batches)} batches are there")
+        prompts = dataset["prompt"][:]
+        batches = plan_batches(prompts, args.num_samples, args.units_per_call)
         with user_errors():
-            engine = args.load(judge, model_args, malformed="drop")
-            engine.check(prompts)
-        share = pending[state.process_index :: state.num_processes]
-        for batch in tqdm(share, desc="Generating", disable=not state.is_main_process):
-            rows = generate_batch(engine, prompts, batches[batch], args.seed, batch)
-            output.append(state.process_index, batch, rows)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        completions = [row for rows in output.batches().values() for row in rows]
-        rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
-        output.finish({"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}, counts)
-        print(f"{summarize(counts)}. Written to {args.output_dir}")
-        with user_errors():
-            if not rows:
-                raise ValueError(
-                    f"output_dir: {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl). Raise "
-                    "max_new_tokens, set malformed to keep, or train stage 1 for longer."
-                )
+            done = output.batches()
+        state.wait_for_everyone()  # nobody adds batches before all have counted them
+        pending = [batch for batch in range(len(batches)) if batch not in done]
+        if pending:
+            if done and state.is_main_process:
+                print(f"Going on in {args.output_dir}: {len(done)} of {len(batches)} batches are there")
+            with user_errors():
+                engine = args.load(judge, model_args, malformed="drop")
+                engine.check(prompts)
+            share = pending[state.process_index :: state.num_processes]
+            for batch in tqdm(share, desc="Generating", disable=not state.is_main_process):
+                rows = generate_batch(engine, prompts, batches[batch], args.seed, batch)
+                output.append(state.process_index, batch, rows)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            completions = [row for rows in output.batches().values() for row in rows]
+            rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
+            output.finish({"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}, counts)
+            print(f"{summarize(counts)}. Written to {args.output_dir}")
+            with user_errors():
+                if not rows:
+                    raise ValueError(
+                        f"output_dir: {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl). Raise "
+                        "max_new_tokens, set malformed to keep, or train stage 1 for longer."
+                    )
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from real_trl.scripts.evaluate_arguments import judge_name
+from real_trl.scripts.judging import units_per_call
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.serving.options import JudgeOptions
-from real_trl.serving.sockets import bind, url_of
-
-_MANY = 256  # vLLM and servers make batches of their own, out of many
+from real_trl.serving.sockets import bind, is_local, url_of
 
 
 @dataclass
@@ -76,13 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         key = read_key(args.api_key_env)
         listener = bind(args.host, args.port)
         judge = args.load()
-    if key is None and args.host not in ("127.0.0.1", "::1", "localhost"):
+    if key is None and not is_local(args.host):
         print(
             f"warning: no key is set, so whoever reaches {args.host} can use the judge. Set {API_KEY_VARIABLE} in the environment.",
             file=sys.stderr,
         )
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    size = args.batch_size if args.engine == "transformers" else max(args.batch_size, _MANY)
+    size = units_per_call(args.engine, args.batch_size)
     batcher = Batcher(judge, batch_size=size, max_waiting=args.max_waiting)
     app = create_app(judge, batcher, judge_name(args.judge), limits, key)
     print(f"Serving {args.judge} at {url_of(listener)} ({'with' if key else 'without'} a key)", flush=True)

@@ -30,6 +30,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def is_local(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    return host in ("127.0.0.1", "::1", "localhost")
+
+
 def url_of(listener: socket.socket) -> str:
     """The address of a socket, as a browser takes it."""
     host, port = listener.getsockname()[:2]

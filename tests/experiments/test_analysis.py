@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from experiments import figures, tables
 from experiments.analysis import Reading, Results
 from experiments.findings import PAPER, QUESTIONS
 from experiments.report import blocks, filled
@@ -107,6 +108,33 @@ def test_verdicts():
     around = type("F", (), {"low": -0.2, "high": 0.1})
     assert [finding.verdict(each) for each in (figure, below, around)] == ["reproduced", "opposite", "not shown"]
     assert question.verdict(figure) == "yes"
+
+
+def test_what_stands_side_by_side_is_of_the_planned_seeds():
+    results = Results(STORED)
+    assert results.seeds("real") == [0, 1, 2, 3, 4, 5, 6]
+    header, _, *rows = (line.strip("| ").split(" | ") for line in tables.methods(results).splitlines())
+    (method,) = (dict(zip(header, row, strict=True)) for row in rows if row[0] == "**REAL**")
+    header, _, *rows = (line.strip("| ").split(" | ") for line in tables.ablations(results).splitlines())
+    (ablation,) = (dict(zip(header, row, strict=True)) for row in rows if row[0] == "REAL: as in its recipe")
+    assert ablation["OOD RAIL r"] == method["RAIL r"] and ablation["RAIL ρ"] == method["RAIL ρ"]
+    assert ablation["RAIL RMSE"] == method["RAIL RMSE"]
+    for column in ("greedy RAIL r", "ID RAIL r"):
+        assert ablation[column] == method[column].split(" [")[0]
+
+
+def test_curves_are_of_the_planned_seeds():
+    results = Results(STORED)
+    key = "judge_eval/ood/rail/pearson"
+    logged = results.training.query("run == 'real' and seed < 5").dropna(subset=[key])
+    _, real = figures.curves(results).axes[0].lines
+    np.testing.assert_allclose(real.get_ydata(), 100 * logged.groupby("step")[key].mean())
+
+
+def test_seeds_that_were_added_are_no_test():
+    (added,) = (finding for finding in [*PAPER, *QUESTIONS] if finding.added)
+    figure = added.measured(Results(STORED))
+    assert len(figure.per_seed) == 7 and added.verdict(figure) == "no test: added after a look"
 
 
 def test_the_report_holds_what_is_stored():

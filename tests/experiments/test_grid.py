@@ -15,7 +15,9 @@ import yaml
 
 from experiments.data import DATASETS, exact_labels, mixed_difficulty
 from experiments.grid import Grid
-from experiments.tables import ABLATIONS, METHODS
+from experiments.report import TABLES
+from experiments.store import check_overwritten
+from experiments.tables import ABLATIONS, METHODS, SCALE
 from real_trl.scripts.common import make_parser
 from real_trl.synthetic import make_dataset
 from real_trl.trainers import RAFTConfig, REALConfig
@@ -65,7 +67,7 @@ def test_null_removes_a_key_or_is_a_value(grid, tmp_path):
 
 
 def test_every_run_has_a_place_in_the_report(grid):
-    reported = {*METHODS, *(run for runs in ABLATIONS.values() for run in runs)}
+    reported = {*METHODS, *SCALE, *(run for runs in ABLATIONS.values() for run in runs)}
     assert set(grid.runs) == reported
 
 
@@ -91,6 +93,19 @@ def test_labels_of_the_exact_data():
     rows, plain = exact_labels(), make_dataset("rl", 1200)
     assert rows["orig_score"][:] == plain["exact_score"][:] != plain["orig_score"][:]
     assert 0.5 in {score % 1 for score in rows["orig_score"]}
+
+
+def test_stored_results_are_not_replaced_by_fewer(grid, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "runs.json").write_text('{"runs": {"real": {"seconds": {"0": {}, "1": {}}}}}', encoding="utf-8")
+    check_overwritten(grid, tmp_path, results, {("real", 0), ("real", 1)})  # both are about to be run
+    with pytest.raises(ValueError, match=r"holds 1 runs that are neither in .*, such as \('real', 1\)"):
+        check_overwritten(grid, tmp_path, results, {("real", 0)} | {("base", 1)})
+    (tmp_path / "seed-0" / "real").mkdir(parents=True)
+    (tmp_path / "seed-0" / "real" / "experiment.parquet").touch()
+    with pytest.raises(ValueError, match="holds 1 runs"):  # seed 1 has failed
+        check_overwritten(grid, tmp_path, results)
 
 
 def test_a_third_each_of_the_mixed_data():
@@ -144,8 +159,9 @@ def test_a_stopped_grid_goes_on_and_is_reported(tmp_path):
     assert len(sizes) == 5 * 2 and sizes["real", 1] == 2 * 20 * 11 and sizes["real_mixed", 0] == 2 * 20 * 3
 
     report = tmp_path / "RESULTS.md"
-    names = ["methods", "differences", "average-of-n", "ablations", "findings", "questions", "runs"]
-    report.write_text("".join(f"<!-- results: {name} -->\n<!-- end -->\n" for name in names), encoding="utf-8")
+    report.write_text(
+        "".join(f"<!-- results: {name} -->\n<!-- end -->\n" for name in [*TABLES, "runs"]), encoding="utf-8"
+    )
     options = ["--results", str(tmp_path / "results"), "--report", str(report), "--figures", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "experiments.report", *options], cwd=ROOT, check=True, timeout=300)
     assert "| REAL − Standard RL |" in report.read_text(encoding="utf-8")
