@@ -192,7 +192,7 @@ def killed_runs(folder: Path, num_rows: int, kills: int, *options: str) -> list[
     rng, left = random.Random(0), []
     for kill in range(kills):
         process = start(folder, *options)
-        while stored_rows(folder) < num_rows * (kill + 1) / (kills + 1) and process.poll() is None:
+        while stored_rows(folder) < num_rows * (kill + 1) / (kills + 2) and process.poll() is None:
             time.sleep(0.002)
         time.sleep(rng.random() * 0.02)
         assert process.poll() is None, "it was to be killed, and was over"
@@ -236,7 +236,7 @@ def test_killed_and_started_again(tmp_path, monkeypatch, capsys):
     folder = make_folder(tmp_path / "killed", 300)
     shutil.copytree(folder, whole := tmp_path / "whole")
     left = killed_runs(folder, 300, 1, "--max_new_tokens", "8")
-    assert 150 <= left[0] < 300
+    assert 100 <= left[0] < 300
     for each in (folder, whole):
         monkeypatch.chdir(each)
         score.main(["data.jsonl", "--judge", "judge", "--max_new_tokens", "8"])
@@ -249,7 +249,7 @@ def test_ten_thousand_rows_killed_half_way(tmp_path):
     folder = make_folder(tmp_path / "killed", 10_000)
     shutil.copytree(folder, whole := tmp_path / "whole")
     left = killed_runs(folder, 10_000, 2, "--max_new_tokens", "4")
-    assert 3_333 <= left[0] <= left[1] < 10_000
+    assert 2_500 <= left[0] <= left[1] < 10_000
     assert f"{left[1]} rows are there" in finish(folder, "--max_new_tokens", "4")
     finish(whole, "--max_new_tokens", "4")
     assert check_every_row_once(folder, 10_000) == read(whole / "data.scored.jsonl")

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import math
-import time
 import warnings
 
 import numpy as np
@@ -202,9 +201,7 @@ class TestIntervals:
 
     def test_evaluate(self):
         frame = make_frame(malformed=0.05)
-        started = time.perf_counter()
         result = evaluate_with_intervals(frame, "strict", VALUES)
-        assert time.perf_counter() - started < 5  # some 0.2 s here
         assert json.loads(json.dumps(result)) == result
         for inference in ("standard", "rail"):
             assert list(result["intervals"][inference]) == list(METRICS)

@@ -211,37 +211,38 @@ def test_under_load(folder, tmp_path, capsys):
 
 
 def test_stopped_it_answers_everybody_and_tells_nobody_the_key(folder):
-    options = ("--judge", str(folder), "--port", "0", "--batch_size", "1", "--shutdown_timeout", "0")
+    options = f"--judge {folder} --port 0 --batch_size 1 --max_rows 200 --max_waiting 800 --shutdown_timeout 0".split()
     with started("serve", "Serving ", *options, REAL_TRL_API_KEY=KEY) as (process, line):
-        url, headers = line.split(" at ")[1].split()[0], {"Authorization": f"Bearer {KEY}"}
         output = [line]
         reader = threading.Thread(target=lambda: output.extend(process.stdout))
         reader.start()
+        url, key = line.split(" at ")[1].split()[0], {"Authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(4) as pool:
 
-        def post(row):
-            return httpx.post(f"{url}/score", json=row, headers=headers, timeout=60)
+            def health():
+                while True:
+                    try:
+                        return client.get("/health").json()
+                    except httpx.ConnectError:
+                        assert process.poll() is None
+                        time.sleep(0.1)
 
-        while True:
-            try:
-                assert httpx.get(f"{url}/health").json()["ready"]
-                break
-            except httpx.ConnectError:
-                time.sleep(0.1)
-        assert post({"prompt": ""}).status_code == 422 and httpx.post(f"{url}/score").status_code == 401
-        with ThreadPoolExecutor(12) as pool:
-            futures = [pool.submit(post, ROWS[n % 3]) for n in range(12)]
-            end = time.monotonic() + 60
-            while not any(future.done() for future in futures) and time.monotonic() < end:
-                time.sleep(0.01)
+            assert health()["ready"]
+            assert client.post("/score").status_code == 401
+            assert client.post("/score", json={"prompt": ""}, headers=key).status_code == 422
+            assert client.post("/score", json=ROWS[0], headers=key).status_code == 200
+            futures = [
+                pool.submit(client.post, "/score", json={"rows": ROWS[:1] * 200}, headers=key) for _ in range(4)
+            ]
+            # Whoever comes after the signal finds nobody listening, so all four have to be there; 600 rows are three
+            while health()["waiting"] <= 600:
+                assert not any(future.done() for future in futures)
             process.send_signal(signal.SIGTERM)
             responses = [future.result(60) for future in futures]
         assert process.wait(60) == 0
         reader.join(60)
-        statuses = {response.status_code for response in responses}
-        assert statuses <= {200, 503} and 200 in statuses
-        refused = [response for response in responses if response.status_code == 503]
-        assert all("shutting down" in response.text and response.headers["Retry-After"] for response in refused)
-        assert refused  # with one row a batch, twelve are not judged before the signal
+        for response in responses:
+            assert response.status_code == 503 and "shutting down" in response.text and response.headers["Retry-After"]
     text = "".join(output)
     assert '"POST /score HTTP/1.1" 401' in text and KEY not in text and "Traceback" not in text
 
