@@ -47,9 +47,9 @@ def curves(results: Results) -> "Figure":
     """Fig. 2 and 4: held-out figures during training, mean and range over seeds."""
     figure = new_figure(13, 3.6)
     grid = figure.subplots(1, len(_PANELS))
+    seeds = planned_seeds(results, "real", "standard_rl")
     for axes, (key, (title, factor)) in zip(grid, _PANELS.items(), strict=True):
         for place, run in enumerate(("standard_rl", "real")):
-            seeds = planned_seeds(results, run)
             logged = results.training.query("run == @run and seed in @seeds").dropna(subset=[f"judge_eval/ood/{key}"])
             table = factor * logged.pivot_table(index="step", columns="seed", values=f"judge_eval/ood/{key}")
             style = {"color": COLORS[place]}
@@ -60,9 +60,8 @@ def curves(results: Results) -> "Figure":
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel("optimizer step")
         axes.grid(alpha=0.25)
-    seeds = len(results.seeds("real", "standard_rl"))
     figure.suptitle(
-        f"Out of domain during training: mean and range over {seeds} seeds, 200 rows, one sampled rationale each"
+        f"Out of domain during training: mean and range over {len(seeds)} seeds, 200 rows, one sampled rationale each"
     )
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
     return figure

@@ -127,7 +127,9 @@ def test_curves_are_of_the_planned_seeds():
     results = Results(STORED)
     key = "judge_eval/ood/rail/pearson"
     logged = results.training.query("run == 'real' and seed < 5").dropna(subset=[key])
-    _, real = figures.curves(results).axes[0].lines
+    figure = figures.curves(results)
+    assert "over 5 seeds" in figure.get_suptitle()
+    _, real = figure.axes[0].lines
     np.testing.assert_allclose(real.get_ydata(), 100 * logged.groupby("step")[key].mean())
 
 
