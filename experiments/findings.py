@@ -171,6 +171,7 @@ QUESTIONS += [
         "noise_0.5": "Noise 0.5",
         "150_prompts": "150 prompts",
         "mixed": "A third mislabelled",
+        "0_100": "0 to 100",
     }.items()
     for inference, what in {"greedy RAIL": "RAIL after a greedy rationale", "sampled": "sampled decoding"}.items()
 ]
