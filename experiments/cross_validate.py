@@ -32,6 +32,7 @@ _ALL = "all"
 # What figures are made from; the rest of the predictions can be made again
 COLUMNS = [
     "judge",
+    "repeat",
     "fold",
     "id",
     "group",
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
         rows = json.loads(args.dataset_name.read_text(encoding="utf-8"))
-        folds = split(rows, config)
+        folds = [fold for repeat in range(config["repeats"]) for fold in split(rows, config, repeat)]
         if not Path(config["model"], "config.json").is_file():
             raise ValueError(f"{args.config}: model {config['model']!r} is not there; see the head of the file.")
         recipes = {
@@ -83,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for fold, test in enumerate(folds):
         folder = args.output_dir / f"fold-{fold}"
         folder.mkdir(parents=True, exist_ok=True)
-        train = [row for other, part in enumerate(folds) if other != fold for row in part]
+        start = fold - fold % config["folds"]
+        train = [row for part in folds[start : start + config["folds"]] if part is not test for row in part]
         for name, part in (("train", train), ("test", test)):
             (folder / f"{name}.json").write_text(json.dumps(part), encoding="utf-8")
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they load PyTorch
@@ -115,9 +117,9 @@ def check_same(path: Path, made_with: Mapping[str, Any]) -> None:
         )
 
 
-def split(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+def split(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], repeat: int) -> list[list[Mapping[str, Any]]]:
     """
-    The rows of each fold, all rows of a question in one.
+    The rows of each fold of a repeat, all rows of a question in one; every repeat has other folds.
 
     Raises:
         `ValueError`: if there are fewer questions than folds.
@@ -129,7 +131,7 @@ def split(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> list[
             f"{config['folds']} folds need as many questions, and {len(groups)} have prompts of "
             f"{config['max_prompt_characters']} characters at most."
         )
-    random.Random(0).shuffle(groups)
+    random.Random(repeat).shuffle(groups)
     fold_of = {group: place % config["folds"] for place, group in enumerate(groups)}
     return [[row for row in short if fold_of[row[config["group"]]] == fold] for fold in range(config["folds"])]
 
@@ -139,6 +141,8 @@ def run_fold(config: Mapping[str, Any], folder: Path) -> tuple[pd.DataFrame, pd.
     from real_trl.scripts import evaluate, rl, self_generate, sft
 
     recipes, judges = Path(config["recipes"]), {BASE: config["model"]}
+    fold = int(folder.name.removeprefix("fold-"))
+    repeat = fold // config["folds"]  # and the seed of everything in it
     for name, judge in config["judges"].items():
         judges[name] = str(folder / name)
         changes = {"model_name_or_path": judges[judge["start"]], "output_dir": judges[name], **judge.get("set", {})}
@@ -148,30 +152,30 @@ def run_fold(config: Mapping[str, Any], folder: Path) -> tuple[pd.DataFrame, pd.
         if source := judge.get("rationales_from"):
             rationales = {"model_name_or_path": judges[source], "output_dir": str(folder / f"{name}_rationales")}
             rationales |= config["rationales"]
-            self_generate.main(write_recipe(recipes / f"{name}_self_generate.yaml", folder, rationales))
+            self_generate.main(write_recipe(recipes / f"{name}_self_generate.yaml", folder, repeat, rationales))
             changes["dataset_name"] = rationales["output_dir"]
-        {"sft": sft, "rl": rl}[judge["stage"]].main(write_recipe(recipes / f"{name}.yaml", folder, changes))
+        {"sft": sft, "rl": rl}[judge["stage"]].main(write_recipe(recipes / f"{name}.yaml", folder, repeat, changes))
     changes = {"judges": judges, "output_dir": str(folder / "evaluation"), "eval_splits": [_ALL]}
     changes |= {"dataset_name": str(folder / "test.json"), **config["evaluation"]}
-    evaluate.main(write_recipe(recipes / "evaluate.yaml", folder, changes))
-    frames, history, fold = [], [], folder.name.removeprefix("fold-")
+    evaluate.main(write_recipe(recipes / "evaluate.yaml", folder, repeat, changes))
+    frames, history = [], []
     for name in judges:
         frame = pd.read_parquet(folder / "evaluation" / "predictions" / name / _ALL / "predictions.parquet")
-        frames.append(frame.assign(judge=name, fold=int(fold), id=[f"{fold}-{row}" for row in frame["row"]]))
+        frames.append(frame.assign(judge=name, repeat=repeat, fold=fold, id=[f"{fold}-{row}" for row in frame["row"]]))
     for name in config["judges"]:
         logged = json.loads((folder / name / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-        history.append(pd.DataFrame(logged).assign(judge=name, fold=int(fold)))
+        history.append(pd.DataFrame(logged).assign(judge=name, fold=fold))
     return pd.concat(frames, ignore_index=True), pd.concat(history, ignore_index=True)
 
 
-def write_recipe(recipe: Path, folder: Path, changes: Mapping[str, Any]) -> list[str]:
+def write_recipe(recipe: Path, folder: Path, seed: int, changes: Mapping[str, Any]) -> list[str]:
     """The recipe on the fold's training rows, with `changes`; returns the stage's command line."""
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     if "holdout_fraction" in content:
         content = {key: value for key, value in content.items() if not key.startswith("holdout_")}
         content["dataset_name"] = str(folder / "train.json")
     path = folder / recipe.name
-    path.write_text(yaml.safe_dump({**content, **changes}, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump({**content, "seed": seed, **changes}, allow_unicode=True), encoding="utf-8")
     return ["--config", str(path)]
 
 

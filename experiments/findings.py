@@ -158,6 +158,8 @@ QUESTIONS = [
     ),
     Finding("0 to 100: REAL above RAFT?", "", R("real_0_100"), R("raft_0_100")),
     Finding("0 to 100: REAL above Standard RL?", "", R("real_0_100"), R("standard_rl_0_100")),
+    Finding("0 to 100: REAL above JEPO?", "", R("real_0_100"), R("jepo_0_100")),
+    Finding("0 to 100: JEPO above Standard RL?", "", R("jepo_0_100"), R("standard_rl_0_100")),
 ]
 QUESTIONS += [
     Finding(

@@ -4,8 +4,8 @@
 The tables of a cross-validated language model, in Markdown.
 
 Correlations are times 100 and within folds: the judges of a fold are trained towards the level of the other folds' labels, which
-would pull a pooled correlation down. Errors are over all rows. Bootstrap intervals over questions, for these weights: another
-seed of the training would give others.
+would pull a pooled correlation down. Errors are over all rows, once in every repeat. Bootstrap intervals over questions, each with
+its rows of all repeats, for these weights: other seeds of the training would give others.
 """
 
 import math
@@ -49,7 +49,7 @@ def judges(predictions: pd.DataFrame) -> str:
                 f"{100 * pooled['malformed_rate']:.0f}%",
             ]
         )
-    guess = _mean_of_the_other_folds(frame)
+    guess = mean_of_the_other_folds(frame)
     guessed = score_metrics(guess, frame["target"])
     row = ["mean label of the training rows", *["–"] * 4, f"{guessed['rmse']:.3f}", f"{guessed['mae']:.3f}", "–"]
     rows.append([*row, f"{guess.mean():.2f}", "–", "–"])
@@ -111,8 +111,7 @@ def training(history: pd.DataFrame) -> str:
     return markdown(["judge", "fold", "steps", *columns.values()], rows)
 
 
-def _mean_of_the_other_folds(frame: pd.DataFrame) -> pd.Series:
-    """For every row the mean target of the folds that it is not in."""
-    total, count = frame["target"].sum(), len(frame)
-    own = frame.groupby("fold")["target"]
-    return (total - own.transform("sum")) / (count - own.transform("size"))
+def mean_of_the_other_folds(frame: pd.DataFrame) -> pd.Series:
+    """For every row the mean target of the folds of its repeat that it is not in."""
+    of_all, own = frame.groupby("repeat")["target"], frame.groupby("fold")["target"]
+    return (of_all.transform("sum") - own.transform("sum")) / (of_all.transform("size") - own.transform("size"))

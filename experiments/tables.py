@@ -57,7 +57,13 @@ ABLATIONS = {
     },
 }
 # The methods graded from 0 to 100
-SCALE = {"base_0_100": "base", "raft_0_100": "RAFT", "standard_rl_0_100": "Standard RL", "real_0_100": "REAL"}
+SCALE = {
+    "base_0_100": "base",
+    "raft_0_100": "RAFT",
+    "standard_rl_0_100": "Standard RL",
+    "jepo_0_100": "JEPO",
+    "real_0_100": "REAL",
+}
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
