@@ -29,6 +29,8 @@ from real_trl.judge_config import package_versions
 
 BASE = "base"
 _ALL = "all"
+_KEYS = ("recipes", "model", "folds", "repeats", "group", "prompt", "max_prompt_characters", "judges")
+_KEYS += ("rationales", "evaluation")
 # What figures are made from; the rest of the predictions can be made again
 COLUMNS = [
     "judge",
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=2, help="folds at a time, one thread each (default: 2)")
     args = parser.parse_args(argv)
     try:
-        config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+        config = read_config(args.config)
         rows = json.loads(args.dataset_name.read_text(encoding="utf-8"))
         folds = [fold for repeat in range(config["repeats"]) for fold in split(rows, config, repeat)]
         if not Path(config["model"], "config.json").is_file():
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = args.results.with_suffix(".json")
         for path in (args.output_dir / "made_with.json", record):
             check_same(path, made_with)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, yaml.YAMLError) as error:
         parser.error(str(error))
     args.output_dir.mkdir(parents=True, exist_ok=True)
     (args.output_dir / "made_with.json").write_text(json.dumps(made_with, indent=1), encoding="utf-8")
@@ -98,6 +100,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     history.to_parquet(training_path(args.results), compression="zstd", index=False)
     record.write_text(json.dumps({**made_with, "versions": package_versions()}, indent=1) + "\n", encoding="utf-8")
     print(f"{len(predictions)} predictions: {args.results}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """
+    What is run.
+
+    Raises:
+        `ValueError`: naming the key that is missing, or whose number is too small.
+    """
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if missing := [key for key in _KEYS if key not in config]:
+        raise ValueError(f"{path}: {missing[0]} is missing. Set it, as in experiments/smollm2.yaml.")
+    for key, least in (("folds", 2), ("repeats", 1)):
+        if config[key] < least:
+            raise ValueError(f"{path}: {key}: got {config[key]}. Set it to {least} or more.")
+    return config
 
 
 def training_path(results: Path) -> Path:
@@ -122,8 +140,14 @@ def split(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], repeat: 
     The rows of each fold of a repeat, all rows of a question in one; every repeat has other folds.
 
     Raises:
-        `ValueError`: if there are fewer questions than folds.
+        `ValueError`: if a row lacks its prompt or question, or if there are fewer questions than folds.
     """
+    for column in (config["prompt"], config["group"]):
+        for place, row in enumerate(rows):
+            if column not in row:
+                raise ValueError(
+                    f"row {place} has no {column!r}, only {sorted(row)}. Correct prompt or group, or the row."
+                )
     short = [row for row in rows if len(row[config["prompt"]]) <= config["max_prompt_characters"]]
     groups = sorted({row[config["group"]] for row in short})
     if len(groups) < config["folds"]:

@@ -192,7 +192,7 @@ def killed_runs(folder: Path, num_rows: int, kills: int, *options: str) -> list[
     rng, left = random.Random(0), []
     for kill in range(kills):
         process = start(folder, *options)
-        while stored_rows(folder) < num_rows * (kill + 1) / (kills + 2) and process.poll() is None:
+        while stored_rows(folder) < num_rows * (kill + 1) / (kills + 1) and process.poll() is None:
             time.sleep(0.002)
         time.sleep(rng.random() * 0.02)
         assert process.poll() is None, "it was to be killed, and was over"
@@ -233,15 +233,15 @@ def make_folder(path: Path, num_rows: int) -> Path:
 
 
 def test_killed_and_started_again(tmp_path, monkeypatch, capsys):
-    folder = make_folder(tmp_path / "killed", 300)
+    folder = make_folder(tmp_path / "killed", 600)
     shutil.copytree(folder, whole := tmp_path / "whole")
-    left = killed_runs(folder, 300, 1, "--max_new_tokens", "8")
-    assert 100 <= left[0] < 300
+    left = killed_runs(folder, 600, 1, "--max_new_tokens", "8")
+    assert 300 <= left[0] < 600
     for each in (folder, whole):
         monkeypatch.chdir(each)
         score.main(["data.jsonl", "--judge", "judge", "--max_new_tokens", "8"])
     assert capsys.readouterr().out.count(f"{left[0]} rows are there") == 1
-    assert check_every_row_once(folder, 300) == read(whole / "data.scored.jsonl")
+    assert check_every_row_once(folder, 600) == read(whole / "data.scored.jsonl")
 
 
 @pytest.mark.slow
@@ -249,23 +249,32 @@ def test_ten_thousand_rows_killed_half_way(tmp_path):
     folder = make_folder(tmp_path / "killed", 10_000)
     shutil.copytree(folder, whole := tmp_path / "whole")
     left = killed_runs(folder, 10_000, 2, "--max_new_tokens", "4")
-    assert 2_500 <= left[0] <= left[1] < 10_000
+    assert 3_333 <= left[0] <= left[1] < 10_000
     assert f"{left[1]} rows are there" in finish(folder, "--max_new_tokens", "4")
     finish(whole, "--max_new_tokens", "4")
     assert check_every_row_once(folder, 10_000) == read(whole / "data.scored.jsonl")
 
 
-def interrupt(monkeypatch, data: Path, judge: Path, *options) -> None:
-    """Stop a run after its first batch."""
+def interrupt(monkeypatch, data: Path, judge: Path, *options) -> pytest.ExceptionInfo:
+    """Stop a run after its first batch; what is returned holds all that the run held."""
     append = score.GeneratedFolder.append
 
     def stop(self, *args):
         append(self, *args)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupted:
         patch.setattr(score.GeneratedFolder, "append", stop)
         run(data, judge, *options)
+    return interrupted
+
+
+def test_a_run_that_ends_early_lets_go_of_its_folder(tmp_path, folder, monkeypatch):
+    data = write(tmp_path / "a.jsonl", ROWS)
+    interrupted = interrupt(monkeypatch, data, folder)
+    run(data, folder)
+    assert len(read(tmp_path / "a.scored.jsonl")) == len(ROWS)
+    assert interrupted.type is KeyboardInterrupt
 
 
 def test_changed_data_or_settings_are_refused(tmp_path, folder, monkeypatch, capsys):

@@ -196,6 +196,17 @@ def test_a_run_that_was_killed_while_it_started_can_be_started_again(tmp_path, j
     assert not (folder / "provenance.json.tmp").exists()
 
 
+def test_a_run_that_ends_early_lets_go_of_its_folder(tmp_path, judge, data, monkeypatch):
+    def stop(self, *args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupted:
+        patch.setattr(self_generate.GeneratedFolder, "append", stop)
+        generate(tmp_path / "out", judge, data)
+    assert len(rows_of(generate(tmp_path / "out", judge, data))) == len(SCORES)
+    assert interrupted.type is KeyboardInterrupt  # held until here, and with it all that the run held
+
+
 def test_two_processes_share_the_work_and_one_goes_on_alone(tmp_path, judge, data):
     keys = {"num_samples": 4, "batch_size": 3}
     whole = contents(generate(tmp_path / "whole", judge, data, **keys))

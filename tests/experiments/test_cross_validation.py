@@ -133,3 +133,22 @@ def test_questions_are_not_split():
 def test_too_few_questions_are_named():
     with pytest.raises(ValueError, match="20 folds need as many questions, and 6 have prompts of 1000000 characters"):
         split(rows(), SETTINGS | {"folds": 20}, repeat=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"repeats": None}, "config.yaml: repeats is missing. Set it"),
+        ({"folds": 1}, "folds: got 1. Set it to 2 or more."),
+        ({"repeats": 0}, "repeats: got 0. Set it to 1 or more."),
+        ({"prompt": "promt"}, "row 0 has no 'promt', only ['category', 'gpt4_feedback'"),
+        ({"model": "nowhere"}, "model 'nowhere' is not there"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_written(config, changes, message, tmp_path, capsys):
+    changed = {key: value for key, value in {**config, **changes}.items() if value is not None}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    paths = {"--config": "config.yaml", "--dataset_name": "rows.json", "--output_dir": "out"}
+    with pytest.raises(SystemExit):
+        main([part for option, path in paths.items() for part in (option, str(tmp_path / path))])
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from real_trl.provenance import model_fingerprint
 from real_trl.publishing import Publication, build_card, check_card, find_judge_files, read_evaluation, write_folder
 from real_trl.publishing.lineage import mark_local
 from real_trl.publishing.methods import METHODS
+from real_trl.publishing.results import evaluation_table
 from real_trl.scripts.push import main
 from real_trl.trainers.real_config import PREDICTION_WEIGHTS
 from tests.publishing.judges import PUBLISHED, TOKEN, judge_config, write_adapter, write_evaluation, write_judge
@@ -89,6 +90,16 @@ def test_the_card_tells_what_is_known(judge, tmp_path):
 def test_without_an_evaluation_the_card_says_so(judge):
     card = build_card(JudgeConfig.load(judge), "acme/judge")
     assert "was not evaluated" in card.text and not card.data.eval_results
+
+
+def test_what_the_intervals_resample_is_said(judge, tmp_path):
+    files = find_judge_files(judge)
+    write_evaluation(tmp_path / "evaluation", files.config)
+    evaluation = read_evaluation(tmp_path / "evaluation", files)
+    size = evaluation["datasets"]["test"]
+    for groups, expected in ((size["n_rows"] // 2, "intervals, by question."), (size["n_rows"], "intervals, by row.")):
+        changed = {**evaluation, "datasets": {"test": {**size, "n_groups": groups}}}
+        assert expected in evaluation_table(changed)
 
 
 def test_an_evaluation_of_another_judge_is_refused(judge, tmp_path):
