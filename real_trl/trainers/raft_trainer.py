@@ -20,7 +20,8 @@ from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreSpace
-from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, check_judge_dataset, resolve_tokenizer
+from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
+from real_trl.trainers.judge_rows import check_judge_dataset
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.tree_attention import check_tree_attention
 

@@ -19,12 +19,8 @@ from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
-from real_trl.trainers.judge_mixin import (
-    JudgeTrainerMixin,
-    check_adapter,
-    check_judge_dataset,
-    resolve_tokenizer,
-)
+from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
+from real_trl.trainers.judge_rows import check_judge_dataset
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards

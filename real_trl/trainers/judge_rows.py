@@ -1,0 +1,122 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a row must hold that a judge is trained or evaluated on: one check, for datasets and for the rows of streams."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from operator import mul
+from typing import Any
+
+from datasets import Dataset
+
+from real_trl.score_space import ScoreSpace
+
+_ROWS_AT_ONCE = 1000
+
+
+def check_judge_dataset(dataset: Any, name: str, columns: Sequence[str], space: ScoreSpace) -> None:
+    """
+    Refuse a dataset that lacks one of `columns`, or has a row that [`check_row`] refuses, or completions of which none has the
+    marker.
+
+    Raises:
+        ValueError: naming the dataset, the column, the row, its value and the fix. Rows of an `IterableDataset` are not
+            read.
+    """
+    if dataset is None:
+        return
+    if isinstance(dataset, dict):
+        for key, part in dataset.items():
+            check_judge_dataset(part, f"{name}[{key!r}]", columns, space)
+        return
+    present = dataset.column_names or []
+    check_columns(present, name, columns)
+    if not isinstance(dataset, Dataset):
+        return
+    marked = False
+    for index, row in enumerate(_rows(dataset, [*columns, "score_histogram"])):
+        check_row(row, f"row {index}", name, space)
+        marked = marked or ("completion" in columns and has_marker(row, space))
+    if "completion" in columns and len(dataset) and not marked:
+        raise ValueError(
+            f"{name}: the marker {space.marker!r} is in none of the {len(dataset)} completions, e.g. one that ends "
+            f"{(last_text(dataset[0]['completion']) or '')[-80:]!r}. Set `score_marker` to the text that precedes the score in the "
+            "completions, or build them with `real_trl.data.build_completion`."
+        )
+
+
+def check_columns(present: Sequence[str], name: str, columns: Sequence[str]) -> None:
+    """`ValueError` if one of `columns` is not among those that are `present`; of a stream these may be unknown, an empty list."""
+    missing = [column for column in columns if column not in present]
+    if missing and present:
+        raise ValueError(
+            f"{name}: no column {missing[0]!r}; it has {list(present)}. Rename the column, or load the data with "
+            "`real_trl.data.load_judge_dataset`, which makes the expected columns."
+        )
+
+
+def check_row(row: Mapping[str, Any], where: str, name: str, space: ScoreSpace) -> None:
+    """
+    Refuse a row with an empty prompt, a score that is missing, not a finite number, or outside the scale, or a histogram that
+    is none or has another mean.
+
+    Args:
+        row (`Mapping[str, Any]`):
+            `prompt` (text or messages), `score`, and `score_histogram` if there is one.
+        where (`str`):
+            What an error calls the row: `row 3`, counted from 0.
+        name (`str`):
+            What an error calls the dataset: `train_dataset`.
+        space ([`ScoreSpace`]):
+            Labels and values.
+
+    Raises:
+        ValueError: naming the dataset, the column, the row, its value and the fix.
+    """
+    score = row["score"]
+    is_number = isinstance(score, (int, float)) and not isinstance(score, bool) and math.isfinite(score)
+    if not is_number or not space.low <= score <= space.high:
+        raise ValueError(
+            f"{name}: column 'score' is {score!r} in {where}; the scale is {space.low:g} to {space.high:g} "
+            f"(score_labels={space.scale}). Correct or remove the row, or change `score_labels`."
+        )
+    if "score_histogram" in row:
+        _check_histogram(row["score_histogram"], score, where, name, space)
+    text = last_text(row["prompt"])
+    if not text or (isinstance(text, str) and not text.strip()):
+        raise ValueError(f"{name}: column 'prompt' is empty in {where}. Fill or remove the row.")
+
+
+def has_marker(row: Mapping[str, Any], space: ScoreSpace) -> bool:
+    """Whether the marker is in the completion of `row`, text or messages."""
+    return space.marker.rstrip() in (last_text(row["completion"]) or "")
+
+
+def last_text(turn: Any) -> Any:
+    """The text of a prompt or completion; of a conversation, its last message's."""
+    return turn[-1].get("content") if turn and isinstance(turn, list) else turn
+
+
+def _rows(dataset: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows with those of `columns` that there are."""
+    columns = [column for column in columns if column in dataset.column_names]
+    for batch in dataset.select_columns(columns).iter(_ROWS_AT_ONCE):
+        for cells in zip(*(batch[column] for column in columns), strict=True):
+            yield dict(zip(columns, cells, strict=True))
+
+
+def _check_histogram(shares: Any, score: float, where: str, name: str, space: ScoreSpace) -> None:
+    fault = None
+    if not isinstance(shares, list) or len(shares) != len(space.labels):
+        fault = f"which is no list of {len(space.labels)} shares, one for each of the labels {space.scale}"
+    elif not all(isinstance(share, (int, float)) and share >= 0 for share in shares):
+        fault = "which holds something else than numbers from 0 on"
+    elif not math.isclose(math.fsum(shares), 1.0, abs_tol=1e-4):
+        fault = f"which sums to {math.fsum(shares):g}, not to 1"
+    elif abs((mean := math.fsum(map(mul, shares, space.values))) - score) > 1e-3 * (space.high - space.low):
+        fault = f"whose mean is {mean:g}, while the column 'score' is {score:g}"
+    if fault:
+        raise ValueError(
+            f"{name}: column 'score_histogram' is {shares} in {where}, {fault}. Correct the row, or load the data with "
+            "`real_trl.data.load_judge_dataset`, which makes both columns."
+        )
