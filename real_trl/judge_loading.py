@@ -207,8 +207,12 @@ def find_judge(
             Scale, marker, and whether prompts go through the chat template.
         prompt_template (`str`, *optional*):
             Name or path of the template; the judge's own by default. This one may differ from it.
-        temperature, normalize_expectation (*optional*):
-            Default to the judge's own.
+        temperature (`float`, *optional*):
+            Defaults to the judge's own.
+        normalize_expectation (`bool`, *optional*):
+            Whether the expected score is divided by the probability mass on the labels. Defaults to the judge's own choice, and to
+            `True` for a model without `judge_config.json`: nobody taught it to put its mass on the labels, and the plain sum at mass
+            0.6 cannot pass 6 on a scale from 1 to 10.
         tokenizer (`str`, *optional*):
             Directory or Hub id of the tokenizer, if not the judge's own (a model that is on a server only).
         trust_remote_code (`bool`, *optional*, defaults to `False`):
@@ -239,7 +243,7 @@ def find_judge(
         space = ScoreSpace.from_labels(
             score_labels, loaded, marker=score_marker or DEFAULT_MARKER, values=score_values
         )
-        config = JudgeConfig.from_space(space, chat=uses_chat(chat, loaded))
+        config = JudgeConfig.from_space(space, chat=uses_chat(chat, loaded), normalize_expectation=True)
     else:
         if preset is not None:
             raise ValueError(f"preset: got {preset!r}, but {name!r} has a scale and prompt of its own. Remove preset.")

@@ -85,7 +85,7 @@ class Judgment:
         most_likely_score (`float`, *optional*):
             Value of the most likely label.
         expected_score (`float`, *optional*):
-            RAIL prediction `ŷ = Σ_k k · π(k | x, c)` (Alg. 1).
+            RAIL prediction `ŷ = Σ_k k · π(k | x, c)` (Alg. 1), divided by `mass` if `normalized`.
         probabilities (`list[float]`, *optional*):
             `π(k | x, c)` of every label, in the order of the labels, over the whole vocabulary. That of a label of
             several tokens is exact (see [`LabelTree`]). NaN where the engine could not learn it.
@@ -103,6 +103,9 @@ class Judgment:
         entropy (`float`, *optional*):
             Mean entropy of the distributions that the completion's tokens were drawn from, in nats; `None` where the
             engine does not see them.
+        normalized (`bool`):
+            Whether `expected_score` is divided by `mass`: the judge's own choice, and the default for a model that was never trained
+            as a judge (see [`~real_trl.judge_loading.find_judge`]).
         samples (`list[Judgment]`):
             The judgments that were averaged, if there are several.
     """
@@ -120,6 +123,7 @@ class Judgment:
     prompt_tokens: int
     num_tokens: int
     entropy: float | None = None
+    normalized: bool = False
     samples: "list[Judgment]" = field(default_factory=list, repr=False)
 
     @classmethod
@@ -183,6 +187,7 @@ class Judgment:
             prompt_tokens=prompt_tokens,
             num_tokens=num_tokens,
             entropy=entropy,
+            normalized=normalize,
         )
 
 

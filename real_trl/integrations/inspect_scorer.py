@@ -120,6 +120,7 @@ def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score
             "probabilities": dict(zip(labels, probabilities, strict=True)) if probabilities else None,
             "spread": judgment.spread,
             "mass": judgment.mass,
+            "normalized": judgment.normalized,
         },
     )
 

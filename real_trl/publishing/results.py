@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult
 from real_trl.generated_folder import PROVENANCE_NAME
 from real_trl.provenance import model_fingerprint
 from real_trl.publishing.files import JudgeFiles
-from real_trl.report.notation import EXTRA_LEGEND, INFERENCES, LEGEND, METRICS, malformed_text
+from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, METRICS, malformed_text
 
 _SHOWN = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk")
 EVALUATION_NAME = "evaluation.json"
@@ -33,7 +33,7 @@ def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
             The judge that it must be about.
 
     Returns:
-        `dict`: `results` (dataset → result), `settings`, `datasets`, `name` of the judge in it.
+        `dict`: `results` (dataset → result), `settings`, `datasets`, `name` of the judge in it, and its `judge` configuration there.
 
     Raises:
         `ValueError`: if there is no evaluation, it is of other judges only, or several judges in it may be this one.
@@ -75,6 +75,7 @@ def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
     about = {dataset: by_judge[name] for dataset, by_judge in results.items() if name in by_judge}
     return {
         "name": name,
+        "judge": judges[name].get("judge") or {},
         "results": about,
         "settings": evaluation.get("settings", {}),
         "datasets": evaluation.get("datasets", {}),
@@ -147,8 +148,14 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     )
     note = f"Completions without a score: {malformed}."
     legend = " ".join([LEGEND, *(text for name, text in EXTRA_LEGEND.items() if name in _SHOWN)])
+    rule = evaluation.get("judge", {}).get("normalize_expectation")
+    expectation = "" if rule is None else f" RAIL: {EXPECTATIONS[bool(rule)]}."
     return "\n".join(
-        [*lines, "", f"{legend} In brackets: 95% bootstrap intervals, by {_resampled(evaluation)}. {note}"]
+        [
+            *lines,
+            "",
+            f"{legend} In brackets: 95% bootstrap intervals, by {_resampled(evaluation)}. {note}{expectation}",
+        ]
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .cells import Cell, Sheet, best_text
 from .notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
-from .sheets import Evaluation, all_sheets, check_evaluation, legend
+from .sheets import Evaluation, all_sheets, check_evaluation, expectation_text, legend
 
 # How the paper calls a method; every other one is RL. Of a judge that does not say how it was made, nothing is claimed.
 _TRAINING = {None: "–", "sft": "SFT", "raft": "SFT"}
@@ -19,6 +19,9 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{char: f"\\{char}" for char in "&%$#_{}"},
+    # What our own sentences hold beyond Latin letters, which pdfLaTeX does not know
+    **{"ŷ": r"$\hat{y}$", "Σ": r"$\Sigma$", "π": r"$\pi$", "·": r"$\cdot$", "×": r"$\times$", "−": "$-$", "–": "--"},
+    **{"≤": r"$\leq$", "≥": r"$\geq$", "ρ": r"$\rho$", "τ": r"$\tau$", "σ": r"$\sigma$", "…": r"\dots{}"},
 }
 _LATEX_TITLES = {"pearson": "$r$", "spearman": r"$\rho$", "kendall": r"$\tau$", "rmse": "RMSE"}
 
@@ -191,7 +194,8 @@ def _latex_caption(evaluation: Evaluation) -> str:
     sizes = ", ".join(f"{name} {size['n_rows']}" for name, size in evaluation["datasets"].items())
     handlings = {result["malformed_handling"] for of in evaluation["results"].values() for result in of.values()}
     text = f"Pearson ($r$), Spearman ($\\rho$), Kendall ($\\tau$), $\\times 100$, and RMSE in score units. Rows: {latex_escape(sizes)}. "
-    return text + f"Malformed answers: {latex_escape(', '.join(sorted(handlings)))}. Best of each column in bold."
+    text += f"Malformed answers: {latex_escape(', '.join(sorted(handlings)))}. Best of each column in bold. "
+    return (text + latex_escape(expectation_text(evaluation))).rstrip()
 
 
 def _markdown_sheet(sheet: Sheet) -> list[str]:

@@ -65,6 +65,12 @@ HANDLING = {
     "strict": "counted as wrong: the end of the scale farthest from the target",
 }
 
+# How ŷ was computed, by `normalize_expectation`
+EXPECTATIONS = {
+    False: "ŷ = Σ k·π(k), π over the whole vocabulary: what is missing to a mass of 1 pulls it towards 0",
+    True: "ŷ = Σ k·π(k) / Σ π(k), divided by the probability mass on the labels",
+}
+
 
 def is_undefined(value: float | None) -> bool:
     """Whether a figure has no value: `None` (as JSON has it) or NaN."""

@@ -10,6 +10,7 @@ from .notation import (
     CALIBRATION,
     CALIBRATION_LEGEND,
     CORE_METRICS,
+    EXPECTATIONS,
     EXTRA_LEGEND,
     INFERENCES,
     LEGEND,
@@ -241,7 +242,18 @@ def legend(evaluation: Evaluation) -> str:
     text = " ".join([LEGEND, *extra])
     if any(result.get("intervals") for judges in evaluation["results"].values() for result in judges.values()):
         text += f" Ranges: {CONFIDENCE} bootstrap intervals, whole groups resampled."
-    return text
+    return " ".join(filter(None, (text, expectation_text(evaluation))))
+
+
+def expectation_text(evaluation: Evaluation) -> str:
+    """By which rule the expected score ŷ of RAIL was computed, and for which judges, where that is recorded."""
+    by_rule: dict[bool, list[str]] = {}
+    for name, about in evaluation.get("judges", {}).items():
+        rule = (about.get("judge") or {}).get("normalize_expectation")
+        if rule is not None:
+            by_rule.setdefault(bool(rule), []).append(name)
+    of = {rule: f" ({', '.join(names)})" if len(by_rule) > 1 else "" for rule, names in by_rule.items()}
+    return "".join(f"RAIL{of[rule]}: {EXPECTATIONS[rule]}. " for rule in by_rule).rstrip()
 
 
 def _compared(comparisons: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:

@@ -39,7 +39,8 @@ class JudgingArguments:
             Scale, marker and chat template. They default to the judge's own (`judge_config.json`), and must agree with
             it; a model that was not trained here needs `score_labels` or `preset`.
         normalize_expectation (`bool`, *optional*):
-            Divide the expected score by the probability mass on the labels. Defaults to the judge's own choice.
+            Divide the expected score by the probability mass on the labels. Defaults to the judge's own choice, and to `True` for a
+            model that was not trained here.
         do_sample, temperature, top_p, max_new_tokens:
             Decoding of the rationale. The score distribution is read at `temperature`, never truncated by `top_p`.
         truncate_prompts (`bool`, *optional*, defaults to `False`):
@@ -71,7 +72,10 @@ class JudgingArguments:
     score_marker: str | None = field(default=None, metadata={"help": "Marker. Default: the judge's own."})
     normalize_expectation: bool | None = field(
         default=None,
-        metadata={"help": "Divide the expected score by the mass on the labels. Default: the judge's own."},
+        metadata={
+            "help": "Divide the expected score by the mass on the labels. Default: the judge's own, else true for a model that was not "
+            "trained here."
+        },
     )
     chat: bool | None = field(default=None, metadata={"help": "Use the chat template. Default: the judge's own."})
     do_sample: bool = field(default=True, metadata={"help": "Sample the rationale; false decodes greedily."})

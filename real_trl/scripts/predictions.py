@@ -5,7 +5,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ class PredictionRun:
         dataset has them now.
         """
         stored = pd.read_parquet(self.folder / RESULT)
+        stored = stored.assign(**{name: value for name, value in self._later_columns().items() if name not in stored})
         frame = pd.concat([self._columns_of_the_data(), stored[list(JUDGMENT_COLUMNS)]], axis=1)
         content = _parquet(frame)
         if content != (self.folder / RESULT).read_bytes():
@@ -142,10 +143,16 @@ class PredictionRun:
     def _frame(self, judged: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         samples: dict[int, list[Judgment]] = {}
         for row in sorted(judged, key=lambda row: (row["row"], row["sample"])):
-            judgment = Judgment(**{name: row[name] for name in JUDGMENT_COLUMNS})
-            samples.setdefault(row["row"], []).append(judgment)
+            known = self._later_columns() | {name: row[name] for name in JUDGMENT_COLUMNS if name in row}
+            samples.setdefault(row["row"], []).append(Judgment(**known))
         rows = [_columns(average_judgments(samples[row], self.values)) for row in range(len(self.dataset))]
         return pd.concat([self._columns_of_the_data(), pd.DataFrame(rows)], axis=1)
+
+    def _later_columns(self) -> dict[str, Any]:
+        """What predictions hold that were made before judgments had these fields."""
+        later = {field.name: field.default for field in fields(Judgment) if field.name in JUDGMENT_COLUMNS}
+        later = {name: value for name, value in later.items() if value is not MISSING}
+        return later | {"normalized": bool(self.made_with.get("judge", {}).get("normalize_expectation"))}
 
     def _columns_of_the_data(self) -> pd.DataFrame:
         rows = []

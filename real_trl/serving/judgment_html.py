@@ -46,7 +46,8 @@ def judgment_html(judgment: Judgment, labels: Sequence[str]) -> str:
         "tokens": f"{judgment.prompt_tokens} + {judgment.num_tokens}",
     }
     parts = [
-        f'<div class="headline">{_number(judgment.expected_score)}</div><div>expected score, on {_scale(labels)}</div>',
+        f'<div class="headline">{_number(judgment.expected_score)}</div><div>expected score, on {_scale(labels)}'
+        + (", divided by the mass on the labels</div>" if judgment.normalized else "</div>"),
         '<div class="figures">'
         + "".join(f"<span>{name} <b>{text}</b></span>" for name, text in figures.items())
         + "</div>",

@@ -81,6 +81,7 @@ class Score(BaseModel):
     spread: float | None
     mass: float | None
     missing_mass: float
+    normalized: bool = Field(description="Whether the expected score is divided by the mass.")
     rationale: str
     status: str
     tokens: Tokens
@@ -99,6 +100,7 @@ class Score(BaseModel):
             spread=_known(judgment.spread),
             mass=_known(judgment.mass),
             missing_mass=judgment.missing_mass,
+            normalized=judgment.normalized,
             rationale=judgment.rationale,
             status=judgment.status,
             tokens=Tokens(prompt=judgment.prompt_tokens, completion=judgment.num_tokens),
