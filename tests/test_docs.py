@@ -88,7 +88,7 @@ ELSEWHERE = {
 NEEDS = {
     "make test": "runs this",
     'pip install -c constraints.txt -e ".[plots]"': "the Makefile's installation",
-    'pip install -c constraints.txt -e ".[deepspeed,vllm]"': "a GPU",
+    'pip install -c constraints-gpu.txt -e ".[vllm,deepspeed,plots]"': "a GPU; `make resolve` resolves it",
     "accelerate launch --config_file recipes/accelerate_configs/zero3.yaml -m real_trl.scripts.rl --config recipes/qwen3-8b/real.yaml": "eight GPUs and the Hub",
     "real-trl push outputs/my-real --repo_id user/my-judge --evaluation outputs/my-real/evaluation": "the Hub; tests/publishing has a server that speaks its calls",
 }
