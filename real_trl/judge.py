@@ -15,6 +15,7 @@ from datasets import Dataset
 from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import find_judge
+from real_trl.judge_options import JudgeOptions
 
 _FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
 _AVERAGED = (
@@ -25,8 +26,6 @@ _AVERAGED = (
     "num_tokens",
     "entropy",
 )
-_FIND = ("revision", "preset", "score_labels", "score_values", "score_marker", "chat", "prompt_template")
-_FIND += ("temperature", "normalize_expectation", "tokenizer", "trust_remote_code")
 
 
 class Judge:
@@ -65,17 +64,16 @@ class Judge:
                 Local directory, or model id on the Hub. With its `judge_config.json` the judge brings its scale, marker
                 and prompt; any other causal LM needs them stated, or a `preset`.
             options:
-                Keyword arguments of [`~real_trl.judge_loading.find_judge`] (`revision`, `preset`, `score_labels`,
-                `score_values`, `score_marker`, `chat`, `prompt_template`, `temperature`, `normalize_expectation`,
-                `tokenizer`, `trust_remote_code`) and of [`~real_trl.judge_loading.JudgeSource.load_engine`] (`engine`,
-                `do_sample`, `top_p`, `max_new_tokens`, `malformed`, `truncate_prompts`, `batch_size`, `dtype`,
-                `engine_options`).
+                Fields of [`~real_trl.judge_options.JudgeOptions`] as keyword arguments, such as `score_labels`, `engine` or
+                `max_new_tokens`.
 
         Raises:
             `ValueError`: naming the field, if the model cannot be loaded or an option does not fit it.
+            `TypeError`: naming an option that there is not.
         """
-        source = find_judge(name_or_path, **{name: options.pop(name) for name in _FIND if name in options})
-        return cls(source.load_engine(**options), source.config)
+        asked = JudgeOptions.of(options)
+        source = find_judge(name_or_path, asked)
+        return cls(source.load_engine(asked), source.config)
 
     def score(
         self,

@@ -34,7 +34,6 @@ from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
 from real_trl.prompts import TEMPLATE_NAMES
-from real_trl.provenance import model_fingerprint
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.scale import Scale
 from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments, judge_name
@@ -109,24 +108,6 @@ def check_same_scale(judges: Mapping[str, JudgeSource]) -> Scale:
     return judge.space.scale
 
 
-def describe(args: EvaluateArguments, model_args: ModelConfig, judge: JudgeSource) -> dict[str, dict[str, Any]]:
-    """Everything that the predictions of a judge depend on, beside the data and the sampling plan."""
-    decoding = ("engine", "engine_options", "do_sample", "top_p", "max_new_tokens", "truncate_prompts")
-    loading = ("dtype", "attn_implementation", "load_in_8bit", "load_in_4bit")
-    own = ("score_labels", "score_values", "score_marker", "chat", "temperature", "normalize_expectation")
-    local = args.engine != "server" or Path(judge.name).is_dir()
-    return {
-        "model": {
-            "name_or_path": judge.name,
-            "revision": judge.revision,
-            "fingerprint": model_fingerprint(judge.name, judge.revision) if local else judge.name,
-        },
-        "loading": {name: getattr(model_args, name) for name in loading},
-        "judge": {name: getattr(judge.config, name) for name in own},
-        "decoding": {name: getattr(args, name) for name in decoding},
-    }
-
-
 @dataclass
 class _Plan:
     """What is to be judged: `(judge, dataset, probe or "")` → run."""
@@ -146,7 +127,7 @@ def plan_runs(
     """All runs, each checked against what its folder holds already; nothing is loaded yet."""
     runs = {}
     for name, judge in judges.items():
-        made_with = describe(args, model_args, judge)
+        made_with = args.describe(judge, model_args)
         for dataset_name, dataset in datasets[name].items():
             variants = {"": dataset}
             for probe in args.probes or ():
@@ -250,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             name: {"model": judge.name, "judge": {k: v for k, v in asdict(judge.config).items() if k != "versions"}}
             for name, judge in judges.items()
         },
-        "settings": {"arguments": asdict(args), "data": asdict(data_args)},
+        "settings": {"arguments": args.stated(), "data": asdict(data_args)},
         "versions": package_versions(),
         "command": " ".join(["real-trl evaluate", *(sys.argv[1:] if argv is None else argv)]),
     }

@@ -37,7 +37,6 @@ from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
 from real_trl.prompts import load_template
 from real_trl.scripts.batches import batch_seed
-from real_trl.scripts.evaluate import describe
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.scored_file import ScoredFile, score_columns, stored_batches
@@ -206,7 +205,7 @@ def open_output(
         digest.update(prompt.encode() + b"\0")
     sampling = {"num_samples": args.num_samples, "rows_at_once": args.rows_at_once, "seed": args.seed}
     made_with = {
-        **describe(args, model_args, judge),
+        **args.describe(judge, model_args),
         "data": {"file": args.data, "rows": len(prompts), "fingerprint": f"sha256 {digest.hexdigest()}"},
         "sampling": {**sampling, "batch_size": args.batch_size, "malformed": args.malformed},
         "output": {"prefix": args.prefix},

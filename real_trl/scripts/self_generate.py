@@ -29,9 +29,10 @@ from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_rows import strip_score_sentence
 from real_trl.engines import Engine, check_num_samples
 from real_trl.generated_folder import GeneratedFolder
-from real_trl.judge_config import JudgeConfig, package_versions
+from real_trl.judge_config import package_versions
+from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
-from real_trl.provenance import data_fingerprint, model_fingerprint
+from real_trl.provenance import data_fingerprint
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.batches import batch_seed, plan_batches
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
@@ -130,25 +131,15 @@ def describe(
     args: SelfGenerateArguments,
     data_args: DataArguments,
     model_args: ModelConfig,
-    config: JudgeConfig,
+    judge: JudgeSource,
     dataset: Dataset,
 ) -> dict[str, dict[str, Any]]:
     """Everything that the generated rows depend on."""
-    sampling = ("engine", "seed", "num_samples", "do_sample", "top_p", "max_new_tokens", "batch_size", "malformed")
-    sampling += ("truncate_prompts", "engine_options")
-    loading = ("dtype", "attn_implementation", "load_in_8bit", "load_in_4bit")
-    judge = ("score_labels", "score_values", "score_marker", "chat", "temperature")
-    return {
-        "model": {
-            "name_or_path": model_args.model_name_or_path,
-            "revision": model_args.model_revision,
-            "fingerprint": model_fingerprint(model_args.model_name_or_path, model_args.model_revision),
-        },
-        "loading": {name: getattr(model_args, name) for name in loading},
-        "judge": {name: getattr(config, name) for name in judge},
-        "sampling": {name: getattr(args, name) for name in sampling},
-        "data": {**asdict(data_args), "rows": len(dataset), "fingerprint": f"sha256 {data_fingerprint(dataset)}"},
-    }
+    made_with = args.describe(judge, model_args)
+    made_with["judge"].pop("normalize_expectation")  # it is about scores, which are replaced
+    plan = {name: getattr(args, name) for name in ("seed", "num_samples", "batch_size", "malformed")}
+    data = {**asdict(data_args), "rows": len(dataset), "fingerprint": f"sha256 {data_fingerprint(dataset)}"}
+    return {**made_with, "sampling": made_with.pop("decoding") | plan, "data": data}
 
 
 def as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -179,14 +170,14 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "leave it out."
             )
         judge = args.find(model_args.model_name_or_path, model_args)
-        config, space = judge.config, judge.space
+        space = judge.space
         dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
         if "feedback" in dataset.column_names:
             dataset = dataset.remove_columns("feedback")
-        warn_of_other_template(config, data_args.prompt_template)
+        warn_of_other_template(judge.config, data_args.prompt_template)
         state = distributed_state()
         output = GeneratedFolder(
-            args.output_dir, describe(args, data_args, model_args, config, dataset), result="train.jsonl"
+            args.output_dir, describe(args, data_args, model_args, judge, dataset), result="train.jsonl"
         )
     with closing(output):
         with user_errors():

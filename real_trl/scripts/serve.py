@@ -23,14 +23,14 @@ from importlib.util import find_spec
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.judging import units_per_call
 from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.serving.options import JudgeOptions
+from real_trl.serving.options import ServedJudge
 from real_trl.serving.sockets import bind, is_local, url_of
 
 
-@dataclass
-class ServeArguments(JudgeOptions):
+@dataclass(kw_only=True)
+class ServeArguments(ServedJudge):
     """
-    Arguments of the endpoint: those of [`JudgeOptions`], and
+    Arguments of the endpoint: those of [`ServedJudge`], and
 
     Args:
         host, port (*optional*, default to `127.0.0.1` and `8000`):

@@ -1,0 +1,168 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A judge's options: the one definition of what may be said about a judge wherever one is used. [`Judge.from_pretrained`] and the
+integrations take them as keyword arguments, `evaluate`, `score`, `self_generate`, `serve` and `demo` as options of their own
+(`scripts/judging.py`, `serving/options.py`). A field that is added here is accepted by all of them.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import torch
+
+from real_trl.data import as_mapping
+from real_trl.engines import ENGINES
+
+
+class _Options:
+    """What both kinds of options do."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Options out of keyword arguments; `TypeError` naming one that is none."""
+        known = [each.name for each in fields(cls)]
+        for name, value in given.items():
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise TypeError(
+                    f"{name}: got {value!r:.60}, but a judge has no such option here.{hint} The options are {', '.join(known)}."
+                )
+        return cls(**given)
+
+    @classmethod
+    def taken_from(cls, other: "_Options", **changed: Any) -> Self:
+        """The fields of this class that `other`, of a subclass, has, but for those that are `changed`."""
+        return cls(**{each.name: getattr(other, each.name) for each in fields(cls)} | changed)
+
+
+@dataclass
+class SourceOptions(_Options):
+    """
+    What a judge is. A judge that was trained here brings its own answers (`judge_config.json`), which may be repeated but not
+    contradicted; any other causal LM needs a scale, or a `preset`.
+
+    Args:
+        revision (`str`, *optional*):
+            Branch, tag or commit on the Hub.
+        preset (`str`, *optional*):
+            Scale, marker and prompt for a model without `judge_config.json`: `"prometheus"` or `"feedback_collection"`.
+        score_labels, score_values, score_marker, chat (*optional*):
+            Scale, marker, and whether prompts go through the chat template. Labels that are no numbers need `score_values`.
+        prompt_template (`str`, *optional*):
+            Name or path of the template; the judge's own by default. This one may differ from it.
+        temperature (`float`, *optional*):
+            Of the rationale and of the score distribution. Defaults to the judge's own, else 1.
+        normalize_expectation (`bool`, *optional*):
+            Divide the expected score by the probability mass on the labels. Defaults to the judge's own choice, and to `True` for
+            a model without `judge_config.json`: nobody taught it to put its mass on the labels, and the plain sum at mass 0.6
+            cannot pass 6 on a scale from 1 to 10.
+        tokenizer (`str`, *optional*):
+            Directory or Hub id of the tokenizer, for a model that is on a server only: nothing is looked for under the model's
+            own name then, and a `judge_config.json` beside the tokenizer is the judge's.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Run code from the model's repository.
+
+    Raises:
+        `ValueError`: naming the field, if one has an impossible value.
+    """
+
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
+    preset: str | None = field(
+        default=None, metadata={"help": "Scale, marker and prompt of a model that was not trained here: prometheus."}
+    )
+    score_labels: str | None = field(default=None, metadata={"help": "Labels. Default: the judge's own."})
+    score_values: list[float] | None = field(
+        default=None, metadata={"help": "Number of each label. Default: the judge's own, else the label as a number."}
+    )
+    score_marker: str | None = field(default=None, metadata={"help": "Marker. Default: the judge's own."})
+    chat: bool | None = field(default=None, metadata={"help": "Use the chat template. Default: the judge's own."})
+    prompt_template: str | None = field(
+        default=None, metadata={"help": "Name or path of the prompt template. Default: the judge's own."}
+    )
+    temperature: float | None = field(default=None, metadata={"help": "Default: the judge's own, else 1."})
+    normalize_expectation: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Divide the expected score by the mass on the labels. Default: the judge's own, else true for a model that was not "
+            "trained here."
+        },
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Tokenizer, for a model that is on a server only. Default: the judge's own."}
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not self.temperature > 0:
+            raise ValueError(
+                f"temperature: got {self.temperature}. Set it above 0; for greedy decoding set do_sample to false."
+            )
+
+
+@dataclass
+class EngineOptions(_Options):
+    """
+    How a judge runs.
+
+    Args:
+        engine (`str`, *optional*, defaults to `"transformers"`):
+            What generates: `"transformers"`, `"vllm"`, or `"server"` (any OpenAI-compatible server).
+        engine_options (`Mapping`, *optional*):
+            Further settings of the engine: keyword arguments of `from_pretrained` (Transformers), of [`VLLMEngine`], or of
+            [`ServerEngine`], which needs at least `base_url`.
+        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
+            Type of the weights, by default as saved.
+        do_sample, top_p, malformed, truncate_prompts:
+            See [`Decoding`].
+        max_new_tokens (`int`, *optional*):
+            Longest completion. Defaults to 1024, and for models with a short context to half of it.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Prompts per generation batch and process (Transformers), which vLLM and servers decide for themselves.
+
+    Raises:
+        `ValueError`: naming the field, if one has an impossible value.
+    """
+
+    engine: str = field(
+        default="transformers", metadata={"help": "What generates: `transformers`, `vllm`, or `server`."}
+    )
+    engine_options: dict | str | None = field(
+        default=None, metadata={"help": "Further settings of the engine, e.g. {base_url: http://localhost:8000/v1}."}
+    )
+    dtype: str = field(default="auto", metadata={"help": "Type of the weights. Default: as saved."})
+    do_sample: bool = field(default=True, metadata={"help": "Sample the rationale; false decodes greedily."})
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus of the sampled rationale."})
+    max_new_tokens: int | None = field(
+        default=None, metadata={"help": "Longest completion. Default: 1024, or half of a shorter context."}
+    )
+    malformed: str = field(default="force", metadata={"help": "Completions without a score: `force` or `drop`."})
+    truncate_prompts: bool = field(
+        default=False, metadata={"help": "Cut the beginning of prompts that are too long, instead of refusing them."}
+    )
+    batch_size: int = field(default=8, metadata={"help": "Prompts per generation batch and process."})
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine: got {self.engine!r}. Set it to one of: {', '.join(ENGINES)}.")
+        self.engine_options = as_mapping("engine_options", self.engine_options)
+        for name in ("batch_size", "max_new_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to at least 1.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: got {self.top_p}. Set it above 0 and to at most 1, which is no truncation.")
+        known = self.dtype == "auto" or isinstance(getattr(torch, str(self.dtype), None), torch.dtype)
+        if not known and not isinstance(self.dtype, torch.dtype):
+            raise ValueError(f"dtype: got {self.dtype!r}. Set it to auto, float32, bfloat16 or float16.")
+
+
+@dataclass
+class JudgeOptions(SourceOptions, EngineOptions):
+    """All options of a judge: those of [`SourceOptions`], which say what it is, and of [`EngineOptions`], how it runs."""
+
+    def __post_init__(self) -> None:
+        SourceOptions.__post_init__(self)
+        EngineOptions.__post_init__(self)
