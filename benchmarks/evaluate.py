@@ -12,7 +12,6 @@ times and their ratio; `--json` ends with one line of JSON.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turn
 from real_trl.benchmark_data import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
 from real_trl.engines.output_layer import float32_logits
+from real_trl.json_text import to_json
 from real_trl.judge_loading import find_judge
 from real_trl.objectives import expected_score
 
@@ -149,7 +149,7 @@ def main() -> None:
         f"differ by at most {gap:.1e}"
     )
     if args.json:
-        print(json.dumps(report))
+        print(to_json(report))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ ratio crosses 1 a line marks it) and `scaling_memory.png`.
 
 import argparse
 import copy
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from benchmarks.common import describe_machine, medians, release
 from benchmarks.step import measure_memory, measure_updates
 from benchmarks.update import TimedTrainer, build_trainer
 from benchmarks.workload import SHAPES, build_model, build_tokenizer, build_workload
+from real_trl.json_text import to_json
 from real_trl.score_space import ScoreSpace
 
 WAYS = {"dense": "dense", "shared": "REAL"}
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "settings": {**vars(args), "output_dir": str(args.output_dir)},
         **describe_machine(device),
     }
-    (args.output_dir / "scaling.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (args.output_dir / "scaling.json").write_text(to_json(report, indent=1) + "\n", encoding="utf-8")
     plot_seconds(report, args.output_dir / "scaling.png")
     plot_memory(report, args.output_dir / "scaling_memory.png")
     console.print(f"Figures: {args.output_dir / 'scaling.json'}")

@@ -33,6 +33,7 @@ import psutil
 import torch
 
 from benchmarks.common import describe_machine
+from real_trl.json_text import to_json
 from real_trl.judge import Judge
 from real_trl.serving.wire import Score
 from real_trl.synthetic import make_dataset
@@ -253,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{run['clients']} clients / {runs[0]['clients']}: {ratio:.1f} x the throughput, {cpu:.1f} x per CPU second"
         )
     if args.json:
-        print(json.dumps({"runs": runs, "settings": vars(args), **describe_machine(torch.device("cpu"))}, default=str))
+        print(to_json({"runs": runs, "settings": vars(args), **describe_machine(torch.device("cpu"))}, default=str))
     if any(run["errors"] or run["wrong"] for run in runs):
         raise SystemExit("there were errors or wrong answers")
 

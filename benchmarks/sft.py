@@ -15,7 +15,6 @@ line of JSON. Without a `--model`, weights are random and rows are random words:
 
 import argparse
 import copy
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,6 +38,7 @@ from benchmarks.workload import SHAPES, build_model, build_tokenizer, check_argu
 from real_trl import RAFTConfig, RAFTTrainer
 from real_trl.benchmark_data import BENCHMARKS
 from real_trl.data import load_judge_dataset
+from real_trl.json_text import to_json
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.sft import training_rows
 
@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{report['update_ratio']:.2f}"
     )
     if args.json:
-        print(json.dumps(report))
+        print(to_json(report))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ The limit is that of `benchmarks.limit`: operations of the unique tokens over th
 
 import argparse
 import copy
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from benchmarks.limit import count_operations, head_rows, measure_matmul_rate, u
 from benchmarks.update import TimedTrainer, build_trainer
 from benchmarks.workload import SHAPES, Workload, build_model, build_tokenizer, build_workload, check_arguments
 from real_trl.benchmark_data import load_benchmark
+from real_trl.json_text import to_json
 from real_trl.score_space import ScoreSpace
 
 WORKLOADS = {
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report = run(model, workload, tokenizer, args, folder, console)
     console.print(results_table(report))
     if args.json:
-        print(json.dumps(report))
+        print(to_json(report))
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

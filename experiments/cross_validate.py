@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 
 BASE = "base"
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         made_with = {
             "config": config,
-            "rows": hashlib.sha256(json.dumps(folds).encode()).hexdigest(),
+            "rows": hashlib.sha256(to_json(folds, ensure_ascii=True).encode()).hexdigest(),
             "recipes": recipes,
         }
         record = args.results.with_suffix(".json")
@@ -82,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, yaml.YAMLError) as error:
         parser.error(str(error))
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    (args.output_dir / "made_with.json").write_text(json.dumps(made_with, indent=1), encoding="utf-8")
+    (args.output_dir / "made_with.json").write_text(to_json(made_with, indent=1), encoding="utf-8")
     for fold, test in enumerate(folds):
         folder = args.output_dir / f"fold-{fold}"
         folder.mkdir(parents=True, exist_ok=True)
         start = fold - fold % config["folds"]
         train = [row for part in folds[start : start + config["folds"]] if part is not test for row in part]
         for name, part in (("train", train), ("test", test)):
-            (folder / f"{name}.json").write_text(json.dumps(part), encoding="utf-8")
+            (folder / f"{name}.json").write_text(to_json(part), encoding="utf-8")
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they load PyTorch
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         folders = [args.output_dir / f"fold-{fold}" for fold in range(len(folds))]
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.results.parent.mkdir(parents=True, exist_ok=True)
     predictions[COLUMNS].to_parquet(args.results, compression="zstd", index=False)
     history.to_parquet(training_path(args.results), compression="zstd", index=False)
-    record.write_text(json.dumps({**made_with, "versions": package_versions()}, indent=1) + "\n", encoding="utf-8")
+    record.write_text(to_json({**made_with, "versions": package_versions()}, indent=1) + "\n", encoding="utf-8")
     print(f"{len(predictions)} predictions: {args.results}")
 
 

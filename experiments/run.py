@@ -12,7 +12,6 @@ again, so the same command goes on where it was stopped. At the end everything i
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -31,6 +30,7 @@ import yaml
 from experiments.data import DATASETS
 from experiments.grid import UNTRAINED, Grid, Run
 from experiments.store import PREDICTIONS, check_overwritten, collect
+from real_trl.json_text import to_json
 
 RECIPE = "experiment.yaml"
 
@@ -185,7 +185,7 @@ def run_one(grid: Grid, run: Run, seed: int, output: Path) -> None:
             score_range=recipe.get("dataset_options", {}).get("score_range", "1-5"),
         )
         times: dict[str, Any] = {"train": trained - started, "evaluate": time.perf_counter() - trained}
-        (judge / "seconds.json").write_text(json.dumps(times), encoding="utf-8")
+        (judge / "seconds.json").write_text(to_json(times), encoding="utf-8")
         predictions.to_parquet(judge / PREDICTIONS)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from experiments.grid import Grid
+from real_trl.json_text import to_json
 
 PREDICTIONS = "experiment.parquet"
 
@@ -77,5 +78,5 @@ def collect(grid: Grid, output: Path, results: Path) -> None:
     frame.to_parquet(results / "predictions.parquet", compression="zstd", index=False)
     pd.concat(training, ignore_index=True).to_parquet(results / "training.parquet", compression="zstd", index=False)
     (results / "runs.json").write_text(
-        json.dumps({"runs": runs, "versions": versions}, indent=1) + "\n", encoding="utf-8"
+        to_json({"runs": runs, "versions": versions}, indent=1, ensure_ascii=True) + "\n", encoding="utf-8"
     )

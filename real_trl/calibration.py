@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from real_trl.counted_rows import Rows, probability_matrix
+from real_trl.unscored import UNSCORED
 
 _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 _ROWS_OF_A_BIN = 10
@@ -114,12 +115,12 @@ def calibrated_rows(
     if probabilities is None:
         reason = "calibration is undefined: the predictions have no column `probabilities`."
         return np.full((len(status), len(values)), np.nan), np.zeros(len(status), dtype=bool), [reason]
-    eligible = np.ones(len(status), dtype=bool) if malformed == "force" else status == "ok"
+    eligible = status != UNSCORED if malformed == "force" else status == "ok"
     known = ~np.isnan(probabilities).any(axis=1)
     counts = eligible & known & (np.where(known[:, None], probabilities, 0).sum(axis=1) > 0)
     notes = []
-    if malformed == "strict" and not eligible.all():
-        count = int((~eligible).sum())
+    count = int(((status != UNSCORED) & ~eligible).sum())
+    if malformed == "strict" and count:
         notes.append(
             f"calibration: {count} malformed of {len(status)} rows are left out: they have no distribution of their own."
         )

@@ -1,6 +1,9 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows of a judge's predictions count in a figure, with which score, and how malformed completions count."""
+"""
+Which rows of a judge's predictions count in a figure, with which score, and how malformed completions count. Rows whose judgment
+is none, because the engine gave no answer (`"unscored"`), count in no figure: they say nothing about the judge.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from real_trl.unscored import UNSCORED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +86,7 @@ def counted_rows(
     columns = {name: numbers(rows, name, len(status)) for name in ("target", *INFERENCES.values())}
 
     is_ok = status == "ok"
-    counts = is_ok.copy() if malformed == "drop" else np.ones(len(status), dtype=bool)
+    counts = is_ok.copy() if malformed == "drop" else status != UNSCORED
     counts &= True if keep is None else keep
     wrong = ~is_ok if malformed == "strict" else np.zeros(len(status), dtype=bool)
     for name, scores in columns.items():

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from real_trl.json_text import to_json
+
 PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"
 
@@ -38,7 +40,7 @@ class GeneratedFolder:
     def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]], result: str) -> None:
         self.folder, self.result = Path(folder), result
         self._lock: TextIO | None = None
-        self.made_with = json.loads(json.dumps(made_with, default=str))
+        self.made_with = json.loads(to_json(made_with, default=str))
 
     def check(self) -> bool:
         """
@@ -140,7 +142,7 @@ class GeneratedFolder:
         path = self.folder / _PARTS / f"{process:05d}.jsonl"
         with path.open("r+b" if path.exists() else "w+b") as file:
             _discard_torn_line(file)
-            file.write(json.dumps({"batch": batch, "rows": rows}, ensure_ascii=False).encode() + b"\n")
+            file.write(to_json({"batch": batch, "rows": rows}).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -173,7 +175,7 @@ class GeneratedFolder:
         return _read_json(self.folder / PROVENANCE_NAME)["counts"]
 
     def _write_provenance(self, content: Mapping[str, Any]) -> None:
-        text = json.dumps({**content, "made_with": self.made_with}, indent=2, ensure_ascii=False)
+        text = to_json({**content, "made_with": self.made_with}, indent=2)
         _write(self.folder / PROVENANCE_NAME, text + "\n")
 
 

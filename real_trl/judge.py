@@ -16,6 +16,7 @@ from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import find_judge
 from real_trl.judge_options import JudgeOptions
+from real_trl.unscored import UNSCORED, grouped_reasons
 
 _FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
 _AVERAGED = (
@@ -191,7 +192,8 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
     Average-of-N (Table 3): sampled and expected score, distribution, mass and length are means over the samples that have
     scores; most likely score and spread are those of the mean distribution;
     completion and rationale are those of the sample whose expected score is nearest to the mean; the status is the most
-    frequent one.
+    frequent one. Samples that are unscored, because the engine gave no answer, are left out, which `error` says; if all are, so is
+    the average.
 
     Args:
         samples (`Sequence[Judgment]`):
@@ -204,10 +206,12 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
     """
     if len(samples) == 1:
         return samples[0]
-    scored = [sample for sample in samples if sample.expected_score is not None]
-    statuses = [sample.status for sample in samples]
+    answered = [sample for sample in samples if sample.status != UNSCORED]
+    scored = [sample for sample in answered if sample.expected_score is not None]
+    statuses = [sample.status for sample in answered or samples]
     status = max(dict.fromkeys(statuses), key=statuses.count)
-    averaged: dict[str, Any] = {field.name: getattr(samples[0], field.name) for field in fields(Judgment)}
+    first = (answered or samples)[0]
+    averaged: dict[str, Any] = {field.name: getattr(first, field.name) for field in fields(Judgment)}
     if scored:
         means = {name: [getattr(sample, name) for sample in scored] for name in _AVERAGED}
         means = {name: None if None in each else float(np.mean(each)) for name, each in means.items()}
@@ -221,6 +225,10 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
             "most_likely_score": float(scale[share.argmax()]),
             "spread": float(np.sqrt(share @ (scale - share @ scale) ** 2)),
         }
+    if len(answered) < len(samples):
+        reasons = grouped_reasons(sample.error or "" for sample in samples if sample.status == UNSCORED)
+        missing = f"{len(samples) - len(answered)} of {len(samples)} samples: " if answered else ""
+        averaged["error"] = missing + "; ".join(reasons)
     return Judgment(**averaged | {"status": status, "samples": list(samples)})
 
 

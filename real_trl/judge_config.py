@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from real_trl.json_text import to_json
 from real_trl.prompts import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 
@@ -97,7 +98,7 @@ class JudgeConfig:
 
     def save(self, directory: str | Path) -> None:
         """Write `judge_config.json` into `directory`."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str)
+        text = to_json(asdict(self), indent=2, default=str)
         Path(directory, JUDGE_CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
 
     @classmethod

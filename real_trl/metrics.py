@@ -11,6 +11,7 @@ from scipy import stats
 
 from real_trl.calibration import calibrated_rows, calibration_columns, calibration_metrics
 from real_trl.counted_rows import MalformedHandling, Rows, counted_rows, numbers
+from real_trl.unscored import UNSCORED, unscored_reasons
 
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk", "pairwise_accuracy")
 
@@ -165,9 +166,10 @@ def evaluate_predictions(
           [`pairwise_accuracy`]).
         - `calibration`: see [`~real_trl.calibration.calibration_metrics`]; `None` without `values`. With `"drop"` and
           `"strict"` malformed rows are left out of it.
-        - `malformed_rate` in [0, 1] (over all rows, also the dropped ones), `malformed` (`{status: count}` of the
+        - `malformed_rate` in [0, 1] (over all answers, also the dropped ones), `malformed` (`{status: count}` of the
           statuses other than `"ok"` that occur), `malformed_handling` (the argument).
-        - `n_rows`, all rows; `n_groups`, the groups of those that count.
+        - `n_rows`, all rows; `n_groups`, the groups of those that count; `n_unscored`, the rows to which the engine gave no
+          answer, which count in no figure, and `unscored` (`{reason: count}`), why.
         - `mean_tokens` (tokens generated), `mean_mass` (probability on the labels) and `missing_mass` (probability
           that the engine could not assign), each over all rows that have it, `None` if none has.
         - `notes` (`list[str]`): which figure is `nan`, and why; what was left out of the calibration.
@@ -178,6 +180,7 @@ def evaluate_predictions(
         score; or if a row has another number of probabilities than `values`.
     """
     counted = counted_rows(rows, malformed, values)
+    answered = counted.status != UNSCORED
     result: dict[str, Any] = {}
     notes: list[str] = []
     for inference, predictions in counted.predictions.items():
@@ -188,7 +191,7 @@ def evaluate_predictions(
         n = metrics.pop("n")
         pairs = pairwise_accuracy(predictions, counted.targets, counted.groups, counted.wrong)
         result[inference] = metrics | {"pairwise_accuracy": pairs[0], "n": n, "n_pairs": pairs[1]}
-        notes += _undefined_figures(inference, result[inference], predictions, counted.targets)
+        notes += _undefined_figures(inference, result[inference], predictions, counted.targets, bool(answered.any()))
 
     result["calibration"] = None
     if values is not None:
@@ -198,28 +201,37 @@ def evaluate_predictions(
         result["calibration"] = calibration_metrics(columns, n_bins)
         notes += why_not
 
-    is_ok = counted.status == "ok"
-    reasons, occurrences = np.unique(counted.status[~is_ok].astype(str), return_counts=True)
+    is_malformed = answered & (counted.status != "ok")
+    reasons, occurrences = np.unique(counted.status[is_malformed].astype(str), return_counts=True)
+    unscored = unscored_reasons(counted.status, rows["error"]) if "error" in rows else {}
+    if n_unscored := int(np.sum(~answered)):
+        whys = (
+            "; ".join(f"{count} times: {reason}" for reason, count in unscored.items()) or "the engine gave no answer"
+        )
+        notes.append(f"{n_unscored} of {len(answered)} rows are unscored and count in no figure ({whys}).")
     return result | {
-        "malformed_rate": float(np.mean(~is_ok)),
+        "malformed_rate": float(np.sum(is_malformed) / np.sum(answered)) if answered.any() else float("nan"),
         "malformed": {str(reason): int(count) for reason, count in zip(reasons, occurrences, strict=True)},
         "malformed_handling": malformed,
         "n_rows": len(counted.status),
+        "n_unscored": n_unscored,
+        "unscored": unscored,
         "n_groups": counted.n_groups,
-        "mean_tokens": _mean_if_known(rows, "num_tokens"),
-        "mean_mass": _mean_if_known(rows, "mass"),
-        "missing_mass": _mean_if_known(rows, "missing_mass"),
+        "mean_tokens": _mean_if_known(rows, "num_tokens", answered),
+        "mean_mass": _mean_if_known(rows, "mass", answered),
+        "missing_mass": _mean_if_known(rows, "missing_mass", answered),
         "notes": notes,
     }
 
 
 def _undefined_figures(
-    inference: str, metrics: Mapping[str, float], predictions: np.ndarray, targets: np.ndarray
+    inference: str, metrics: Mapping[str, float], predictions: np.ndarray, targets: np.ndarray, answered: bool
 ) -> list[str]:
     """Why figures of one inference are `nan`, a sentence each."""
     undefined = [name for name in METRICS if name in metrics and np.isnan(metrics[name])]
     if len(targets) == 0:
-        return [f"{inference}: {', '.join(undefined)} are undefined: all rows are malformed and dropped."]
+        why = "all rows are malformed and dropped" if answered else "the engine answered none of them"
+        return [f"{inference}: {', '.join(undefined)} are undefined: {why}."]
     notes = []
     correlations = [name for name in undefined if name in METRICS[:3]]
     if correlations:
@@ -240,8 +252,8 @@ def _undefined_figures(
     return notes
 
 
-def _mean_if_known(rows: Rows, name: str) -> float | None:
-    values = numbers(rows, name) if name in rows else np.empty(0)
+def _mean_if_known(rows: Rows, name: str, keep: np.ndarray) -> float | None:
+    values = numbers(rows, name)[keep] if name in rows else np.empty(0)
     known = values[np.isfinite(values)]
     return float(np.mean(known)) if len(known) else None
 

@@ -23,6 +23,7 @@ from datasets import Dataset
 from scipy.stats import bootstrap
 
 from .scale import Scale
+from .unscored import UNSCORED
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +204,8 @@ def probe_shifts(
         - `mean_shift` (`float`) and its `interval` (`[low, high]`, 95%, bootstrap over groups);
         - `share_raised`, `share_lowered` (`float`): rows that moved by more than 0.01 score units;
         - `n`, `n_groups`, `left_out` (`int`): rows that have ŷ both times, their groups, and the other rows of `base`;
-        - `malformed_rate`, `base_malformed_rate` (`float`): completions without a score;
+        - `malformed_rate`, `base_malformed_rate` (`float`): completions without a score, of those that there are;
+        - `n_unscored` (`int`): changed prompts to which the engine gave no answer; they are among `left_out`;
         - with `probe`, `expected` (`str`) and `as_expected` (`bool`): `"not up"` and `"not down"` fail if the whole interval
           lies on the wrong side, `"down"` holds if it lies below 0; up to 0.01 counts as 0;
         - `notes` (`list[str]`): why a figure is `None`.
@@ -230,8 +232,9 @@ def probe_shifts(
         "n": len(shifts),
         "n_groups": int(groups.nunique()),
         "left_out": len(base) - len(shifts),
-        "malformed_rate": float((probed["status"] != "ok").mean()) if len(probed) else None,
-        "base_malformed_rate": float((base["status"] != "ok").mean()) if len(base) else None,
+        "malformed_rate": _malformed_rate(probed),
+        "base_malformed_rate": _malformed_rate(base),
+        "n_unscored": int((probed["status"] == UNSCORED).sum()),
         "notes": notes,
     }
     if probe is not None:
@@ -281,6 +284,11 @@ def _other_references(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[int,
         if candidates:
             chosen[index] = rng.choice(candidates)
     return chosen
+
+
+def _malformed_rate(predictions: pd.DataFrame) -> float | None:
+    answered = predictions["status"][predictions["status"] != UNSCORED]
+    return float((answered != "ok").mean()) if len(answered) else None
 
 
 def _interval(shifts: pd.Series, groups: pd.Series, seed: int) -> list[float]:

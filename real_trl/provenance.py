@@ -10,6 +10,8 @@ from datasets import Dataset
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
+from real_trl.json_text import to_json
+
 # What decides what a model writes; not the log, optimizer and arguments of its training, which may lie beside it
 _MODEL_FILES = (
     *("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "config.json", "adapter_config.json"),
@@ -63,5 +65,5 @@ def data_fingerprint(dataset: Dataset) -> str:
     """SHA-256 over all rows and columns; unlike `Dataset._fingerprint`, it does not change with a file's date or path."""
     digest = hashlib.sha256()
     for batch in dataset.iter(1000):
-        digest.update(json.dumps(batch, sort_keys=True, default=str).encode())
+        digest.update(to_json(batch, sort_keys=True, default=str, ensure_ascii=True).encode())
     return digest.hexdigest()

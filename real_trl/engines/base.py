@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every engine does: judge prompts, one completion each, with the score distribution read in the same pass."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
@@ -11,10 +10,13 @@ import torch
 
 from real_trl.objectives import expected_score
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.unscored import UNSCORED
 
 ENGINES = ("transformers", "vllm", "server")
-Unscored = Literal["force", "drop"]
-MALFORMED_HANDLING = get_args(Unscored)
+MalformedReading = Literal["force", "drop"]
+MALFORMED_HANDLING = get_args(MalformedReading)
+ROUNDING = 1e-4  # a log-probability may be this much above 0
+_SUM_ROUNDING = 1e-2  # that of many rounded probabilities above 1: servers round to as little as two digits
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,14 @@ class Decoding:
             raise ValueError(f"top_p: got {self.top_p}. Set it above 0 and to at most 1, which is no truncation.")
 
 
+_SCORES = ("sampled_score", "most_likely_score", "expected_score", "probabilities", "spread", "mass")
+
+
 @dataclass
 class Judgment:
     """
-    What a judge said about one prompt. The scores are `None` in a malformed completion that was dropped.
+    What a judge said about one prompt. The scores are `None` in a malformed completion that was dropped, and where there is no
+    answer to score.
 
     Attributes:
         completion (`str`):
@@ -78,7 +84,8 @@ class Judgment:
         rationale (`str`):
             What precedes the marker; the whole completion if there is no marker in it.
         status (`str`):
-            `"ok"`, or why the completion holds no score (see [`ScoreLocation`]).
+            `"ok"`, or why the completion holds no score (see [`ScoreLocation`]). `"unscored"`: the engine gave no answer, or one
+            whose probabilities cannot be; that says nothing about the judge, and `error` says why.
         sampled_score (`float`, *optional*):
             Value of the score that was decoded ("standard" inference). In a malformed completion, the most likely
             label at the forced marker.
@@ -106,6 +113,8 @@ class Judgment:
         normalized (`bool`):
             Whether `expected_score` is divided by `mass`: the judge's own choice, and the default for a model that was never trained
             as a judge (see [`~real_trl.judge_loading.find_judge`]).
+        error (`str`, *optional*):
+            Why the judgment is unscored, in the server's words if it is one that refuses. In an average, why some of its samples are.
         samples (`list[Judgment]`):
             The judgments that were averaged, if there are several.
     """
@@ -124,7 +133,32 @@ class Judgment:
     num_tokens: int
     entropy: float | None = None
     normalized: bool = False
+    error: str | None = None
     samples: "list[Judgment]" = field(default_factory=list, repr=False)
+
+    @classmethod
+    def unscored(
+        cls,
+        error: str,
+        completion: str = "",
+        *,
+        rationale: str = "",
+        prompt_tokens: int = 0,
+        num_tokens: int = 0,
+        normalized: bool = False,
+    ) -> "Judgment":
+        """A judgment that is none, because of `error`; the other arguments are what is known in spite of it."""
+        return cls(
+            completion=completion,
+            rationale=rationale,
+            status=UNSCORED,
+            **dict.fromkeys(_SCORES),
+            missing_mass=0.0,
+            prompt_tokens=prompt_tokens,
+            num_tokens=num_tokens,
+            normalized=normalized,
+            error=error,
+        )
 
     @classmethod
     def from_distribution(
@@ -141,7 +175,8 @@ class Judgment:
         entropy: float | None = None,
     ) -> "Judgment":
         """
-        Judgment of a completion whose score distribution is known.
+        Judgment of a completion whose score distribution is known. Whatever the engine, numbers that are no distribution (see
+        [`impossible`]) make it unscored, so that no mean lies outside of the scale's ends times the mass on the labels.
 
         Args:
             completion (`str`):
@@ -149,7 +184,8 @@ class Judgment:
             location ([`ScoreLocation`]):
                 Where its score stands, if it does.
             score_log_probs (`torch.Tensor` of shape `(L,)`, *optional*):
-                `log π(k | x, c)` of every label, NaN where it is not known; `None` leaves the scores empty.
+                `log π(k | x, c)` of every label, NaN where it is not known (then `missing_mass` is above 0); `None` leaves the
+                scores empty.
             space ([`ScoreSpace`]):
                 The `L` labels and their values.
             normalize (`bool`):
@@ -157,11 +193,21 @@ class Judgment:
             prompt_tokens, num_tokens, missing_mass, entropy:
                 See [`Judgment`].
         """
-        scores = dict.fromkeys(
-            ("sampled_score", "most_likely_score", "expected_score", "probabilities", "spread", "mass")
-        )
+        scores = dict.fromkeys(_SCORES)
+        rationale = space.rationale_of(completion)
         if score_log_probs is not None:
             known = score_log_probs.double()
+            if fault := impossible(known, missing_mass, space.labels):
+                return cls.unscored(
+                    fault,
+                    completion,
+                    rationale=rationale,
+                    prompt_tokens=prompt_tokens,
+                    num_tokens=num_tokens,
+                    normalized=normalize,
+                )
+            # What rounding puts above 1 is taken off all labels alike
+            known = known.clamp(max=0) - known.clamp(max=0).exp().nansum().log().clamp(min=0)
             probabilities = known.exp().tolist()
             known = known.nan_to_num(nan=-torch.inf)
             values = known.new_tensor(space.values)
@@ -169,7 +215,7 @@ class Judgment:
             decoded = location.label_index if location.ok else best
             mass = known.exp().sum()
             mean = expected_score(known, values, normalize=True)
-            spread = (((values - mean) ** 2 * known.exp()).sum() / mass).sqrt().item() if mass > 0 else math.nan
+            spread = (((values - mean) ** 2 * known.exp()).sum() / mass).sqrt().item()
             scores = {
                 "sampled_score": space.values[decoded],
                 "most_likely_score": space.values[best],
@@ -180,7 +226,7 @@ class Judgment:
             }
         return cls(
             completion=completion,
-            rationale=space.rationale_of(completion),
+            rationale=rationale,
             status=location.status,
             **scores,
             missing_mass=missing_mass,
@@ -189,6 +235,37 @@ class Judgment:
             entropy=entropy,
             normalized=normalize,
         )
+
+
+def impossible(log_probs: torch.Tensor, missing_mass: float, labels: Sequence[str]) -> str | None:
+    """
+    Why numbers that an engine gives are no score distribution, or `None` if they may be one.
+
+    Args:
+        log_probs (`torch.Tensor` of shape `(L,)`):
+            Log-probabilities of the labels, NaN where the engine could not learn them.
+        missing_mass (`float`):
+            Probability that may be that of such labels; where it is 0, a NaN is no lack of knowledge but a result.
+        labels (`Sequence[str]`):
+            The labels.
+    """
+    unknown = log_probs.isnan()
+    if unknown.any() and not missing_mass > 0:
+        return f"the probability of the label {labels[int(unknown.int().argmax())]!r} is NaN: the model's output is not finite"
+    known = log_probs.nan_to_num(nan=-torch.inf, posinf=torch.inf)
+    if known.max() > ROUNDING:
+        worst = int(known.argmax())
+        return f"the log-probability of the label {labels[worst]!r} is {known[worst].item():.4g}, and none is above 0"
+    mass = known.exp().sum().item()
+    if mass > 1 + _SUM_ROUNDING:
+        return f"the probabilities of the labels sum to {mass:.4g}, and no distribution to more than 1"
+    if mass == 0:
+        return (
+            "no label is among the most likely tokens that the server returned, so nothing is known of the score"
+            if unknown.any()
+            else "no label has any probability at the place of the score"
+        )
+    return None
 
 
 def check_num_samples(num_samples: int, do_sample: bool) -> None:

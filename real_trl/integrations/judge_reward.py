@@ -11,7 +11,7 @@ from typing import Any, get_args
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from real_trl.engines import Judgment, check_num_samples
-from real_trl.engines.base import Unscored
+from real_trl.engines.base import MalformedReading
 from real_trl.integrations.prompt_fields import PromptFields, answer_of, judge_template, text_of
 from real_trl.judge import Judge
 
@@ -78,14 +78,16 @@ class JudgeReward:
         reference: str | None = None,
         columns: Mapping[str, str] | None = None,
         normalize: bool = True,
-        malformed: Unscored = "drop",
+        malformed: MalformedReading = "drop",
         num_samples: int = 1,
         seed: int = 0,
         name: str = "judge",
         **options: Any,
     ) -> None:
-        if malformed not in get_args(Unscored):
-            raise ValueError(f"malformed: got {malformed!r}. Set it to one of: {', '.join(get_args(Unscored))}.")
+        if malformed not in get_args(MalformedReading):
+            raise ValueError(
+                f"malformed: got {malformed!r}. Set it to one of: {', '.join(get_args(MalformedReading))}."
+            )
         do_sample = judge.engine.decoding.do_sample if isinstance(judge, Judge) else options.get("do_sample", True)
         check_num_samples(num_samples, do_sample)
         self.__name__ = name

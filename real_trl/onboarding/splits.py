@@ -3,7 +3,6 @@
 """Training, validation and test rows, every question in one of them only; and the files that hold them."""
 
 import hashlib
-import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from real_trl.data_files import Source
+from real_trl.json_text import to_json
 
 SHARES = {"test": 0.2, "validation": 0.1}
 RATIONALES = "train_rationales"
@@ -87,6 +87,6 @@ def write_splits(
     if explained and len(explained) < len(parts["train"]):
         parts[RATIONALES] = explained
     for name, rows in parts.items():
-        lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
+        lines = (to_json(row, default=str) for row in rows)
         (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return {name: len(rows) for name, rows in parts.items()}

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A judge's model card: what it is, how it was trained, how good it is, and code that uses it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
+from real_trl.json_text import to_json
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import PromptTemplate
 from real_trl.publishing.lineage import Lineage, find_lineage
@@ -133,16 +133,22 @@ def check_card(card: ModelCard) -> None:
 
 def usage_snippet(name: str, template: PromptTemplate | None) -> str:
     """Code that loads the judge and scores one response, with the variables that its prompt needs."""
-    lines = ["from real_trl import Judge", "", f"judge = Judge.from_pretrained({json.dumps(name)})"]
+    lines = ["from real_trl import Judge", "", f"judge = Judge.from_pretrained({to_json(name, ensure_ascii=True)})"]
     if template is None:
         call = ['    prompt="…",  # a complete prompt, as the judge was trained on']
     else:
         variables = _row_variables(template)
-        texts = {variable: json.dumps(_EXAMPLES.get(variable, f"({variable})")) for variable in variables}
+        texts = {
+            variable: to_json(_EXAMPLES.get(variable, f"({variable})"), ensure_ascii=True) for variable in variables
+        }
         if set(variables) <= {"instruction", "response", "rubric", "reference"}:
             call = [f"    {variable}={text}," for variable, text in texts.items()]
         else:
-            call = ["    {", *(f"        {json.dumps(v)}: {text}," for v, text in texts.items()), "    }"]
+            call = [
+                "    {",
+                *(f"        {to_json(v, ensure_ascii=True)}: {text}," for v, text in texts.items()),
+                "    }",
+            ]
     return "\n".join(
         [*lines, "judgment = judge.score(", *call, ")", "print(judgment.expected_score, judgment.rationale)"]
     )

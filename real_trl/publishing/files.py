@@ -19,6 +19,7 @@ from peft import AutoPeftModelForCausalLM
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, GenerationConfig
 
+from real_trl.json_text import to_json
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.publishing.lineage import find_lineage, is_hub_id, mark_local, public_name
 
@@ -235,4 +236,4 @@ def _edit(path: Path, remove: Iterable[str] = (), **values: Any) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     changed = {name: value for name, value in content.items() if name not in remove} | values
     if changed != content:
-        path.write_text(json.dumps(changed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(to_json(changed, indent=2) + "\n", encoding="utf-8")

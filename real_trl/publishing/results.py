@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from real_trl.generated_folder import PROVENANCE_NAME
+from real_trl.json_text import to_json
 from real_trl.provenance import model_fingerprint
 from real_trl.publishing.files import JudgeFiles
 from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, METRICS, malformed_text
@@ -61,9 +62,9 @@ def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
     }
 
     def matches(entry: Mapping[str, Any]) -> bool:
-        said = json.loads(json.dumps(entry.get("judge", {})))
+        said = json.loads(to_json(entry.get("judge", {})))
         said["training"] = {n: v for n, v in (said.get("training") or {}).items() if n != "data"}
-        return all(said.get(name) == json.loads(json.dumps(value)) for name, value in own.items())
+        return all(said.get(name) == json.loads(to_json(value)) for name, value in own.items())
 
     names = [name for name, entry in judges.items() if matches(entry)]
     if not names:

@@ -5,7 +5,6 @@
 import base64
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..json_text import to_json
 from .curves import Predictions, check_predictions, evaluation_figures
 from .rows import browser_data
 from .sheets import Evaluation, all_sheets, check_evaluation, legend
@@ -85,11 +85,10 @@ def html_report(
 
 def script_json(value: Any) -> Markup:
     """`value` as JSON that is safe within `<script>`: nothing in it ends the element or opens a comment."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = to_json(value, separators=(",", ":"))
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    # A lone surrogate, as broken text has it, is no UTF-8
-    return Markup(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    return Markup(text)
 
 
 def _embedded(evaluation: Evaluation, predictions: Predictions, plots: Sequence[Path] | None) -> dict[str, str]:
@@ -113,4 +112,4 @@ def _address(png: bytes) -> str:
 
 
 def _pretty(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return to_json(value, indent=2, default=str)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import nearest_values
+from ..unscored import UNSCORED
 from .notation import CALIBRATION, INFERENCES, METRICS, is_undefined
 from .panels import COLORS, MARKERS, draw_scatter, new_figure
 from .sheets import Evaluation, breakdown_sheet
@@ -47,7 +48,7 @@ def plot_predictions(evaluation: Evaluation, dataset: str, frames: "Mapping[str,
     for axes, (judge, frame), color in zip(panels, frames.items(), _cycle(COLORS), strict=False):
         result = evaluation["results"][dataset][judge]
         malformed = np.asarray(frame["status"] != "ok")
-        kept = ~malformed if result["malformed_handling"] == "drop" else np.ones(len(frame), dtype=bool)
+        kept = ~malformed if result["malformed_handling"] == "drop" else np.asarray(frame["status"] != UNSCORED)
         spec, value = METRICS["pearson"], result["rail"]["pearson"]
         title = f"{spec.unit} = {spec.print(value)}, n = {result['rail']['n']}"
         draw_scatter(axes, judge, frame[kept], color, judge, title, malformed[kept])

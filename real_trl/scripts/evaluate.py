@@ -11,8 +11,6 @@ each judges its share of the prompts. The same command goes on where a killed ru
 """
 
 import gc
-import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +27,7 @@ from real_trl.benchmark_data import load_benchmark
 from real_trl.data import load_judge_dataset
 from real_trl.engines import Engine
 from real_trl.evaluation import assemble_evaluation, check_breakdown
+from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
@@ -166,8 +165,8 @@ def predict(
 
 
 def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:
-    """Everything but the predictions."""
-    text = json.dumps(_without_nan(evaluation), indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    """Everything but the predictions. An undefined figure is null in JSON; the notes say why it is undefined."""
+    text = to_json(evaluation, indent=2, default=str)
     (output / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     (output / "report.md").write_text(markdown_report(evaluation) + "\n", encoding="utf-8")
     (output / "table.tex").write_text(latex_table(evaluation) + "\n", encoding="utf-8")
@@ -177,15 +176,6 @@ def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dic
         plots = None
         print(f"note: no plots ({error})")
     html_report(evaluation, frames, output / "report.html", plots=plots)
-
-
-def _without_nan(value: Any) -> Any:
-    """An undefined figure is null in JSON, which knows no NaN; the notes say why it is undefined."""
-    if isinstance(value, Mapping):
-        return {str(name): _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,6 @@ is built on the meta device. Says what does not fit, and which changes make it f
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -21,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from real_trl.json_text import to_json
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     advice = advise(setup, recipe.with_lora) if memory.problems else []
     lines = notes(recipe, setup, memory, schedule, source)
     if args.json:
-        json.dump(as_json(recipe, setup, memory, schedule, advice, lines), sys.stdout, indent=2)
+        sys.stdout.write(to_json(as_json(recipe, setup, memory, schedule, advice, lines), indent=2))
         print()
     else:
         print_plan(setup, memory, schedule, advice, lines, str(args.config))

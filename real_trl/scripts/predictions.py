@@ -3,6 +3,7 @@
 """A judge's predictions on a dataset, kept in a folder: complete ones are read, interrupted ones go on, others are refused."""
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -144,6 +145,8 @@ class PredictionRun:
         samples: dict[int, list[Judgment]] = {}
         for row in sorted(judged, key=lambda row: (row["row"], row["sample"])):
             known = self._later_columns() | {name: row[name] for name in JUDGMENT_COLUMNS if name in row}
+            if known["probabilities"] is not None:  # JSON has null in place of NaN
+                known["probabilities"] = [math.nan if p is None else p for p in known["probabilities"]]
             samples.setdefault(row["row"], []).append(Judgment(**known))
         rows = [_columns(average_judgments(samples[row], self.values)) for row in range(len(self.dataset))]
         return pd.concat([self._columns_of_the_data(), pd.DataFrame(rows)], axis=1)

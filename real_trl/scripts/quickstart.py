@@ -25,6 +25,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.scripts import evaluate, rl, sft
@@ -190,7 +191,7 @@ def mean_of(summary: Any) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_text(to_json(content, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

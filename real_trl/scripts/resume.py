@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
+from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.provenance import data_fingerprint
 from real_trl.trainers.checkpoints import (
@@ -104,7 +105,7 @@ def resolve_recipe(
         "training_data": {"rows": len(dataset), "sha256": fingerprint(dataset)},
         "versions": package_versions(),
     }
-    return json.loads(json.dumps(sections))
+    return json.loads(to_json(sections))
 
 
 def check_recipe(checkpoint: str | Path, recipe: dict[str, dict[str, Any]], *, allow_changed: bool) -> list[str]:

@@ -18,8 +18,10 @@ from datasets import Dataset
 
 from real_trl.data_files import Source
 from real_trl.engines import Judgment
+from real_trl.json_text import to_json
 
-SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "rationale", "status")
+SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
+SCORES += ("rationale", "status", "error")
 EXTENSIONS = (".jsonl", ".csv", ".parquet")
 _ROWS_AT_ONCE = 1000
 
@@ -148,12 +150,12 @@ def _schema(source: Source, labels: Sequence[str], prefix: str) -> pa.Schema:
                     f"output: the column {column!r} of the data mixes types ({error}), which .parquet cannot hold. Choose a .jsonl output."
                 ) from error
     types = {"probabilities": pa.struct([(label, pa.float64()) for label in labels])}
-    types |= {"rationale": pa.string(), "status": pa.string()}
+    types |= dict.fromkeys(("rationale", "status", "error"), pa.string())
     return pa.schema([*fields, *((prefix + name, types.get(name, pa.float64())) for name in SCORES)])
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_as_text)
+    return to_json(value, default=_as_text)
 
 
 def _as_text(value: Any) -> str:

@@ -14,7 +14,6 @@ The same command goes on where a killed run stopped. What is sampled depends on 
 process: the result is the same however often a run was stopped and however many processes shared it.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -29,6 +28,7 @@ from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_rows import strip_score_sentence
 from real_trl.engines import Engine, check_num_samples
 from real_trl.generated_folder import GeneratedFolder
+from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
@@ -144,7 +144,7 @@ def describe(
 
 def as_lines(rows: Sequence[Mapping[str, Any]]) -> str:
     """JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(to_json(row) + "\n" for row in rows)
 
 
 def summarize(counts: Mapping[str, Any]) -> str:

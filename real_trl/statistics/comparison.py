@@ -22,6 +22,7 @@ from real_trl.counted_rows import (
 from real_trl.metrics import METRICS, is_constant
 from real_trl.statistics.grouped_scores import GroupedScores
 from real_trl.statistics.resampling import MIN_GROUPS, clustered_intervals, united_blocks
+from real_trl.unscored import UNSCORED
 
 
 def paired_comparison(
@@ -78,9 +79,8 @@ def paired_comparison(
     n = len(a.targets)
     result: dict[str, Any] = {"n_rows": n, "n_groups": a.n_groups, "notes": []}
     if n < n_rows:
-        result["notes"].append(
-            f"{n_rows - n} of {n_rows} rows are malformed in one judge at least: they are left out."
-        )
+        why = "malformed or unscored" if UNSCORED in {*a.status, *b.status} else "malformed"
+        result["notes"].append(f"{n_rows - n} of {n_rows} rows are {why} in one judge at least: they are left out.")
     for inference in INFERENCES:
         result[inference] = _compare(a, b, inference, values, n_resamples, level, seed, result["notes"])
     return result
@@ -259,8 +259,9 @@ def matched_rows(
                 f"`{key}` {keys_a[first]!r} has the {name} {columns[0][first]} with judge A and {columns[1][first]} "
                 f"with judge B ({len(differs)} such rows in all): compare judges on the same data."
             )
-    keep = None
+    statuses = [np.asarray(rows["status"], dtype=object) for rows in (rows_a, rows_b)]
+    keep = (statuses[0] != UNSCORED) & (statuses[1] != UNSCORED)
     if malformed == "drop":
-        keep = (np.asarray(rows_a["status"]) == "ok") & (np.asarray(rows_b["status"]) == "ok")
+        keep = (statuses[0] == "ok") & (statuses[1] == "ok")
     a, b = (counted_rows(rows, malformed, values, keep) for rows in (rows_a, rows_b))
     return a, b, len(order)

@@ -17,6 +17,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from real_trl.json_text import to_json
+
 MANIFEST_NAME = "manifest.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 
@@ -61,7 +63,7 @@ def write_manifest(checkpoint: Path, *, recipe: dict[str, Any] | None, resumable
     }
     temporary = checkpoint / f".{MANIFEST_NAME}.tmp"
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, ensure_ascii=False)
+        file.write(to_json(manifest, indent=1))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, checkpoint / MANIFEST_NAME)

@@ -111,11 +111,17 @@ def test_missing_mass_of_labels_of_one_token_is_what_the_top_tokens_leave():
             url, MODEL_NAME, space.tokenizer, space, Decoding(do_sample=False, max_new_tokens=3), top_logprobs=2
         )
         for prompt, judgment in zip(PROMPTS, in_order(engine.judge(PROMPTS)), strict=True):
-            assert judgment.status == "missing"
             ids = space.tokenizer(prompt)["input_ids"] + zoo.encode(space.tokenizer, judgment.completion)
             with torch.no_grad():
                 probabilities = model(torch.tensor([[*ids, *space.marker_ids]])).logits[0, -1].softmax(-1)
             top = probabilities.topk(2)
+            if not {path[0] for path in space.token_ids} & set(
+                top.indices.tolist()
+            ):  # then nothing is known: no score, not 0
+                assert (judgment.status, judgment.expected_score, judgment.probabilities) == ("unscored", None, None)
+                assert "no label is among the most likely tokens" in judgment.error
+                continue
+            assert judgment.status == "missing"
             assert judgment.missing_mass == pytest.approx(1 - top.values.sum().item(), abs=1e-6)
             for path, probability in zip(space.token_ids, judgment.probabilities, strict=True):
                 if path[0] in top.indices.tolist():

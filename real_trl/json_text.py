@@ -1,0 +1,48 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The one way in which JSON is written: JSON has no NaN and no infinity, and other programs refuse a file that holds one."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def to_json(value: Any, *, default: Callable[[Any], Any] | None = None, **options: Any) -> str:
+    """
+    `value` as JSON text.
+
+    Args:
+        value:
+            What is written. NaN and infinities become null, NumPy's numbers and arrays plain ones. A lone surrogate, as
+            broken text has it, is no UTF-8 and is escaped.
+        default (`Callable`, *optional*):
+            As in `json.dumps`: what becomes of an object that JSON does not know.
+        options:
+            Further arguments of `json.dumps`; `ensure_ascii` is false unless it is among them.
+
+    Raises:
+        `TypeError`: if there is something that JSON does not know, and no `default`.
+    """
+
+    def known(other: Any) -> Any:
+        if default is None:
+            raise TypeError(f"a {type(other).__name__} is no JSON: {other!r:.60}")
+        return finite(default(other))
+
+    options = {"ensure_ascii": False, **options}
+    text = json.dumps(finite(value), default=known, allow_nan=False, **options)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def finite(value: Any) -> Any:
+    """`value`, with `None` in place of every NaN and infinity in it, and plain numbers and lists in place of NumPy's."""
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str | int) else str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return finite(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
