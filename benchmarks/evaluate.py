@@ -40,8 +40,9 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
     generating = TransformersEngine(
         engine.model, engine.tokenizer, engine.score_space, engine.decoding, batch_size=engine.batch_size
     )
+    tree = engine.score_space.tree
     generating._read = lambda cache, ids, places: torch.full(  # its own reading is what is compared with
-        (len(places), len(engine.score_space.tree.edges)), torch.nan, dtype=torch.float64
+        (len(places), len(tree.edges) + len(tree.rests)), torch.nan, dtype=torch.float64
     )
     judged = dict(generating.judge(prompts))
     scores: dict[int, float] = {}

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
 from real_trl.prefix_attention import PackedSequences, make_buckets, no_mask
-from real_trl.tree_attention import edge_rows, edge_targets, tree_inputs
+from real_trl.tree_attention import edge_rows, edge_targets, rest_rows, tree_inputs
 
 
 class ForwardInputs(NamedTuple):
@@ -32,12 +32,15 @@ class ForwardInputs(NamedTuple):
             The token at stake in each of `rows`, -100 for none.
         num_labels (`int`):
             How many of `R` are not of edges.
+        rests (`torch.Tensor` of shape `(B, Q)`):
+            Positions that predict the rests of the label tree, the same number for each sequence.
     """
 
     inputs: dict[str, Any]
     rows: Tensor
     targets: Tensor
     num_labels: int
+    rests: Tensor
 
 
 def pack_sequences(
@@ -88,7 +91,8 @@ def pack_sequences(
     predicting = packed[: size * width].view(size, width)[:, :-1]
     is_label = labels[:, 1:] != -100
     score_rows = torch.tensor([start + length - 1 for (start, _), length in zip(prefixes, until_score, strict=True)])
-    edges = edge_rows(tree, score_rows, torch.tensor([[stop - nodes] for _, stop in branches])).to(device)
+    trees = torch.tensor([[stop - nodes] for _, stop in branches])
+    edges = edge_rows(tree, score_rows, trees).to(device)
     return ForwardInputs(
         inputs={
             "input_ids": ids,
@@ -99,6 +103,7 @@ def pack_sequences(
         rows=torch.cat([predicting[is_label], edges.flatten()]).unsqueeze(0),
         targets=torch.cat([labels[:, 1:][is_label], edge_targets(tree, size, device).flatten()]).unsqueeze(0),
         num_labels=int(is_label.sum()),
+        rests=rest_rows(tree, size, trees, torch.device("cpu")).flatten().unsqueeze(0).to(device),
     )
 
 
@@ -143,4 +148,5 @@ def pad_sequences(
         rows=torch.cat([rows, edge_rows(tree, score_rows, input_ids.size(1))], dim=1),
         targets=torch.cat([shifted.gather(1, rows), edge_targets(tree, len(labels), labels.device)], dim=1),
         num_labels=width,
+        rests=rest_rows(tree, len(labels), input_ids.size(1), labels.device),
     )

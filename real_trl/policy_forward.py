@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
-from real_trl.tree_attention import edge_rows, edge_targets, tree_inputs
+from real_trl.rest_log_probs import reading_rests
+from real_trl.tree_attention import edge_rows, edge_targets, rest_rows, tree_inputs
 
 
 class PolicyOutput(NamedTuple):
@@ -117,10 +118,11 @@ def policy_forward(
     # Left padding is not part of the sequence: positions count from each prompt's first token, as in `generate`
     position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
     inputs = tree_inputs(backbone(model), tree, input_ids, attention_mask, position_ids, score_rows)
-    with select_hidden_rows(model, rows):
+    rests = rest_rows(tree, num_rows, input_ids.size(1), input_ids.device)
+    with reading_rests(causal_lm(model), tree, rests) as reading, select_hidden_rows(model, rows):
         outputs = model(**inputs, shift_labels=targets, fused_lm_head=True)
     return PolicyOutput(
         log_probs=outputs.log_probs[:, :num_tokens],
         entropy=None if outputs.entropy is None else outputs.entropy[:, :num_tokens],
-        score_log_probs=tree.label_log_probs(outputs.log_probs[:, num_tokens:]),
+        score_log_probs=tree.label_log_probs(outputs.log_probs[:, num_tokens:], reading.log_probs),
     )

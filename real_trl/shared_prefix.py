@@ -25,6 +25,7 @@ from real_trl.prefix_attention import (
     no_mask,
     why_not_exact,
 )
+from real_trl.rest_log_probs import reading_rests
 from real_trl.selected_log_probs import TokenSelection, add_token_selection, why_head_not_exact
 from real_trl.tree_attention import tree_mask
 
@@ -44,12 +45,15 @@ class PackedGroups:
             What they attend to.
         selection ([`~real_trl.selected_log_probs.TokenSelection`]):
             The tokens of the completions, in their order, then the edges of every completion's tree.
+        rest_positions (`torch.Tensor` of shape `(1, N * R)`):
+            Positions that predict the rests of every completion's tree.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     layout: PackedSequences
     selection: TokenSelection
+    rest_positions: Tensor
 
 
 def pack_groups(
@@ -86,7 +90,7 @@ def pack_groups(
 
     length = len(ids)
     head_positions = [end - 1 for _, end in prefixes]
-    branches, own, rows_of, tokens, edge_rows, edge_tokens = [], [], [], [], [], []
+    branches, own, rows_of, tokens, edge_rows, edge_tokens, rests = [], [], [], [], [], [], []
     for group, rows in enumerate(groups):
         start, prompt_length = len(ids), len(prompt_ids[rows[0]])
         for row in rows:
@@ -96,6 +100,7 @@ def pack_groups(
             first = len(ids) - length + len(groups)  # index of the first token's position in `head_positions`
             own.append(range(len(ids), len(ids) + len(read) + len(tree.context_tokens)))
             ids += [*read, *tree.context_tokens]
+            rests += [len(ids) - len(tree.context_tokens) - 1 + node for node in tree.rests]
             positions += range(prompt_length, prompt_length + len(read))
             positions += [prompt_length + score + depth - 1 for depth in tree.depths]
 
@@ -121,7 +126,9 @@ def pack_groups(
         rows=tensor(rows_of + edge_rows),
         tokens=tensor(tokens + edge_tokens),
     )
-    return PackedGroups(tensor(ids).unsqueeze(0), tensor(positions).unsqueeze(0), layout, selection)
+    return PackedGroups(
+        *(tensor(x).unsqueeze(0) for x in (ids, positions)), layout, selection, tensor(rests).unsqueeze(0)
+    )
 
 
 def _branch_mask(length: int, score_position: int, tree: LabelTree) -> Tensor:
@@ -159,13 +166,14 @@ def shared_prefix_forward(
         for rows, masks in ((prompt_ids, prompt_mask), (completion_ids, completion_mask))
     ]
     packed = pack_groups(*lists, score_positions.tolist(), tree, prompt_ids.device)
-    output = model(
-        input_ids=packed.input_ids,
-        position_ids=packed.position_ids,
-        attention_mask=no_mask(packed.input_ids),
-        attention_layout=packed.layout,
-        selection=packed.selection,
-    )
+    with reading_rests(causal_lm(model), tree, packed.rest_positions) as reading:
+        output = model(
+            input_ids=packed.input_ids,
+            position_ids=packed.position_ids,
+            attention_mask=no_mask(packed.input_ids),
+            attention_layout=packed.layout,
+            selection=packed.selection,
+        )
     mask = completion_mask.bool()
     num_tokens = packed.selection.rows.numel() - len(prompt_ids) * len(tree.edges)
 
@@ -175,7 +183,9 @@ def shared_prefix_forward(
     return PolicyOutput(
         log_probs=unpacked(output.log_probs[:num_tokens]),
         entropy=unpacked(output.entropy[packed.selection.rows[:num_tokens]]),
-        score_log_probs=tree.label_log_probs(output.log_probs[num_tokens:].view(len(prompt_ids), -1)),
+        score_log_probs=tree.label_log_probs(
+            output.log_probs[num_tokens:].view(len(prompt_ids), -1), reading.log_probs
+        ),
     )
 
 

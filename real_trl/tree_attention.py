@@ -120,6 +120,12 @@ def edge_rows(tree: LabelTree, score_rows: Tensor, length: int | Tensor) -> Tens
     return torch.where(nodes == 0, score_rows.unsqueeze(1), length - 1 + nodes)
 
 
+def rest_rows(tree: LabelTree, size: int, length: int | Tensor, device: torch.device) -> Tensor:
+    """Positions `(size, R)` whose hidden states predict the tree's rests, where the tree begins at `length`, as in [`edge_rows`]."""
+    nodes = torch.tensor(tree.rests, dtype=torch.long, device=device)
+    return (length - 1 + nodes).expand(size, -1)
+
+
 def edge_targets(tree: LabelTree, size: int, device: torch.device) -> Tensor:
     """Tokens `(size, E)` of the tree's edges."""
     return torch.tensor([token for _, token in tree.edges], device=device).expand(size, -1)

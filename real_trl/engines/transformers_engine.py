@@ -196,13 +196,14 @@ class TransformersEngine:
         locations = [space.locate(ids, self.stop_ids) for ids in completions]
 
         recorded, entropies = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
-        edge_log_probs = recorded.new_full((len(completions), len(space.tree.edges)), torch.nan)
+        sizes = len(space.tree.edges), len(space.tree.rests)
+        log_probs = recorded.new_full((len(completions), sum(sizes)), torch.nan)
         places = []
         for row, (ids, location) in enumerate(zip(completions, locations, strict=True)):
             if not location.ok and self.decoding.malformed == "drop":
                 continue
             if location.position is not None and location.status != "outside":
-                edge_log_probs[row, self._root_edges] = recorded[row, location.position]
+                log_probs[row, self._root_edges] = recorded[row, location.position]
                 if space.tree.context_tokens:
                     places.append(ScorePlace(row, ids[: location.position], forced=[]))
             else:
@@ -210,8 +211,8 @@ class TransformersEngine:
         if places:
             read = self._read(output.past_key_values, prompt_ids, places)
             rows = [place.row for place in places]
-            edge_log_probs[rows] = torch.where(read.isnan(), edge_log_probs[rows], read)
-        score_log_probs = space.tree.label_log_probs(edge_log_probs)
+            log_probs[rows] = torch.where(read.isnan(), log_probs[rows], read)
+        score_log_probs = space.tree.label_log_probs(*log_probs.split(sizes, dim=1))
         return [
             Judgment.from_distribution(
                 self.tokenizer.decode(ids, skip_special_tokens=True),
@@ -227,7 +228,7 @@ class TransformersEngine:
         ]
 
     def _read(self, cache: object, prompt_ids: list[list[int]], places: list[ScorePlace]) -> Tensor:
-        """Edge log-probabilities `(n, E)` at `places`; NaN where those recorded while generating are to be used."""
+        """Log-probabilities `(n, E + R)` of the tree at `places`; NaN where those recorded while generating are to be used."""
         tree, temperature = self.score_space.tree, self.decoding.temperature
         if isinstance(cache, FinishedRows):
             with prefix_attention_installed(self.model):

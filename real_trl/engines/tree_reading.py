@@ -25,6 +25,7 @@ from real_trl.group_generation import FinishedRows
 from real_trl.label_tree import LabelTree
 from real_trl.prefix_attention import no_mask
 from real_trl.prompt_attention import KeysAndValues, PromptAttention
+from real_trl.rest_log_probs import rest_log_probs_of_logits
 from real_trl.tree_attention import MASKED_ATTENTION, as_attention_mask, tree_mask
 
 
@@ -66,13 +67,13 @@ def read_from_cache(
     temperature: float,
 ) -> Tensor:
     """
-    Log-probabilities of the tree's edges, with one forward over the tokens that are not in the cache yet.
+    Log-probabilities of the tree's edges and rests, with one forward over the tokens that are not in the cache yet.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
             Model that filled the cache.
         tree ([`LabelTree`]):
-            With `M` inner nodes and `E` edges.
+            With `M` inner nodes, `E` edges and `R` rests.
         cache ([`~transformers.DynamicCache`]):
             Keys and values of the `P` prompt positions and of all but the last of the generated ones; changed.
         prompt_mask (`torch.Tensor` of shape `(N, P)`):
@@ -83,7 +84,7 @@ def read_from_cache(
             Temperature of the distribution.
 
     Returns:
-        `torch.Tensor` of shape `(n, E)`, in float64. The edges of the root are NaN in rows without a forced marker:
+        `torch.Tensor` of shape `(n, E + R)`, in float64: the edges, then the rests. The edges of the root are NaN in rows without a forced marker:
         they were seen while generating.
     """
     device = prompt_mask.device
@@ -106,7 +107,7 @@ def read_from_cache(
         use_cache=True,
         logits_to_keep=tail.num_predicting,
     ).logits
-    return tail.edge_log_probs(logits, temperature)
+    return tail.log_probs(logits, temperature)
 
 
 @torch.no_grad()
@@ -123,7 +124,7 @@ def read_from_rows(
             See [`read_from_cache`]; rows in ascending order, and prefix attention installed in the model.
 
     Returns:
-        `torch.Tensor` of shape `(n, E)`, as there.
+        `torch.Tensor` of shape `(n, E + R)`, as there.
     """
     device = model.device
     own = [finished.own[place.row] for place in places]
@@ -144,7 +145,7 @@ def read_from_rows(
         use_cache=False,
         logits_to_keep=tail.num_predicting,
     ).logits
-    return tail.edge_log_probs(logits, temperature)
+    return tail.log_probs(logits, temperature)
 
 
 @dataclass
@@ -218,14 +219,14 @@ class _Tail:
         causal = torch.cat([causal, causal.new_zeros(size, width, nodes)], dim=2)
         return torch.cat([causal, tree_mask(before_score, self.tree)], dim=1)
 
-    def edge_log_probs(self, logits: Tensor, temperature: float) -> Tensor:
-        """Of `logits` `(n, num_predicting, V)`: `(n, E)`, NaN where they were seen while generating."""
+    def log_probs(self, logits: Tensor, temperature: float) -> Tensor:
+        """Of `logits` `(n, num_predicting, V)`: `(n, E + R)`, NaN where they were seen while generating."""
         first = 0 if self.tail_mask.size(1) else 1
         nodes = ((first + row, logits[:, row]) for row in range(logits.size(1)))
-        edges = _edge_log_probs(self.tree, nodes, temperature)
+        log_probs = _tree_log_probs(self.tree, nodes, temperature)
         recorded = torch.tensor([not place.forced for place in self.places])
-        root = torch.tensor([node == 0 for node, _ in self.tree.edges])
-        return edges.masked_fill(recorded.unsqueeze(1) & root, torch.nan)
+        root = torch.tensor([node == 0 for node, _ in self.tree.edges] + [False] * len(self.tree.rests))
+        return log_probs.masked_fill(recorded.unsqueeze(1) & root, torch.nan)
 
 
 @torch.no_grad()
@@ -249,7 +250,7 @@ def read_by_forward(
             See [`read_from_cache`].
 
     Returns:
-        `torch.Tensor` of shape `(n, E)`, the root's edges included.
+        `torch.Tensor` of shape `(n, E + R)`, the root's edges included.
     """
     paths = [[]]
     for token, parent in zip(tree.context_tokens, tree.parents, strict=True):
@@ -265,17 +266,24 @@ def read_by_forward(
             logits_to_keep=1,
         ).logits[:, -1]
 
-    return _edge_log_probs(tree, ((node, read(path)) for node, path in enumerate(paths)), temperature)
+    return _tree_log_probs(tree, ((node, read(path)) for node, path in enumerate(paths)), temperature)
 
 
-def _edge_log_probs(tree: LabelTree, node_logits: Iterable[tuple[int, Tensor]], temperature: float) -> Tensor:
-    """Log-probabilities `(n, E)` of the edges, on the CPU, given `(node, logits (n, V))`; NaN for edges of other nodes."""
-    edge_log_probs = None
+def _tree_log_probs(tree: LabelTree, node_logits: Iterable[tuple[int, Tensor]], temperature: float) -> Tensor:
+    """
+    Log-probabilities `(n, E + R)` of the edges and rests, on the CPU, given `(node, logits (n, V))`; NaN for those of other
+    nodes.
+    """
+    log_probs = None
     for node, logits in node_logits:  # one at a time: in float32 they take much memory
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        log_probs = (logits.to(dtype) / temperature).log_softmax(-1)
-        if edge_log_probs is None:
-            edge_log_probs = torch.full((len(log_probs), len(tree.edges)), torch.nan, dtype=torch.float64)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+        if log_probs is None:
+            width = len(tree.edges) + len(tree.rests)
+            log_probs = torch.full((len(logits), width), torch.nan, dtype=torch.float64)
         edges = [index for index, edge in enumerate(tree.edges) if edge[0] == node]
-        edge_log_probs[:, edges] = log_probs[:, [tree.edges[index][1] for index in edges]].cpu().double()
-    return edge_log_probs
+        of_edges = logits.log_softmax(-1)[:, [tree.edges[index][1] for index in edges]]
+        log_probs[:, edges] = of_edges.cpu().double()
+        if node in tree.rests:
+            rest = tree.rests.index(node)
+            log_probs[:, len(tree.edges) + rest] = rest_log_probs_of_logits(tree, rest, logits).cpu().double()
+    return log_probs

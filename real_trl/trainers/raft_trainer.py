@@ -19,6 +19,7 @@ from real_trl.label_tree import LabelTree
 from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
+from real_trl.rest_log_probs import reading_rests
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.judge_rows import check_judge_dataset
@@ -63,10 +64,11 @@ class _ForwardWithScores:
     def __call__(self, labels: Tensor, input_ids: Tensor, attention_mask: Tensor, **inputs: Any) -> Any:
         batch = (labels, input_ids, attention_mask, self.score_positions, self.tree)
         forward = pack_sequences(*batch) if self.padding_free else pad_sequences(*batch, backbone(self.model))
-        with select_hidden_rows(self.model, forward.rows):
+        base = causal_lm(self.model)
+        with reading_rests(base, self.tree, forward.rests) as reading, select_hidden_rows(self.model, forward.rows):
             outputs = self.model(**{**inputs, **forward.inputs}, shift_labels=forward.targets)
         edges = outputs.log_probs[:, forward.num_labels :].reshape(len(labels), -1)
-        self.score_log_probs = self.tree.label_log_probs(edges)
+        self.score_log_probs = self.tree.label_log_probs(edges, reading.log_probs)
         cut = ("log_probs", "entropy", "is_top1", "label_mask")
         return replace(outputs, **{name: getattr(outputs, name)[:, : forward.num_labels] for name in cut})
 
