@@ -39,7 +39,7 @@ class DataArguments:
     dataset_name: str = field(
         metadata={
             "help": "Hub id, a .json / .jsonl / .csv / .parquet file, a directory with one such file per split "
-            "(train.jsonl, test.jsonl), or 'synthetic', the embedded generator."
+            "(train.jsonl, test.jsonl) or written by save_to_disk, or 'synthetic', the embedded generator."
         }
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
@@ -148,6 +148,7 @@ class DataArguments:
     def __post_init__(self):
         for name in ("dataset_options", "columns", "prompt_replace"):
             setattr(self, name, as_mapping(name, getattr(self, name)))
+        self.columns = {variable: str(column).strip() for variable, column in self.columns.items()}
         if isinstance(self.keep_columns, str):
             self.keep_columns = [self.keep_columns]
         if self.raters not in ("mean", "histogram", "separate"):
@@ -248,10 +249,15 @@ def load_judge_dataset(
             "show it ({{ marker }}), or set score_marker to what the prompt asks for ('[RESULT] ' for 'prometheus')."
         )
     rows = reader.without_empty_columns(rows)[: args.max_rows]
-    try:
-        return Dataset.from_dict({column: [row[column] for row in rows] for column in rows[0]})
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"keep_columns={args.keep_columns}: a column mixes types ({error}). Remove it.") from error
+    columns = {column: [row[column] for row in rows] for column in rows[0]}
+    for column in reader.keep:
+        try:
+            Dataset.from_dict({column: columns[column]})
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"keep_columns={args.keep_columns}: the column {column!r} mixes types ({error}). Remove it."
+            ) from error
+    return Dataset.from_dict(columns)
 
 
 def build_completion(feedback: str, label: str, marker: str = DEFAULT_MARKER) -> str:

@@ -12,12 +12,16 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
+
+from .cells import column_names, plain
+from .table_rows import class_names, features_of, iterate_table, take
 
 EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
 _SHOWN = 5  # how many bad lines an error message lists
@@ -31,10 +35,10 @@ class Source:
     Args:
         name (`str`):
             What error messages call it.
-        rows (`Sequence[Mapping[str, Any]]` or [`~datasets.Dataset`]):
+        rows (`Sequence[Mapping[str, Any]]`, [`~datasets.Dataset`] or `pyarrow.Table`):
             The rows.
         columns (`list[str]`):
-            All column names.
+            All column names, without the blanks around them.
         numbers (`Sequence[int]`):
             Row number of each row in the original, from 0.
         lines (`Sequence[int]`, *optional*):
@@ -42,18 +46,30 @@ class Source:
     """
 
     name: str
-    rows: Sequence[Mapping[str, Any]] | Dataset
+    rows: Sequence[Mapping[str, Any]] | Dataset | pa.Table
     columns: list[str]
     numbers: Sequence[int]
     lines: Sequence[int] | None = None
 
     @classmethod
-    def from_dataset(cls, name: str, dataset: Dataset) -> "Source":
-        """Wraps a [`~datasets.Dataset`]."""
-        return cls(name, dataset, list(dataset.column_names), range(len(dataset)))
+    def from_dataset(cls, name: str, dataset: Dataset | pa.Table) -> "Source":
+        """Wraps a [`~datasets.Dataset`] or an Arrow table; `ValueError` if two columns have the same name."""
+        try:
+            columns = column_names(dataset.column_names)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        return cls(name, dataset, columns, range(dataset.num_rows))
+
+    @cached_property
+    def classes(self) -> dict[str, list[str]]:
+        """The names of every column that is a `ClassLabel`, or holds one."""
+        if not isinstance(self.rows, (Dataset, pa.Table)):
+            return {}
+        features = zip(self.columns, map(features_of(self.rows).get, self.rows.column_names), strict=True)
+        return {column: names for column, feature in features if (names := class_names(feature))}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.numbers)
 
     def where(self, index: int) -> str:
         """Says where row `index` stands: `row 3 (line 5)`."""
@@ -67,6 +83,7 @@ class Source:
             `ValueError`: if there is no such column; it lists those that exist.
         """
         if column is not None:
+            column = column.strip()
             if column not in self.columns:
                 raise ValueError(
                     f"{setting}={column!r} is not a column of {self.name!r}. Existing columns: {self.columns}."
@@ -95,19 +112,31 @@ class Source:
 
     def select(self, indices: Sequence[int]) -> "Source":
         """Keeps the rows `indices`, in that order."""
+        if isinstance(self.rows, pa.Table):
+            rows = take(self.rows, indices)
+        else:
+            rows = self.rows.select(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
         return replace(
             self,
-            rows=self.rows.select(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices],
+            rows=rows,
             numbers=[self.numbers[i] for i in indices],
             lines=[self.lines[i] for i in indices] if self.lines else None,
         )
 
     def iterate(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Yields the rows as dicts with `columns` (all of them by default); what a row lacks is `None`."""
+        """
+        Yields the rows as dicts with `columns` (all of them by default), whose cells are [`~real_trl.cells.plain`]; what a row
+        lacks is `None`.
+        """
         columns = self.columns if columns is None else columns
-        rows = self.rows.select_columns(list(columns)) if isinstance(self.rows, Dataset) else self.rows
-        for row in rows:
-            yield {column: row.get(column) for column in columns}
+        if isinstance(self.rows, (Dataset, pa.Table)):
+            try:
+                yield from iterate_table(self.rows, columns)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from error
+        else:
+            for row in self.rows:
+                yield {column: plain(row.get(column)) for column in columns}
 
 
 def read_file(path: Path) -> Source:
@@ -127,6 +156,34 @@ def read_file(path: Path) -> Source:
     return reader(path)
 
 
+def read_saved(folder: Path) -> dict[str | None, Source] | None:
+    """Split → rows of a folder that `save_to_disk` of `datasets` wrote, under `None` where it is one dataset; `None` if none wrote it."""
+    if not any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return None
+    try:
+        saved = load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{folder}: written by save_to_disk, but it cannot be read ({error}). Save it again."
+        ) from error
+    if isinstance(saved, Dataset):
+        return {None: Source.from_dataset(str(folder), saved)}
+    return {split: Source.from_dataset(f"{folder}/{split}", dataset) for split, dataset in saved.items()}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; `ValueError` if it says two things under one name, of which `json` would take the last."""
+    found = dict(pairs)
+    for key, value in pairs if len(found) < len(pairs) else ():
+        if found[key] != value:
+            raise ValueError(f"{key!r} occurs twice in one object, with {value!r:.40} and {found[key]!r:.40}")
+    return found
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    return dict(zip(column_names(row), row.values(), strict=True))
+
+
 def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None = None) -> Source:
     return Source(str(path), rows, list(dict.fromkeys(key for row in rows for key in row)), range(len(rows)), lines)
 
@@ -134,7 +191,7 @@ def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None =
 def _read_json(path: Path) -> Source:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text)
+        rows = json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text at byte {error.start}. Save the file as UTF-8.") from error
     except json.JSONDecodeError as error:
@@ -148,6 +205,8 @@ def _read_json(path: Path) -> Source:
         raise ValueError(
             f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno}). Fix the file."
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. Fix the file.") from error
     if not isinstance(rows, list):
         raise ValueError(f"{path}: a .json dataset is a list of objects, this one is a {type(rows).__name__}.")
     wrong = [i for i, row in enumerate(rows) if not isinstance(row, dict)]
@@ -155,6 +214,11 @@ def _read_json(path: Path) -> Source:
         raise ValueError(
             f"{path}, row {wrong[0]}: expected an object, got {rows[wrong[0]]!r:.80} ({len(wrong)} such rows)."
         )
+    for number, row in enumerate(rows):
+        try:
+            rows[number] = _row(row)
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number}: {error}") from error
     return _from_rows(path, rows)
 
 
@@ -164,10 +228,10 @@ def _read_jsonl(path: Path) -> Source:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8-sig"))
+            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, got {row!r:.80}")
-            rows.append(row)
+            rows.append(_row(row))
             lines.append(number)
         except ValueError as error:
             bad.append(f"line {number}: {error}")
@@ -189,9 +253,10 @@ def _read_csv(path: Path) -> Source:
                 if not record:
                     continue
                 if header is None:
-                    header = record
-                    if len(set(header)) < len(header):
-                        raise ValueError(f"{path}, line {start}: column names occur twice in {header}. Rename one.")
+                    try:
+                        header = column_names(record)
+                    except ValueError as error:
+                        raise ValueError(f"{path}, line {start}: {error}") from error
                     continue
                 if len(record) != len(header):
                     raise ValueError(
@@ -209,6 +274,10 @@ def _read_csv(path: Path) -> Source:
 
 def _read_parquet(path: Path) -> Source:
     try:
-        return Source.from_dataset(str(path), Dataset(pq.read_table(path)))
-    except pa.ArrowException as error:
+        with pq.ParquetFile(
+            path
+        ) as file:  # `read_table` refuses names that occur twice, and reads further columns out of the path
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a valid Parquet file ({error}).") from error
+    return Source.from_dataset(str(path), table)

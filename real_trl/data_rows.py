@@ -3,11 +3,12 @@
 """From one row of a source to rows of the canonical schema, or to a `ValueError` that says what is wrong with it."""
 
 import logging
-import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from .cells import is_missing
 from .data_files import Source
 from .data_scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
 from .prompts import TEMPLATE_NAMES, PromptTemplate, add_score_reminder
@@ -154,7 +155,7 @@ class RowReader:
     def _check_texts(self, row: Mapping[str, Any]) -> None:
         for variable, column in self._texts.items():
             value, field = row[column], f"prompt_template={self.args.prompt_template!r}: the variable {variable!r}"
-            if not (isinstance(value, str) or value is None or value != value):
+            if not (isinstance(value, str) or is_missing(value)):
                 raise ValueError(
                     f"{field} must be text, its column {column!r} holds {value!r:.60} (a {type(value).__name__}). Turn it "
                     f"into text, or use your own .jinja template."
@@ -223,7 +224,7 @@ class RowReader:
 
     def _feedback(self, text: Any) -> str | None:
         field = self._feedback_field
-        if isinstance(text, float) and math.isnan(text):
+        if is_missing(text):
             text = None
         if text is not None and not isinstance(text, str):
             raise ValueError(f"{field} holds a {type(text).__name__}, {text!r:.60}; a rationale is text.")
@@ -238,8 +239,8 @@ def _key(setting: str, columns: list[str], row: Mapping[str, Any]) -> str:
     texts = []
     for column in columns:
         value = row[column]
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # as a whole number comes out of a table with gaps
+        if isinstance(value, (float, Decimal)) and value == value // 1:
+            value = int(value)  # as a whole number comes out of a table with gaps, or of a database
         if not isinstance(value, (str, int)) or not str(value).strip():
             raise ValueError(
                 f"{setting} {column!r} holds {value!r:.60}. Give text or a whole number, or remove the row."

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .cells import is_empty
 from .data_files import Source
 from .scale import Scale, as_number
 
@@ -75,6 +76,9 @@ class ScoreReader:
         setting = "histogram_column" if self.from_histogram else "score_column"
         self.field = f"{setting} {self.columns[0]!r}" if len(self.columns) == 1 else f"{setting} {self.columns}"
         self._form: str | None = None  # of the first histogram: list or mapping
+        classes = next((source.classes[column] for column in self.columns if column in source.classes), None)
+        # Said in errors: the user may know the codes only
+        self._classes = f" The column is a ClassLabel of the names {', '.join(classes)}." if classes else ""
 
     def read(self, row: Mapping[str, Any]) -> Ratings:
         """The ratings of one row; `ValueError` if they are none."""
@@ -106,20 +110,18 @@ class ScoreReader:
 
     def _score(self, field: str, value: Any) -> float:
         bounds = f"from {self.scale.low:g} to {self.scale.high:g}"
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if is_empty(value):
             raise ValueError(f"{field} is missing ({value!r}). Give a label or a number {bounds}.")
-        if isinstance(value, str) and value.strip() in self.scale.labels:
-            return self.scale.value_of(value)
-        number = as_number(value)
+        number = self.scale.read(value)
         if math.isnan(number):
+            what = "none of the labels" if math.isfinite(as_number(value)) else "not a number and none of the labels"
             raise ValueError(
-                f"{field} holds {value!r:.60}, which is not a number and none of the labels {self.scale}. Give a "
-                f"label or a number {bounds}."
+                f"{field} holds {value!r:.60}, which is {what} {self.scale}.{self._classes} Give a label or a number {bounds}."
             )
         if not self.scale.low <= number <= self.scale.high:
             raise ValueError(
-                f"{field} holds {value!r}, which is outside the scale {bounds}. Correct the score, or set the labels "
-                f"of the scale that the scores were given on."
+                f"{field} holds {value!r}, which is outside the scale {bounds}.{self._classes} Correct the score, or set the "
+                f"labels of the scale that the scores were given on."
             )
         return number
 

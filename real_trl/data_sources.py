@@ -11,7 +11,8 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from .data_files import EXTENSIONS, Source, read_file
+from .cells import is_empty
+from .data_files import EXTENSIONS, Source, read_file, read_saved
 
 SYNTHETIC = "synthetic"
 _SHOWN = 5  # how many bad rows an error message lists
@@ -29,7 +30,8 @@ def read_source(
 
     Args:
         name (`str`):
-            `"synthetic"`, a file, a directory with one file per split (`train.jsonl`, …), or a Hub id.
+            `"synthetic"`, a file, a directory with one file per split (`train.jsonl`, …) or written by `save_to_disk`, or a
+            Hub id.
         config (`str` or `None`):
             Configuration of a Hub dataset.
         split (`str`):
@@ -55,15 +57,24 @@ def read_source(
             raise ValueError(
                 f"dataset_options and dataset_config do not apply to the local dataset_name={name!r}; remove them."
             )
-        if path.is_dir():
-            path = _file_of_split(path, holdout.split if part else split)
-        elif split not in ("train", "all", *(("test",) if holdout else ())):
+        whole = holdout.split if part else split
+        saved = read_saved(path) if path.is_dir() else None
+        single = path.is_file() or (saved is not None and None in saved)
+        if single and split not in ("train", "all", *(("test",) if holdout else ())):
             raise ValueError(
-                f"dataset split {split!r} is unknown: {name!r} is a single file, whose splits are 'train' and 'all' "
-                f"(the whole file), or 'train', 'test' and 'all' with holdout_fraction. Set holdout_fraction, name "
+                f"dataset split {split!r} is unknown: {name!r} is a single file or dataset, whose splits are 'train' and "
+                f"'all' (the whole of it), or 'train', 'test' and 'all' with holdout_fraction. Set holdout_fraction, name "
                 f"one of these splits, or name a directory with one file per split."
             )
-        source = read_file(path)
+        if saved is None:
+            source = read_file(path if single else _file_of_split(path, whole))
+        elif not single and whole not in saved:
+            raise ValueError(
+                f"dataset split {whole!r} is unknown: {name!r} is a DatasetDict of the splits {', '.join(map(repr, saved))}. "
+                f"Name one of them."
+            )
+        else:
+            source = saved[None if single else whole]
     elif path.suffix.lower() in EXTENSIONS or name.startswith((".", "/", "~")):
         raise ValueError(
             f"dataset_name={name!r} is neither an existing file or directory nor a dataset id of the Hub. Check the "
@@ -108,9 +119,7 @@ class HoldOut:
             )
         else:
             values = [row[self.group] for row in source.iterate([self.group])]
-            empty = [
-                source.where(i) for i, value in enumerate(values) if value is None or value != value or value == ""
-            ]
+            empty = [source.where(i) for i, value in enumerate(values) if is_empty(value)]
             if empty:
                 raise ValueError(
                     f"holdout_group={self.group!r} is empty in {len(empty)} rows ({', '.join(empty[:_SHOWN])}); "

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
+from real_trl.cells import column_names, plain_row
 from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import find_judge
 from real_trl.judge_options import JudgeOptions
+from real_trl.table_rows import check_one_split, features_of, iterate_table, reader_of
 from real_trl.unscored import UNSCORED, grouped_reasons
 
 _FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
@@ -78,7 +81,7 @@ class Judge:
 
     def score(
         self,
-        rows: Dataset | Sequence[Mapping[str, Any]] | None = None,
+        rows: Dataset | IterableDataset | pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]] | None = None,
         /,
         *,
         instruction: str | Sequence[str] | None = None,
@@ -93,7 +96,7 @@ class Judge:
         Score one response, or many.
 
         Args:
-            rows ([`~datasets.Dataset`] or `Sequence[Mapping]`, *optional*):
+            rows ([`~datasets.Dataset`], `pandas.DataFrame`, `pyarrow.Table` or `Sequence[Mapping]`, *optional*):
                 Rows with the template's columns (`instruction`, `response`, `rubric`, `reference`; those of
                 Feedback-Collection are known), or with complete prompts in the column `prompt`.
             instruction, response, rubric, reference (`str` or `Sequence[str]`, *optional*):
@@ -126,6 +129,10 @@ class Judge:
         space = self.engine.score_space
         prompts = []
         for index, row in enumerate(rows):
+            try:
+                row = plain_row(row)
+            except ValueError as error:
+                raise ValueError(f"row {index}: {error}") from error
             for name in _FIELDS:
                 if row.get(name) is not None and not isinstance(row[name], str):
                     raise ValueError(
@@ -233,11 +240,17 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
 
 
 def _as_rows(rows: Any) -> list[Mapping[str, Any]]:
-    """Rows out of a dataset, a data frame, a list of mappings, or one mapping."""
+    """Rows out of a dataset, a table, a data frame, a list of mappings, or one mapping."""
+    check_one_split(rows, "score: rows")
     if isinstance(rows, Mapping):
         return [rows]
     if isinstance(rows, pd.DataFrame):
+        column_names(rows.columns)  # of which `to_dict` would take the last of two
         return rows.to_dict("records")
+    if isinstance(rows, pa.Table) or (isinstance(rows, Dataset) and rows.format["type"] != "custom"):
+        return list(iterate_table(rows))
+    if isinstance(rows, IterableDataset):
+        return list(map(reader_of(features_of(rows)), rows))
     rows = [rows] if isinstance(rows, str) else list(rows)
     if other := [row for row in rows if not isinstance(row, Mapping)]:
         found = f"a {type(other[0]).__name__}, {other[0]!r:.60}"

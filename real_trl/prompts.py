@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from .cells import plain
 from .scale import Scale
 from .score_space import DEFAULT_MARKER
 
@@ -119,7 +120,7 @@ class PromptTemplate:
 
         Args:
             row (`Mapping[str, Any]`):
-                Column name to value; `None` and NaN count as missing.
+                Column name to value; what [`~real_trl.cells.is_missing`] knows, as `None` and NaN, counts as missing.
             columns (`Mapping[str, str]`, *optional*):
                 Variable name to column name. By default Feedback-Collection's column names are recognised
                 (`orig_instruction`, `orig_response`, `orig_reference_answer`, `orig_criteria`,
@@ -141,8 +142,8 @@ class PromptTemplate:
         headings = _description_headings(scale)
         for variable in {*self.variables, "criteria", *headings} - _SETTINGS:
             column = self.column_of(variable, row, columns)
-            if column is not None and not _is_missing(row.get(column)):
-                values[variable] = row[column]
+            if column is not None and (cell := plain(row.get(column))) is not None:
+                values[variable] = cell
         if "rubric" not in columns and "criteria" in values:
             lines = [f"{heading}: {values[name]}" for name, heading in headings.items() if name in values]
             values["rubric"] = "\n".join([f"[{_unbracket(values['criteria'])}]", *lines])
@@ -251,10 +252,6 @@ def _description_headings(scale: Scale) -> dict[str, str]:
 def _plain(number: Decimal) -> int | float:
     """5.0 is shown as 5 in a prompt."""
     return int(number) if number == int(number) else float(number)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
 
 
 def _unbracket(criteria: Any) -> str:

@@ -8,7 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from itertools import pairwise
+
+from .cells import plain
 
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"
 _NUMBERS = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?")
@@ -77,6 +80,25 @@ class Scale:
         if label.strip() not in self.labels:
             raise ValueError(f"{label!r} is none of the labels {self}: correct it, or set score_labels.")
         return self.values[self.labels.index(label.strip())]
+
+    def read(self, cell: object) -> float:
+        """
+        The number that a cell of data says: of a label's text the label's value, of a number the number itself, on the scale or
+        not; NaN if it is neither. A number as text is a number too, unless labels that look like numbers stand for others: then
+        all text is read as labels.
+        """
+        number = as_number(cell)
+        if not isinstance(cell, str):
+            return number
+        if cell.strip() in self.labels:
+            return self.value_of(cell)
+        return self._numerals.get(number, math.nan) if self._numerals else number
+
+    @cached_property
+    def _numerals(self) -> dict[float, float]:
+        """Labels that are numbers → their values, if one of these is another number."""
+        numerals = {as_number(label): value for label, value in zip(self.labels, self.values, strict=True)}
+        return numerals if any(math.isfinite(label) and label != value for label, value in numerals.items()) else {}
 
     def __str__(self) -> str:
         return abridged(self.labels)
@@ -192,10 +214,15 @@ def _check_order(labels: Sequence[str], values: Sequence[float]) -> None:
 
 
 def as_number(value: object) -> float:
-    """`value` as a number, NaN if it is none."""
-    if isinstance(value, (str, numbers.Real)) and not isinstance(value, bool):
+    """
+    `value` as a number, NaN if it is none: Python's and numpy's numbers (see [`~real_trl.cells.plain`] for those in single
+    precision), decimals, and text such as `"4.0"`. `True` and `False` are no numbers.
+    """
+    value = plain(value)
+    if isinstance(value, (str, numbers.Real, Decimal)) and not isinstance(value, bool):
         try:
-            return float(value)
+            # "4_5" is 45 in Python only
+            return math.nan if isinstance(value, str) and "_" in value else float(value)
         except (ValueError, OverflowError):  # the second for a whole number of more than 308 digits
             pass
     return math.nan

@@ -280,7 +280,7 @@ def test_template_variable_without_a_column(tmp_path):
         ({"score": "good"}, "holds 'good', which is not a number and none of the labels 1, 2, 3, 4, 5"),
         ({"score": True}, "holds True, which is not a number"),
         ({"score": {"a": 1}}, "which is not a number"),
-        ({"score": float("nan")}, "holds nan, which is not a number"),
+        ({"score": float("nan")}, "is missing (None)"),
         ({"score": "nan"}, "holds 'nan', which is not a number"),
         ({"score": 7}, "holds 7, which is outside the scale from 1 to 5"),
         ({"score": 0.99}, "holds 0.99, which is outside"),
@@ -401,8 +401,9 @@ def test_duplicate_ids_name_the_id_and_its_rows(tmp_path):
 @pytest.mark.parametrize("bad", [None, "", " ", [1], 1.5, float("nan")])
 def test_bad_ids_and_groups(tmp_path, bad):
     path = write(tmp_path / "data.json", [{**ROWS[0], "key": "a"}, {**ROWS[1], "key": bad}])
-    refused(path, "1 of 2 rows", f"row 1: id_column 'key' holds {bad!r}", "text or a whole number", id_column="key")
-    refused(path, f"row 1: group_column 'key' holds {bad!r}", group_column="key")
+    shown = None if bad != bad else bad  # NaN is a missing value
+    refused(path, "1 of 2 rows", f"row 1: id_column 'key' holds {shown!r}", "text or a whole number", id_column="key")
+    refused(path, f"row 1: group_column 'key' holds {shown!r}", group_column="key")
 
 
 def test_ids_and_groups_beside_kept_columns(tmp_path):

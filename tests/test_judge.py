@@ -2,19 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Judge` as people use it, on a tiny judge saved in a folder."""
 
+import copy
 import json
 import math
+from decimal import Decimal
+from enum import Enum
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.judge import average_judgments
+from real_trl.judge import _as_rows, average_judgments
 from real_trl.prompts import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from tests.tiny import LINES, PROMPT, TOKENIZER, chat_tokenizer, encode, prompt_dataset, warm_model
@@ -83,6 +88,52 @@ def test_other_ways_to_give_rows(judge):
         judge.score(frame) == judge.score(instruction=frame["instruction"], response=frame["response"]) == [expected]
     )
     assert judge.score([]) == []
+
+
+def test_cells_of_tables_are_what_they_say(judge):
+    """Gaps of every kind, classes, categories, enums, and half a character."""
+    template = PromptTemplate(
+        "{{ response }}{% if reference is defined %}|{{ reference }}{% endif %}|{{ kind }}", "own.jinja"
+    )
+    judge = Judge(judge.engine, copy.copy(judge.config))
+    judge._template = template
+
+    def prompts(rows):
+        return judge.prompts(_as_rows(rows))
+
+    gaps = [None, math.nan, pd.NA, pd.NaT, np.float32("nan"), Decimal("NaN")]
+    assert judge.prompts([{"response": "a", "kind": "x", "reference": gap} for gap in gaps]) == ["a|x"] * len(gaps)
+    frame = pd.DataFrame(
+        {"response": pd.Categorical(["a", "b"]), "reference": pd.array(["r", None], "string"), "kind": [1.5, 2]}
+    )
+    assert prompts(frame) == ["a|r|1.5", "b|2.0"]
+    features = Features({"response": Value("large_string"), "kind": ClassLabel(names=["essay", "poem"])})
+    dataset = Dataset.from_dict({"response": ["a", "b"], "kind": [1, 0]}, features=features)
+    for rows in (
+        dataset,
+        dataset.with_format("numpy"),
+        dataset.to_iterable_dataset(),
+        dataset.select([1, 0]).select([1, 0]),
+    ):
+        assert prompts(rows) == ["a|poem", "b|essay"]
+    table = pa.table({"response": ["a"], "kind": pa.array(["poem"]).dictionary_encode()})
+    assert (
+        prompts(table)
+        == prompts(dataset.with_transform(lambda batch: {"response": ["a"], "kind": ["poem"]}).select([0]))
+        == ["a|poem"]
+    )
+    kind = Enum("Kind", {"POEM": "poem"}, type=str)
+    assert prompts([{" response ": np.str_("a \ud83d"), "kind": kind.POEM}]) == ["a \ufffd|poem"]
+
+
+def test_rows_of_several_splits_are_refused(judge):
+    splits = DatasetDict(train=Dataset.from_list([FIELDS]), test=Dataset.from_list([FIELDS]))
+    for rows in (splits, dict(splits)):
+        with pytest.raises(ValueError, match="score: rows: got a .* of the splits 'train', 'test'. Choose one"):
+            judge.score(rows)
+    frame = pd.DataFrame([["a", "b"]], columns=["response", "response"])
+    with pytest.raises(ValueError, match="'response' occurs twice"):
+        judge.score(frame)
 
 
 def test_the_callers_random_numbers_are_left_alone(judge):

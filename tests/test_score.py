@@ -4,6 +4,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -11,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +26,7 @@ from real_trl.prompts import PromptTemplate
 from real_trl.scripts import score
 from real_trl.scripts.batches import batch_seed
 from real_trl.scripts.scored_file import SCORES
+from real_trl.table_rows import class_names, features_of
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, prompt_dataset, warm_model
 
 TEMPLATE = PromptTemplate("{{ instruction }}\n{{ response }}\n", "homework.jinja")
@@ -124,6 +128,46 @@ def test_formats(tmp_path, folder):
     assert again[1]["day"] == "2026-01-02T00:00:00"
     run(sources[2], folder, "--output", tmp_path / "c.parquet")
     assert pd.read_parquet(tmp_path / "c.parquet")["day"].tolist() == days.tolist()
+
+
+def test_columns_of_every_type_stay_what_they_are(tmp_path, folder):
+    table = pa.Table.from_pylist(ROWS)
+    columns = {
+        "price": pa.array([Decimal("1.50")] * 7),
+        "map": pa.array([[("k", "v")]] * 7, pa.map_(pa.string(), pa.string())),
+        "uuid": pa.array([b"0123456789abcdef"] * 7, pa.uuid()),
+        "wait": pa.array([timedelta(hours=1)] * 7),
+        "gap": pa.array([[math.nan, 1.5]] * 7),
+        "kind": pa.array([1, 0] * 3 + [1]),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    classes = {"info": {"features": {"kind": {"names": ["poem", "essay"], "_type": "ClassLabel"}}}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps(classes)})
+    pq.write_table(table, tmp_path / "data.parquet")
+    run(tmp_path / "data.parquet", folder, "--output", tmp_path / "a.jsonl")
+    first = read(tmp_path / "a.jsonl")[0]
+    expected = {"price": 1.5, "map": {"k": "v"}, "wait": "P0DT1H0M0S", "gap": [None, 1.5], "kind": "essay"}
+    assert {name: first[name] for name in expected} == expected
+    assert first["uuid"] == "30313233-3435-3637-3839-616263646566"
+    run(tmp_path / "data.parquet", folder, "--output", tmp_path / "a.parquet")
+    scored = pq.read_table(tmp_path / "a.parquet")
+    same = [name for name in table.column_names if name != "gap"]  # NaN is equal to nothing
+    assert scored.select(same).to_pylist() == table.select(same).to_pylist()
+    assert scored.schema.types[: len(table.schema)] == table.schema.types
+    assert scored["expected_score"].to_pylist() == [row["expected_score"] for row in read(tmp_path / "a.jsonl")]
+    assert class_names(features_of(scored)["kind"]) == ["poem", "essay"]
+
+
+@pytest.mark.parametrize("output", ["a.jsonl", "a.csv", "a.parquet"])
+def test_half_a_character_in_the_data_is_replaced(tmp_path, folder, output):
+    rows = [{**row, "note": "\ud83d"} for row in ROWS]
+    rows[1]["response"] += " \ud83d"
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    run(tmp_path / "data.json", folder, "--output", tmp_path / output)
+    readers = {"a.jsonl": pd.read_json, "a.csv": pd.read_csv, "a.parquet": pd.read_parquet}
+    scored = readers[output](tmp_path / output, **({"lines": True} if output == "a.jsonl" else {}))
+    assert scored["note"].tolist() == ["\ufffd"] * 7 and scored["response"][1].endswith(" \ufffd")
 
 
 def test_columns_texts_and_a_second_judge(tmp_path, folder):

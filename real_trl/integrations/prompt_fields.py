@@ -5,6 +5,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from real_trl.cells import plain_row
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import PromptTemplate
 from real_trl.score_space import ScoreSpace
@@ -73,6 +74,7 @@ class PromptFields:
         Raises:
             `ValueError`: naming the field, if it has no value or is no text.
         """
+        row = plain_row(row)
         for field, column in self.columns.items():
             if column not in row:
                 raise ValueError(
@@ -84,7 +86,7 @@ class PromptFields:
         for name in _TEXTS:
             column = self.template.column_of(name, row, columns)
             value = None if column is None else row[column]
-            if value is None or value != value or name not in {*self.template.variables, "criteria"}:
+            if value is None or name not in {*self.template.variables, "criteria"}:
                 continue  # the template says whether it can do without
             if not isinstance(value, str):
                 raise ValueError(
@@ -166,4 +168,4 @@ def _checked_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     for field, column in (columns or {}).items():
         if not isinstance(field, str) or not isinstance(column, str):
             raise ValueError(f"columns: got {field!r} → {column!r}. Give the name of a column for each field.")
-    return dict(columns or {})
+    return {field: column.strip() for field, column in (columns or {}).items()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from real_trl.cells import is_empty
 from real_trl.data_files import Source
 from real_trl.data_scores import json_list
 from real_trl.scale import as_number
@@ -206,11 +207,6 @@ def find_score_columns(source: Source, taken: set[str]) -> list[str]:
 def values_of(source: Source, column: str) -> list[Any]:
     """All cells of a column."""
     return [row[column] for row in source.iterate([column])]
-
-
-def is_empty(value: Any) -> bool:
-    """Whether a cell holds nothing."""
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def ratings_in(value: Any) -> list[Any]:

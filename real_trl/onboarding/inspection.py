@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from real_trl.cells import is_empty
 from real_trl.data_files import Source
-from real_trl.onboarding.columns import Roles, is_empty, ratings_in, split_of, values_of
+from real_trl.onboarding.columns import Roles, ratings_in, split_of, values_of
 from real_trl.onboarding.scores import Scores
 
 MIN_ROWS = 10

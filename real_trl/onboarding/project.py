@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from real_trl.cells import is_empty
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_files import Source
 from real_trl.new_folder import check_new, new_folder
-from real_trl.onboarding.columns import Roles, find_roles, is_empty, ratings_in, values_of
+from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,

@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from real_trl.cells import is_empty
 from real_trl.data_files import Source
-from real_trl.onboarding.columns import Roles, is_empty, ratings_in
+from real_trl.onboarding.columns import Roles, ratings_in
 from real_trl.scale import Scale, abridged, as_number
 
 _SHOWN = 5
@@ -74,9 +75,16 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
     Raises:
         `ValueError`: naming column, rows, values and fix, if scores mix numbers and words, are on no scale, or are all the same.
     """
+    classes = next((source.classes[column] for column in roles.scores if column in source.classes), [])
     field = f"score column {', '.join(map(repr, roles.scores))}"
+    field += f" (a ClassLabel of the names {', '.join(classes)})" if classes else ""
     cells = [_cells(row, roles.scores) for row in source.iterate(roles.scores)]
     given = [cell for row in cells for cell in row]
+    if truths := [cell for cell in given if isinstance(cell, bool)]:
+        raise ValueError(
+            f"{field}: {len(truths)} of its cells hold true or false, which is no score. Write numbers, such as 1 and 0, or labels, such as "
+            "yes and no, or name another column: --score COLUMN."
+        )
     numbers = [cell for cell in given if math.isfinite(as_number(cell))]
     if labels is None and numbers and len(numbers) < len(given):
         raise ValueError(_mixed(source, field, cells))
@@ -88,7 +96,7 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
         labels, note = guess_scale([as_number(cell) for cell in numbers], field)
         values = None
     else:
-        labels, note = _word_scale([str(cell).strip() for cell in given], field)
+        labels, note = _word_scale([str(cell).strip() for cell in given], field, classes)
         values = [float(number) for number in range(1, labels.count(",") + 2)]
     scale = Scale.parse(labels, values)
     rows = _on_scale(source, field, cells, scale)
@@ -163,7 +171,7 @@ def _mixed(source: Source, field: str, cells: list[list[Any]]) -> str:
     )
 
 
-def _word_scale(words: list[str], field: str) -> tuple[str, str]:
+def _word_scale(words: list[str], field: str, classes: list[str]) -> tuple[str, str]:
     counts = Counter(words)
     by_key = {word.lower(): word for word in counts}
     for order in _WORDS:
@@ -173,7 +181,7 @@ def _word_scale(words: list[str], field: str) -> tuple[str, str]:
     shown = abridged([repr(word) for word, _ in counts.most_common(12)])
     kind = "no numbers, but words" if len(counts) <= 12 else f"no numbers, but {len(counts)} different texts"
     raise ValueError(
-        f"{field}: it holds {kind}: {shown}. If they are labels, list them from worst to best: --score_labels {','.join(list(counts)[:3])}; if "
+        f"{field}: it holds {kind}: {shown}. If they are labels, list them from worst to best: --score_labels {','.join(classes or list(counts)[:3])}; if "
         "not, name another column: --score COLUMN."
     )
 
@@ -183,8 +191,7 @@ def _on_scale(source: Source, field: str, cells: list[list[Any]], scale: Scale) 
     for index, row in enumerate(cells):
         scores = []
         for cell in row:
-            label = str(cell).strip()
-            score = scale.value_of(label) if label in scale.labels else as_number(cell)
+            score = scale.read(cell)
             if not scale.low <= score <= scale.high:  # NaN too
                 outside.append(f"{cell!r:.40} in {source.where(index)}")
             scores.append(score)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from real_trl.data_files import EXTENSIONS, Source, read_file
+from real_trl.data_files import EXTENSIONS, Source, read_file, read_saved
 from real_trl.onboarding.columns import SPLITS
 
 SPLIT_COLUMN = "split"
@@ -35,7 +35,7 @@ class JoinedSource(Source):
 def open_data(path: str | Path) -> Source:
     """
     Read a file, or the files of a folder that are called like splits (`train.csv`, `test.csv`), whose names become the
-    column `split`.
+    column `split`, or what `save_to_disk` of `datasets` wrote.
 
     Raises:
         `ValueError`: if there is no such file, or it cannot be read, or has no rows.
@@ -43,18 +43,24 @@ def open_data(path: str | Path) -> Source:
     path = Path(path).expanduser()
     if not path.exists():
         raise ValueError(f"{str(path)!r}: no such file. Give a file of scored responses: {', '.join(EXTENSIONS)}.")
+    saved = read_saved(path) if path.is_dir() else None
     if not path.is_dir():
         source = _read(path)
+    elif saved is not None and None in saved:
+        source = saved[None]
     else:
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in EXTENSIONS and f.stem.lower() in SPLITS)
-        if not files:
+        parts = [(file.name, file.stem, _read(file)) for file in files]
+        if saved is not None:
+            parts = [(split, split, part) for split, part in saved.items() if split.lower() in SPLITS]
+        if not parts:
+            found = f"none of the splits {', '.join(map(repr, saved))} is" if saved else "no file in this folder is"
             raise ValueError(
-                f"{str(path)!r}: no file in this folder is called like a split (train.csv, validation.csv, test.csv). Give one file instead."
+                f"{str(path)!r}: {found} called like a split (train.csv, validation.csv, test.csv). Give one file instead."
             )
-        parts = [(file, _read(file)) for file in files]
-        rows = [{**row, SPLIT_COLUMN: file.stem} for file, part in parts for row in part.iterate()]
-        places = [f"{file.name} {part.where(i)}" for file, part in parts for i in range(len(part))]
-        columns = list(dict.fromkeys([column for _, part in parts for column in part.columns] + [SPLIT_COLUMN]))
+        rows = [{**row, SPLIT_COLUMN: split} for _, split, part in parts for row in part.iterate()]
+        places = [f"{name} {part.where(i)}" for name, _, part in parts for i in range(len(part))]
+        columns = list(dict.fromkeys([column for *_, part in parts for column in part.columns] + [SPLIT_COLUMN]))
         source = JoinedSource(str(path), rows, columns, range(len(rows)), None, places)
     if len(source) == 0:
         raise ValueError(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from real_trl.cells import as_json
 from real_trl.data_files import Source
 from real_trl.json_text import to_json
 
@@ -57,6 +58,13 @@ def divide(keys: Sequence[str], own: Sequence[str] | None = None, seed: int = 0)
     ]
 
 
+def _as_json(value: Any) -> Any:
+    try:
+        return as_json(value)
+    except TypeError:
+        return str(value)  # of columns that no recipe reads
+
+
 def write_splits(
     source: Source,
     splits: Sequence[str | None],
@@ -87,6 +95,6 @@ def write_splits(
     if explained and len(explained) < len(parts["train"]):
         parts[RATIONALES] = explained
     for name, rows in parts.items():
-        lines = (to_json(row, default=str) for row in rows)
+        lines = (to_json(row, default=_as_json) for row in rows)
         (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return {name: len(rows) for name, rows in parts.items()}

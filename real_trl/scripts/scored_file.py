@@ -7,15 +7,14 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, time
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
 
+from real_trl.cells import as_json
 from real_trl.data_files import Source
 from real_trl.engines import Judgment
 from real_trl.json_text import to_json
@@ -92,7 +91,7 @@ class ScoredFile:
         else:
             for index, row in enumerate(source.iterate()):
                 try:
-                    _json(row)
+                    to_json(row, default=as_json)
                 except (TypeError, ValueError) as error:
                     raise ValueError(
                         f"output: {source.where(index)} cannot be written as {path.suffix} ({error}). Choose a .parquet output."
@@ -100,65 +99,76 @@ class ScoredFile:
 
     def write(self, folder: Path, num_batches: int) -> None:
         """Write all rows, with the scores of the batches that are stored in `folder`. The file is there whole or not at all."""
-        rows = self._rows(folder, num_batches)
+        scores = self._scores(folder, num_batches)
         temporary = self.path.with_name(self.path.name + ".tmp")
         write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
-        write[self.path.suffix.lower()](temporary, rows)
+        write[self.path.suffix.lower()](temporary, scores)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
 
-    def _rows(self, folder: Path, num_batches: int) -> Iterator[dict[str, Any]]:
-        batches, rows = stored_batches(folder), self.source.iterate()
+    def _scores(self, folder: Path, num_batches: int) -> Iterator[dict[str, Any]]:
+        batches = stored_batches(folder)
         for batch in range(num_batches):
             path, start = batches[batch]
             with path.open("rb") as file:
                 file.seek(start)
-                for scores in json.loads(file.readline())["rows"]:
-                    yield {**next(rows), **scores}
+                yield from json.loads(file.readline())["rows"]
 
-    def _write_jsonl(self, path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+    def _rows(self, scores: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        return ({**row, **new} for row, new in zip(self.source.iterate(), scores, strict=True))
+
+    def _write_jsonl(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{_json(row)}\n" for row in rows)
+            file.writelines(f"{to_json(row, default=as_json)}\n" for row in self._rows(scores))
 
-    def _write_csv(self, path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+    def _write_csv(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*self.source.columns, *self.columns])
-            for row in rows:
+            for row in self._rows(scores):
                 writer.writerow(
-                    [_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values()]
+                    [
+                        to_json(cell, default=as_json) if isinstance(cell, (dict, list, bool)) else cell
+                        for cell in row.values()
+                    ]
                 )
 
-    def _write_parquet(self, path: Path, rows: Iterator[Mapping[str, Any]]) -> None:
+    def _write_parquet(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
+        width = len(self.source.columns)
+        schemas = pa.schema(list(self._schema)[:width]), pa.schema(list(self._schema)[width:])
         with pq.ParquetWriter(path, self._schema) as writer:
-            while some := list(islice(rows, _ROWS_AT_ONCE)):
-                writer.write_table(pa.Table.from_pylist(some, schema=self._schema))
+            for given in self._tables(schemas[0]):
+                new = pa.Table.from_pylist(list(islice(scores, len(given))), schema=schemas[1])
+                writer.write_table(pa.table([*given.columns, *new.columns], schema=self._schema))
+
+    def _tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The data in parts; that of a Parquet file is as it is there, with codes for classes."""
+        rows = self.source.rows
+        if isinstance(rows, pa.Table):
+            yield from (rows.slice(start, _ROWS_AT_ONCE) for start in range(0, len(rows), _ROWS_AT_ONCE))
+            return
+        rows = self.source.iterate()
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            yield pa.Table.from_pylist(some, schema=schema)
 
 
 def _schema(source: Source, labels: Sequence[str], prefix: str) -> pa.Schema:
     """Types of the columns: those of the data, which must have one each, and those of the scores."""
-    fields = []
-    if isinstance(source.rows, Dataset):
-        fields = list(source.rows.data.schema.remove_metadata())
+    fields, metadata = [], None
+    if isinstance(source.rows, pa.Table):
+        fields, written = list(source.rows.schema), source.rows.schema.metadata or {}
+        metadata = {key: value for key, value in written.items() if key == b"huggingface"}  # the names of classes
     else:
         for column in source.columns:
             try:
-                fields.append(pa.field(column, pa.array([row.get(column) for row in source.rows]).type))
+                fields.append(pa.field(column, pa.array([row[column] for row in source.iterate([column])]).type))
             except (pa.ArrowException, OverflowError) as error:
                 raise ValueError(
                     f"output: the column {column!r} of the data mixes types ({error}), which .parquet cannot hold. Choose a .jsonl output."
                 ) from error
     types = {"probabilities": pa.struct([(label, pa.float64()) for label in labels])}
     types |= dict.fromkeys(("rationale", "status", "error"), pa.string())
-    return pa.schema([*fields, *((prefix + name, types.get(name, pa.float64())) for name in SCORES)])
-
-
-def _json(value: Any) -> str:
-    return to_json(value, default=_as_text)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, (date, datetime, time)):
-        return value.isoformat()
-    raise TypeError(f"a {type(value).__name__} is no JSON: {value!r:.60}")
+    return pa.schema(
+        [*fields, *((prefix + name, types.get(name, pa.float64())) for name in SCORES)], metadata=metadata
+    )

@@ -4,12 +4,17 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from rich.console import Console
 from transformers import LlamaConfig
 
@@ -240,6 +245,76 @@ def test_unreadable_files_are_named(tmp_path, capsys, name, content, message):
     (tmp_path / name).write_bytes(content)
     assert message in refused(capsys, name)
     assert "no such file" in refused(capsys, "missing.csv")
+
+
+def scored(column, feature=None):
+    """A dataset of thirty scored answers, whose scores are of this feature or Arrow type."""
+    if feature is None:
+        return pa.table({"question": QUESTIONS, "answer": ANSWERS, "score": column})
+    features = Features({"question": Value("string"), "answer": Value("string"), "score": feature})
+    return Dataset.from_dict({"question": QUESTIONS, "answer": ANSWERS, "score": column}, features=features)
+
+
+CLASSES = scored(["5", "4", "1"] * 10, ClassLabel(names=["5", "4", "3", "2", "1"]))
+WORDS = scored(["good", "fair", "poor"] * 10, ClassLabel(names=["good", "fair", "poor"]))
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "values"),
+    [
+        (CLASSES, "1-5", [5, 4, 1]),
+        (WORDS, ["poor", "fair", "good"], [3, 2, 1]),
+        (scored([Decimal("5.0"), Decimal("4.0"), Decimal("1.0")] * 10), "1-5", [5, 4, 1]),
+        (scored(pa.array(["5", "4", "1"] * 10).dictionary_encode()), "1-5", [5, 4, 1]),
+        (scored(pa.array([4.5, 3.5, 1] * 10, pa.float32())), "1-5:0.5", [4.5, 3.5, 1]),
+    ],
+    ids=["classes", "words of classes", "decimals", "dictionary", "single precision"],
+)
+def test_scores_are_what_the_column_says(tmp_path, model, data, labels, values):
+    pq.write_table(data if isinstance(data, pa.Table) else data.data.table, tmp_path / "data.parquet")
+    real = init(tmp_path / "data.parquet", model)["real"]
+    assert real["score_labels"] == labels
+    scale = Scale.parse(labels, real.get("score_values"))
+    arguments = DataArguments("judge/data", prompt_column="answer", score_column="score")
+    for split in ("train", "validation", "test"):
+        for row in load_judge_dataset(arguments, split, scale=scale):
+            assert row["score"] == values[ANSWERS.index(row["prompt"]) % 3]
+
+
+def test_datasets_that_were_saved(tmp_path, model):
+    CLASSES.save_to_disk(tmp_path / "one")
+    assert init(tmp_path / "one", model)["real"]["score_labels"] == "1-5"
+    assert {row["score"] for row in rows("train")} == {"5", "4", "1"}
+    shutil.rmtree("judge")
+    DatasetDict(train=WORDS.select(range(20)), test=WORDS.select(range(20, 30))).save_to_disk(tmp_path / "two")
+    assert init(tmp_path / "two", model)["real"]["score_labels"] == ["poor", "fair", "good"]
+    assert {row["answer"] for row in rows("test")} == set(ANSWERS[20:])
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (scored(["bad", "great"] * 15, ClassLabel(names=["bad", "great"])), (), "(a ClassLabel of the names bad, great): it holds no numbers"),
+        (scored(["bad", "great"] * 15, ClassLabel(names=["great", "bad"])), (), "--score_labels great,bad"),
+        (scored(["0", "9"] * 15, ClassLabel(names=["0", "9"])), ("--score_labels", "1-5"), "(a ClassLabel of the names 0, 9): outside the scale 1, 2, 3, 4, 5: '0' in row 0, '9' in row 1"),
+        (scored([True, False] * 15), (), "30 of its cells hold true or false, which is no score"),
+        (scored([True, False] * 15), ("--score_labels", "False,True"), "30 of its cells hold true or false"),
+        (scored([Decimal(1), None] * 15), (), "'score' is empty in 15 rows: row 1, row 3"),
+    ],
+)  # fmt: skip
+def test_scores_that_are_none_are_named(tmp_path, capsys, data, options, message):
+    pq.write_table(data if isinstance(data, pa.Table) else data.data.table, tmp_path / "data.parquet")
+    assert message in refused(capsys, "data.parquet", *options)
+
+
+def test_half_a_character_is_replaced(tmp_path, model):
+    data = [
+        {"question": f"\ud83d {place}", "answer": f"\ude00 {i}", "score": 1 + i % 5}
+        for i, place in enumerate(QUESTIONS)
+    ]
+    init(write_jsonl(tmp_path / "data.jsonl", data), model)
+    written = [row for split in ("train", "validation", "test") for row in rows(split)]
+    assert len(written) == 30 and all(row["question"].startswith("\ufffd ") for row in written)
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path, model, capsys):
