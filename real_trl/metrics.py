@@ -10,13 +10,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from real_trl.calibration import calibrated_rows, calibration_columns, calibration_metrics
-from real_trl.counted_rows import MalformedHandling, Rows, counted_rows, numbers
+from real_trl.counted_rows import MalformedHandling, Rows, column, counted_rows, numbers
 from real_trl.unscored import UNSCORED, unscored_reasons
+from real_trl.verdict import baseline_errors, find_faults, is_constant
 
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk", "pairwise_accuracy")
-
-# A spread below this share of the largest magnitude is float64 rounding (0.1 + 0.2 against 0.3), not a difference.
-CONSTANT_RTOL = 1e-13
 
 
 def score_metrics(
@@ -172,6 +170,8 @@ def evaluate_predictions(
           answer, which count in no figure, and `unscored` (`{reason: count}`), why.
         - `mean_tokens` (tokens generated), `mean_mass` (probability on the labels) and `missing_mass` (probability
           that the engine could not assign), each over all rows that have it, `None` if none has.
+        - `baseline`: what always the same answer reaches, see [`~real_trl.verdict.baseline_errors`]; `verdict`: what is wrong with
+          the figures, see [`~real_trl.verdict.Fault`], as dicts.
         - `notes` (`list[str]`): which figure is `nan`, and why; what was left out of the calibration.
 
     Raises:
@@ -209,6 +209,14 @@ def evaluate_predictions(
             "; ".join(f"{count} times: {reason}" for reason, count in unscored.items()) or "the engine gave no answer"
         )
         notes.append(f"{n_unscored} of {len(answered)} rows are unscored and count in no figure ({whys}).")
+    faults = find_faults(
+        counted.status,
+        counted.predictions,
+        counted.targets,
+        values=values,
+        **{name: numbers(rows, name) for name in ("mass", "missing_mass") if name in rows},
+        rationales=list(column(rows, "rationale")) if "rationale" in rows else None,
+    )
     return result | {
         "malformed_rate": float(np.sum(is_malformed) / np.sum(answered)) if answered.any() else float("nan"),
         "malformed": {str(reason): int(count) for reason, count in zip(reasons, occurrences, strict=True)},
@@ -220,6 +228,8 @@ def evaluate_predictions(
         "mean_tokens": _mean_if_known(rows, "num_tokens", answered),
         "mean_mass": _mean_if_known(rows, "mass", answered),
         "missing_mass": _mean_if_known(rows, "missing_mass", answered),
+        "baseline": baseline_errors(counted.targets),
+        "verdict": [fault._asdict() for fault in faults],
         "notes": notes,
     }
 
@@ -269,7 +279,3 @@ def _finite_vector(values: ArrayLike, name: str) -> np.ndarray:
             "drop these rows or give them a score first."
         )
     return vector
-
-
-def is_constant(values: np.ndarray) -> bool:
-    return bool(np.ptp(values) <= CONSTANT_RTOL * np.max(np.abs(values)))

@@ -18,7 +18,7 @@ from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from real_trl.scripts import evaluate, score
 from real_trl.scripts.predictions import RESULT
 from real_trl.serving.judgment_html import judgment_html
-from real_trl.serving.options import JudgeOptions
+from real_trl.serving.options import ServedJudge
 from real_trl.serving.wire import Score
 from tests.tiny import DIGITS, LINES, PROMPT, TOKENIZER, build_model
 
@@ -87,7 +87,7 @@ def test_the_api_and_what_is_built_on_it(model):
     assert Score.of(judgment, judge.labels).normalized and "mass on the labels" in judgment_html(
         judgment, judge.labels
     )
-    assert JudgeOptions(model, preset="feedback_collection").load().config.normalize_expectation  # serve and demo
+    assert ServedJudge(judge=model, preset="feedback_collection").load().config.normalize_expectation  # serve and demo
     assert JudgeReward(model, rubric="Right?", preset="feedback_collection").judge.config.normalize_expectation
 
 

@@ -14,7 +14,10 @@ from real_trl.generated_folder import PROVENANCE_NAME
 from real_trl.json_text import to_json
 from real_trl.provenance import model_fingerprint
 from real_trl.publishing.files import JudgeFiles
-from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, METRICS, malformed_text
+from real_trl.report.cells import is_doubtful
+from real_trl.report.markup import markdown_verdict
+from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, MARK, METRICS, malformed_text
+from real_trl.report.verdicts import baseline_rows
 
 _SHOWN = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk")
 EVALUATION_NAME = "evaluation.json"
@@ -140,9 +143,13 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     lines = [f"| data | inference | n | {' | '.join(heads)} |", f"|---|---|---|{'---|' * len(heads)}"]
     for dataset, result in evaluation["results"].items():
         for inference, title in INFERENCES.items():
-            cells = [_cell(result, inference, name) for name in _SHOWN]
+            doubt = MARK if is_doubtful(result, inference) else ""
+            cells = [_cell(result, inference, name, doubt) for name in _SHOWN]
             label = dataset_label(dataset, evaluation["settings"])
             lines.append(f"| {label} | {title} | {result[inference]['n']} | {' | '.join(cells)} |")
+        for always in baseline_rows({evaluation["name"]: result}, _SHOWN):
+            texts = [cell.text for cell in always]
+            lines.append(f"| {label} | Always {texts[1]} | {texts[-1]} | {' | '.join(texts[2:-1])} |")
     malformed = "; ".join(
         f"{dataset_label(dataset, evaluation['settings'])}: {malformed_text(result)}"
         for dataset, result in evaluation["results"].items()
@@ -151,13 +158,12 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     legend = " ".join([LEGEND, *(text for name, text in EXTRA_LEGEND.items() if name in _SHOWN)])
     rule = evaluation.get("judge", {}).get("normalize_expectation")
     expectation = "" if rule is None else f" RAIL: {EXPECTATIONS[bool(rule)]}."
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{legend} In brackets: 95% bootstrap intervals, by {_resampled(evaluation)}. {note}{expectation}",
-        ]
-    )
+    text = f"{legend} In brackets: 95% bootstrap intervals, by {_resampled(evaluation)}. {note}{expectation}"
+    named = {
+        dataset_label(dataset, evaluation["settings"]): {evaluation["name"]: result}
+        for dataset, result in evaluation["results"].items()
+    }
+    return "\n".join([*lines, "", text, *filter(None, ["", markdown_verdict(named)])])
 
 
 def _resampled(evaluation: Mapping[str, Any]) -> str:
@@ -166,8 +172,8 @@ def _resampled(evaluation: Mapping[str, Any]) -> str:
     return "row" if all(size.get("n_groups") == size.get("n_rows") for size in sizes) else "question"
 
 
-def _cell(result: Mapping[str, Any], inference: str, metric: str) -> str:
-    value = METRICS[metric].print(result[inference].get(metric))
+def _cell(result: Mapping[str, Any], inference: str, metric: str, doubt: str) -> str:
+    value = METRICS[metric].print(result[inference].get(metric)) + doubt
     interval = result.get("intervals", {}).get(inference, {}).get(metric)
     if not interval or any(end is None for end in interval):
         return value
@@ -175,7 +181,7 @@ def _cell(result: Mapping[str, Any], inference: str, metric: str) -> str:
 
 
 def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
-    """The defined figures for the card's `model-index`, in the metrics' own units (correlations from -1 to 1)."""
+    """The figures for the card's `model-index`, where nobody sees a mark: those that are defined and worth something, in the metrics' own units (correlations from -1 to 1)."""
     found = []
     source = (evaluation["settings"].get("data") or {}).get("dataset_name")
     for dataset, result in evaluation["results"].items():
@@ -183,7 +189,7 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
         for inference, title in INFERENCES.items():
             for metric in _SHOWN:
                 value = result[inference].get(metric)
-                if value is None or not math.isfinite(value):
+                if value is None or not math.isfinite(value) or is_doubtful(result, inference):
                     continue
                 found.append(
                     EvalResult(

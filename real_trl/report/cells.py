@@ -3,19 +3,25 @@
 """A table as plain text cells, which the terminal, Markdown and HTML then dress in their own way."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .notation import CORE_METRICS, METRICS, UNDEFINED, Metric, is_undefined
+from .notation import CORE_METRICS, MARK, METRICS, UNDEFINED, Metric, is_undefined
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure or name: its text, the ends of its interval, and whether it stands out."""
+    """One figure or name: its text, the ends of its interval, whether it stands out, and whether it is worth nothing."""
 
     text: str
     interval: tuple[str, str] | None = None
     strong: bool = False
+    doubtful: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What is shown behind the text."""
+        return MARK if self.doubtful and self.text not in ("", UNDEFINED) else ""
 
 
 @dataclass(frozen=True)
@@ -44,26 +50,35 @@ def used_metrics(figures: Iterable[Mapping[str, Any]]) -> list[str]:
     return [metric for metric in METRICS if metric in found]
 
 
-def metric_cell(result: Mapping[str, Any], inference: str, metric: str, strong: bool = False) -> Cell:
+def metric_cell(result: Mapping[str, Any], inference: str, metric: str) -> Cell:
     """One figure of a result with its interval."""
     interval = result.get("intervals", {}).get(inference, {}).get(metric)
-    return interval_cell(METRICS[metric], result[inference].get(metric), interval, strong=strong)
+    return interval_cell(METRICS[metric], result[inference].get(metric), interval)
 
 
 def metric_cells(results: Sequence[tuple[Mapping[str, Any], str]], metric: str) -> list[Cell]:
-    """One column of figures, the best strong (all that print the same as the best)."""
-    texts = [METRICS[metric].print(result[inference].get(metric)) for result, inference in results]
-    best = best_text(texts, metric)
-    return [
-        metric_cell(result, inference, metric, strong=text == best)
-        for (result, inference), text in zip(results, texts, strict=True)
+    """One column of figures, the best strong."""
+    cells = [
+        replace(metric_cell(result, inference, metric), doubtful=is_doubtful(result, inference))
+        for result, inference in results
     ]
+    return with_best(cells, metric)
 
 
-def best_text(texts: Iterable[str], metric: str) -> str | None:
-    """The best of a column as printed; `None` where there is nothing to compare."""
-    defined = [text for text in texts if text != UNDEFINED]
-    return METRICS[metric].best(defined, key=float) if len(defined) > 1 else None
+def with_best(cells: Sequence[Cell], metric: str) -> list[Cell]:
+    """
+    One column of figures, the best of those that are worth something strong (all that print the same as the best); none where there
+    is nothing to compare.
+    """
+    compared = [cell.text for cell in cells if cell.text != UNDEFINED]
+    worth = [cell.text for cell in cells if cell.text != UNDEFINED and not cell.doubtful]
+    best = METRICS[metric].best(worth, key=float) if len(compared) > 1 and worth else None
+    return [replace(cell, strong=cell.text == best and not cell.doubtful) for cell in cells]
+
+
+def is_doubtful(result: Mapping[str, Any], inference: str) -> bool:
+    """Whether the figures of a result in one inference are worth nothing (see [`~real_trl.verdict.find_faults`])."""
+    return any(fault["severe"] and fault["inference"] in ("", inference) for fault in result.get("verdict", ()))
 
 
 def interval_cell(

@@ -16,6 +16,7 @@ from ..json_text import to_json
 from .curves import Predictions, check_predictions, evaluation_figures
 from .rows import browser_data
 from .sheets import Evaluation, all_sheets, check_evaluation, legend
+from .verdicts import verdict
 
 _FOLDER = Path(__file__).parent
 
@@ -70,6 +71,7 @@ def html_report(
         evaluation=evaluation,
         sheets=all_sheets(evaluation),
         legend=legend(evaluation),
+        verdict=verdict(evaluation["results"]),
         plots=_embedded(evaluation, predictions, plots),
         data=script_json(browser_data(evaluation, predictions)),
         details={key: _pretty(evaluation[key]) for key in ("judges", "settings", "versions") if evaluation.get(key)},

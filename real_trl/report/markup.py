@@ -4,13 +4,14 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .cells import Cell, Sheet, best_text
+from .cells import Cell, Sheet, is_doubtful, with_best
 from .notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
 from .sheets import Evaluation, all_sheets, check_evaluation, expectation_text, legend
+from .verdicts import baselines, verdict
 
 # How the paper calls a method; every other one is RL. Of a judge that does not say how it was made, nothing is claimed.
 _TRAINING = {None: "–", "sft": "SFT", "raft": "SFT"}
@@ -21,7 +22,15 @@ _LATEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     # What our own sentences hold beyond Latin letters, which pdfLaTeX does not know
     **{"ŷ": r"$\hat{y}$", "Σ": r"$\Sigma$", "π": r"$\pi$", "·": r"$\cdot$", "×": r"$\times$", "−": "$-$", "–": "--"},
-    **{"≤": r"$\leq$", "≥": r"$\geq$", "ρ": r"$\rho$", "τ": r"$\tau$", "σ": r"$\sigma$", "…": r"\dots{}"},
+    **{
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "ρ": r"$\rho$",
+        "τ": r"$\tau$",
+        "σ": r"$\sigma$",
+        "…": r"\dots{}",
+        "†": r"$^\dagger$",
+    },
 }
 _LATEX_TITLES = {"pearson": "$r$", "spearman": r"$\rho$", "kendall": r"$\tau$", "rmse": "RMSE"}
 
@@ -34,7 +43,8 @@ class PaperTable:
     Attributes:
         blocks (`list[str]`): The datasets, and `"Average"` if there are several.
         rows (`list[tuple[str, str, str]]`): Judge, training (`SFT`, `RL`, `–` if unknown), inference.
-        figures (`list[list[Cell]]`): Of each row, `len(PAPER_METRICS)` cells a block; the best of a column are strong.
+        figures (`list[list[Cell]]`): Of each row, `len(PAPER_METRICS)` cells a block; the best of a column are strong. The last row may be
+            what always the same answer reaches.
     """
 
     blocks: list[str]
@@ -63,17 +73,28 @@ def paper_table(evaluation: Evaluation) -> PaperTable:
     keys = [(judge, inference) for judge in judges for inference in INFERENCES]
     scales = {tuple(evaluation["datasets"][dataset].get("values", ())) for dataset in results}
     blocks = {dataset: {key: results[dataset].get(key[0], {}).get(key[1], {}) for key in keys} for dataset in results}
+    doubtful = {
+        dataset: {key for key in keys if is_doubtful(results[dataset].get(key[0], {}), key[1])} for dataset in results
+    }
+    # A constant answer has one figure for all judges, unless they were scored on different rows
+    always = {dataset: baselines(results[dataset]).get("") for dataset in results}
+    constants = {dataset: each["mean"] for dataset, each in always.items()} if all(always.values()) else {}
     if len(blocks) > 1:
         several = list(blocks.values())
         blocks["Average"] = {key: _average([block[key] for block in several], len(scales) == 1) for key in keys}
+        doubtful["Average"] = set().union(*doubtful.values())
+        if constants:
+            constants["Average"] = _average(constants.values(), len(scales) == 1)
 
     columns = []
-    for block in blocks.values():
+    for name, block in blocks.items():
         for metric in PAPER_METRICS:
-            texts = [METRICS[metric].print(block[key].get(metric)) for key in keys]
-            best = best_text(texts, metric)
-            columns.append([Cell(text, strong=text == best) for text in texts])
+            printed = [METRICS[metric].print(block[key].get(metric)) for key in keys]
+            cells = [Cell(text, doubtful=key in doubtful[name]) for text, key in zip(printed, keys, strict=True)]
+            always = [Cell(METRICS[metric].print(constants[name].get(metric)))] if constants else []
+            columns.append([*with_best(cells, metric), *always])
     rows = [(judge, _training(evaluation, judge), INFERENCES[inference]) for judge, inference in keys]
+    rows += [("Always the mean of the labels", "–", "–")] if constants else []
     return PaperTable(list(blocks), rows, [list(row) for row in zip(*columns, strict=True)])
 
 
@@ -122,10 +143,13 @@ def latex_table(
     for (judge, training, inference), figures in zip(table.rows, table.figures, strict=True):
         name = rf"\underline{{{latex_escape(judge)}}}" if judge in underline else latex_escape(judge)
         cells = [
-            rf"\textbf{{{latex_escape(cell.text)}}}" if cell.strong else latex_escape(cell.text) for cell in figures
+            rf"\textbf{{{latex_escape(cell.text)}}}" if cell.strong else latex_escape(cell.text + cell.mark)
+            for cell in figures
         ]
         lines.append(" & ".join([name, training, inference, *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+    remarks = [latex_escape(remark.text) for remark in verdict(evaluation["results"])]
+    notes = [rf"\par\smallskip\parbox{{\textwidth}}{{\footnotesize {' '.join(remarks)}}}"] if remarks else []
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table*}", ""])
 
 
 def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> str:
@@ -152,6 +176,8 @@ def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> 
         rows.append([name, training, inference, *map(_markdown_cell, figures)])
     header = [*("Method", "Training", "Inference"), *map(markdown_escape, titles)]
     parts = ["# Evaluation", *_markdown_table(header, rows, names=3), markdown_escape(legend(evaluation))]
+    if remarks := markdown_verdict(evaluation["results"]):
+        parts += ["## Verdict", remarks]
     for sheet in all_sheets(evaluation):
         parts += _markdown_sheet(sheet)
     parts += ["## How it was made"]
@@ -163,6 +189,15 @@ def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> 
         if rows:
             parts += _markdown_table(header, [list(map(markdown_escape, row)) for row in rows], names=2)
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_verdict(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """The verdict on results (dataset → judge → result) as a list; what makes figures worth nothing is bold. Empty without one."""
+    lines = []
+    for remark in verdict(results):
+        text = markdown_escape(remark.text)
+        lines.append(f"- **{text}**" if remark.severe else f"- {text}")
+    return "\n".join(lines)
 
 
 def latex_escape(text: str) -> str:
@@ -180,7 +215,7 @@ def _average(figures: Iterable[dict[str, Any]], same_scale: bool) -> dict[str, f
     average = {}
     for metric in PAPER_METRICS:
         values = [figure.get(metric) for figure in figures]
-        if not any(map(is_undefined, values)) and (same_scale or metric != "rmse"):
+        if values and not any(map(is_undefined, values)) and (same_scale or metric != "rmse"):
             average[metric] = math.fsum(values) / len(values)
     return average
 
@@ -207,7 +242,7 @@ def _markdown_sheet(sheet: Sheet) -> list[str]:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = markdown_escape(cell.text)
+    text = markdown_escape(cell.text) + cell.mark
     if cell.strong:
         text = f"**{text}**"
     return f"{text} [{', '.join(cell.interval)}]" if cell.interval else text

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 INFERENCES = {"standard": "Standard", "rail": "RAIL"}
 UNDEFINED = "n/a"
+MARK = "†"  # behind a figure that is worth nothing
 
 
 class Metric(NamedTuple):

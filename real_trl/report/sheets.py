@@ -5,7 +5,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .cells import Cell, Column, Sheet, interval_cell, metric_cell, metric_cells, used_metrics
+from .cells import Cell, Column, Sheet, interval_cell, is_doubtful, metric_cell, metric_cells, used_metrics
 from .notation import (
     CALIBRATION,
     CALIBRATION_LEGEND,
@@ -22,6 +22,7 @@ from .notation import (
     number,
     p_value,
 )
+from .verdicts import baseline_rows
 
 Evaluation = Mapping[str, Any]
 CONFIDENCE = "95%"
@@ -62,6 +63,7 @@ def results_sheet(evaluation: Evaluation, dataset: str) -> Sheet:
         row.append(Cell(str(results[judge][inference]["n"])))
 
     notes = [f"Malformed answers, {judge}: {malformed_text(result)}." for judge, result in results.items()]
+    cells += baseline_rows(results, metrics)
     ceiling = evaluation.get("ceiling", {}).get(dataset)
     if ceiling:
         for place, (what, label) in enumerate(_CEILINGS.items()):
@@ -86,6 +88,8 @@ def comparison_sheet(evaluation: Evaluation, dataset: str, brief: bool = False) 
     for comparison in comparisons:
         pair = f"{comparison['a']} − {comparison['b']}"
         for inference, label in INFERENCES.items():
+            both = (evaluation["results"].get(dataset, {}).get(comparison[side], {}) for side in ("a", "b"))
+            doubtful = any(is_doubtful(result, inference) for result in both)
             for metric, row in _by_metric(comparison.get(inference, {})):
                 if brief and metric not in PAPER_METRICS:
                     continue
@@ -93,8 +97,8 @@ def comparison_sheet(evaluation: Evaluation, dataset: str, brief: bool = False) 
                 p = row.get("p_adjusted", row["p_value"])
                 low, high = (spec.print(end, sign=True) for end in row.get("interval") or (None, None))
                 line = [Cell(pair), Cell(label), Cell(spec.title)]
-                strong = not is_undefined(p) and p < 0.05
-                line.append(Cell(spec.print(row["difference"], sign=True), strong=strong))
+                strong = not is_undefined(p) and p < 0.05 and not doubtful
+                line.append(Cell(spec.print(row["difference"], sign=True), strong=strong, doubtful=doubtful))
                 line.append(Cell(UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}"))
                 line.append(Cell(p_value(row["p_value"])))
                 cells.append([*line, Cell(p_value(p))] if adjusted else line)

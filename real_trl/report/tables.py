@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An evaluation in the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from rich import box
@@ -13,12 +13,14 @@ from rich.text import Text
 
 from .cells import Cell, Sheet
 from .sheets import Evaluation, all_sheets, legend
+from .verdicts import Remark, verdict
 
 
 def evaluation_table(evaluation: Evaluation, breakdown: Iterable[str] = ()) -> "EvaluationTable":
     """
     The tables of an evaluation, for `rich.console.Console.print`: judges on every dataset, in either inference, with
-    intervals; how malformed answers were counted; the agreement between raters; paired comparisons; probes.
+    intervals; what always the same answer reaches; how malformed answers were counted; the agreement between raters; paired
+    comparisons; probes; and a verdict: which figures are worth nothing, and why.
 
     Args:
         evaluation (`Mapping`):
@@ -28,25 +30,27 @@ def evaluation_table(evaluation: Evaluation, breakdown: Iterable[str] = ()) -> "
 
     Returns:
         [`EvaluationTable`]: Fits itself to the width of the terminal: where that is narrow, columns are left out, and
-        the caption names them. The best value of a column is bold.
+        the caption names them. The best value of a column is bold; figures that are worth nothing are red, and never bold.
 
     Raises:
         `ValueError`: If the evaluation holds no results, or no breakdown by one of the columns was made.
     """
-    return EvaluationTable(all_sheets(evaluation, breakdown, brief=True), legend(evaluation))
+    sheets = all_sheets(evaluation, breakdown, brief=True)
+    return EvaluationTable(sheets, legend(evaluation), verdict(evaluation["results"]))
 
 
 class EvaluationTable:
     """
-    Sheets, one below the other, and a legend; a renderable of rich.
+    Sheets, one below the other, a legend and the verdict; a renderable of rich.
 
     Args:
         sheets (`Sequence[Sheet]`): The tables.
         legend (`str`): What the titles mean, printed once at the end.
+        verdict (`Sequence[Remark]`, *optional*): What the figures are worth, printed last.
     """
 
-    def __init__(self, sheets: Sequence[Sheet], legend: str):
-        self.sheets, self.legend = sheets, legend
+    def __init__(self, sheets: Sequence[Sheet], legend: str, verdict: Sequence[Remark] = ()):
+        self.sheets, self.legend, self.verdict = sheets, legend, verdict
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for sheet in self.sheets:
@@ -59,6 +63,14 @@ class EvaluationTable:
                 yield Text(note, style="dim")
             yield Text()
         yield Text(self.legend, style="dim italic")
+        yield from verdict_texts(self.verdict)
+
+
+def verdict_texts(remarks: Sequence[Remark]) -> Iterator[Text]:
+    """The verdict, line by line: what makes figures worth nothing in red, the criteria at its end dim."""
+    for place, remark in enumerate(remarks):
+        style = "bold" if place == 0 else "dim" if place == len(remarks) - 1 else ""
+        yield Text(remark.text, style=f"{style} red".strip() if remark.severe else style)
 
 
 def _fitting_table(sheet: Sheet, console: Console, options: ConsoleOptions) -> tuple[Table, list[str]]:
@@ -90,7 +102,7 @@ def _rich_table(sheet: Sheet, kept: Sequence[int]) -> Table:
 
 
 def _text(cell: Cell) -> Text:
-    text = Text(cell.text, style="bold" if cell.strong else "")
+    text = Text(cell.text + cell.mark, style="bold" if cell.strong else "red" if cell.doubtful else "")
     if cell.interval:
         low, high = cell.interval
         signed = low[0] in "+-" or high[0] in "+-"  # a dash beside a sign would be read as one

@@ -226,8 +226,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "command": " ".join(["real-trl evaluate", *(sys.argv[1:] if argv is None else argv)]),
     }
     write_report(output, evaluation, frames)
-    Console().print(evaluation_table(evaluation, args.breakdown or ()))
     print(f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}")
+    Console().print(evaluation_table(evaluation, args.breakdown or ()))  # ends with the verdict
 
 
 if __name__ == "__main__":

@@ -19,10 +19,11 @@ from real_trl.counted_rows import (
     group_names,
     numbers,
 )
-from real_trl.metrics import METRICS, is_constant
+from real_trl.metrics import METRICS
 from real_trl.statistics.grouped_scores import GroupedScores
 from real_trl.statistics.resampling import MIN_GROUPS, clustered_intervals, united_blocks
 from real_trl.unscored import UNSCORED
+from real_trl.verdict import is_constant
 
 
 def paired_comparison(
