@@ -42,7 +42,7 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
     )
     tree = engine.score_space.tree
     generating._read = lambda cache, ids, places: torch.full(  # its own reading is what is compared with
-        (len(places), len(tree.edges) + len(tree.rests)), torch.nan, dtype=torch.float64
+        (len(places), sum(tree.num_log_probs)), torch.nan, dtype=torch.float64
     )
     judged = dict(generating.judge(prompts))
     scores: dict[int, float] = {}

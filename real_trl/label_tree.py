@@ -42,7 +42,8 @@ class LabelTree:
             `(node, next token)` whose log-probabilities are needed, `E` of them. For labels of one token, one each in
             their order.
         other_paths (`tuple[tuple[int, tuple[int, ...]], ...]`):
-            `(label, tokens)` of what spells a label in other tokens than its own.
+            `(label, tokens)` of what spells a label in other tokens than its own, see
+            [`~real_trl.label_spellings.other_spellings`].
     """
 
     paths: tuple[tuple[int, ...], ...]
@@ -75,6 +76,11 @@ class LabelTree:
         )
 
     @cached_property
+    def num_log_probs(self) -> tuple[int, int]:
+        """How many log-probabilities the labels' are made of, of edges and of rests: `(E, R)`."""
+        return len(self.edges), len(self.rests)
+
+    @cached_property
     def depths(self) -> tuple[int, ...]:
         """Number of label tokens read at each inner node: 1 for a child of the root."""
         depths = [0]
@@ -96,11 +102,10 @@ class LabelTree:
         """The label that each spelling spells."""
         return {path: label for label, path in (*enumerate(self.paths), *self.other_paths)}
 
-    def longest_label(self, tokens: Sequence[int]) -> tuple[int, int] | None:
-        """The longest spelling that `tokens` begin with: its label and how many tokens it has; `None` if there is none."""
-        longest = max(map(len, self.labels))
-        ends = range(min(longest, len(tokens)), 0, -1)
-        return next(((self.labels[start], end) for end in ends if (start := tuple(tokens[:end])) in self.labels), None)
+    def longest_label(self, tokens: Sequence[int]) -> int | None:
+        """The label of the longest spelling that `tokens` begin with; `None` if there is none."""
+        starts = (tuple(tokens[:end]) for end in range(max(map(len, self.labels)), 0, -1))
+        return next((self.labels[start] for start in starts if start in self.labels), None)
 
     def may_go_on(self, tokens: Sequence[int]) -> bool:
         """Whether `tokens` begin a spelling that is longer."""
@@ -115,6 +120,13 @@ class LabelTree:
         while end < len(tokens) and self.may_go_on(tokens[:end]):
             end += 1
         return min(end, len(tokens))
+
+    @cached_property
+    def is_other(self) -> Tensor:
+        """`(E,)`, `True` at the edges that are on no label's own path, only on what else spells it."""
+        nodes = self._node_of
+        own = {(nodes[path[:end]], path[end]) for path in self.paths for end in range(len(path))}
+        return torch.tensor([edge not in own for edge in self.edges])
 
     @cached_property
     def _node_of(self) -> dict[tuple[int, ...], int]:

@@ -5,6 +5,12 @@
 A judge closes its completion with a marker and a label, `"… So the overall score is 4"`. The tokens before the label
 (marker included) are the chain of thought `c`; the distribution over the labels at that one position is the judge's
 prediction. Everything here is resolved from the tokenizer in the context of the marker, never from a table of ids.
+
+What is located and what the distribution says are one reading of the tokens after the marker: the longest spelling of a label
+that they begin with. A label has the tokens that the tokenizer gives it, and whatever else spells it and begins with another
+label's tokens: where "10" is one token, "1" and then "0" is 10 as well, not 1, in both. Text that makes the label something that
+is not on the scale ("4" and then ".5") leaves the completion without a score; the distribution, which is that of the paper,
+does not look that far.
 """
 
 import os.path
@@ -17,6 +23,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from real_trl.label_spellings import other_spellings
 from real_trl.label_tree import LabelTree
 from real_trl.scale import Scale, parse_labels
 
@@ -133,19 +140,21 @@ class ScoreSpace:
 
         rests = [row[len(marker_ids) :] for row in rows]
         space = cls(scale, tuple(map(tuple, rests)), marker, tuple(marker_ids), prefix, tokenizer)
-        for index, (label, ids) in enumerate(zip(labels, rests, strict=True)):
-            fault = None
-            if not ids:
-                fault = "has no token"
-            elif rests.count(ids) > 1:
-                fault = "cannot be told apart from another label"
-            elif space.locate([*marker_ids, *ids]) != ScoreLocation("ok", len(marker_ids), index):
-                fault = f"reads back as part of {_decode(tokenizer, [*marker_ids, *ids])!r}"
+
+        def check(index: int, fault: str | None) -> None:
             if fault:
                 raise ValueError(
-                    f"score_labels: after the marker {marker!r} the label {label!r} {fault}; its ids are {ids} "
-                    f"({tokenizer.convert_ids_to_tokens(ids)}). Choose labels that the tokenizer keeps apart, such as '1-5'."
+                    f"score_labels: after the marker {marker!r} the label {labels[index]!r} {fault}; its ids are {rests[index]} "
+                    f"({tokenizer.convert_ids_to_tokens(rests[index])}). Choose labels that the tokenizer keeps apart, such as "
+                    "'1-5'."
                 )
+
+        for index, ids in enumerate(rests):
+            check(index, None if ids else "has no token")
+            check(index, "cannot be told apart from another label" if rests.count(ids) > 1 else None)
+        for index, ids in enumerate(rests):
+            if space.locate([*marker_ids, *ids]) != ScoreLocation("ok", len(marker_ids), index):
+                check(index, f"reads back as part of {_decode(tokenizer, [*marker_ids, *ids])!r}")
         return space
 
     @property
@@ -174,8 +183,8 @@ class ScoreSpace:
 
     @cached_property
     def tree(self) -> LabelTree:
-        """The labels as a tree of tokens."""
-        return LabelTree.from_paths(self.token_ids)
+        """The labels as a tree of tokens, with everything that spells them and might be taken for another label."""
+        return LabelTree.from_paths(self.token_ids, other_spellings(self))
 
     @cached_property
     def _end_ids(self) -> frozenset[int]:
@@ -184,7 +193,7 @@ class ScoreSpace:
         ids = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
         if tokenizer.unk_token_id not in {tokenizer.eos_token_id, tokenizer.pad_token_id}:
             ids.discard(tokenizer.unk_token_id)
-        return frozenset(ids - {token for path in self.token_ids for token in path} - set(self.marker_ids))
+        return frozenset(ids - {token for _, token in self.tree.edges} - set(self.marker_ids))
 
     def rationale_of(self, completion: str) -> str:
         """What precedes the last marker in the text of a completion; all of it if there is none."""
@@ -201,9 +210,9 @@ class ScoreSpace:
         Find the score in a completion.
 
         The last occurrence of the marker decides: a rationale may quote the phrase, the verdict closes the completion.
-        The marker is found in the text, since a model may tokenize it in its own way; the label must be the tokens
-        that `token_ids` names, right after the marker, the longest such label counts, and the text after it must not
-        make another score of it.
+        The marker is found in the text, since a model may tokenize it in its own way; the label must be one of the
+        spellings in `tree`, right after the marker, the longest one counts, and the text after it must not make another
+        score of it.
 
         `completion_ids` are those of the completion alone, without the prompt; end-of-text and padding may follow it.
         Where `stop_ids` are given, a completion that does not end with one of them was cut by its length limit, and a
@@ -211,10 +220,9 @@ class ScoreSpace:
         """
         ids = completion_ids.tolist() if hasattr(completion_ids, "tolist") else list(completion_ids)
         location = self._locate(list(ids))
-        if stop_ids is not None and location.position is not None and ids[-1] not in stop_ids:
-            rest = tuple(ids[location.position :])
-            if any(len(rest) < len(path) and path[: len(rest)] == rest for path in self.token_ids):
-                return ScoreLocation("truncated", location.position)
+        was_cut = stop_ids is not None and location.position is not None and ids[-1] not in stop_ids
+        if was_cut and self.tree.may_go_on(ids[location.position :]):
+            return ScoreLocation("truncated", location.position)
         return location
 
     def _locate(self, ids: list[int]) -> ScoreLocation:
@@ -237,9 +245,8 @@ class ScoreSpace:
         if _decode(self.tokenizer, ids[:position]) != head:
             return ScoreLocation("outside")
         rest = text[end:]
-        fitting = [i for i, path in enumerate(self.token_ids) if tuple(ids[position : position + len(path)]) == path]
-        if fitting:
-            index = max(fitting, key=lambda i: len(self.token_ids[i]))
+        index = self.tree.longest_label(ids[position:])
+        if index is not None:
             written = self.marker[len(self.prefix) :] + self.labels[index]
             if rest.startswith(written) and not _goes_on(self.labels[index], rest[len(written) :]):
                 return ScoreLocation("ok", position, index)

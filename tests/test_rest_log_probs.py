@@ -168,7 +168,7 @@ def read_score(way, model, space, position):
     engine = TransformersEngine(model, DIGITS, space, Decoding(max_new_tokens=16))
     place = ScorePlace(0, COMPLETION[:position], forced=[])
     read = engine._read(None, [PROMPT], [place])
-    return space.tree.label_log_probs(*read.split((len(space.tree.edges), len(space.tree.rests)), dim=1))[0]
+    return space.tree.label_log_probs(*read.split(space.tree.num_log_probs, dim=1))[0]
 
 
 @pytest.mark.parametrize("scale", SPACES)

@@ -241,10 +241,10 @@ def test_a_label_that_is_found_is_the_longest_path_of_the_tree(name, scale, data
     others = st.integers(0, len(tokenizer) - 1)
     written = data.draw(st.lists(pieces | pieces | others, max_size=6))
     start = [*encode(tokenizer, RATIONALE), *space.marker_ids]
-    begun = [path for path in space.token_ids if tuple(written[: len(path)]) == path]
+    begun = [path for path in space.tree.labels if tuple(written[: len(path)]) == path]
     location = space.locate([*start, *written])
     if location.ok and location.position == len(start):
-        assert space.token_ids[location.label_index] == max(begun, key=len)
+        assert location.label_index == space.tree.labels[max(begun, key=len)]
     if not begun:
         assert not location.ok or location.position != len(start)
 
@@ -260,10 +260,16 @@ def test_merged_digits_resolve_ten(tokenizer):
 
 @pytest.mark.parametrize("name", ["llama3", "gpt2"])
 def test_ten_in_two_tokens_where_it_has_one(tokenizer):
-    """The distribution was read at "1"; the text says 10."""
+    """The text says 10, and so does the distribution (`test_label_spellings`)."""
     space = ScoreSpace.from_labels("1-10", tokenizer)
     ids = [*completion(tokenizer, "1"), *spell(tokenizer, "0")]
-    assert space.locate(ids) == ScoreLocation("outside", score_position(tokenizer))
+    position = score_position(tokenizer)
+    assert space.locate(ids) == ScoreLocation("ok", position, 9)
+    assert space.locate([*ids, *spell(tokenizer, "0")]) == ScoreLocation("outside", position)
+    # Cut by the length limit, "1" might have become 10, and 2 nothing else
+    assert space.locate(ids[:-1], {tokenizer.eos_token_id}) == ScoreLocation("truncated", position)
+    two = completion(tokenizer, "2")
+    assert space.locate(two, {tokenizer.eos_token_id}) == ScoreLocation("ok", position, 1)
 
 
 def test_labels_that_cannot_be_told_apart():

@@ -32,7 +32,7 @@ class PromptEncoder:
         self.tokenizer, self.decoding, self.context_length = tokenizer, decoding, context_length
         # What is read after a completion that has no score, or at the inner nodes of the one it has
         marker = len(space.marker_ids) + 1 if decoding.malformed == "force" else 0
-        self._completion = decoding.max_new_tokens + marker + max(map(len, space.token_ids)) - 1
+        self._completion = decoding.max_new_tokens + marker + max(space.tree.depths, default=0)
 
     def __call__(self, prompts: Sequence[str]) -> list[list[int]]:
         """

@@ -19,6 +19,7 @@ import torch
 from real_trl.engines.base import Decoding
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
+_UNLIKELY = math.log(1e-6)  # up to this it is not worth a request whether a label is written in other tokens
 MAX_TOKEN_IDS = 128  # as many log-probabilities of chosen tokens does vLLM return for one position
 
 
@@ -71,6 +72,8 @@ class ScoreReading:
         for token, parent in zip(self.tree.context_tokens, self.tree.parents, strict=True):
             self._contexts.append(self._contexts[parent] + pieces[token])
             self._path_edges.append([*self._path_edges[parent], edge_of[parent, token]])
+        own = {edge[0] for edge, is_other in zip(self.tree.edges, self.tree.is_other, strict=True) if not is_other}
+        self._is_other = [node not in own for node in range(len(self._contexts))]
         # In double precision, since the tree subtracts probabilities; these are few numbers
         self._edges = torch.full((len(self.tree.edges),), torch.nan, dtype=torch.float64)
         self._unassigned: dict[int, float] = {}  # of each node that was read, the probability of tokens not returned
@@ -96,6 +99,8 @@ class ScoreReading:
         """What is still to be asked for, nothing if the distribution is as complete as it gets."""
         reads = []
         for node, context in enumerate(self._contexts):
+            if self._is_other[node] and self._known(node) < _UNLIKELY:
+                continue
             wanted = [
                 token
                 for (parent, token), log_prob in zip(self.tree.edges, self._edges.tolist(), strict=True)
@@ -109,19 +114,23 @@ class ScoreReading:
         return reads
 
     def label_log_probs(self) -> torch.Tensor:
-        """`log π(k | x, c)` of every label, `(L,)`; NaN where it is not known."""
-        return self.tree.label_log_probs(self._edges)
+        """
+        `log π(k | x, c)` of every label, `(L,)`; NaN where it is not known. What is not known about other spellings than the
+        labels' own counts as not written.
+        """
+        return self.tree.label_log_probs(self._assumed())
 
     def missing_mass(self) -> float:
         """The most that the labels which are not known can have together."""
-        missing, labels = 0.0, {path: index for index, path in enumerate(self.tree.paths)}
+        missing, labels = 0.0, self.tree.labels
         unknown = self.label_log_probs().isnan().tolist()
-        edges = list(zip(self.tree.edges, self._edges.exp().tolist(), strict=True))
+        assumed = self._assumed()
+        edges = list(zip(self.tree.edges, assumed.exp().tolist(), strict=True))
         label_of = []  # of each node, the longest label that has been written by then
         for node, path in enumerate(self._path_edges):
             written = labels.get(tuple(self.tree.edges[edge][1] for edge in path))
             label_of.append(label_of[self.tree.parents[node - 1]] if node and written is None else written)
-            reached = self._edges[path].sum().exp().item()
+            reached = assumed[path].sum().exp().item()
             if math.isnan(reached):
                 continue  # counted at the upper end of the edge that is not known
             known = [probability for (parent, _), probability in edges if parent == node]
@@ -134,6 +143,13 @@ class ScoreReading:
     def _reached(self, node: int) -> float:
         """Log-probability of the tokens that lead to a node."""
         return self._edges[self._path_edges[node]].sum().item()
+
+    def _known(self, node: int) -> float:
+        """The most that this can be, by what is known."""
+        return self._edges[self._path_edges[node]].nansum().item()
+
+    def _assumed(self) -> torch.Tensor:
+        return self._edges.masked_fill(self._edges.isnan() & self.tree.is_other, -torch.inf)
 
 
 def root_tokens(space: ScoreSpace) -> list[int]:

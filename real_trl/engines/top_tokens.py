@@ -130,10 +130,13 @@ def _piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 def named_log_probs(top: Sequence[tuple[str, float]], names: Mapping[int, str]) -> dict[int, float]:
     """
     Log-probabilities by token of those among `top` that have one of `names`, blanks around them apart if none has it
-    exactly. A name that several tokens have is left out: it cannot be told which is which.
+    exactly. A name that several of `top` have is left out: it cannot be told which is which. Of tokens with the same name, the
+    first is the one that is meant.
     """
-    found = {}
+    found, first = {}, {}
     for token, name in names.items():
+        if first.setdefault(name, token) != token:  # a byte, which no model writes where it has a token for the text
+            continue
         same = [log_prob for text, log_prob in top if text == name]
         same = same or [log_prob for text, log_prob in top if text.strip() == name.strip()]
         if len(same) == 1:

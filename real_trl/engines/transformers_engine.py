@@ -196,7 +196,7 @@ class TransformersEngine:
         locations = [space.locate(ids, self.stop_ids) for ids in completions]
 
         recorded, entropies = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
-        sizes = len(space.tree.edges), len(space.tree.rests)
+        sizes = space.tree.num_log_probs
         log_probs = recorded.new_full((len(completions), sum(sizes)), torch.nan)
         places = []
         for row, (ids, location) in enumerate(zip(completions, locations, strict=True)):

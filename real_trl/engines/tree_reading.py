@@ -278,8 +278,7 @@ def _tree_log_probs(tree: LabelTree, node_logits: Iterable[tuple[int, Tensor]], 
     for node, logits in node_logits:  # one at a time: in float32 they take much memory
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         if log_probs is None:
-            width = len(tree.edges) + len(tree.rests)
-            log_probs = torch.full((len(logits), width), torch.nan, dtype=torch.float64)
+            log_probs = torch.full((len(logits), sum(tree.num_log_probs)), torch.nan, dtype=torch.float64)
         edges = [index for index, edge in enumerate(tree.edges) if edge[0] == node]
         of_edges = logits.log_softmax(-1)[:, [tree.edges[index][1] for index in edges]]
         log_probs[:, edges] = of_edges.cpu().double()
