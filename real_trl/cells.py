@@ -58,6 +58,8 @@ def _converted(value: Any) -> Any:
         return _converted(value.value)
     if isinstance(value, (np.float16, np.float32)):
         return float(str(value))
+    if isinstance(value, (np.datetime64, np.timedelta64)):  # whose `item` may be a number of nanoseconds
+        return pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (str, UUID)):

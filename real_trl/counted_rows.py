@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from real_trl.cells import is_missing
+from real_trl.scale import as_number
 from real_trl.unscored import UNSCORED
 
 if TYPE_CHECKING:
@@ -125,10 +127,16 @@ def column(rows: Rows, name: str, length: int | None = None) -> ArrayLike:
 def numbers(rows: Rows, name: str, length: int | None = None) -> np.ndarray:
     """A numeric column as float64; a null becomes NaN, which the caller refuses where the row counts."""
     values = column(rows, name, length)
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"Column `{name}` is not numeric ({error}): give every row a number or null.") from error
+    values = np.asarray(values, dtype=object if isinstance(values, (list, tuple)) else None)
+    if values.dtype.kind in "fiu":
+        return values.astype(np.float64)
+    read = np.array([as_number(value) for value in values], dtype=np.float64)
+    for index in np.flatnonzero(np.isnan(read)):
+        if not is_missing(value := values[index]) and str(value).strip().lower() != "nan":
+            raise ValueError(
+                f"Column `{name}` is not numeric ({value!r:.60} in row {row_name(rows, index)}): give every row a number or null."
+            )
+    return read
 
 
 def probability_matrix(rows: Rows, n_labels: int, length: int) -> np.ndarray | None:

@@ -68,6 +68,8 @@ def test_what_is_there_is_not_missing(value):
         (np.array(3), 3),
         ((1, [Points.FOUR]), [1, [4]]),
         ({Grade.GOOD: np.int8(3)}, {"good": 3}),
+        (np.datetime64("2026-01-02", "ns"), pd.Timestamp("2026-01-02")),
+        (np.timedelta64(4, "ns"), pd.Timedelta(4)),
         ("half \ud83d of one", "half \ufffd of one"),
         (["\ud83d\ude00"], ["\U0001f600"]),
     ],
@@ -98,7 +100,8 @@ def test_a_number_is_a_number(value, number):
 
 
 @pytest.mark.parametrize(
-    "value", [True, np.True_, "true", "4_5", "four", [4], b"4", Grade.GOOD, 10**400, timedelta(4)]
+    "value",
+    [True, np.True_, "true", "4_5", "four", [4], b"4", Grade.GOOD, 10**400, timedelta(4), np.timedelta64(4, "ns")],
 )
 def test_what_is_no_number(value):
     assert math.isnan(as_number(value))

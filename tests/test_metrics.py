@@ -4,6 +4,7 @@ import json
 import math
 import re
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -411,10 +412,25 @@ class TestEvaluatePredictions:
         with pytest.raises(ValueError, match=r"Row 10 \(status 'ok'\) has `target` nan"):
             evaluate_predictions(make_rows(target=[None, 2.0, 3.0, 4.0]))
 
+    def test_columns_are_what_they_say(self):
+        targets = [5.0, 4.0, 2.0, 1.0]
+        expected = evaluate_predictions(make_rows(target=targets))["rail"]["rmse"]
+        for same in (
+            [Decimal(5), np.float32(4), "2", 1],
+            pd.array([5, 4, 2, 1], "Int64"),
+            pd.Categorical([5, 4, 2, 1]),
+            pd.Categorical(["5", "4", "2", "1"]),
+        ):
+            assert evaluate_predictions(make_rows(target=same))["rail"]["rmse"] == expected
+        gap = make_rows(target=pd.array([1, None, 3, 4], "Int64"), sampled_score=pd.array([1, None, 4, 4], "Int64"))
+        assert evaluate_predictions(gap, malformed="drop")["rail"]["n"] == 2
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
             ({"target": ["high", 2, 3, 4]}, "Column `target` is not numeric .*'high'"),
+            ({"target": [True, 2, 3, 4]}, r"Column `target` is not numeric \(True in row 10\)"),
+            ({"target": ["1", "2", "3", "4_5"]}, "Column `target` is not numeric .*'4_5' in row 13"),
             ({"target": [1.0]}, "Column `target` has 1 rows, `status` has 4"),
             ({key: [] for key in make_rows()}, "`rows` is empty"),
         ],

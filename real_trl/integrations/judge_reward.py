@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from datasets import Dataset, IterableDataset
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
 from real_trl.integrations.prompt_fields import PromptFields, answer_of, judge_template, text_of
 from real_trl.judge import Judge
+from real_trl.table_rows import check_one_split, class_names, features_of
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +124,8 @@ class JudgeReward:
         Raises:
             `ValueError`: naming row, field and fix.
         """
+        check_one_split(rows, f"JudgeReward {self.__name__!r}")
+        self._check_classes(rows)
         asked = []
         for index, row in enumerate(rows):
             if "prompt" not in row:
@@ -132,6 +136,22 @@ class JudgeReward:
             self.judge.engine.check(asked)
         except ValueError as error:
             raise ValueError(f"JudgeReward {self.__name__!r}, without any response: {error}") from error
+
+    def _check_classes(self, rows: Any) -> None:
+        """TRL passes the codes of classes on, and does not say of what."""
+        if not isinstance(rows, (Dataset, IterableDataset)):
+            return
+        classes = {column: names for column, of in features_of(rows).items() if (names := class_names(of))}
+        given = {"response", "instruction", *self.fields.texts} - self.fields.columns.keys()
+        given |= {"criteria"} if "rubric" in given else set()
+        for name in sorted({*self.fields.template.variables, "criteria"} - given):
+            column = self.fields.template.column_of(name, rows.column_names or [], self.fields.columns)
+            if column in classes:
+                raise ValueError(
+                    f"{name}: the column {column!r} is a ClassLabel of the names {', '.join(classes[column])}, of which TRL passes the codes on. "
+                    f'Make it text: names = dataset.features[{column!r}].names; dataset.map(lambda row: {{"{column}_name": '
+                    f"names[row[{column!r}]]}}), and read {name} from that with columns."
+                )
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Prompt], **columns: Any) -> list[float | None]:
         """

@@ -3,13 +3,15 @@
 """`JudgeReward`: by itself, and as the reward of a real GRPO run of TRL."""
 
 import logging
+import math
 import pickle
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, DatasetDict
 from trl import GRPOConfig, GRPOTrainer
 
 from real_trl import Judge, integrations
@@ -176,6 +178,26 @@ def test_columns_of_the_dataset_do_not_replace_the_completion(judge):
     criteria = JudgeReward(judge)(PROMPTS, ANSWERS, orig_criteria=[RUBRIC] * 4, orig_score1_description=["bad"] * 4)
     rubric = f"[{RUBRIC}]\nScore 1: bad"
     assert criteria == JudgeReward(judge, rubric=rubric)(PROMPTS, ANSWERS)
+
+
+def test_classes_and_splits_are_refused_before_the_training(judge):
+    classes = Dataset.from_dict({"prompt": PROMPTS, "rubric": [0] * 4}).cast_column(
+        "rubric", ClassLabel(names=[RUBRIC])
+    )
+    for rows in (classes, classes.to_iterable_dataset()):
+        with pytest.raises(
+            ValueError, match="rubric: the column 'rubric' is a ClassLabel of the names .* passes the codes"
+        ):
+            JudgeReward(judge).check(rows)
+    JudgeReward(judge, rubric=RUBRIC).check(classes)  # not read
+    with pytest.raises(ValueError, match="'judge': got a DatasetDict of the splits 'train'. Choose one"):
+        JudgeReward(judge).check(DatasetDict(train=classes))
+
+
+def test_gaps_of_all_kinds_are_missing(judge):
+    for gap in (None, math.nan, pd.NA, pd.NaT):
+        with pytest.raises(ValueError, match="row 0: .*'rubric' is undefined \\(column 'rubric' is empty\\)"):
+            JudgeReward(judge)(PROMPTS, ANSWERS, rubric=[gap] * 4)
 
 
 def test_what_is_missing_is_named(judge, folder, tmp_path):
