@@ -119,6 +119,19 @@ def squared_error(score_log_probs: Tensor, values: Tensor, targets: Tensor, norm
     return (expected_score(score_log_probs, values, normalize) - targets).square()
 
 
+def squared_error_rounding(
+    score_log_probs: Tensor, values: Tensor, targets: Tensor, rounding: Tensor, normalize: bool = False
+) -> Tensor:
+    """
+    How far [`squared_error`] may be off if the log-probabilities are by `rounding` `(...)`:
+    `|∂(ŷ − y*)²| ≤ 2 |ŷ − y*| ε + ε²` with `ε = Σ_k |k| π(k) · rounding`. Shapes as there.
+    """
+    probabilities = score_log_probs.softmax(-1) if normalize else score_log_probs.exp()
+    epsilon = (probabilities * values.abs()).sum(-1) * rounding
+    off = (expected_score(score_log_probs, values, normalize) - targets).abs()
+    return 2 * off * epsilon + epsilon.square()
+
+
 def regression_reward(
     score_log_probs: Tensor,
     values: Tensor,
@@ -181,18 +194,21 @@ def worst_squared_error(values: Tensor, targets: Tensor) -> Tensor:
     return (targets.unsqueeze(-1) - values).square().amax(-1)
 
 
-def leave_one_out_advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
+def leave_one_out_advantages(rewards: Tensor, mask: Tensor | None = None, rounding: Tensor | None = None) -> Tensor:
     """
     Leave-one-out advantages (Section 4.3): `A⁽ⁱ⁾ = r⁽ⁱ⁾ − 1/(K−1) Σ_{j≠i} r⁽ʲ⁾`.
 
-    A group whose rewards agree to the resolution of their floating-point type carries no signal and gets exactly 0:
-    otherwise the division by its σ would blow rounding errors up to ±1.
+    A group whose rewards agree to the precision that they are known with carries no signal and gets exactly 0: otherwise the
+    division by its σ would blow rounding errors up to ±1.
 
     Args:
         rewards (`torch.Tensor` of shape `(G, K)`):
             Rewards of the `K` completions of each group.
         mask (`torch.Tensor` of shape `(G, K)`, *optional*):
             `True` for completions that take part. Others leave the baseline and get 0.
+        rounding (`torch.Tensor` of shape `(G, K)`, *optional*):
+            How far each reward may be off by the rounding of what it was computed from, such as the logits
+            ([`squared_error_rounding`]). The resolution of the rewards' own floating-point type counts in any case.
 
     Returns:
         `torch.Tensor` of shape `(G, K)`, detached.
@@ -210,14 +226,16 @@ def leave_one_out_advantages(rewards: Tensor, mask: Tensor | None = None) -> Ten
     kept = rewards.masked_fill(~mask, 0.0)
     others = mask.sum(1, keepdim=True) - 1  # (G, 1)
     baseline = (kept.sum(1, keepdim=True) - kept) / others.clamp(min=1)
-    return torch.where(_has_signal(rewards, mask), rewards - baseline, 0.0)
+    return torch.where(_has_signal(rewards, mask, rounding), rewards - baseline, 0.0)
 
 
-def _has_signal(rewards: Tensor, mask: Tensor) -> Tensor:
+def _has_signal(rewards: Tensor, mask: Tensor, rounding: Tensor | None) -> Tensor:
     """`(G, K)`: whether a completion takes part, and its group's rewards differ by more than rounding errors."""
     highest = rewards.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
     lowest = rewards.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
     resolution = 16 * torch.finfo(rewards.dtype).eps * rewards.masked_fill(~mask, 0.0).abs().amax(1, keepdim=True)
+    if rounding is not None:  # one reward may be too high, another one too low
+        resolution = torch.maximum(resolution, 2 * rounding.masked_fill(~mask, 0.0).amax(1, keepdim=True))
     return mask & (mask.sum(1, keepdim=True) > 1) & (highest - lowest > resolution)
 
 
@@ -242,18 +260,20 @@ def log_marginal(log_likelihoods: Tensor, mask: Tensor | None = None) -> Tensor:
     return torch.where(count > 0, kept.logsumexp(-1) - count.clamp(min=1).log(), 0.0)
 
 
-def log_marginal_advantages(log_likelihoods: Tensor, mask: Tensor | None = None) -> Tensor:
+def log_marginal_advantages(
+    log_likelihoods: Tensor, mask: Tensor | None = None, rounding: Tensor | None = None
+) -> Tensor:
     """
     Leave-one-out advantages of JEPO's multi-sample bound:
-    `A⁽ⁱ⁾ = [LSE_j ℓ_j − log K] − [LSE_{j≠i} ℓ_j − log(K−1)]`. Shapes and the rule for groups without a signal are those of
-    [`leave_one_out_advantages`].
+    `A⁽ⁱ⁾ = [LSE_j ℓ_j − log K] − [LSE_{j≠i} ℓ_j − log(K−1)]`. Shapes, `rounding` and the rule for groups without a signal are those
+    of [`leave_one_out_advantages`].
     """
     log_likelihoods = log_likelihoods.detach()
     mask = torch.ones_like(log_likelihoods, dtype=torch.bool) if mask is None else mask.bool()
     others = mask.unsqueeze(1) & ~torch.eye(mask.size(1), dtype=torch.bool, device=mask.device)  # (G, K, K)
     without = log_marginal(log_likelihoods.unsqueeze(1).expand_as(others), others)  # (G, K)
     advantages = log_marginal(log_likelihoods, mask).unsqueeze(1) - without
-    return torch.where(_has_signal(log_likelihoods, mask), advantages, 0.0)
+    return torch.where(_has_signal(log_likelihoods, mask, rounding), advantages, 0.0)
 
 
 def standardize_advantages(

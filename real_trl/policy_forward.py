@@ -4,42 +4,68 @@
 One forward pass that yields everything the objectives need: the log-probability and entropy of every completion token,
 and the log-probability of every label of the score space.
 
-The model must carry TRL's fused LM head (`add_fused_lm_head`, which TRL's trainers install): it turns hidden states
-into log-probabilities in tiles, so no `(tokens, vocabulary)` tensor is ever held. What this module adds is the choice
-of *rows* that reach the head: the completion positions, and the score position once per label with the labels' ids as
-targets (for labels of several tokens, a row per edge of their [`LabelTree`]). All of it happens inside the model's own forward, which is what DDP's and ZeRO-3's gradient hooks need.
+The model must carry TRL's fused LM head (`add_fused_lm_head`, which TRL's trainers install), whose temperature counts. Its place is
+taken by that of [`~real_trl.selected_log_probs.add_token_selection`], which turns hidden states into log-probabilities in chunks, so
+no `(tokens, vocabulary)` tensor is ever held, and reads scores in float32. What this module adds is the choice of *rows* that
+reach the head: the completion positions, and the score position, which has all labels (for labels of several tokens, those of the
+inner nodes of their [`LabelTree`] as well). All of it happens inside the model's own forward, which is what DDP's and ZeRO-3's
+gradient hooks need.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from trl.trainer.utils import FusedCausalLMOutput
 
 from real_trl.label_tree import LabelTree
-from real_trl.rest_log_probs import reading_rests
-from real_trl.tree_attention import edge_rows, edge_targets, rest_rows, tree_inputs
+from real_trl.output_layer import HeadOptions
+from real_trl.selected_log_probs import SelectedLogProbs, TokenSelection, add_token_selection, head_log_probs
+from real_trl.tree_attention import edge_rows, rest_rows, tree_inputs
 
 
 class PolicyOutput(NamedTuple):
     """
     Attributes:
         log_probs (`torch.Tensor` of shape `(N, C)`):
-            Log-probability of each completion token; meaningless at padding.
-        entropy (`torch.Tensor` of shape `(N, C)`, *optional*):
-            Entropy of the distribution each completion token was drawn from, in nats; meaningless at padding. `None` if
-            the model's head does not compute it, as that of TRL's reference model.
+            Log-probability of each completion token; 0 at padding.
+        entropy (`torch.Tensor` of shape `(N, C)`):
+            Entropy of the distribution each completion token was drawn from, in nats; 0 at padding.
         score_log_probs (`torch.Tensor` of shape `(N, L)`):
-            `log π(k | x, c)` of every label, over the whole vocabulary; meaningless (but finite) where there is no
-            score.
+            `log π(k | x, c)` of every label, over the whole vocabulary, from logits in float32; meaningless (but finite) where
+            there is no score.
+        score_rounding (`torch.Tensor` of shape `(N,)`):
+            How far these may be off by the rounding of the logits.
     """
 
     log_probs: Tensor
-    entropy: Tensor | None
+    entropy: Tensor
     score_log_probs: Tensor
+    score_rounding: Tensor
+
+    @classmethod
+    def unpacked(
+        cls, output: SelectedLogProbs, selection: TokenSelection, mask: Tensor, tree: LabelTree
+    ) -> "PolicyOutput":
+        """
+        Of a forward whose `selection` has the tokens where `mask` `(N, C)` is set, row by row, and then the trees of `N` scores.
+        """
+        mask = mask.bool()
+        num_tokens = int(mask.sum())
+
+        def padded(values: Tensor) -> Tensor:
+            return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+        return cls(
+            padded(output.log_probs[:num_tokens]),
+            padded(output.entropy[selection.rows[:num_tokens]]),
+            *selection.score_log_probs(output, tree),
+        )
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:
@@ -54,8 +80,21 @@ def backbone(model: nn.Module) -> nn.Module:
     return causal_lm(model).base_model
 
 
+@dataclass
+class ScoredCausalLMOutput(FusedCausalLMOutput):
+    """
+    TRL's output with what [`select_hidden_rows`] reads beside it.
+
+    Args:
+        scores ([`~real_trl.selected_log_probs.SelectedLogProbs`]):
+            What was asked for.
+    """
+
+    scores: SelectedLogProbs | None = None
+
+
 @contextmanager
-def select_hidden_rows(model: nn.Module, rows: Tensor) -> Iterator[None]:
+def select_hidden_rows(model: nn.Module, rows: Tensor, scores: TokenSelection | None = None) -> Iterator[None]:
     """
     While active, the backbone of `model` returns only the hidden states at `rows`, so that the LM head sees no others.
 
@@ -64,14 +103,32 @@ def select_hidden_rows(model: nn.Module, rows: Tensor) -> Iterator[None]:
             Causal LM, wrapped or not.
         rows (`torch.Tensor` of shape `(N, R)`):
             Positions in the sequence, repetitions allowed.
+        scores ([`~real_trl.selected_log_probs.TokenSelection`], *optional*):
+            What scores are read from. The output of the model, with TRL's fused LM head, then is a [`ScoredCausalLMOutput`]. This, too,
+            happens within the model's forward.
     """
+    aside = []
+    options = None if scores is None else HeadOptions.of(causal_lm(model))
 
     def select(module, args, output):
         hidden = output.last_hidden_state  # (N, T, H)
+        aside[:] = [hidden.flatten(0, 1)] if scores is not None else []
         output.last_hidden_state = hidden.gather(1, rows.unsqueeze(-1).expand(-1, -1, hidden.size(-1)))
         return output
 
-    handle = backbone(model).register_forward_hook(select)
+    def read(module, args, output):
+        return ScoredCausalLMOutput(**output, scores=head_log_probs(module, aside.pop(), scores, options))
+
+    with ExitStack() as stack:
+        stack.enter_context(_hook(backbone(model), select))
+        if scores is not None:
+            stack.enter_context(_hook(causal_lm(model), read))
+        yield
+
+
+@contextmanager
+def _hook(module: nn.Module, function: Callable) -> Iterator[None]:
+    handle = module.register_forward_hook(function)
     try:
         yield
     finally:
@@ -108,21 +165,23 @@ def policy_forward(
     """
     input_ids = torch.cat([prompt_ids, completion_ids], dim=1)  # (N, P + C)
     attention_mask = torch.cat([prompt_mask, completion_mask], dim=1)
+    # Left padding is not part of the sequence: positions count from each prompt's first token, as in `generate`
+    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
     # The hidden state at position t predicts token t + 1
     first = prompt_ids.size(1) - 1
     num_rows, num_tokens = completion_ids.shape
-    token_rows = torch.arange(first, first + num_tokens, device=input_ids.device).expand(num_rows, -1)  # (N, C)
     score_rows = first + score_positions  # (N,)
-    rows = torch.cat([token_rows, edge_rows(tree, score_rows, input_ids.size(1))], dim=1)  # (N, C + E)
-    targets = torch.cat([completion_ids, edge_targets(tree, num_rows, input_ids.device)], dim=1)
-    # Left padding is not part of the sequence: positions count from each prompt's first token, as in `generate`
-    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
     inputs = tree_inputs(backbone(model), tree, input_ids, attention_mask, position_ids, score_rows)
-    rests = rest_rows(tree, num_rows, input_ids.size(1), input_ids.device)
-    with reading_rests(causal_lm(model), tree, rests) as reading, select_hidden_rows(model, rows):
-        outputs = model(**inputs, shift_labels=targets, fused_lm_head=True)
-    return PolicyOutput(
-        log_probs=outputs.log_probs[:, :num_tokens],
-        entropy=None if outputs.entropy is None else outputs.entropy[:, :num_tokens],
-        score_log_probs=tree.label_log_probs(outputs.log_probs[:, num_tokens:], reading.log_probs),
+    starts = torch.arange(num_rows, device=input_ids.device).unsqueeze(1) * inputs["input_ids"].size(1)  # (N, 1)
+    mask = completion_mask.bool()
+    token_positions = (starts + torch.arange(first, first + num_tokens, device=input_ids.device))[mask]
+    rows = torch.arange(len(token_positions), device=input_ids.device)
+    length, device = input_ids.size(1), input_ids.device
+    trees = TokenSelection.of_trees(
+        tree, starts + edge_rows(tree, score_rows, length), starts + rest_rows(tree, num_rows, length, device)
     )
+    selection = TokenSelection.of_tokens(token_positions, rows, completion_ids[mask]).and_trees(trees)
+    base = causal_lm(model)
+    if not getattr(base, "takes_selections", False):
+        add_token_selection(base)
+    return PolicyOutput.unpacked(model(**inputs, selection=selection), selection, mask, tree)

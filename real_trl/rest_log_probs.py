@@ -8,72 +8,16 @@ digits of it, and the rest's logarithm, which is part of a reward, is off by 1e-
 tokens' logits minus that of all.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from real_trl.label_tree import LabelTree
+from real_trl.output_layer import HeadOptions, precise_logits
 
 _ROWS = 2**14  # of the vocabulary at a time, whose logits are held in float32
-
-
-@dataclass(frozen=True)
-class HeadOptions:
-    """
-    What becomes of logits before the softmax.
-
-    Attributes:
-        temperature, scale (`float`):
-            Divides and multiplies the logits.
-        softcap (`float`, *optional*):
-            Bounds them, after `scale` and before `temperature`.
-    """
-
-    temperature: float = 1.0
-    scale: float = 1.0
-    softcap: float | None = None
-
-    @classmethod
-    def of(cls, model: nn.Module) -> "HeadOptions":
-        """
-        Those of TRL's fused LM head in `model`, without wrappers; there is no other place where they are kept.
-
-        Raises:
-            ValueError: if the model has no such head.
-        """
-        forward = _fused_forward(getattr(model, "_original_forward", model.forward))
-        if forward is None:
-            raise ValueError(
-                f"model: {type(model).__name__} has no fused LM head. Call trl.trainer.utils.add_fused_lm_head on it first."
-            )
-        options = dict(zip(forward.__code__.co_freevars, (x.cell_contents for x in forward.__closure__), strict=True))
-        return cls(options["temperature"], options["logit_scale"], options["final_logit_softcapping"])
-
-    def apply(self, logits: Tensor) -> tuple[Tensor, Tensor | float]:
-        """What goes into the softmax, and its derivative."""
-        if self.softcap is None:
-            factor = self.scale / self.temperature
-            return (logits if factor == 1.0 else logits * factor), factor
-        bounded = (logits * (self.scale / self.softcap)).tanh()
-        return bounded * (self.softcap / self.temperature), (1 - bounded**2) * (self.scale / self.temperature)
-
-
-def _fused_forward(forward: Any) -> FunctionType | None:
-    """TRL's function among those that `forward` wraps."""
-    function = forward.__func__ if isinstance(forward, MethodType) else forward
-    if not isinstance(function, FunctionType):
-        return None
-    if function.__code__.co_name == "_fused_forward":
-        return function
-    inner = (_fused_forward(cell.cell_contents) for cell in function.__closure__ or ())
-    return next((found for found in inner if found is not None), None)
 
 
 class _RestLogProbs(torch.autograd.Function):
@@ -120,8 +64,7 @@ def _parts(vocabulary: int) -> list[slice]:
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: slice, dtype: torch.dtype) -> Tensor:
-    logits = hidden.to(dtype) @ weight[tokens].to(dtype).T
-    return logits if bias is None else logits.add_(bias[tokens].to(dtype))
+    return precise_logits(hidden.to(dtype), weight[tokens], None if bias is None else bias[tokens])
 
 
 def _within(outside: Tensor, tokens: slice) -> Tensor:
@@ -158,57 +101,3 @@ def rest_log_probs_of_logits(tree: LabelTree, rest: int, logits: Tensor) -> Tens
     """Of one rest, by its index in `tree.rests`, and of `logits` `(..., V)` after the temperature: `(...)`."""
     others = logits.index_fill(-1, tree.rest_tokens[rest].to(logits.device), -torch.inf)
     return others.logsumexp(-1) - logits.logsumexp(-1)
-
-
-class RestReading:
-    """
-    While [`reading_rests`] is active, takes the rests out of the model's forward.
-
-    Attributes:
-        log_probs (`torch.Tensor` of shape `(N, R)`, *optional*):
-            Log-probability of the rests of each sequence's tree, after the forward; `None` if the tree has none.
-    """
-
-    log_probs: Tensor | None = None
-
-
-@contextmanager
-def reading_rests(model: nn.Module, tree: LabelTree, positions: Tensor) -> Iterator[RestReading]:
-    """
-    While active, a forward also computes the rests of label trees, inside the model's own forward, where ZeRO-3's and DDP's
-    hooks expect it.
-
-    Args:
-        model (`nn.Module`):
-            Causal LM with TRL's fused LM head, without wrappers.
-        tree ([`LabelTree`]):
-            With `R` rests.
-        positions (`torch.Tensor` of shape `(B, Q)`):
-            In `B` rows of tokens, those whose hidden states predict the rests: `B · Q = N · R`, in the order of the sequences.
-
-    Yields:
-        [`RestReading`]
-    """
-    reading = RestReading()
-    if not tree.rests:
-        yield reading
-        return
-    options = HeadOptions.of(model)
-
-    def read(module: nn.Module, args: Any, output: Any) -> None:
-        head, home = model.get_output_embeddings(), positions.device
-        weight, bias = (x.full_tensor() if isinstance(x, DTensor) else x for x in (head.weight, head.bias))
-        states = output.last_hidden_state
-        index = positions.to(states.device).unsqueeze(-1).expand(-1, -1, states.size(-1))
-        hidden = states.gather(1, index).flatten(0, 1).to(weight.device)  # (N · R, H)
-        outside = tree.rest_tokens.to(weight.device).repeat(len(hidden) // len(tree.rests), 1)
-        with maybe_gather_lm_head_ctx(weight, bias):
-            reading.log_probs = (
-                rest_log_probs(hidden, weight, bias, outside, options).view(-1, len(tree.rests)).to(home)
-            )
-
-    handle = model.base_model.register_forward_hook(read)
-    try:
-        yield reading
-    finally:
-        handle.remove()

@@ -5,19 +5,27 @@ The LM head where only some rows, and few tokens of each, are asked for.
 
 Every row is projected once, in chunks, to its log-sum-exp; the log-probability of any number of tokens is then their logits
 minus that. A score position thus costs one row for all its labels, and a tensor of `(tokens, vocabulary)` is never whole.
+The rows of scores are few, and computed in float32 ([`~real_trl.output_layer.precise_logits`]); those of a rationale in the type
+of the model's other products.
 """
 
 import types
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
+
+from real_trl.label_tree import LabelTree
+from real_trl.output_layer import HALF, HeadOptions, precise_logits, vocabulary_blocks
+from real_trl.rest_log_probs import rest_log_probs
+from real_trl.tree_attention import edge_targets
 
 _CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run
 _BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time on a CPU: 16 MiB in float32, near its caches
@@ -31,29 +39,82 @@ class SelectedLogProbs(ModelOutput):
             Log-probability of every token asked for.
         entropy (`torch.Tensor` of shape `(R,)`):
             Entropy of every row's distribution, in nats, without gradient.
+        rounding (`torch.Tensor` of shape `(num_precise,)`):
+            How far the logits of the last rows, those in float32, may be off by rounding, without gradient.
+        rests (`torch.Tensor` of shape `(S,)`, *optional*):
+            Log-probability of all tokens but those outside of each rest; `None` if none is asked for.
     """
 
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
+    rounding: Tensor | None = None
+    rests: Tensor | None = None
 
 
 @dataclass
 class TokenSelection:
     """
-    What is asked of the LM head.
+    What is asked of the LM head. Positions are counted over the rows of the batch one after the other.
 
     Attributes:
         positions (`torch.Tensor` of shape `(R,)`):
-            Positions, in a sequence of one row, whose hidden states reach the head.
+            Positions whose hidden states reach the head.
         rows (`torch.Tensor` of shape `(Q,)`):
             For every token asked for, the index of its position in `positions`.
         tokens (`torch.Tensor` of shape `(Q,)`):
             The tokens.
+        num_precise (`int`):
+            How many of `positions`, the last ones, are computed in float32: those that scores are read at.
+        rest_positions (`torch.Tensor` of shape `(S,)`), rest_outside (`torch.Tensor` of shape `(S, X)`):
+            Positions at which the probability of all tokens but some is asked for, and these tokens.
     """
 
     positions: Tensor
     rows: Tensor
     tokens: Tensor
+    num_precise: int
+    rest_positions: Tensor
+    rest_outside: Tensor
+
+    @classmethod
+    def of_tokens(cls, positions: Tensor, rows: Tensor, tokens: Tensor) -> "TokenSelection":
+        """Tokens alone, in the type of the model's other products."""
+        none = positions.new_zeros(0)
+        return cls(positions, rows, tokens, 0, none, none.view(0, 0))
+
+    @classmethod
+    def of_trees(cls, tree: LabelTree, edge_positions: Tensor, rest_positions: Tensor) -> "TokenSelection":
+        """
+        The label trees of `N` scores, in float32: at `edge_positions` `(N, E)`, many of which are the same, and `rest_positions`
+        `(N, R)`.
+        """
+        size, device = len(edge_positions), edge_positions.device
+        positions, rows = edge_positions.flatten().unique(return_inverse=True)
+        tokens = edge_targets(tree, size, device).flatten()
+        outside = tree.rest_tokens.to(device).repeat(size, 1)
+        return cls(positions, rows, tokens, len(positions), rest_positions.flatten(), outside)
+
+    def and_trees(self, trees: "TokenSelection") -> "TokenSelection":
+        """What is asked here, none of it in float32, and behind it `trees`."""
+        return replace(
+            trees,
+            positions=torch.cat([self.positions, trees.positions]),
+            rows=torch.cat([self.rows, len(self.positions) + trees.rows]),
+            tokens=torch.cat([self.tokens, trees.tokens]),
+        )
+
+    def score_log_probs(self, output: SelectedLogProbs, tree: LabelTree) -> tuple[Tensor, Tensor]:
+        """
+        Log-probabilities of the labels `(N, L)` of the trees that are asked for last, and how far they may be off by the rounding
+        of the logits `(N,)`.
+        """
+        first = len(self.positions) - self.num_precise
+        is_edge = self.rows >= first
+        edges = output.log_probs[is_edge].view(-1, len(tree.edges))
+        rests = None if output.rests is None else output.rests.view(len(edges), -1)
+        rounding = output.rounding[self.rows[is_edge] - first].view(edges.shape).amax(1)
+        # Measured against float64: log-probabilities are up to 6 times the resolution of the largest logit off
+        return tree.label_log_probs(edges, rests), 8 * rounding * max(map(len, tree.paths))
 
 
 class _LogProbs(torch.autograd.Function):
@@ -65,30 +126,34 @@ class _LogProbs(torch.autograd.Function):
         bias: Tensor | None,
         rows: Tensor,
         tokens: Tensor,
-        temperature: float,
+        options: HeadOptions,
         dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
-        head = weight.to(dtype)
-        float_type = torch.promote_types(dtype, torch.float32)
+        num_precise: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        float_type = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
         picked, entropy = (hidden.new_empty(n, dtype=float_type) for n in (len(rows), len(hidden)))
+        rounding = hidden.new_zeros(num_precise, dtype=float_type)
         asked = _Asked(rows, len(hidden))
-        for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
-            logits = _logits(hidden[chunk].to(dtype), head, bias)
+        for product, chunk in _chunks(len(hidden), num_precise, weight, bias, dtype):
+            logits = product.logits(hidden[chunk])
             for block in _blocks(logits):
                 here = slice(chunk.start + block.start, chunk.start + block.stop)
-                log_probs = _scaled(logits[block], temperature).log_softmax(-1, dtype=float_type)
+                transformed, _ = options.apply(logits[block])
+                log_probs = transformed.log_softmax(-1, dtype=float_type)
                 mine = asked.within(here)
                 picked[mine] = log_probs[rows[mine] - here.start, tokens[mine]]
                 entropy[here] = -log_probs.exp().mul_(log_probs).sum(-1)
+                if isinstance(product, _PreciseProduct):
+                    last = slice(here.start - len(hidden) + num_precise, here.stop - len(hidden) + num_precise)
+                    rounding[last] = torch.finfo(logits.dtype).eps * transformed.abs().amax(-1)
         ctx.save_for_backward(hidden, weight, bias, rows, tokens)
-        ctx.temperature, ctx.dtype = temperature, dtype
-        ctx.mark_non_differentiable(entropy)
-        return picked, entropy
+        ctx.options, ctx.dtype, ctx.num_precise = options, dtype, num_precise
+        ctx.mark_non_differentiable(entropy, rounding)
+        return picked, entropy, rounding
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, rows, tokens = ctx.saved_tensors
-        dtype, temperature = ctx.dtype, ctx.temperature
         row_grad = grad.new_zeros(len(hidden)).index_add_(0, rows, grad)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
@@ -96,32 +161,85 @@ class _LogProbs(torch.autograd.Function):
             # Sums over chunks are kept in float32
             grad_weight = torch.zeros_like(weight, dtype=grad.dtype) if wants_weight else None
             grad_bias = torch.zeros_like(bias, dtype=grad.dtype) if wants_bias else None
-            head, asked = weight.to(dtype), _Asked(rows, len(hidden))
-            for chunk in _slices(len(hidden), _CHUNK_LOGITS // len(head)):
-                inputs = hidden[chunk].to(dtype)
-                grads = _logits(inputs, head, bias)
+            asked = _Asked(rows, len(hidden))
+            for product, chunk in _chunks(len(hidden), ctx.num_precise, weight, bias, ctx.dtype):
+                grads = product.logits(hidden[chunk])
                 for block in _blocks(grads):
                     here = slice(chunk.start + block.start, chunk.start + block.stop)
-                    probs = _scaled(grads[block], temperature).softmax(-1, dtype=grad.dtype)
-                    shares = probs.mul_(row_grad[here, None].neg())
+                    transformed, slope = ctx.options.apply(grads[block])
+                    shares = transformed.softmax(-1, dtype=grad.dtype).mul_(row_grad[here, None].neg())
                     mine = asked.within(here)
                     shares.index_put_((rows[mine] - here.start, tokens[mine]), grad[mine], accumulate=True)
-                    grads[block] = _scaled(shares, temperature)
+                    grads[block] = shares if not ctx.options.changes else shares * slope
                 if wants_hidden:
-                    grad_hidden[chunk] = (grads @ head).to(hidden.dtype)
+                    grad_hidden[chunk] = product.hidden_grad(grads).to(hidden.dtype)
                 if wants_weight:
-                    if grad_weight.dtype == dtype:
-                        grad_weight.addmm_(grads.T, inputs)
-                    else:
-                        grad_weight += grads.T @ inputs
+                    product.add_weight_grad(grad_weight, grads, hidden[chunk])
                 if wants_bias:
                     grad_bias += grads.sum(0, dtype=grad_bias.dtype)
         return (
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None else grad_bias.to(bias.dtype),
-            *[None] * 4,
+            *[None] * 5,
         )
+
+
+class _Product:
+    """The LM head's product in `dtype`; on NVIDIA GPUs its result is in float32, which costs nothing there."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.head, self.bias, self.dtype = weight.to(dtype), bias, dtype
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        if hidden.is_cuda and self.dtype in HALF:
+            return precise_logits(hidden.to(self.dtype), self.head, self.bias)
+        logits = hidden.to(self.dtype) @ self.head.T
+        return logits if self.bias is None else logits.add_(self.bias.to(logits.dtype))
+
+    def hidden_grad(self, grads: Tensor) -> Tensor:
+        return grads.to(self.dtype) @ self.head
+
+    def add_weight_grad(self, grad_weight: Tensor, grads: Tensor, hidden: Tensor) -> None:
+        grads, hidden = grads.to(self.dtype), hidden.to(self.dtype)
+        if grad_weight.dtype == self.dtype:
+            grad_weight.addmm_(grads.T, hidden)
+        else:
+            grad_weight += grads.T @ hidden
+
+
+class _PreciseProduct:
+    """The same in float32, without a copy of all weights in it; for few rows."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return precise_logits(hidden, self.weight, self.bias)
+
+    def hidden_grad(self, grads: Tensor) -> Tensor:
+        blocks = vocabulary_blocks(self.weight, grads.dtype)
+        with torch.autocast(grads.device.type, enabled=False):
+            return sum(grads[:, block] @ self.weight[block].to(grads.dtype) for block in blocks)
+
+    def add_weight_grad(self, grad_weight: Tensor, grads: Tensor, hidden: Tensor) -> None:
+        with torch.autocast(grads.device.type, enabled=False):
+            grad_weight.addmm_(grads.T, hidden.to(grads.dtype))
+
+
+def _chunks(
+    num_rows: int, num_precise: int, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> Iterator[tuple[_Product | _PreciseProduct, slice]]:
+    """Rows that go through the head together, each with the product that they need."""
+    size, first_precise = _CHUNK_LOGITS // len(weight), num_rows - num_precise
+    if first_precise:
+        product = _Product(weight, bias, dtype)
+        for chunk in _slices(first_precise, size):
+            yield product, chunk
+    if num_precise:
+        product = _PreciseProduct(weight, bias)
+        for chunk in _slices(num_precise, size):
+            yield product, slice(first_precise + chunk.start, first_precise + chunk.stop)
 
 
 def _slices(length: int, size: int) -> list[slice]:
@@ -147,18 +265,15 @@ class _Asked:
         return self._order[self._ends[rows.start] : self._ends[rows.stop]]
 
 
-def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
-    logits = hidden @ head.T
-    return logits if bias is None else logits.add_(bias.to(logits.dtype))
-
-
-def _scaled(x: Tensor, temperature: float) -> Tensor:
-    return x if temperature == 1.0 else x.to(torch.promote_types(x.dtype, torch.float32)) / temperature
-
-
 def selected_log_probs(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor, tokens: Tensor, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rows: Tensor,
+    tokens: Tensor,
+    options: HeadOptions | None = None,
+    num_precise: int = 0,
+) -> SelectedLogProbs:
     """
     Log-probabilities of some tokens, and entropies.
 
@@ -169,36 +284,22 @@ def selected_log_probs(
             The LM head's. Under ZeRO-3 they must be gathered, in the backward they are again.
         rows, tokens (`torch.Tensor` of shape `(Q,)`):
             The tokens asked for, and the row of `hidden` that predicts each.
-        temperature (`float`, *optional*, defaults to `1.0`):
-            Divides the logits.
+        options ([`~real_trl.output_layer.HeadOptions`], *optional*):
+            What becomes of the logits; by default nothing.
+        num_precise (`int`, *optional*, defaults to `0`):
+            The logits of as many rows, the last ones, are computed in float32 from `hidden` and `weight` as they are. Those of
+            the others in the type of autocast, or of `hidden`.
 
     Returns:
-        Log-probabilities `(Q,)` and entropies of the rows `(R,)` in nats, the latter without gradient. In float32, with
-        logits rounded to the type of the matrix product: that of autocast, or of `hidden`.
+        [`SelectedLogProbs`], in float32 (of anything in float64, in that).
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    return _LogProbs.apply(hidden, weight, bias, rows, tokens, temperature, dtype)
+    options = options or HeadOptions()
+    return SelectedLogProbs(*_LogProbs.apply(hidden, weight, bias, rows, tokens, options, dtype, num_precise))
 
 
-def why_head_not_exact(model: PreTrainedModel) -> str | None:
-    """Why [`add_token_selection`] cannot stand for the LM head of `model`, for a log line; `None` if it can."""
-    config, head = model.config, model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return f"the LM head is a {type(head).__name__}, not a plain linear layer"
-    for name in (
-        "final_logit_softcapping",
-        "logit_scale",
-        "logits_scaling",
-        "output_multiplier",
-        "lm_head_multiplier",
-    ):
-        if getattr(config, name, None) is not None:
-            return f"the logits are transformed ({name})"
-    return None
-
-
-def add_token_selection(model: PreTrainedModel, temperature: float = 1.0) -> None:
+def add_token_selection(model: PreTrainedModel, temperature: float | None = None) -> None:
     """
     Let `model(..., selection=TokenSelection(...))` return [`SelectedLogProbs`]. Other calls stay as they are.
 
@@ -206,26 +307,42 @@ def add_token_selection(model: PreTrainedModel, temperature: float = 1.0) -> Non
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal LM without wrappers, for which [`why_head_not_exact`] is `None`.
-        temperature (`float`, *optional*, defaults to `1.0`):
-            Divides the logits.
+            Causal LM without wrappers, for which [`~real_trl.output_layer.why_head_unknown`] is `None`.
+        temperature (`float`, *optional*):
+            Divides the logits. Defaults to that of TRL's fused LM head, which the model then must have.
     """
+    options = HeadOptions.of(model) if temperature is None else HeadOptions.of_config(model.config, temperature)
     original = model.forward
 
     @wraps(type(model).forward)
     def forward(self: PreTrainedModel, *args: Any, selection: TokenSelection | None = None, **kwargs: Any) -> Any:
         if selection is None:
             return original(*args, **kwargs)
-        hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state[0]
-        weight, bias = self.get_output_embeddings().weight, self.get_output_embeddings().bias
-        # As in TRL: a model split over devices can end on another than the head's; FSDP2 has sharded parameters
-        device, home = weight.device, selection.tokens.device
-        weight, bias = (x.full_tensor() if isinstance(x, DTensor) else x for x in (weight, bias))
-        hidden = hidden[selection.positions.to(hidden.device)].to(device)
-        with maybe_gather_lm_head_ctx(weight, bias):
-            log_probs, entropy = selected_log_probs(
-                hidden, weight, bias, selection.rows.to(device), selection.tokens.to(device), temperature
-            )
-        return SelectedLogProbs(log_probs=log_probs.to(home), entropy=entropy.to(home))
+        hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state
+        return head_log_probs(self, hidden.flatten(0, 1), selection, options)
 
     model.forward = types.MethodType(forward, model)
+    model.takes_selections = True
+
+
+def head_log_probs(
+    model: PreTrainedModel, hidden: Tensor, selection: TokenSelection, options: HeadOptions
+) -> SelectedLogProbs:
+    """What `selection` asks for, of hidden states `(tokens, H)`; to be called within the forward of `model`."""
+    head = model.get_output_embeddings()
+    # As in TRL: a model split over devices can end on another than the head's; FSDP2 has sharded parameters
+    weight, bias = (
+        x.full_tensor() if isinstance(x, DTensor) else x for x in (head.weight, getattr(head, "bias", None))
+    )
+    device, home = weight.device, selection.tokens.device
+
+    def at(positions: Tensor) -> Tensor:
+        return hidden[positions.to(hidden.device)].to(device)
+
+    with maybe_gather_lm_head_ctx(weight, bias):
+        asked = selection.rows.to(device), selection.tokens.to(device)
+        output = selected_log_probs(at(selection.positions), weight, bias, *asked, options, selection.num_precise)
+        if len(selection.rest_positions):
+            outside = selection.rest_outside.to(device)
+            output["rests"] = rest_log_probs(at(selection.rest_positions), weight, bias, outside, options)
+    return SelectedLogProbs(**{name: value.to(home) for name, value in output.items()})

@@ -25,8 +25,7 @@ from real_trl.prefix_attention import (
     no_mask,
     why_not_exact,
 )
-from real_trl.rest_log_probs import reading_rests
-from real_trl.selected_log_probs import TokenSelection, add_token_selection, why_head_not_exact
+from real_trl.selected_log_probs import TokenSelection, add_token_selection
 from real_trl.tree_attention import tree_mask
 
 logger = get_logger(__name__)
@@ -45,15 +44,12 @@ class PackedGroups:
             What they attend to.
         selection ([`~real_trl.selected_log_probs.TokenSelection`]):
             The tokens of the completions, in their order, then the edges of every completion's tree.
-        rest_positions (`torch.Tensor` of shape `(1, N * R)`):
-            Positions that predict the rests of every completion's tree.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     layout: PackedSequences
     selection: TokenSelection
-    rest_positions: Tensor
 
 
 def pack_groups(
@@ -88,28 +84,28 @@ def pack_groups(
         ids += prompt
         positions += range(len(prompt))
 
-    length = len(ids)
     head_positions = [end - 1 for _, end in prefixes]
-    branches, own, rows_of, tokens, edge_rows, edge_tokens, rests = [], [], [], [], [], [], []
+    branches, own, rows_of, tokens, edge_positions, rest_positions = [], [], [], [], [], []
     for group, rows in enumerate(groups):
         start, prompt_length = len(ids), len(prompt_ids[rows[0]])
         for row in rows:
             completion, score = completion_ids[row], score_positions[row]
             # The hidden state of a token predicts the next one
             read = completion[: max(len(completion) - 1, score)]
-            first = len(ids) - length + len(groups)  # index of the first token's position in `head_positions`
+            first = len(head_positions)  # where the position of its first token will be
+            end = len(ids) + len(read)
             own.append(range(len(ids), len(ids) + len(read) + len(tree.context_tokens)))
             ids += [*read, *tree.context_tokens]
-            rests += [len(ids) - len(tree.context_tokens) - 1 + node for node in tree.rests]
             positions += range(prompt_length, prompt_length + len(read))
             positions += [prompt_length + score + depth - 1 for depth in tree.depths]
 
             predicting = [group, *range(first, first + len(read))]
+            head_positions += range(end - len(read), end)
             rows_of += predicting[: len(completion)]
             tokens += completion
-            nodes = [predicting[score], *range(first + len(read), first + len(read) + len(tree.context_tokens))]
-            edge_rows += [nodes[node] for node, _ in tree.edges]
-            edge_tokens += [token for _, token in tree.edges]
+            nodes = [head_positions[predicting[score]], *range(end, end + len(tree.context_tokens))]
+            edge_positions.append([nodes[node] for node, _ in tree.edges])
+            rest_positions.append([nodes[node] for node in tree.rests])
         branches.append((start, len(ids)))
 
     spans = [(where.start, where.stop) for where in own]
@@ -121,14 +117,9 @@ def pack_groups(
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long).to(device)
 
-    selection = TokenSelection(
-        positions=tensor([*head_positions, *range(length, len(ids))]),
-        rows=tensor(rows_of + edge_rows),
-        tokens=tensor(tokens + edge_tokens),
-    )
-    return PackedGroups(
-        *(tensor(x).unsqueeze(0) for x in (ids, positions)), layout, selection, tensor(rests).unsqueeze(0)
-    )
+    trees = TokenSelection.of_trees(tree, tensor(edge_positions), tensor(rest_positions))
+    selection = TokenSelection.of_tokens(*map(tensor, (head_positions, rows_of, tokens))).and_trees(trees)
+    return PackedGroups(tensor(ids).unsqueeze(0), tensor(positions).unsqueeze(0), layout, selection)
 
 
 def _branch_mask(length: int, score_position: int, tree: LabelTree) -> Tensor:
@@ -159,39 +150,27 @@ def shared_prefix_forward(
             As there. Completions of the same prompt must follow each other to share it.
 
     Returns:
-        [`PolicyOutput`]; at padding, log-probabilities and entropies are 0.
+        [`PolicyOutput`].
     """
     lists = [
         [ids[mask].tolist() for ids, mask in zip(rows.cpu(), masks.bool().cpu(), strict=True)]
         for rows, masks in ((prompt_ids, prompt_mask), (completion_ids, completion_mask))
     ]
     packed = pack_groups(*lists, score_positions.tolist(), tree, prompt_ids.device)
-    with reading_rests(causal_lm(model), tree, packed.rest_positions) as reading:
-        output = model(
-            input_ids=packed.input_ids,
-            position_ids=packed.position_ids,
-            attention_mask=no_mask(packed.input_ids),
-            attention_layout=packed.layout,
-            selection=packed.selection,
-        )
-    mask = completion_mask.bool()
-    num_tokens = packed.selection.rows.numel() - len(prompt_ids) * len(tree.edges)
-
-    def unpacked(values: Tensor) -> Tensor:
-        return values.new_zeros(mask.shape).masked_scatter(mask, values)
-
-    return PolicyOutput(
-        log_probs=unpacked(output.log_probs[:num_tokens]),
-        entropy=unpacked(output.entropy[packed.selection.rows[:num_tokens]]),
-        score_log_probs=tree.label_log_probs(
-            output.log_probs[num_tokens:].view(len(prompt_ids), -1), reading.log_probs
-        ),
+    output = model(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        attention_mask=no_mask(packed.input_ids),
+        attention_layout=packed.layout,
+        selection=packed.selection,
     )
+    return PolicyOutput.unpacked(output, packed.selection, completion_mask, tree)
 
 
 def share_prefixes(model: PreTrainedModel, temperature: float = 1.0) -> bool:
     """
-    Prepare a model for [`shared_prefix_forward`], where that is exact.
+    Prepare a model for [`shared_prefix_forward`], where that is exact, and for
+    [`~real_trl.policy_forward.policy_forward`] in any case.
 
     Args:
         model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -200,15 +179,13 @@ def share_prefixes(model: PreTrainedModel, temperature: float = 1.0) -> bool:
             Divides the logits, as the sampling did.
 
     Returns:
-        Whether it was; if not, the reason is logged once.
+        Whether it is exact; if not, the reason is logged once.
     """
     base = causal_lm(model)
-    reasons = [reason for reason in (why_not_exact(base), why_head_not_exact(base)) if reason]
-    if reasons:
-        logger.warning(
-            f"Every completion is run with its own copy of the prompt, which is slower: {'; '.join(reasons)}."
-        )
+    add_token_selection(base, temperature)
+    reason = why_not_exact(base)
+    if reason:
+        logger.warning(f"Every completion is run with its own copy of the prompt, which is slower: {reason}.")
         return False
     install_prefix_attention(base)
-    add_token_selection(base, temperature)
     return True

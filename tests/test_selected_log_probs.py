@@ -4,12 +4,10 @@
 
 import pytest
 import torch
-from torch import nn
-from transformers import LlamaConfig
 
 from real_trl import selected_log_probs as module
-from real_trl.selected_log_probs import selected_log_probs, why_head_not_exact
-from tests.tiny import build_model
+from real_trl.output_layer import HeadOptions
+from real_trl.selected_log_probs import selected_log_probs
 
 ROWS, TOKENS = torch.tensor([0, 0, 0, 2, 3, 4, 4]), torch.tensor([3, 10, 3, 0, 5, 6, 1])
 
@@ -27,13 +25,17 @@ def reference(hidden, weight, bias, temperature):
     return log_probs[ROWS, TOKENS], -(log_probs.exp() * log_probs).sum(-1)
 
 
+def outputs(*args, **kwargs):
+    return selected_log_probs(*args, **kwargs).to_tuple()
+
+
 @pytest.mark.parametrize("rows_per_chunk", [1, 2, 100])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("bias", [False, True])
 def test_equals_a_softmax_with_its_gradients(monkeypatch, bias, temperature, rows_per_chunk):
     monkeypatch.setattr(module, "_CHUNK_LOGITS", 11 * rows_per_chunk)
     leaves, others = case(bias), case(bias)
-    log_probs, entropy = selected_log_probs(*leaves, ROWS, TOKENS, temperature)
+    log_probs, entropy, _ = outputs(*leaves, ROWS, TOKENS, HeadOptions(temperature=temperature))
     expected, expected_entropy = reference(*others, temperature)
     torch.testing.assert_close(log_probs, expected)
     torch.testing.assert_close(entropy, expected_entropy)
@@ -48,21 +50,21 @@ def test_equals_a_softmax_with_its_gradients(monkeypatch, bias, temperature, row
 def test_two_tokens_by_hand():
     # Logits 0 and ln 3 with temperature 1: 1/4 and 3/4
     weight = torch.tensor([[0.0], [1.0986123]])
-    log_probs, entropy = selected_log_probs(torch.ones(1, 1), weight, None, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    log_probs, entropy, _ = outputs(torch.ones(1, 1), weight, None, torch.tensor([0, 0]), torch.tensor([0, 1]))
     torch.testing.assert_close(log_probs.exp(), torch.tensor([0.25, 0.75]))
     torch.testing.assert_close(entropy, torch.tensor([0.5623351]))
 
 
 def test_only_what_needs_a_gradient_gets_one():
     hidden, weight, _ = case(False)
-    selected_log_probs(hidden, weight.detach(), None, ROWS, TOKENS)[0].sum().backward()
+    outputs(hidden, weight.detach(), None, ROWS, TOKENS)[0].sum().backward()
     assert hidden.grad is not None and weight.grad is None
 
 
 def test_no_tokens_are_asked_for():
     hidden, weight, _ = case(False)
     none = torch.zeros(0, dtype=torch.long)
-    log_probs, entropy = selected_log_probs(hidden, weight, None, none, none)
+    log_probs, entropy, _ = outputs(hidden, weight, None, none, none)
     assert log_probs.shape == (0,) and entropy.shape == (5,)
     log_probs.sum().backward()
     assert hidden.grad.abs().max() == 0 and weight.grad.abs().max() == 0
@@ -71,21 +73,10 @@ def test_no_tokens_are_asked_for():
 def test_sums_over_chunks_are_kept_in_float32(monkeypatch):
     monkeypatch.setattr(module, "_CHUNK_LOGITS", 11)
     hidden, weight, _ = case(False, torch.bfloat16)
-    log_probs, _ = selected_log_probs(hidden, weight, None, ROWS, TOKENS)
+    log_probs = outputs(hidden, weight, None, ROWS, TOKENS)[0]
     assert log_probs.dtype == torch.float32
     log_probs.sum().backward()
     exact = [x.detach().double().requires_grad_() for x in (hidden, weight)]
     reference(*exact, None, 1.0)[0].sum().backward()
     assert (weight.grad - exact[1].grad).norm() < 0.01 * exact[1].grad.norm()
     assert weight.grad.dtype == torch.bfloat16
-
-
-def test_heads_that_do_more_are_recognised():
-    model = build_model()
-    assert why_head_not_exact(model) is None
-    model.config.final_logit_softcapping = 30.0
-    assert "final_logit_softcapping" in why_head_not_exact(model)
-    model = build_model()
-    model.lm_head = nn.Sequential(model.lm_head)
-    assert "Sequential" in why_head_not_exact(model)
-    assert isinstance(model.config, LlamaConfig)

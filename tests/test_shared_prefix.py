@@ -228,9 +228,11 @@ def test_unique_tokens_are_all_that_is_read():
     assert packed.input_ids.shape == (1, 11 + 5 + 0 + 9 + 2 + 5)
     assert packed.layout.prefixes == [(0, 8), (8, 11)] and packed.layout.branches == [(11, 25), (25, 32)]
     assert packed.position_ids[0].tolist() == [*range(8), *range(3), *range(8, 13), *range(8, 17), 3, 4, *range(3, 8)]
-    # Each position that predicts something reaches the head once
-    assert packed.selection.positions.tolist() == [7, 10, *range(11, 32)]
-    assert packed.selection.rows.numel() == sum(map(len, completions)) + 5 * 3
+    # Each position that predicts something reaches the head once, and those of scores once more, in float32
+    selection = packed.selection
+    assert selection.positions[: -selection.num_precise].tolist() == [7, 10, *range(11, 32)]
+    assert selection.positions[-selection.num_precise :].tolist() == [7, 15, 24, 26, 27]
+    assert selection.rows.numel() == sum(map(len, completions)) + 5 * 3
 
 
 class LargestTensor(TorchDispatchMode):
@@ -266,7 +268,6 @@ def test_no_mask_over_the_row_and_no_logits_of_all_tokens(monkeypatch):
         ("llama", {"attention_dropout": 0.1}, "dropout"),
         ("llama", {"_attn_implementation": "eager"}, "'eager'"),
         ("llama", {"model_type": "other"}, "'other'"),
-        ("llama", {"logit_scale": 0.5}, "logit_scale"),
     ],
 )
 def test_what_cannot_be_shared_exactly_is_named(architecture, changes, reason, caplog):

@@ -1,44 +1,69 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Logits in float32 from a model in half precision."""
+"""Logits in float32 from a model in half precision, or under autocast."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from peft.tuners.trainable_tokens import TrainableTokensLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-_ROWS = 2**14  # of the vocabulary at a time, whose weights are held in float32
+from real_trl.output_layer import HALF, precise_logits
 
 
 @contextmanager
 def float32_logits(model: PreTrainedModel) -> Iterator[None]:
     """
-    Within it, a half-precision model's output layer computes in float32. Near 35, where logits often are, numbers in bfloat16 are 0.25
-    apart: rounded logits would be the largest error of a score distribution, up to 0.09 of ŷ on 1-5. Layers other than a plain
-    linear one (quantised, or adapted) are left as they are.
+    Within it, the output layer of a model in half precision (or under autocast) computes in float32, by the function that the
+    trainers read scores with ([`~real_trl.output_layer.precise_logits`]). So do the linear layers that an adapter has put around
+    it. Layers of other kinds (quantised) are left as they are.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
             The model; put back as it was.
     """
-    layer = model.get_output_embeddings()
-    if type(layer) is not nn.Linear or layer.weight.dtype not in (torch.bfloat16, torch.float16):
-        yield
-        return
-
-    def forward(hidden: Tensor) -> Tensor:
-        hidden = hidden.float()
-        logits = torch.cat([hidden @ rows.float().T for rows in layer.weight.split(_ROWS)], dim=-1)
-        return logits if layer.bias is None else logits + layer.bias.float()
-
-    own = layer.__dict__.get("forward")
-    layer.forward = forward
+    head = model.get_output_embeddings()
+    layers = _linear_layers(head) if isinstance(head, nn.Module) else []
+    rounding = [layer for layer in layers if layer.weight.dtype in HALF or _autocast(layer.weight)]
+    owns = [layer.__dict__.get("forward") for layer in rounding]
+    for layer in rounding:
+        layer.forward = _precise_forward(layer)
     try:
         yield
     finally:
-        if own is None:
-            del layer.forward
-        else:
-            layer.forward = own
+        for layer, own in zip(rounding, owns, strict=True):
+            if own is None:
+                del layer.forward
+            else:
+                layer.forward = own
+
+
+def _autocast(weight: Tensor) -> bool:
+    return weight.dtype == torch.float32 and torch.is_autocast_enabled(weight.device.type)
+
+
+def _linear_layers(head: nn.Module) -> list[nn.Module]:
+    """The modules whose forward is a plain product with their `weight`."""
+    if type(head) is nn.Linear:
+        return [head]
+    if isinstance(head, (AuxiliaryTrainingWrapper, BaseTunerLayer)):
+        modules = list(head.modules())
+        # Of these the forward multiplies with the weights of the base layer in which some tokens are replaced
+        tokens = [m for m in modules if isinstance(m, TrainableTokensLayer) and isinstance(m.base_layer, nn.Linear)]
+        return tokens or [m for m in modules if type(m) is nn.Linear]
+    return []
+
+
+def _precise_forward(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    def forward(hidden: Tensor) -> Tensor:
+        if isinstance(layer, TrainableTokensLayer):
+            replaced = not (layer.disable_adapters or layer.merged)
+            weight = layer.get_merged_weights(layer.active_adapters) if replaced else layer.base_layer.weight
+            return precise_logits(hidden, weight, layer.base_layer.bias)
+        return precise_logits(hidden, layer.weight, layer.bias)
+
+    return forward

@@ -3,7 +3,6 @@
 """RAFT, and plain SFT as its case without regression loss, as a subclass of TRL's SFT trainer."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,10 +18,11 @@ from real_trl.label_tree import LabelTree
 from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
-from real_trl.rest_log_probs import reading_rests
 from real_trl.score_space import ScoreSpace
+from real_trl.selected_log_probs import TokenSelection
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.judge_rows import check_judge_dataset
+from real_trl.trainers.precision import check_output_layer
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.tree_attention import check_tree_attention
 
@@ -53,8 +53,8 @@ class ScoreCollator:
 class _ForwardWithScores:
     """
     The model as `SFTTrainer.compute_loss` calls it, over a batch without padding if it is `padding_free`. Only the rows that
-    have a label reach the LM head, and behind them those of the score space's [`LabelTree`]; the labels' log-probabilities are
-    kept in `score_log_probs` `(N, L)`, and their rows are cut from the outputs.
+    have a label reach TRL's LM head. Beside it, in float32, the score space's [`LabelTree`] is read; the labels' log-probabilities
+    are kept in `score_log_probs` `(N, L)`.
     """
 
     def __init__(self, model: nn.Module, score_positions: Tensor, tree: LabelTree, padding_free: bool) -> None:
@@ -64,13 +64,18 @@ class _ForwardWithScores:
     def __call__(self, labels: Tensor, input_ids: Tensor, attention_mask: Tensor, **inputs: Any) -> Any:
         batch = (labels, input_ids, attention_mask, self.score_positions, self.tree)
         forward = pack_sequences(*batch) if self.padding_free else pad_sequences(*batch, backbone(self.model))
-        base = causal_lm(self.model)
-        with reading_rests(base, self.tree, forward.rests) as reading, select_hidden_rows(self.model, forward.rows):
-            outputs = self.model(**{**inputs, **forward.inputs}, shift_labels=forward.targets)
-        edges = outputs.log_probs[:, forward.num_labels :].reshape(len(labels), -1)
-        self.score_log_probs = self.tree.label_log_probs(edges, reading.log_probs)
-        cut = ("log_probs", "entropy", "is_top1", "label_mask")
-        return replace(outputs, **{name: getattr(outputs, name)[:, : forward.num_labels] for name in cut})
+        size, edges = forward.num_labels, slice(forward.num_labels, None)
+        rows = torch.arange(len(forward.rows), device=labels.device).unsqueeze(1)
+        starts = rows * forward.inputs["input_ids"].size(1)
+        trees = TokenSelection.of_trees(
+            self.tree,
+            (starts + forward.rows[:, edges]).view(len(labels), -1),
+            (starts + forward.rests).view(len(labels), -1),
+        )
+        with select_hidden_rows(self.model, forward.rows[:, :size], trees):
+            outputs = self.model(**{**inputs, **forward.inputs}, shift_labels=forward.targets[:, :size])
+        self.score_log_probs, _ = trees.score_log_probs(outputs.scores, self.tree)
+        return outputs
 
 
 class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
@@ -146,6 +151,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             peft_config=peft_config,
         )
         self.data_collator = ScoreCollator(self.data_collator, self.score_space.values)
+        check_output_layer(self.model)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
         base = causal_lm(self.model)
         reason = why_not_exact(base, dropout="of attention")

@@ -21,6 +21,7 @@ from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.judge_rows import check_judge_dataset
+from real_trl.trainers.precision import check_output_layer
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
@@ -159,6 +160,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
                 f"router_aux_loss_coef: got {self.router_aux_loss_coef}, but REALTrainer does not train a router's "
                 "load-balancing loss. Set it to 0."
             )
+        check_output_layer(self.model)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
         models = [self.model] if self.ref_model is None else [self.model, self.ref_model]
         self._shares_prefixes = self.args.shared_prefix and all(
@@ -260,9 +262,16 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         with self.accelerator.autocast():
             return forward(model, **{k: inputs[k] for k in _FORWARD_INPUTS}, tree=self.score_space.tree)
 
-    def _rewards(self, score_log_probs: Tensor, inputs: dict[str, Any]) -> Rewards:
+    def _rewards(self, score_log_probs: Tensor, inputs: dict[str, Any], rounding: Tensor | None = None) -> Rewards:
         columns = {k: inputs[k] for k in ("targets", "label_weights", "sampled_scores", "has_score")}
-        return score_rewards(self.args, score_log_probs, self._label_values, **columns, group_size=self._group_size)
+        return score_rewards(
+            self.args,
+            score_log_probs,
+            self._label_values,
+            **columns,
+            group_size=self._group_size,
+            rounding=rounding,
+        )
 
     def _advantages(self, rewards: Rewards, inputs: dict[str, Any], log_probs: Tensor) -> Tensor:
         """Advantages `(N,)` (Section 4.3)."""
@@ -290,13 +299,13 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         output = self._forward(self.model, inputs)
         if self.args.reuse_correction == "clip":
             inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)
-        rewards = self._rewards(output.score_log_probs, inputs)
+        rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
         inputs["advantages"] = self._advantages(rewards, inputs, output.log_probs)
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         output = self._forward(model, inputs)
         log_probs = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N,)
-        rewards = self._rewards(output.score_log_probs, inputs)
+        rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
         advantages = inputs.get("advantages")
         if advantages is None:
             advantages = self._advantages(rewards, inputs, output.log_probs)
