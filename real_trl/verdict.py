@@ -24,10 +24,14 @@ CONSTANT_SHARE, CONSTANT_WIDTH, CONSTANT_GAIN = 0.95, 0.01, 0.02
 EMPTY_SHARE = 0.5  # of the answers that may have no rationale before it is mentioned
 CONSTANT_RTOL = 1e-13  # a spread below this share of the largest magnitude is float64 rounding (0.1 + 0.2 against 0.3)
 
-CRITERIA = (
-    f"Looked for: more than {MALFORMED_SHARE:.0%} of the answers without a score, or of the rows unscored; predictions that hardly vary, or "
-    f"with an RMSE above that of always answering the mean of the labels; less than {1 - OUTSIDE_MASS:.0%} of the probability on the labels."
+_FEW = 10  # predictions without labels that may be equal by chance
+
+_CRITERIA = (
+    f"Looked for: more than {MALFORMED_SHARE:.0%} of the answers without a score, or of the rows unscored; predictions that hardly vary",
+    f"; less than {1 - OUTSIDE_MASS:.0%} of the probability on the labels.",
 )
+CRITERIA = ", or with an RMSE above that of always answering the mean of the labels".join(_CRITERIA)
+CRITERIA_WITHOUT_LABELS = "".join(_CRITERIA)
 
 
 class Fault(NamedTuple):
@@ -96,6 +100,8 @@ def find_faults(
         targets = None
     for inference, scores in predictions.items():
         scores = np.asarray(scores, dtype=np.float64)
+        if targets is None and 0 < len(scores) < _FEW:
+            continue
         if not len(scores):
             faults.append(Fault("no_rows", inference, True, "no row counts"))
         elif len(scores) > 1:

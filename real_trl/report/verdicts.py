@@ -5,12 +5,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..verdict import CRITERIA
+from ..verdict import CRITERIA, CRITERIA_WITHOUT_LABELS, Fault
 from .cells import Cell, interval_cell
 from .notation import INFERENCES, MARK, METRICS
 
 NOTHING_FOUND = "Verdict: nothing found that makes these figures worth nothing."
 FOUND = f"Verdict: figures marked {MARK} are worth nothing; bold is the best of the others."
+NOTHING_FOUND_IN_SCORES = (
+    "Verdict: nothing found that makes these scores worth nothing; how right they are, only labels can tell."
+)
+FOUND_IN_SCORES = "Verdict: these scores are worth nothing."
 _CONSTANTS = {"mean": "the mean", "median": "the median"}
 
 
@@ -49,6 +53,17 @@ def verdict(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Rema
     remarks.sort(key=lambda remark: not remark.severe)
     severe = any(remark.severe for remark in remarks)
     return [Remark(FOUND if severe else NOTHING_FOUND, severe), *remarks, Remark(CRITERIA, False)]
+
+
+def verdict_of_scores(faults: Sequence[Fault]) -> list[Remark]:
+    """As [`verdict`], on scores that no labels stand beside."""
+    remarks = []
+    for fault in faults:
+        inference = f"{INFERENCES[fault.inference]}: " if fault.inference else ""
+        remarks.append(Remark(f"{inference}{fault.text}.", fault.severe))
+    severe = any(fault.severe for fault in faults)
+    head = Remark(FOUND_IN_SCORES if severe else NOTHING_FOUND_IN_SCORES, severe)
+    return [head, *dict.fromkeys(remarks), Remark(CRITERIA_WITHOUT_LABELS, False)]
 
 
 def baselines(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
