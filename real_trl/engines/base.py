@@ -8,6 +8,7 @@ from typing import Literal, Protocol, get_args
 
 import torch
 
+from real_trl.engines.distribution_checks import impossible
 from real_trl.objectives import expected_score
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.unscored import UNSCORED
@@ -15,8 +16,6 @@ from real_trl.unscored import UNSCORED
 ENGINES = ("transformers", "vllm", "server")
 MalformedReading = Literal["force", "drop"]
 MALFORMED_HANDLING = get_args(MalformedReading)
-ROUNDING = 1e-4  # a log-probability may be this much above 0
-_SUM_ROUNDING = 1e-2  # that of many rounded probabilities above 1: servers round to as little as two digits
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class Judgment:
     ) -> "Judgment":
         """
         Judgment of a completion whose score distribution is known. Whatever the engine, numbers that are no distribution (see
-        [`impossible`]) make it unscored, so that no mean lies outside of the scale's ends times the mass on the labels.
+        [`~real_trl.engines.distribution_checks.impossible`]) make it unscored, so that no mean lies outside of the scale's ends times the mass on the labels.
 
         Args:
             completion (`str`):
@@ -235,37 +234,6 @@ class Judgment:
             entropy=entropy,
             normalized=normalize,
         )
-
-
-def impossible(log_probs: torch.Tensor, missing_mass: float, labels: Sequence[str]) -> str | None:
-    """
-    Why numbers that an engine gives are no score distribution, or `None` if they may be one.
-
-    Args:
-        log_probs (`torch.Tensor` of shape `(L,)`):
-            Log-probabilities of the labels, NaN where the engine could not learn them.
-        missing_mass (`float`):
-            Probability that may be that of such labels; where it is 0, a NaN is no lack of knowledge but a result.
-        labels (`Sequence[str]`):
-            The labels.
-    """
-    unknown = log_probs.isnan()
-    if unknown.any() and not missing_mass > 0:
-        return f"the probability of the label {labels[int(unknown.int().argmax())]!r} is NaN: the model's output is not finite"
-    known = log_probs.nan_to_num(nan=-torch.inf, posinf=torch.inf)
-    if known.max() > ROUNDING:
-        worst = int(known.argmax())
-        return f"the log-probability of the label {labels[worst]!r} is {known[worst].item():.4g}, and none is above 0"
-    mass = known.exp().sum().item()
-    if mass > 1 + _SUM_ROUNDING:
-        return f"the probabilities of the labels sum to {mass:.4g}, and no distribution to more than 1"
-    if mass == 0:
-        return (
-            "no label is among the most likely tokens that the server returned, so nothing is known of the score"
-            if unknown.any()
-            else "no label has any probability at the place of the score"
-        )
-    return None
 
 
 def check_num_samples(num_samples: int, do_sample: bool) -> None:

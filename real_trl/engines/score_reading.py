@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from real_trl.engines.base import Decoding
+from real_trl.engines.distribution_checks import checked_log_probs
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
 _UNLIKELY = math.log(1e-6)  # up to this it is not worth a request whether a label is written in other tokens
@@ -89,7 +90,11 @@ class ScoreReading:
                 Log-probabilities by token; tokens that lead to no label are ignored.
             unassigned (`float`, *optional*, defaults to `0.0`):
                 Probability of all the tokens that the engine did not return.
+
+        Raises:
+            [`NoDistribution`]: if the numbers cannot be log-probabilities.
         """
+        log_probs = dict(checked_log_probs(log_probs.items()))
         self._unassigned[node] = unassigned
         for index, (parent, token) in enumerate(self.tree.edges):
             if parent == node and token in log_probs:
@@ -115,15 +120,21 @@ class ScoreReading:
 
     def label_log_probs(self) -> torch.Tensor:
         """
-        `log π(k | x, c)` of every label, `(L,)`; NaN where it is not known. What is not known about other spellings than the
-        labels' own counts as not written.
+        `log π(k | x, c)` of every label, `(L,)`; NaN where it is not known, unless nothing is left for it. What is not known about
+        other spellings than the labels' own counts as not written.
         """
+        log_probs = self._known_log_probs()
+        if not self.all_tokens and self._unassigned and self.missing_mass() == 0:
+            return log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+        return log_probs
+
+    def _known_log_probs(self) -> torch.Tensor:
         return self.tree.label_log_probs(self._assumed())
 
     def missing_mass(self) -> float:
         """The most that the labels which are not known can have together."""
         missing, labels = 0.0, self.tree.labels
-        unknown = self.label_log_probs().isnan().tolist()
+        unknown = self._known_log_probs().isnan().tolist()
         assumed = self._assumed()
         edges = list(zip(self.tree.edges, assumed.exp().tolist(), strict=True))
         label_of = []  # of each node, the longest label that has been written by then

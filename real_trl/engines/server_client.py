@@ -11,12 +11,26 @@ from typing import Any
 
 import httpx
 
+from real_trl.engines.server_answer import (
+    TRANSIENT,
+    NoAnswer,
+    StaysBusy,
+    TooSlow,
+    check_answer,
+    is_too_long,
+    kind_of,
+    words_of,
+)
+
 logger = logging.getLogger(__name__)
 
 API_KEY_VARIABLE = "OPENAI_API_KEY"
-_TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_TOO_LONG = re.compile(r"context[ _](length|size|window)|max_model_len|too long|too many tokens", re.IGNORECASE)
+_OF_THE_KEY = re.compile(
+    r"\bkey\b|api[_-]?key|credential|authenti|authoriz|unauthor|\btoken (is )?(missing|invalid|expired)|(invalid|expired|missing) token",
+    re.IGNORECASE,
+)
 _LONGEST_PAUSE = 30.0  # seconds
+_LONGEST_WORDS = 500  # characters of what a server says
 
 
 class ServerClient:
@@ -35,6 +49,8 @@ class ServerClient:
         max_retries (`int`, *optional*, defaults to `4`):
             How often a request is repeated that did not get through, or that the server was too busy for, with pauses
             that double from half a second on (or as the server says).
+        answers_as (`str`, *optional*):
+            Name of the model in the server's answers, where it is another than `model`. An answer of another model is none.
 
     Raises:
         `ValueError`: if the address or the key cannot be one.
@@ -48,6 +64,7 @@ class ServerClient:
         api_key: str | None = None,
         timeout: float = 600.0,
         max_retries: int = 4,
+        answers_as: str | None = None,
     ) -> None:
         try:
             url = httpx.URL(base_url)
@@ -57,7 +74,7 @@ class ServerClient:
             raise ValueError("base_url: not an address. Set it to one such as http://127.0.0.1:8000/v1.")
         url = url.copy_with(path=url.path.rstrip("/") or "/v1")
         self.url = str(url.copy_with(userinfo=b"", query=None))  # for messages
-        self.model, self.max_retries = model, max_retries
+        self.model, self.answers_as, self.max_retries = model, answers_as or model, max_retries
         self._key = (api_key or os.environ.get(API_KEY_VARIABLE) or "").strip()
         if not (self._key.isascii() and self._key.isprintable()) or " " in self._key:
             raise ValueError(
@@ -91,7 +108,7 @@ class ServerClient:
 
     def post(self, path: str, payload: dict[str, Any], *, retries: int | None = None) -> dict[str, Any]:
         """
-        The server's answer to a request.
+        The server's answer to a request, which holds a choice.
 
         Args:
             path (`str`):
@@ -102,10 +119,11 @@ class ServerClient:
                 Defaults to `max_retries`.
 
         Raises:
-            `ConnectionError`: if no server answers, or it stays too busy.
-            `TimeoutError`: if the answer takes longer than `timeout`.
+            `ConnectionError`: if no server answers; [`StaysBusy`] if it stays too busy.
+            [`TooSlow`]: if the answer takes longer than `timeout`.
             `PermissionError`: if the server does not accept the key.
-            `ValueError`: if the server refuses the request: an unknown model, a prompt that is too long, a parameter.
+            `ValueError`: if the server does not know the model; [`NoAnswer`] if it refuses the request otherwise (a prompt that is
+                too long, a content filter, a parameter), or if what it sends is no answer.
         """
         return self._request("POST", path, {"model": self.model, **payload}, retries=retries)
 
@@ -120,72 +138,101 @@ class ServerClient:
             except httpx.ConnectTimeout as error:
                 reason = error
             except httpx.TimeoutException as error:
-                raise TimeoutError(
+                raise TooSlow(
                     f"{self.url} did not answer within the timeout of {self._client.timeout.read:g} s. Raise timeout, or lower "
                     "max_concurrency or max_new_tokens."
                 ) from error
             except httpx.TransportError as error:
                 reason = error
             else:
-                if response.status_code not in _TRANSIENT:
-                    return self._checked(response)
-                reason = f"status {response.status_code}: {self._words(response)}"
                 pause = max(pause, min(_retry_after(response), _LONGEST_PAUSE))
+                if response.status_code in TRANSIENT:
+                    reason = f"status {response.status_code}: {self._words(response)}"
+                else:
+                    try:
+                        return self._checked(response, check=method == "POST")
+                    except NoAnswer as error:
+                        if error.about != "busy":
+                            raise
+                        reason = error
             if attempt < retries:
                 logger.info("%s: %s; once more in %.1f s", self.url, reason, pause)
                 time.sleep(pause)
-        if isinstance(reason, Exception):
+        if isinstance(reason, (httpx.ConnectError, httpx.ConnectTimeout)):
             raise ConnectionError(
                 f"base_url: no server answers at {self.url} ({type(reason).__name__}: {reason}). Start one, for instance with "
                 f"`vllm serve {self.model} --port 8000`, or correct the address."
             ) from reason
-        raise ConnectionError(
+        if isinstance(reason, NoAnswer):
+            raise reason
+        if isinstance(reason, httpx.TransportError):
+            reason = f"a broken connection ({type(reason).__name__}: {reason})"
+        raise StaysBusy(
             f"{self.url} refused {attempt + 1} times with {reason}. Lower max_concurrency, or try later."
-        )
+        ) from None
 
-    def _checked(self, response: httpx.Response) -> dict[str, Any]:
-        status = response.status_code
-        if status in {401, 403}:
-            state = "was not accepted" if self._key else "is missing"
-            raise PermissionError(
-                f"{self.url}: the API key {state} (status {status}). Put it into the environment variable {API_KEY_VARIABLE}."
-            )
-        words = self._words(response)
+    def _checked(self, response: httpx.Response, *, check: bool) -> dict[str, Any]:
+        """The body, if it is an answer; with `check`, to a request for a completion."""
+        status, answer, words = response.status_code, _json(response), self._words(response)
+        if status == 401 or (status == 403 and (_OF_THE_KEY.search(words) or not response.text.strip())):
+            raise self._not_accepted(f" (status {status})", words)
         if status == 404 and "model" in words.lower():
             raise ValueError(self._unknown_model(None, words))
-        if status >= 400 and _TOO_LONG.search(words):
-            raise ValueError(
+        if status >= 400 and is_too_long(words):
+            raise NoAnswer(
                 f"The prompt and its completion are too long for the server. It says: {words}. Shorten the prompt, lower "
-                "max_new_tokens, or start the server with a longer context."
+                "max_new_tokens, or start the server with a longer context.",
+                "prompt",
             )
         if status != 200:
-            raise ValueError(f"{self.url} refused the request with status {status}. It says: {words}")
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise ValueError(f"base_url: {self.url} does not speak the OpenAI API. It says: {words}")
-        return answer
+            about = kind_of(answer if answer is not None else words)
+            about = "server" if about == "busy" else about  # its status says that it is not
+            refusal = NoAnswer(f"{self.url} refused the request with status {status}. It says: {words}", about)
+        elif not isinstance(answer, dict):
+            refusal = NoAnswer(f"base_url: {self.url} does not speak the OpenAI API. It says: {words}")
+        elif not check:
+            return answer
+        else:
+            try:
+                check_answer(answer, self.answers_as)
+                return answer
+            except NoAnswer as error:
+                words = self._masked(str(error))
+                refusal = NoAnswer(words, error.about)
+        if refusal.about == "key":
+            raise self._not_accepted("", words)
+        if refusal.about == "model":
+            raise ValueError(self._unknown_model(None, words))
+        raise refusal
+
+    def _not_accepted(self, status: str, words: str) -> PermissionError:
+        state = "was not accepted" if self._key else "is missing"
+        says = f" It says: {words}" if words else ""
+        return PermissionError(
+            f"{self.url}: the API key {state}{status}. Put it into the environment variable {API_KEY_VARIABLE}.{says}"
+        )
 
     def _words(self, response: httpx.Response) -> str:
         """What the server says, cut to a readable length, without the key, which some servers repeat."""
-        try:
-            words = response.json()
-            words = words.get("error", words)
-            words = words.get("message", words) if isinstance(words, dict) else words
-        except (ValueError, AttributeError):
-            words = response.text
-        words = " ".join(str(words).split())
-        if self._key:
-            words = words.replace(self._key, "***")
-        return words[:500]
+        answer = _json(response)
+        return self._masked(words_of(response.text if answer is None else answer))
+
+    def _masked(self, words: str) -> str:
+        return (words.replace(self._key, "***") if self._key else words)[:_LONGEST_WORDS]
 
     def _unknown_model(self, known: list[str] | None, words: str = "") -> str:
         if known is None:
             return f"model: {self.url} does not know {self.model!r}. It says: {words}"
         shown = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
         return f"model: {self.url} does not serve {self.model!r}. Set it to one of: {shown}."
+
+
+def _json(response: httpx.Response) -> Any:
+    """The body, `None` if it is no JSON."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _retry_after(response: httpx.Response) -> float:

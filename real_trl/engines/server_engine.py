@@ -6,28 +6,40 @@ Judging with a server that speaks the OpenAI API.
 `vllm serve` takes token ids and returns the log-probabilities of chosen tokens, so that judgments are those of
 [`VLLMEngine`]. Other servers return the most likely tokens as text. Labels among these have their probability; those that
 are not get NaN, and `missing_mass` says how much they can have at most.
+
+A prompt that the server gives no answer to (see [`~real_trl.engines.server_answer.check_answer`]), or numbers that are no
+distribution, is unscored, in the server's words, and the others are judged. What it gives to none of them ends with an error.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.engines.base import Decoding, Judgment
+from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.score_reading import MAX_TOKEN_IDS, ScoreReading, read_completion, request_seed, root_tokens
+from real_trl.engines.refusals import REFUSALS, believed
+from real_trl.engines.score_reading import (
+    MAX_TOKEN_IDS,
+    ScoreReading,
+    read_completion,
+    request_seed,
+    root_tokens,
+)
+from real_trl.engines.server_answer import is_finished
 from real_trl.engines.server_client import ServerClient
-from real_trl.engines.token_id_api import has_extensions, log_probs_by_id, token_id_request
+from real_trl.engines.token_id_api import completion_ids, has_extensions, log_probs_by_id, token_id_request
 from real_trl.engines.top_tokens import (
     TopTokens,
     byte_tokenizer,
-    named_log_probs,
+    first_top,
     piece_texts,
     read_text_completion,
-    unassigned,
+    read_top,
 )
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
@@ -67,7 +79,7 @@ class ServerEngine:
             How many of the most likely tokens are asked for without `extensions`. Servers have a limit, often 20 or 5.
         max_concurrency (`int`, *optional*, defaults to `16`):
             Requests under way at a time.
-        timeout, max_retries:
+        timeout, max_retries, answers_as:
             See [`ServerClient`].
         context_length (`int`, *optional*):
             Tokens that a prompt and its completion may have together. Defaults to what the server says. Without either,
@@ -98,6 +110,7 @@ class ServerEngine:
         max_concurrency: int = 16,
         timeout: float = 600.0,
         max_retries: int = 4,
+        answers_as: str | None = None,
         context_length: int | None = None,
         extra_body: dict[str, Any] | None = None,
     ) -> None:
@@ -105,7 +118,9 @@ class ServerEngine:
         _check_options(decoding, api, extensions, max_concurrency, top_logprobs)
         self.tokenizer, self.score_space, self.api = tokenizer, score_space, api
         self.top_logprobs, self.max_concurrency, self._extra_body = top_logprobs, max_concurrency, extra_body or {}
-        self.client = ServerClient(base_url, model, api_key=api_key, timeout=timeout, max_retries=max_retries)
+        self.client = ServerClient(
+            base_url, model, api_key=api_key, timeout=timeout, max_retries=max_retries, answers_as=answers_as
+        )
         entry = self.client.model_entry()
         self.extensions = api == "completions" and extensions is not False and has_extensions(self.client, score_space)
         if extensions and not self.extensions:
@@ -116,7 +131,7 @@ class ServerEngine:
         self._byte_space = ScoreSpace.from_labels(
             score_space.labels, byte_tokenizer(), score_space.marker, score_space.values
         )
-        self._warned = False
+        self._warned = self._answered = False
 
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model, as far as it is known what the server adds to it."""
@@ -135,33 +150,36 @@ class ServerEngine:
                 prompt, made from `seed` and its index.
 
         Yields:
-            `(index, judgment)`: index into `prompts`, as the answers come in.
+            `(index, judgment)`: index into `prompts`, as the answers come in. A prompt that the server refuses, or answers with
+            what is no answer or no distribution, is unscored.
 
         Raises:
-            `ValueError`: if a prompt is too long for the model, or the server refuses a request.
-            `ConnectionError`, `TimeoutError`, `PermissionError`: see [`ServerClient.post`].
+            `ValueError`: if a prompt is too long for the model; if the server does not know the model; if it refuses all prompts, or
+                the first 32, for a reason that is not theirs, and has never answered one.
+            `PermissionError`: if it does not accept the key.
+            `ConnectionError`, `TimeoutError`: if no server answers, or if it is too busy or too slow for all prompts, or for 32 in
+                a row.
         """
         prompt_ids = self.encode(prompts) if self.api == "completions" else [[]] * len(prompts)
         pool = ThreadPoolExecutor(self.max_concurrency)
         try:
             futures = {
-                pool.submit(
-                    self._judge_one, index, prompts[index], prompt_ids[index], request_seed(seed, index)
-                ): index
+                pool.submit(self._judge_one, prompts[index], prompt_ids[index], request_seed(seed, index)): index
                 for index in range(len(prompts))
             }
-            for future in as_completed(futures):
-                judgment = future.result()
-                self._warn_of_chat(judgment)
-                yield futures[future], judgment
+            outcomes = ((futures[future], _outcome(future)) for future in as_completed(futures))
+            for index, outcome in believed(outcomes, len(prompts), self._answered):
+                if isinstance(outcome, Exception):
+                    yield index, Judgment.unscored(str(outcome), normalized=self.decoding.normalize_expectation)
+                else:
+                    self._answered = True
+                    self._warn_of_chat(outcome)
+                    yield index, outcome
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _judge_one(self, index: int, prompt: str, ids: list[int], seed: int | None) -> Judgment:
-        try:
-            return self._judge_ids(ids, seed) if self.extensions else self._judge_text(prompt, ids, seed)
-        except ValueError as error:
-            raise ValueError(f"prompt {index} (counted from 0): {error}") from error
+    def _judge_one(self, prompt: str, ids: list[int], seed: int | None) -> Judgment:
+        return self._judge_ids(ids, seed) if self.extensions else self._judge_text(prompt, ids, seed)
 
     def _judge_ids(self, prompt_ids: list[int], seed: int | None) -> Judgment:
         """With vLLM's extensions."""
@@ -174,14 +192,17 @@ class ServerEngine:
             **{"repetition_penalty": 1.0, "top_k": 0, "min_p": 0.0},  # not the model's own defaults
             stop_token_ids=stop_ids,
         )
-        ids = choice["token_ids"]
-        if choice["finish_reason"] == "stop" and ids:  # the model may have other stop tokens too
+        ids = completion_ids(choice, self.tokenizer)
+        if is_finished(choice) and ids:  # the model may have other stop tokens too
             stop_ids.append(ids[-1])
         location = space.locate(ids, stop_ids)
         reading = read_completion(space, self.decoding, ids, location, stop_ids, partial(log_probs_by_id, choice))
         for read in reading.reads() if reading else ():
             answer = self._post_ids(prompt_ids + read.context, read.tokens, temperature=1.0, max_tokens=1)
-            reading.record(read.node, log_probs_by_id(answer, 0))
+            log_probs = log_probs_by_id(answer, 0)
+            if missing := set(read.tokens) - log_probs.keys():
+                raise NoDistribution(f"the server did not return the log-probability of the token {min(missing)}")
+            reading.record(read.node, log_probs)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return self._judgment(text, location, reading, len(prompt_ids), len(ids))
 
@@ -202,8 +223,7 @@ class ServerEngine:
         while reading is not None and can_continue and (reads := reading.reads()):
             for read in reads:
                 answer = self._post_text(prompt + read.context, temperature=1.0, max_tokens=1)
-                top = next(iter(TopTokens.from_answer(answer).top), [])
-                reading.record(read.node, named_log_probs(top, pieces), unassigned(top))
+                reading.record(read.node, *read_top(first_top(answer), pieces))
         prompt_tokens = completion.prompt_tokens or len(prompt_ids)
         return self._judgment(completion.text, location, reading, prompt_tokens, completion.num_tokens)
 
@@ -250,6 +270,13 @@ class ServerEngine:
                 "A completion without a score stays without one: a chat API cannot go on with it at the marker. "
                 "api='completions' can, where the server has it."
             )
+
+
+def _outcome(future: "Future[Judgment]") -> Judgment | Exception:
+    try:
+        return future.result()
+    except REFUSALS as error:
+        return error
 
 
 def _check_options(

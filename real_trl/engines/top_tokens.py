@@ -18,7 +18,10 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from real_trl.engines.base import Decoding
+from real_trl.engines.distribution_checks import IMPOSSIBLE, NoDistribution, checked_log_probs
 from real_trl.engines.score_reading import ScoreReading, root_tokens
+from real_trl.engines.server_answer import is_finished, text_of_choice, thoughts_of
+from real_trl.engines.spelling import spelled
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
 _END = 256
@@ -63,37 +66,23 @@ class TopTokens:
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any]) -> "TopTokens":
         """
-        Out of a server's answer, of either API.
+        Out of a server's answer, of either API, that passed [`~real_trl.engines.server_answer.check_answer`].
 
         Raises:
-            `ValueError`: if it holds no log-probabilities.
+            [`NoDistribution`]: if it holds no log-probabilities, or if they are not those of its text.
         """
-        choice = (answer.get("choices") or [{}])[0]
-        log_probs = choice.get("logprobs") or {}
-        if "message" in choice:
-            text = choice["message"].get("content") or ""
-            entries = log_probs.get("content") or []
-            tokens = [_bytes(entry) for entry in entries]
-            sampled = [(entry["token"], entry["logprob"]) for entry in entries]
-            top = [[(e["token"], e["logprob"]) for e in entry.get("top_logprobs") or []] for entry in entries]
-        else:
-            text = choice.get("text") or ""
-            names = log_probs.get("tokens") or []
-            tokens = [name.encode() for name in names]
-            sampled = list(zip(names, log_probs.get("token_logprobs") or [], strict=True))
-            top = [list((entry or {}).items()) for entry in log_probs.get("top_logprobs") or []]
+        choice = answer["choices"][0]
+        text, finished, thoughts = text_of_choice(choice), is_finished(choice), thoughts_of(choice)
+        tokens, top = _entries(choice)
         if text and (not tokens or len(top) < len(tokens)):
-            raise ValueError(
+            raise NoDistribution(
                 "The server returned a completion without the log-probabilities of its most likely tokens. A score "
                 "distribution cannot be read from it: use a server or a model that returns them (vllm serve does)."
             )
-        top = [[*best, *([own] if own not in best else [])] for best, own in zip(top, sampled, strict=True)]
-        finished = choice.get("finish_reason") == "stop"
-        usage = answer.get("usage") or {}
-        num_tokens = usage.get("completion_tokens") or len(tokens)
-        if finished and tokens and not text.encode().endswith(tokens[-1]):
-            tokens = tokens[:-1]  # the end of text
-        return cls(text, tokens, top, finished, usage.get("prompt_tokens"), num_tokens)
+        usage = answer.get("usage") if isinstance(answer.get("usage"), Mapping) else {}
+        num_tokens = _count(usage.get("completion_tokens")) or len(tokens)
+        skipped, tokens = spelled(tokens, text, finished=finished, after_thoughts=bool(thoughts))
+        return cls(text, tokens, top[skipped:], finished, _count(usage.get("prompt_tokens")), num_tokens)
 
     def locate(self, byte_space: ScoreSpace) -> ScoreLocation:
         """Where the score stands; `position` counts bytes. `byte_space` is a score space of [`byte_tokenizer`]."""
@@ -106,8 +95,51 @@ class TopTokens:
         return index, self.tokens[index][: position - starts[index]].decode(errors="replace")
 
 
-def _bytes(entry: Mapping[str, Any]) -> bytes:
-    return bytes(entry["bytes"]) if entry.get("bytes") is not None else entry["token"].encode()
+def first_top(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The most likely tokens at the first position of an answer, none if it has none; errors as [`TopTokens.from_answer`]."""
+    return next(iter(_entries(answer["choices"][0])[1]), [])
+
+
+def _entries(choice: Mapping[str, Any]) -> tuple[list[bytes], list[list[tuple[str, float]]]]:
+    """
+    The tokens of a choice, and the most likely ones at each position, the generated one among them. It is told by what it is, not
+    by its number, which a server may round in one of two places, or give after top-p.
+    """
+    try:
+        log_probs = choice.get("logprobs") or {}
+        if "message" in choice:
+            entries = log_probs.get("content") or []
+            generated = [_entry(entry) for entry in entries]
+            tops = [[_entry(each) for each in entry.get("top_logprobs") or []] for entry in entries]
+        else:
+            names = log_probs.get("tokens") or []
+            pairs = zip(names, log_probs.get("token_logprobs") or [], strict=True)
+            generated = [(name.encode(), name, log_prob) for name, log_prob in pairs]
+            tops = [
+                [(name.encode(), name, log_prob) for name, log_prob in (entry or {}).items()]
+                for entry in log_probs.get("top_logprobs") or []
+            ]
+        tops = [list(dict.fromkeys(top)) for top in tops]  # some list a token twice
+        tops = [
+            top + [own] * (bool(top) and own[0] not in {token for token, *_ in top})
+            for top, own in zip(tops, generated, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NoDistribution(
+            f"the server's log-probabilities have not the form of the OpenAI API ({type(error).__name__}: {error})"
+        ) from error
+    return [token for token, *_ in generated], [[(name, log_prob) for _, name, log_prob in top] for top in tops]
+
+
+def _entry(entry: Mapping[str, Any]) -> tuple[bytes, str, Any]:
+    """Bytes, name and log-probability of a token."""
+    name = entry["token"]
+    return (bytes(entry["bytes"]) if entry.get("bytes") is not None else name.encode()), name, entry["logprob"]
+
+
+def _count(number: Any) -> int | None:
+    """A number of tokens, `None` if it is none."""
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def piece_texts(space: ScoreSpace) -> dict[int, str]:
@@ -144,9 +176,31 @@ def named_log_probs(top: Sequence[tuple[str, float]], names: Mapping[int, str]) 
     return found
 
 
-def unassigned(top: Sequence[tuple[str, float]]) -> float:
-    """Probability of the tokens that the server did not return."""
-    return max(0.0, 1 - sum(math.exp(log_prob) for _, log_prob in top))
+def read_top(top: Sequence[tuple[str, Any]], names: Mapping[int, str]) -> tuple[dict[int, float], float]:
+    """
+    What the most likely tokens at one position say of those that have `names`.
+
+    Returns:
+        Log-probabilities by token of [`named_log_probs`], and the probability of all that is not told: tokens that the server
+        did not return, and those that cannot be told apart.
+
+    Raises:
+        [`NoDistribution`]: if there are none, or if they are what the sampling left over rather than a distribution.
+    """
+    top = checked_log_probs(top)
+    if not top:
+        raise NoDistribution("the server returned no likely tokens at the place of the score")
+    possible = [log_prob for _, log_prob in top if log_prob > IMPOSSIBLE]
+    if possible == [0.0]:
+        raise NoDistribution(
+            f"of {len(top)} tokens at the place of the score one has the log-probability 0 and no other has any: that is what the "
+            "sampling left over (speculative decoding, temperature 0, top-p), not a distribution. Ask the server for log-probabilities "
+            "before sampling, or for more of them (top_logprobs)"
+        )
+    found = named_log_probs(top, names)
+    alike = {name.strip() for token, name in names.items() if token not in found}
+    told = sum(math.exp(log_prob) for text, log_prob in top if text.strip() not in alike)
+    return found, max(0.0, 1 - told)
 
 
 def read_text_completion(
@@ -185,7 +239,7 @@ def read_text_completion(
     nodes = {edge: i for i, edge in enumerate(zip(space.tree.parents, space.tree.context_tokens, strict=True), 1)}
     # From the root down as far as the completion itself goes along the tree
     for generated, top in zip([*completion.tokens[index:], b""], completion.top[index:], strict=False):
-        reading.record(node, named_log_probs(top, names), unassigned(top))
+        reading.record(node, *read_top(top, names))
         node = next((nodes.get((node, t), 0) for t, name in names.items() if name.encode() == generated), 0)
         if not node:
             break

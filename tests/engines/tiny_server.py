@@ -141,7 +141,7 @@ def serve(server: TinyServer) -> Iterator[str]:
             finally:
                 with server.lock:
                     server.busy -= 1
-            data = json.dumps(answer).encode()
+            data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))

@@ -1,0 +1,54 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a server refuses one prompt, which is then unscored, or all of them, which ends the run."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from real_trl.engines.distribution_checks import NoDistribution
+from real_trl.engines.server_answer import NoAnswer, StaysBusy, TooSlow
+
+REFUSALS = (NoAnswer, NoDistribution, StaysBusy, TooSlow)
+_HOPELESS = 32  # so many refusals without an answer between them are not about the prompts
+
+T = TypeVar("T")
+
+
+def believed(
+    outcomes: Iterable[tuple[int, T | Exception]], total: int, answered: bool
+) -> Iterator[tuple[int, T | Exception]]:
+    """
+    Passes on answers and refusals. A refusal that may be of every prompt is held back until an answer says that it is not: one of
+    a server that is too busy, until the next answer; one for unknown reasons, unless there ever was an answer.
+
+    Args:
+        outcomes (`Iterable[tuple[int, T | Exception]]`):
+            Index of each prompt, and its answer or one of `REFUSALS`.
+        total (`int`):
+            Number of the prompts.
+        answered (`bool`):
+            Whether the server has answered before.
+
+    Raises:
+        The first refusal, if 32 have been held back, or all prompts at the end.
+    """
+    held: list[tuple[int, Exception]] = []
+    for index, outcome in outcomes:
+        if isinstance(outcome, Exception):
+            if outcome.about == "prompt" or (outcome.about == "server" and answered):
+                yield index, outcome
+                continue
+            held.append((index, outcome))
+            if len(held) < _HOPELESS:
+                continue
+            break
+        answered = True
+        yield from held
+        held = []
+        yield index, outcome
+    if held and len(held) in (_HOPELESS, total):
+        index, refusal = held[0]
+        if isinstance(refusal, (StaysBusy, TooSlow)):
+            raise refusal
+        raise ValueError(f"prompt {index} (counted from 0): {refusal}") from refusal
+    yield from held
