@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from real_trl.cells import as_json
 
-def to_json(value: Any, *, default: Callable[[Any], Any] | None = None, **options: Any) -> str:
+
+def to_json(value: Any, *, default: Callable[[Any], Any] = as_json, **options: Any) -> str:
     """
     `value` as JSON text.
 
@@ -19,17 +21,16 @@ def to_json(value: Any, *, default: Callable[[Any], Any] | None = None, **option
             What is written. NaN and infinities become null, NumPy's numbers and arrays plain ones. A lone surrogate, as
             broken text has it, is no UTF-8 and is escaped.
         default (`Callable`, *optional*):
-            As in `json.dumps`: what becomes of an object that JSON does not know.
+            As in `json.dumps`: what becomes of an object that JSON does not know. By default decimals, times and durations are
+            written, see [`~real_trl.cells.as_json`].
         options:
             Further arguments of `json.dumps`; `ensure_ascii` is false unless it is among them.
 
     Raises:
-        `TypeError`: if there is something that JSON does not know, and no `default`.
+        `TypeError`: of `default`, if there is something that it does not know.
     """
 
     def known(other: Any) -> Any:
-        if default is None:
-            raise TypeError(f"a {type(other).__name__} is no JSON: {other!r:.60}")
         return finite(default(other))
 
     options = {"ensure_ascii": False, **options}

@@ -9,8 +9,12 @@ import shutil
 import socket
 import time
 from collections import Counter
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from accelerate import PartialState
@@ -130,6 +134,24 @@ def test_stage_2_trains_on_it(tmp_path, judge):
     sft.main(["--config", str(tmp_path / "sft.yaml")])
     start, end = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (judge, tmp_path / "tract"))
     assert all(not (end[name] == value).all() for name, value in start.items())
+
+
+def test_kept_columns_of_other_types(tmp_path, judge, data, capsys):
+    """Decimals, times and maps of a Parquet file are written; what cannot be is refused before anything is generated."""
+    rows = rows_of(data.parent, data.name)
+    table = pa.Table.from_pylist(rows).append_column("price", pa.array([Decimal("1.50")] * len(rows)))
+    table = table.append_column("day", pa.array([date(2026, 1, 2)] * len(rows)))
+    table = table.append_column("votes", pa.array([[("a", 1)]] * len(rows), pa.map_(pa.string(), pa.int64())))
+    pq.write_table(table.append_column("blob", pa.array([b"a"] * len(rows))), tmp_path / "rows.parquet")
+    folder = generate(tmp_path / "out", judge, tmp_path / "rows.parquet", keep_columns=["price", "day", "votes"])
+    assert {name: rows_of(folder)[0][name] for name in ("price", "day", "votes")} == {
+        "price": 1.5,
+        "day": "2026-01-02",
+        "votes": {"a": 1},
+    }
+    message = refusal(capsys, tmp_path / "other", judge, tmp_path / "rows.parquet", keep_columns=["blob"])
+    assert "the column 'blob' cannot be written as JSON: in row 0 it holds a bytes" in message
+    assert not (tmp_path / "other").exists()
 
 
 def test_histograms_pass_through(tmp_path, judge):

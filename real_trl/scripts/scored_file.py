@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from real_trl.cells import as_json
 from real_trl.data_files import Source
 from real_trl.engines import Judgment
 from real_trl.json_text import to_json
@@ -91,7 +90,7 @@ class ScoredFile:
         else:
             for index, row in enumerate(source.iterate()):
                 try:
-                    to_json(row, default=as_json)
+                    to_json(row)
                 except (TypeError, ValueError) as error:
                     raise ValueError(
                         f"output: {source.where(index)} cannot be written as {path.suffix} ({error}). Choose a .parquet output."
@@ -120,7 +119,7 @@ class ScoredFile:
 
     def _write_jsonl(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{to_json(row, default=as_json)}\n" for row in self._rows(scores))
+            file.writelines(f"{to_json(row)}\n" for row in self._rows(scores))
 
     def _write_csv(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -128,10 +127,7 @@ class ScoredFile:
             writer.writerow([*self.source.columns, *self.columns])
             for row in self._rows(scores):
                 writer.writerow(
-                    [
-                        to_json(cell, default=as_json) if isinstance(cell, (dict, list, bool)) else cell
-                        for cell in row.values()
-                    ]
+                    [to_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values()]
                 )
 
     def _write_parquet(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:

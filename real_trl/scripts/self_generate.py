@@ -159,6 +159,18 @@ def summarize(counts: Mapping[str, Any]) -> str:
     )
 
 
+def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
+    """`ValueError` if a column that is passed through cannot be written."""
+    for column in columns:
+        for index, cell in enumerate(dataset[column]):
+            try:
+                to_json(cell)
+            except TypeError as error:
+                raise ValueError(
+                    f"keep_columns: the column {column!r} cannot be written as JSON: in row {index} it holds {error}. Leave it out."
+                ) from error
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with user_errors():
@@ -172,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         judge = args.find(model_args.model_name_or_path, model_args)
         space = judge.space
         dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
+        _check_kept(dataset, data_args.keep_columns or [])
         if "feedback" in dataset.column_names:
             dataset = dataset.remove_columns("feedback")
         warn_of_other_template(judge.config, data_args.prompt_template)
