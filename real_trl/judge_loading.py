@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
-from real_trl.engines import (
-    Decoding,
-    Engine,
-    ServerEngine,
-    TransformersEngine,
-    VLLMEngine,
-    default_max_new_tokens,
-)
+from real_trl.context_length import default_max_new_tokens
+from real_trl.engines import Decoding, Engine, ServerEngine, TransformersEngine, VLLMEngine
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_options import EngineOptions, SourceOptions
 from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, uses_chat

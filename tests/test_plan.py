@@ -387,6 +387,7 @@ def test_schedule_is_that_of_the_trainer(tmp_path, steps_per_generation, iterati
     args = REALConfig(
         output_dir=str(tmp_path),
         num_generations=2,
+        max_completion_length=48,
         per_device_train_batch_size=4,
         gradient_accumulation_steps=2,
         steps_per_generation=steps_per_generation,

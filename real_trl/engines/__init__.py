@@ -4,7 +4,7 @@
 
 from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Decoding, Engine, Judgment, check_num_samples
 from real_trl.engines.server_engine import ServerEngine
-from real_trl.engines.transformers_engine import TransformersEngine, context_length, default_max_new_tokens
+from real_trl.engines.transformers_engine import TransformersEngine
 from real_trl.engines.vllm_engine import VLLMEngine
 
 __all__ = [
@@ -17,6 +17,4 @@ __all__ = [
     "TransformersEngine",
     "VLLMEngine",
     "check_num_samples",
-    "context_length",
-    "default_max_new_tokens",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from real_trl.context_length import completion_room
 from real_trl.engines.base import Decoding
 from real_trl.prompts import plain_prompt
 from real_trl.score_space import ScoreSpace
@@ -30,9 +31,7 @@ class PromptEncoder:
         self, tokenizer: PreTrainedTokenizerBase, space: ScoreSpace, decoding: Decoding, context_length: int | None
     ) -> None:
         self.tokenizer, self.decoding, self.context_length = tokenizer, decoding, context_length
-        # What is read after a completion that has no score, or at the inner nodes of the one it has
-        marker = len(space.marker_ids) + 1 if decoding.malformed == "force" else 0
-        self._completion = decoding.max_new_tokens + marker + max(space.tree.depths, default=0)
+        self._completion = completion_room(space, decoding.max_new_tokens, decoding.malformed == "force")
 
     def __call__(self, prompts: Sequence[str]) -> list[list[int]]:
         """

@@ -17,12 +17,12 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from trl.trainer.utils import pad
 
+from real_trl.context_length import context_length
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.output_layer import float32_logits
 from real_trl.engines.prompt_encoder import PromptEncoder
@@ -37,8 +37,6 @@ from real_trl.group_generation import FinishedRows, generate_groups, prefix_atte
 from real_trl.score_space import ScoreSpace
 
 logger = logging.getLogger(__name__)
-
-_MAX_NEW_TOKENS = 1024
 
 
 class _Recorder(LogitsProcessor):
@@ -87,16 +85,6 @@ def _no_decoding_defaults(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def context_length(config: PreTrainedConfig) -> int | None:
-    """Tokens that a model can read, or `None` if its configuration names no limit."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
-def default_max_new_tokens(config: PreTrainedConfig) -> int:
-    """Longest completion where nobody says: 1024 tokens, or half of a shorter context."""
-    return min(_MAX_NEW_TOKENS, (context_length(config) or 2 * _MAX_NEW_TOKENS) // 2)
 
 
 class TransformersEngine:

@@ -13,6 +13,7 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
+from real_trl.context_length import context_length
 from real_trl.onboarding.inspection import Inspection
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.models import find_config
@@ -79,7 +80,7 @@ def model_context(model: str) -> int | None:
         config, _ = find_config(model, Path("init", "raft.yaml"))
     except ValueError:
         return None
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return context_length(config)
 
 
 def choose_sizes(

@@ -12,6 +12,7 @@ from real_trl.planning.setup import Setup, Sharding
 
 _MAX_TOGETHER = 4  # changes that are tried at once
 _SHOWN = 6
+_LONGEST_PROMPT = 1 << 20  # that is tried where the model names no limit
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def possible_changes(setup: Setup, with_lora: Callable[[], ModelSize] | None = N
             if setup.vllm_parallel < parallel <= setup.cluster.gpus:
                 yield change("parallel", f"--vllm_tensor_parallel_size {parallel}", vllm_parallel=parallel)
         needed = setup.prompt + setup.completion
-        if (setup.vllm_context or setup.size.context) > needed:
+        if (setup.vllm_context or setup.size.context or 0) > needed:
             yield change("context", f"--vllm_max_model_length {needed}", vllm_context=needed)
     elif setup.generation == "transformers" and setup.micro_batches > setup.accumulation:
         yield change(
@@ -73,6 +74,9 @@ def possible_changes(setup: Setup, with_lora: Callable[[], ModelSize] | None = N
             f"--steps_per_generation {setup.accumulation} (fewer completions at once)",
             micro_batches=setup.accumulation,
         )
+    room = (setup.size.context or setup.prompt) - setup.prompt
+    if 0 < room < setup.completion:
+        yield change("completion", f"--max_completion_length {room}", completion=room)
     if not setup.checkpointing:
         yield change("checkpointing", "--gradient_checkpointing true (a third more computation)", checkpointing=True)
     if setup.weight_bytes == 4 and not setup.sharding.stage and setup.size.lora:
@@ -161,7 +165,7 @@ def advise(setup: Setup, with_lora: Callable[[], ModelSize] | None = None) -> li
 
 def longest_fitting_prompt(setup: Setup, step: int = 64) -> int:
     """Longest prompt, in multiples of `step` tokens, with which a run fits; 0 if it never does."""
-    low, high = 0, (setup.vllm_context or setup.size.context) // step
+    low, high = 0, (setup.vllm_context or setup.size.context or _LONGEST_PROMPT) // step
     while low < high:
         middle = (low + high + 1) // 2
         if plan_memory(replace(setup, prompt=middle * step)).problems:

@@ -143,7 +143,7 @@ def generation(setup: Setup) -> tuple[list[Item], int | None, list[str]]:
     weights = 2 * (size.total - (size.trainable if size.lora else 0)) // parallel
     cache = share - weights - VLLM_WORKSPACE
     tokens = max(cache, 0) // kv_bytes(size, parallel)
-    context = setup.vllm_context or size.context
+    context = setup.vllm_context or size.context or length
     if setup.vllm_context and setup.vllm_context < length:
         problems.append(
             f"vllm_max_model_length: {setup.vllm_context:,} is shorter than the longest prompt and completion, {length:,} tokens"
@@ -177,7 +177,12 @@ def plan_memory(setup: Setup) -> Memory:
     generating, kv_tokens, problems = generation(setup)
     items += [*activations(setup), *generating, Item("CUDA context, NCCL", CONTEXT, BOTH, "assumed")]
     items = [item for item in items if item.bytes]
-    size = setup.size
+    size, length = setup.size, setup.prompt + setup.completion
+    if setup.stage == "rl" and size.context and length > size.context:
+        problems.append(
+            f"max_completion_length: the longest prompt ({setup.prompt:,} tokens) and completion ({setup.completion:,}) have "
+            f"{length:,} tokens together, the model reads {size.context:,}"
+        )
     memory = Memory(
         items=items,
         capacity=int(USABLE * setup.cluster.memory),

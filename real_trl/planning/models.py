@@ -13,6 +13,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
+from real_trl.context_length import context_length
 from real_trl.synthetic import build_model
 
 # Dimensions in the `config.json` of each model's page on the Hub, so that planning needs no network. What is not given
@@ -74,8 +75,8 @@ class ModelSize:
             Dimensions of the decoder.
         qk_norm (`bool`):
             Whether queries and keys are normalised (Qwen3).
-        context (`int`):
-            Longest sequence that the model was made for, in tokens.
+        context (`int`, *optional*):
+            Longest sequence that the model can read, in tokens; `None` if its configuration names no limit.
         lora (`bool`):
             Whether only an adapter is trained.
         adapter_bytes (`int`, *optional*, defaults to `0`):
@@ -93,7 +94,7 @@ class ModelSize:
     intermediate: int
     vocab: int
     qk_norm: bool
-    context: int
+    context: int | None
     lora: bool
     adapter_bytes: int = 0
 
@@ -188,7 +189,7 @@ def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSi
         intermediate=text.intermediate_size,
         vocab=text.vocab_size,
         qk_norm=text.model_type == "qwen3",
-        context=text.max_position_embeddings,
+        context=context_length(config),
         lora=lora is not None,
         adapter_bytes=-(-adapter // text.num_hidden_layers),
     )

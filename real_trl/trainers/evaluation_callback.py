@@ -13,7 +13,8 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.models.utils import unwrap_model_for_generation
 
-from real_trl.engines import Decoding, TransformersEngine, context_length, default_max_new_tokens
+from real_trl.context_length import context_length, default_max_new_tokens
+from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.metrics import evaluate_predictions
 

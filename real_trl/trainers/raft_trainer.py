@@ -20,8 +20,9 @@ from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreSpace
 from real_trl.selected_log_probs import TokenSelection
+from real_trl.trainers.context_check import row_fits
+from real_trl.trainers.data_checks import checked_data
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
-from real_trl.trainers.judge_rows import check_judge_dataset
 from real_trl.trainers.precision import check_output_layer
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.tree_attention import check_tree_attention
@@ -135,8 +136,11 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         self.score_space = ScoreSpace.from_labels(
             args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
         )
-        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
-            check_judge_dataset(dataset, name, ("prompt", "completion", "score"), self.score_space)
+        columns, fits = ("prompt", "completion", "score"), row_fits(model, args, processing_class)
+        train_dataset, eval_dataset = (
+            checked_data(dataset, name, columns, self.score_space, fits)
+            for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
+        )
         method = "raft" if args.regression_weight else "sft"
         self.judge_config = self._make_judge_config(model, self.score_space, args, train_dataset, method=method)
         super().__init__(

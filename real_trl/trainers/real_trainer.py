@@ -17,10 +17,11 @@ from real_trl import objectives
 from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
 from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
+from real_trl.trainers.context_check import prompt_fits
+from real_trl.trainers.data_checks import checked_data, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
-from real_trl.trainers.judge_rows import check_judge_dataset
 from real_trl.trainers.precision import check_output_layer
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
@@ -127,10 +128,13 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         self.score_space = ScoreSpace.from_labels(
             args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
         )
-        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
-            check_judge_dataset(dataset, name, ("prompt", "score"), self.score_space)
-            if args.reward == "accuracy" and isinstance(dataset, Dataset):
-                self._check_targets_are_labels(dataset, name)
+        checks = [prompt_fits(model, args, self.score_space, processing_class)]
+        if args.reward == "accuracy":
+            checks.append(targets_are_labels(self.score_space))
+        train_dataset, eval_dataset = (
+            checked_data(dataset, name, ("prompt", "score"), self.score_space, *checks)
+            for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
+        )
         if args.group_filter and not isinstance(train_dataset, Dataset):
             raise ValueError(
                 f"group_filter: got {args.group_filter!r} with a {type(train_dataset).__name__}; other prompts can only be drawn "
@@ -176,15 +180,6 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             group_filter = GroupFilter.parse(args.group_filter, args.num_generations)
             self._group_sampler = GroupSampler(group_filter, args.group_filter_rounds, self.train_dataset, args.seed)
 
-    def _check_targets_are_labels(self, dataset: Dataset, name: str) -> None:
-        for row, score in enumerate(dataset["score"]):
-            if score not in self.score_space.values:
-                raise ValueError(
-                    f"{name}: column 'score' is {score!r} in row {row}, which is no label of "
-                    f"{','.join(self.score_space.labels)}; reward='accuracy' could never be earned. Round the scores, or use "
-                    "reward='regression'."
-                )
-
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         for column in ("score", "score_histogram"):
@@ -224,10 +219,6 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = [row["prompt"] for row in inputs]
-        if not all(prompts):  # of a stream, which could not be looked at before
-            raise ValueError(
-                "train_dataset: column 'prompt' is empty in a row. Remove such rows, or write their prompts."
-            )
         prompt_ids, completion_ids, completions = self._generate(prompts)
         return [
             make_rollout(

@@ -149,12 +149,6 @@ def test_a_sliding_window_takes_the_dense_forward_and_says_so(tmp_path, caplog):
     assert trainer.state.global_step == 1
 
 
-def test_an_empty_prompt_of_a_stream_is_named(tmp_path):
-    trainer = make_trainer(tmp_path)
-    with pytest.raises(ValueError, match="'prompt' is empty"):
-        trainer._generate_and_score_completions([{"prompt": "", "score": 3.0}] * K)
-
-
 def test_adapters_of_virtual_tokens_are_refused(tmp_path):
     args = REALConfig(str(tmp_path), num_generations=K, per_device_train_batch_size=K, bf16=False, use_cpu=True)
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)

@@ -1,0 +1,202 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether what a trainer is given fits what its model can read: found when the trainer is built, and row by row in streams."""
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from real_trl.context_length import completion_room, context_length
+from real_trl.score_space import ScoreSpace
+from real_trl.trainers.raft_config import RAFTConfig
+from real_trl.trainers.real_config import REALConfig
+
+Turns = str | Sequence[Mapping[str, Any]]
+Encode = Callable[[list[Any]], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """
+    A number of tokens that a row must not exceed.
+
+    Attributes:
+        tokens (`int`):
+            What can be read.
+        reader (`str`):
+            Who reads it, as an error says it.
+        kept (`int`):
+            How many of them are kept for a completion that is still to be sampled.
+        fix (`str`):
+            What to do about a row that is too long, beside shortening it.
+    """
+
+    tokens: int
+    reader: str
+    kept: int
+    fix: str
+
+    @property
+    def room(self) -> int:
+        """Tokens that are left for a row."""
+        return self.tokens - self.kept
+
+
+class ContextCheck:
+    """
+    Refuses rows that are too long. A text is tokenized only where it could be: no token stands for less than a byte.
+
+    Args:
+        limits (`Sequence[Limit]`):
+            None: nothing is ever too long.
+        encode (`Callable[[list], list[list[int]]]`):
+            Token ids of texts or conversations, all of one kind, as the trainer makes them.
+        what (`str`):
+            What an error calls it: `"prompt"`.
+        turns (`Callable[[Mapping], str | list]`):
+            Text or conversation of a row.
+    """
+
+    def __init__(
+        self, limits: Sequence[Limit], encode: Encode, what: str, turns: Callable[[Mapping[str, Any]], Turns]
+    ) -> None:
+        self.limits, self.encode, self.what, self.turns = limits, encode, what, turns
+        self._around: dict[tuple[str, ...], int | None] = {}
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]], places: Sequence[str], name: str) -> None:
+        """
+        Refuse `rows` of the dataset `name`, which stand at `places`, if one does not fit.
+
+        Raises:
+            `ValueError`: naming dataset, row, its tokens, the limit and the fix.
+        """
+        for limit in self.limits:
+            long = [(self.turns(row), place) for row, place in zip(rows, places, strict=True)]
+            long = [(turns, place) for turns, place in long if self._may_exceed(turns, limit.room)]
+            lengths = map(len, self.encode([turns for turns, _ in long])) if long else ()
+            too_long = [
+                (place, length) for (_, place), length in zip(long, lengths, strict=True) if length > limit.room
+            ]
+            if too_long:
+                self._refuse(too_long, limit, name)
+
+    def _refuse(self, too_long: Sequence[tuple[str, int]], limit: Limit, name: str) -> None:
+        (place, length), more = too_long[0], len(too_long) - 1
+        kept = f", of which {limit.kept} are kept for the completion" if limit.kept else ""
+        raise ValueError(
+            f"{name}: {place} has {length} tokens in its {self.what}, {length - limit.room} too many"
+            f"{f' (and at least {more} more rows are too long)' if more else ''}. {limit.reader} {limit.tokens} tokens{kept}. "
+            f"Shorten or remove such rows, {limit.fix}."
+        )
+
+    def _may_exceed(self, turns: Turns, room: int) -> bool:
+        texts = [turns] if isinstance(turns, str) else [turn["content"] for turn in turns]
+        if not all(isinstance(text, str) for text in texts):
+            return True
+        size = sum(map(_most_tokens, texts))
+        if size > room:
+            return True
+        around = self._tokens_around(turns)
+        return around is None or size + around > room
+
+    def _tokens_around(self, turns: Turns) -> int | None:
+        """Tokens that a chat template, or the tokenizer, puts around texts; `None` if the template does not take stand-ins."""
+        roles = () if isinstance(turns, str) else tuple(turn["role"] for turn in turns)
+        if roles not in self._around:
+            stand_in = "x" if isinstance(turns, str) else [{"role": role, "content": "x"} for role in roles]
+            try:
+                self._around[roles] = len(self.encode([stand_in])[0])
+            except Exception:  # whatever a template raises; the text is tokenized then
+                self._around[roles] = None
+        return self._around[roles]
+
+
+def _most_tokens(text: str) -> int:
+    """At least the tokens of a text: its bytes, also after the normalization that a tokenizer may begin with."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return (
+        size
+        if text.isascii()
+        else max(size, len(unicodedata.normalize("NFKC", text).encode("utf-8", "surrogatepass")))
+    )
+
+
+def prompt_fits(
+    model: "str | PreTrainedModel",
+    args: REALConfig,
+    space: ScoreSpace,
+    tokenizer: PreTrainedTokenizerBase,
+) -> ContextCheck:
+    """
+    The check of a prompt that completions are sampled for: with the longest of them, a marker behind it if it is forced, and a
+    label, it has to fit the model; and with the completion alone vLLM, where that generates.
+
+    Raises:
+        `ValueError`: if the completion limit leaves no room for a prompt, or is too low for marker and label.
+    """
+    longest = args.max_completion_length or 1
+    shortest = len(space.marker_ids) + min(map(len, space.token_ids))
+    if args.max_completion_length and args.max_completion_length < shortest and args.malformed != "force":
+        raise ValueError(
+            f"max_completion_length: got {args.max_completion_length}, but marker and label alone have {shortest} tokens "
+            f"({space.marker!r}), so no completion could show a score. Raise it to what a rationale and they take."
+        )
+    limits = []
+    length = _context_of(model, args)
+    if length:
+        fix = f"lower max_completion_length (now {args.max_completion_length}), or train a model that reads more"
+        room = completion_room(space, longest, args.malformed == "force")
+        limits.append(Limit(length, "The model reads", room, fix))
+    if args.use_vllm and args.vllm_mode == "colocate" and args.vllm_max_model_length:
+        fix = f"raise vllm_max_model_length, or lower max_completion_length (now {args.max_completion_length})"
+        limits.append(Limit(args.vllm_max_model_length, "vLLM reads (vllm_max_model_length)", longest, fix))
+    for limit in limits:
+        if limit.room < 1:
+            raise ValueError(
+                f"max_completion_length: got {args.max_completion_length}. {limit.reader} {limit.tokens} tokens, of which "
+                f"{limit.kept} are kept for the completion, and none is left for a prompt. Lower it."
+            )
+    encode = turns_encoder(tokenizer, args, add_generation_prompt=True)
+    return ContextCheck(limits, encode, "prompt", lambda row: row["prompt"])
+
+
+def row_fits(model: "str | PreTrainedModel", args: RAFTConfig, tokenizer: PreTrainedTokenizerBase) -> ContextCheck:
+    """The check of a prompt with its completion. Where rows are cut at a `max_length` that fits, none is too long."""
+    length = _context_of(model, args)
+    limits = []
+    if length and (args.max_length is None or args.max_length > length):
+        fix = f"set max_length (now {args.max_length}) to at most {length}, which cuts them, or train a model that reads more"
+        limits.append(Limit(length, "The model reads", 0, fix))
+    ending = tokenizer.eos_token or ""
+
+    def turns(row: Mapping[str, Any]) -> Turns:
+        whole = row["prompt"] + row["completion"]
+        return whole + ending if isinstance(whole, str) and not whole.endswith(ending) else whole
+
+    return ContextCheck(limits, turns_encoder(tokenizer, args), "prompt and completion", turns)
+
+
+def turns_encoder(tokenizer: PreTrainedTokenizerBase, args: Any, **kwargs: Any) -> Encode:
+    """Encodes texts or conversations as TRL's trainers do; `kwargs` are of `apply_chat_template`."""
+    kwargs |= getattr(args, "chat_template_kwargs", None) or {}
+
+    def encode(turns: list[Any]) -> list[list[int]]:
+        if isinstance(turns[0], str):
+            return tokenizer(turns)["input_ids"]
+        return tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **kwargs)["input_ids"]
+
+    return encode
+
+
+def _context_of(model: "str | PreTrainedModel", args: Any) -> int | None:
+    if not isinstance(model, str):
+        return context_length(model.config)
+    revision = (args.model_init_kwargs or {}).get("revision")
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
+    except (OSError, ValueError):  # loading the model will say what is wrong, after the data has been looked at
+        return None
+    return context_length(config)
