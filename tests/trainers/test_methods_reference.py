@@ -60,6 +60,7 @@ def make_trainer(tmp_path, groups, *, tokenizer=TOKENIZER, architecture="llama",
         columns["score_histogram"] = [g.histogram for g in groups]
     args = {
         "num_generations": K,
+        "max_completion_length": 40,
         "per_device_train_batch_size": K * len(groups),
         "shuffle_dataset": False,
         "gradient_checkpointing": False,

@@ -40,6 +40,7 @@ def make_trainer(tmp_path, architecture="llama", lora=False, trainer_class=Fixed
     args = REALConfig(
         str(tmp_path),
         num_generations=K,
+        max_completion_length=40,
         per_device_train_batch_size=2 * K,
         shuffle_dataset=False,
         report_to="none",

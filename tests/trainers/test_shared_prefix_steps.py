@@ -105,6 +105,7 @@ def test_several_groups_in_a_micro_batch_and_several_micro_batches(tmp_path):
         args = REALConfig(
             str(tmp_path),
             num_generations=K,
+            max_completion_length=40,
             per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=accumulation,
             shuffle_dataset=False,
