@@ -8,7 +8,7 @@ Nothing is dropped silently: rows that cannot be used are counted and the first 
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from datasets import Dataset
 from .data_rows import RowReader, strip_score_sentence
 from .data_sources import HoldOut, read_source
 from .prompts import load_template
+from .rationales import rationale_faults
 from .scale import Scale
 from .score_space import DEFAULT_MARKER
 
@@ -200,7 +201,8 @@ def load_judge_dataset(
         scale ([`~real_trl.scale.Scale`]):
             Labels and values that the scores are on.
         require_feedback (`bool`, *optional*, defaults to `False`):
-            Whether every row needs a rationale, as supervised training does.
+            Whether every row needs a rationale, as supervised training does. A column that holds the score itself, or placeholders, is
+            refused then (see [`~real_trl.rationales.rationale_faults`]).
         marker (`str`, *optional*, defaults to `"So the overall score is "`):
             What stands before the score; templates show it and rationales are cut before it.
         keep_ratings (`bool`, *optional*, defaults to `False`):
@@ -242,6 +244,8 @@ def load_judge_dataset(
     if problems:
         raise ValueError(_report(problems, f"{source.name!r} (split {split!r})", len(source)))
     reader.check_replacements()
+    if require_feedback:
+        _check_rationales([row["feedback"] for row in rows], reader.feedback_columns, scale)
     # The embedded task's prompt asks for nothing: its judges know from training what to write
     if template and template.name != "homework" and marker.strip() not in rows[0]["prompt"]:
         logger.warning(
@@ -258,6 +262,18 @@ def load_judge_dataset(
                 f"keep_columns={args.keep_columns}: the column {column!r} mixes types ({error}). Remove it."
             ) from error
     return Dataset.from_dict(columns)
+
+
+def _check_rationales(texts: Sequence[str], columns: Sequence[str], scale: Scale) -> None:
+    """`ValueError` if a column of rationales holds none; where some rows have none, or all the same, it is said."""
+    field = f"feedback_column {', '.join(map(repr, columns))}"
+    for fault in rationale_faults(texts, scale.labels):
+        if fault.fatal:
+            raise ValueError(
+                f"{field}: {fault}. A judge would be trained to write that before its score. Name the column with the rationales, or "
+                "remove these rows."
+            )
+        logger.warning(f"{field}: {fault}. The judge is trained to write that before its score.")
 
 
 def build_completion(feedback: str, label: str, marker: str = DEFAULT_MARKER) -> str:

@@ -45,11 +45,29 @@ _SCORE_WORDS = frozenset(
 
 
 class RationaleFault(NamedTuple):
-    """What is wrong with a column of rationales: `what` in words, in which `share` of its rows, `example` as it stands there."""
+    """
+    What is wrong with a column of rationales.
 
-    what: str
-    share: float
+    Attributes:
+        same (`bool`): Whether one text is in most rows; else it is that texts are no rationale.
+        count, of (`int`): Rows that have it, of those with a text.
+        example (`str`): The text, or the first of them, shortened.
+    """
+
+    same: bool
+    count: int
+    of: int
     example: str
+
+    @property
+    def fatal(self) -> bool:
+        """Whether such a column is none to train on."""
+        return not self.same and self.count > SHARE * self.of
+
+    def __str__(self) -> str:
+        """`40 of 40 rows (100%) hold …`."""
+        what = "one and the same text" if self.same else "the score itself, or a placeholder, and no rationale"
+        return f"{self.count} of {self.of} rows ({self.count / self.of:.0%}) hold {what} ({self.example!r})"
 
 
 def is_rationale(text: str, labels: Iterable[str] = ()) -> bool:
@@ -95,9 +113,12 @@ def rationale_faults(texts: Sequence[str | None], labels: Iterable[str] = ()) ->
     given = [text.strip() for text in texts if text is not None and text.strip()]
     faults = []
     if none := [text for text in given if not is_rationale(text, labels)]:
-        what = "is the score itself, or a placeholder, and no rationale"
-        faults.append(RationaleFault(what, len(none) / len(given), none[0]))
+        faults.append(RationaleFault(False, len(none), len(given), _shortened(none[0])))
     text, count = Counter(given).most_common(1)[0] if len(given) >= _FEW else ("", 0)
     if count > SAME_SHARE * len(given) and is_rationale(text, labels):
-        faults.append(RationaleFault("is one and the same text", count / len(given), text))
+        faults.append(RationaleFault(True, count, len(given), _shortened(text)))
     return faults
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"

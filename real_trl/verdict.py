@@ -196,15 +196,9 @@ def _of_the_rationales(rationales: Sequence[str | None], labels: Sequence[str]) 
         faults.append(
             Fault("rationale", "", False, f"{_share(empty, len(rationales))} of the answers have no rationale")
         )
-    for fault in rationale_faults(rationales, labels):
-        what = f"{fault.share:.0%} of the rationales: each {fault.what} ({_shortened(fault.example)!r})"
-        faults.append(Fault("rationale", "", False, what))
+    faults += [Fault("rationale", "", False, f"rationales: {fault}") for fault in rationale_faults(rationales, labels)]
     return faults
 
 
 def _share(count: int, of: int) -> str:
     return f"{count} of {of} ({100 * count / of:.1f}%)"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"

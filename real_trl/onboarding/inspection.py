@@ -6,12 +6,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 
 from real_trl.cells import is_empty
 from real_trl.data_files import Source
+from real_trl.data_rows import strip_score_sentence
 from real_trl.onboarding.columns import Roles, ratings_in, split_of, values_of
 from real_trl.onboarding.scores import Scores
+from real_trl.rationales import is_rationale, rationale_faults
+from real_trl.score_space import DEFAULT_MARKER
 
 MIN_ROWS = 10
 MIN_GROUPS = 3
@@ -181,8 +185,9 @@ def inspect(
         seen[plain(prompt)].add(mean)
     duplicates = len(prompts) - len(seen)
     contradictions = sum(len(means) > 1 for means in seen.values())
-    rationales = [bool(roles.feedback) and all(_has_text(row[c]) for c in roles.feedback) for row in source.iterate()]
-    texts = [str(v) for c in roles.feedback for v in values_of(source, c) if _has_text(v)]
+    explains = partial(_explains, labels=scores.scale.labels)
+    rationales = [bool(roles.feedback) and all(explains(row[c]) for c in roles.feedback) for row in source.iterate()]
+    texts = [str(v) for c in roles.feedback for v in values_of(source, c) if explains(v)]
     splits = [split_of(value) for value in values_of(source, roles.split)] if roles.split else None
     held_out = {key for key, split in zip(keys, splits or (), strict=False) if split != "train"}
     leaking = sum(split == "train" and key in held_out for key, split in zip(keys, splits or (), strict=False))
@@ -201,7 +206,8 @@ def inspect(
         leaking=leaking,
         notes=[],
     )
-    return replace(found, notes=_notes(found, roles, scores, one_task=telling != roles.question))
+    notes = _notes(found, roles, scores, one_task=telling != roles.question)
+    return replace(found, notes=notes + _notes_on_rationales(source, roles, scores.scale.labels))
 
 
 def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> list[str]:
@@ -244,10 +250,31 @@ def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> l
     return notes
 
 
-def _has_text(value: object) -> bool:
+def _notes_on_rationales(source: Source, roles: Roles, labels: Sequence[str]) -> list[str]:
+    notes = []
+    for column in roles.feedback:
+        texts = [
+            _text(text) for value in values_of(source, column) if not is_empty(value) for text in ratings_in(value)
+        ]
+        for fault in rationale_faults(texts, labels):
+            use = (
+                "" if fault.same else " They are not used for the warm start; --feedback COLUMN names another column."
+            )
+            notes.append(f"Rationales: the column {column!r}: {fault}.{use}")
+    return notes
+
+
+def _explains(value: object, labels: Sequence[str]) -> bool:
+    """Whether a cell holds a rationale, or a list of them."""
     if isinstance(value, list | tuple):
-        return bool(value) and all(map(_has_text, value))
-    return not is_empty(value)
+        return bool(value) and all(_explains(each, labels) for each in value)
+    return not is_empty(value) and is_rationale(_text(value), labels)
+
+
+def _text(value: object) -> str:
+    """A rationale without the sentence that gives its score; if it is no more than that, the sentence."""
+    text = "" if is_empty(value) else str(value)
+    return strip_score_sentence(text, DEFAULT_MARKER) or text
 
 
 def _lengths(texts: Sequence[str], count: Callable[[str], int] | None) -> Lengths:

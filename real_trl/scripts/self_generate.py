@@ -33,6 +33,7 @@ from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
 from real_trl.provenance import data_fingerprint
+from real_trl.rationales import rationale_faults
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.batches import batch_seed, plan_batches
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
@@ -228,6 +229,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
             output.finish({"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}, counts)
             print(f"{summarize(counts)}. Written to {args.output_dir}")
+            for fault in rationale_faults([row["feedback"] for row in rows], space.labels):
+                print(f"warning: rationales: {fault}. Stage 2 would be trained to write that before its score.")
             with user_errors():
                 if not rows:
                     raise ValueError(
