@@ -228,6 +228,7 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
         averaged |= means | {
             "completion": nearest.completion,
             "rationale": nearest.rationale,
+            "thinking": nearest.thinking,
             "probabilities": probabilities.tolist(),
             "most_likely_score": float(scale[share.argmax()]),
             "spread": float(np.sqrt(share @ (scale - share @ scale) ** 2)),

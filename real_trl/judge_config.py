@@ -53,6 +53,9 @@ class JudgeConfig:
             Temperature of the CoT and of the score distribution.
         normalize_expectation (`bool`, *optional*, defaults to `False`):
             Whether the expected score is divided by the probability mass on the labels.
+        thinking (`list[str]`, *optional*):
+            Opening and closing tag of the judge's thinking, behind which its score stands; empty if it does not think. `None`: what its
+            tokenizer and chat template say, see [`~real_trl.thinking.Thinking`].
         method (`str`, *optional*):
             How the judge was trained: `"sft"`, `"raft"`, or the reward of [`REALConfig`].
         base_model (`str`, *optional*):
@@ -71,6 +74,7 @@ class JudgeConfig:
     prompt_template_text: str | None = None
     temperature: float = 1.0
     normalize_expectation: bool = False
+    thinking: list[str] | None = None
     method: str | None = None
     base_model: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
@@ -78,12 +82,15 @@ class JudgeConfig:
 
     @classmethod
     def from_space(cls, space: ScoreSpace, **kwargs: Any) -> "JudgeConfig":
-        """Configuration with the labels, values and marker of `space`; `kwargs` are the other fields."""
+        """Configuration with the labels, values, marker and tags of thinking of `space`; `kwargs` are the other fields."""
+        kwargs = {"thinking": space.thinking.stated, **kwargs}
         return cls(list(space.labels), [float(v) for v in space.values], space.marker, **kwargs)
 
     def score_space(self, tokenizer: Any) -> ScoreSpace:
         """The score space, resolved against `tokenizer`."""
-        return ScoreSpace.from_labels(self.score_labels, tokenizer, marker=self.score_marker, values=self.score_values)
+        return ScoreSpace.from_labels(
+            self.score_labels, tokenizer, marker=self.score_marker, values=self.score_values, thinking=self.thinking
+        )
 
     def use_template(self, template: PromptTemplate | None) -> None:
         """Remember the template that prompts are rendered with."""

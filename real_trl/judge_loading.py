@@ -17,6 +17,7 @@ from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, 
 from real_trl.prompts import load_template
 from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
+from real_trl.thinking import tag_list
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,11 @@ def find_judge(name: str | Path, options: SourceOptions | None = None, /, **give
     if config is None:
         config, space = _stated_config(name, asked, tokenizer)
     else:
-        space = config.score_space(tokenizer)
         _check_not_contradicted(name, asked, config)
+        if config.thinking is None:
+            config.thinking = tag_list(asked.thinking)
+        space = config.score_space(tokenizer)
+        config.thinking = space.thinking.stated
     if asked.prompt_template is not None:
         config.use_template(load_template(asked.prompt_template))
     if asked.temperature is not None:
@@ -210,7 +214,9 @@ def _stated_config(
             f"a preset: {', '.join(PRESETS)}."
         )
     marker = asked.score_marker or (preset and preset.score_marker) or DEFAULT_MARKER
-    space = ScoreSpace.from_labels(labels, tokenizer, marker=marker, values=asked.score_values)
+    space = ScoreSpace.from_labels(
+        labels, tokenizer, marker=marker, values=asked.score_values, thinking=asked.thinking
+    )
     config = JudgeConfig.from_space(space, chat=uses_chat(asked.chat, tokenizer), normalize_expectation=True)
     if preset is not None:
         config.use_template(load_template(preset.prompt_template))
@@ -228,6 +234,7 @@ def _check_not_contradicted(name: str, asked: SourceOptions, config: JudgeConfig
         "score_values": None if asked.score_values is None else list(asked.score_values),
         "score_marker": asked.score_marker,
         "chat": asked.chat,
+        "thinking": None if config.thinking is None else tag_list(asked.thinking),
     }
     for field, value in stated.items():
         own = getattr(config, field)

@@ -15,6 +15,7 @@ import torch
 
 from real_trl.data import as_mapping
 from real_trl.engines import ENGINES
+from real_trl.thinking import THINKING_HELP
 
 
 class _Options:
@@ -65,6 +66,10 @@ class SourceOptions(_Options):
             own name then, and a `judge_config.json` beside the tokenizer is the judge's.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Run code from the model's repository.
+        thinking (`str` or `Sequence[str]`, *optional*):
+            Opening and closing tag of the judge's thinking, in a list or with a blank between them, `"none"` if it does not think; only
+            what follows the thinking can hold the score. Defaults to the judge's own, else to the tags that its tokenizer or chat
+            template has.
 
     Raises:
         `ValueError`: naming the field, if one has an impossible value.
@@ -95,6 +100,7 @@ class SourceOptions(_Options):
         default=None, metadata={"help": "Tokenizer, for a model that is on a server only. Default: the judge's own."}
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code from the model's repository."})
+    thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
 
     def __post_init__(self) -> None:
         if self.temperature is not None and not self.temperature > 0:

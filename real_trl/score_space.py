@@ -4,7 +4,8 @@
 
 A judge closes its completion with a marker and a label, `"… So the overall score is 4"`. The tokens before the label
 (marker included) are the chain of thought `c`; the distribution over the labels at that one position is the judge's
-prediction. Everything here is resolved from the tokenizer in the context of the marker, never from a table of ids.
+prediction. Where a judge thinks first, only what follows the thinking can hold the label. Everything here is resolved from
+the tokenizer in the context of the marker, never from a table of ids.
 
 What is located and what the distribution says are one reading of the tokens after the marker: the longest spelling of a label
 that they begin with. A label has the tokens that the tokenizer gives it, and whatever else spells it and begins with another
@@ -19,22 +20,21 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.label_spellings import other_spellings
 from real_trl.label_tree import LabelTree
 from real_trl.scale import Scale, parse_labels
+from real_trl.thinking import Thinking, ThinkingTags
+from real_trl.token_text import raw_ids, raw_text
 
-__all__ = ["DEFAULT_MARKER", "ScoreLocation", "ScoreSpace", "parse_labels"]
+__all__ = ["DEFAULT_MARKER", "MALFORMED_STATUSES", "ScoreLocation", "ScoreSpace", "parse_labels"]
 
 DEFAULT_MARKER = "So the overall score is "
-
-
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    # Special tokens stay: skipping them would join what they separate, and a marker may contain one.
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+MalformedStatus = Literal["missing", "truncated", "outside", "unclosed"]
+MALFORMED_STATUSES = get_args(MalformedStatus)
 
 
 def _goes_on(label: str, rest: str) -> bool:
@@ -53,15 +53,16 @@ class ScoreLocation:
         status (`str`):
             `"ok"`: a label follows the marker. `"missing"`: no marker. `"truncated"`: nothing, or only white space,
             follows it. `"outside"`: what follows is no label of the scale (on 1-5: `"7"`, `"10"`, `"4.5"`, a word).
+            `"unclosed"`: the judge's thinking does not end, so that there is no answer, whatever the thinking holds.
         position (`int`, *optional*):
             Index in `completion_ids` of the score's first token: the chain of thought, marker included, is
             `completion_ids[:position]`. With `"outside"`, where a label should have stood (the distribution can still
-            be read there), or `None` if one token spans the end of the marker. `None` with the other
-            two, but for a label that the length limit cut.
+            be read there), or `None` if one token spans the end of the marker. `None` with the others,
+            but for a label that the length limit cut.
         label_index (`int`, *optional*): Index of the label in `ScoreSpace.labels`, if `status` is `"ok"`.
     """
 
-    status: Literal["ok", "missing", "truncated", "outside"]
+    status: Literal["ok"] | MalformedStatus
     position: int | None = None
     label_index: int | None = None
 
@@ -83,6 +84,7 @@ class ScoreSpace:
         marker_ids (`tuple[int, ...]`): What follows a rationale, its first space included, so that a label is next.
         prefix (`str`): The part of `marker` that `marker_ids` spell. The last space is no part of it if it comes with
             the label's token (`"Ġ5"`) or from the decoder (words joined with spaces).
+        thinking ([`Thinking`]): How the judge thinks, if it does.
     """
 
     scale: Scale
@@ -91,6 +93,7 @@ class ScoreSpace:
     marker_ids: tuple[int, ...]
     prefix: str
     tokenizer: PreTrainedTokenizerBase = field(repr=False, compare=False)
+    thinking: Thinking = field(default=Thinking(), compare=False)
 
     @classmethod
     def from_labels(
@@ -99,6 +102,7 @@ class ScoreSpace:
         tokenizer: PreTrainedTokenizerBase,
         marker: str = DEFAULT_MARKER,
         values: Sequence[float] | None = None,
+        thinking: Thinking | str | Sequence[str] | None = None,
     ) -> "ScoreSpace":
         """
         Resolve the labels against a tokenizer, in the context of the marker.
@@ -108,6 +112,7 @@ class ScoreSpace:
             tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The judge's tokenizer.
             marker (`str`, *optional*, defaults to `"So the overall score is "`): The text right before the label.
             values (`Sequence[float]`, *optional*): The number of each label. Defaults to the label read as a number.
+            thinking (*optional*): Tags of the judge's thinking, see [`Thinking.of`]. Default: as the tokenizer has them.
 
         Raises:
             `ValueError`: If labels and values make no scale, if the marker is empty or does not survive the tokenizer,
@@ -121,25 +126,26 @@ class ScoreSpace:
 
         # In use the marker follows a rationale and a space, which changes its first token ("So" or "ĠSo"); the marker
         # itself plays the rationale here because its words are the ones that every usable tokenizer knows.
-        lead = tokenizer.encode(bare, add_special_tokens=False)
-        rows = [tokenizer.encode(f"{bare} {marker}{label}", add_special_tokens=False) for label in labels]
+        lead = raw_ids(tokenizer, bare)
+        rows = [raw_ids(tokenizer, f"{bare} {marker}{label}") for label in labels]
         rows = [row[len(lead) :] for row in rows if row[: len(lead)] == lead]
         if len(rows) < len(labels):  # the lead has merged with the marker
-            rows = [tokenizer.encode(f"{marker}{label}", add_special_tokens=False) for label in labels]
+            rows = [raw_ids(tokenizer, f"{marker}{label}") for label in labels]
         marker_ids = list(os.path.commonprefix(rows))
         # Labels may begin alike ("10", "11"): what they share beyond the marker is part of the label.
         heads = tuple(marker[:end] for end in range(len(marker), len(bare) - 1, -1))
-        while marker_ids and not _decode(tokenizer, marker_ids).endswith(heads):
+        while marker_ids and not raw_text(tokenizer, marker_ids).endswith(heads):
             marker_ids.pop()
         if not marker_ids:
             raise ValueError(
                 f"score_marker={marker!r} does not survive the tokenizer: with the label {labels[0]!r} it becomes "
-                f"{rows[0]} and reads back as {_decode(tokenizer, rows[0])!r}. Use a marker that reads back unchanged."
+                f"{rows[0]} and reads back as {raw_text(tokenizer, rows[0])!r}. Use a marker that reads back unchanged."
             )
-        prefix = next(head for head in heads if _decode(tokenizer, marker_ids).endswith(head))
+        prefix = next(head for head in heads if raw_text(tokenizer, marker_ids).endswith(head))
 
         rests = [row[len(marker_ids) :] for row in rows]
-        space = cls(scale, tuple(map(tuple, rests)), marker, tuple(marker_ids), prefix, tokenizer)
+        thinking = Thinking.of(thinking, tokenizer)
+        space = cls(scale, tuple(map(tuple, rests)), marker, tuple(marker_ids), prefix, tokenizer, thinking)
 
         def check(index: int, fault: str | None) -> None:
             if fault:
@@ -154,7 +160,7 @@ class ScoreSpace:
             check(index, "cannot be told apart from another label" if rests.count(ids) > 1 else None)
         for index, ids in enumerate(rests):
             if space.locate([*marker_ids, *ids]) != ScoreLocation("ok", len(marker_ids), index):
-                check(index, f"reads back as part of {_decode(tokenizer, [*marker_ids, *ids])!r}")
+                check(index, f"reads back as part of {raw_text(tokenizer, [*marker_ids, *ids])!r}")
         return space
 
     @property
@@ -193,23 +199,77 @@ class ScoreSpace:
         ids = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
         if tokenizer.unk_token_id not in {tokenizer.eos_token_id, tokenizer.pad_token_id}:
             ids.discard(tokenizer.unk_token_id)
-        return frozenset(ids - {token for _, token in self.tree.edges} - set(self.marker_ids))
+        tags = {raw_ids(tokenizer, tag)[-1] for tag in self.thinking.stated or ()}
+        return frozenset(ids - {token for _, token in self.tree.edges} - set(self.marker_ids) - tags)
 
-    def rationale_of(self, completion: str) -> str:
-        """What precedes the last marker in the text of a completion; all of it if there is none."""
-        end = completion.rfind(self._plain_marker) if self._plain_marker else -1
-        return (completion if end < 0 else completion[:end]).strip()
+    def opened_by(self, prompt_ids: Sequence[int]) -> ThinkingTags | None:
+        """The tags of the block of thinking that a prompt opens for its completion, if it does."""
+        return self.thinking.opened_by_ids(self.tokenizer, prompt_ids)
+
+    def rationale_of(self, answer: str) -> str:
+        """What precedes the last marker in the text of an answer; all of it if there is none."""
+        end = answer.rfind(self._plain_marker) if self._plain_marker else -1
+        return (answer if end < 0 else answer[:end]).strip()
 
     @cached_property
     def _plain_marker(self) -> str:
         """The marker as it is left in a completion whose special tokens are gone."""
         return self.tokenizer.decode(self.marker_ids, skip_special_tokens=True).strip()
 
-    def locate(self, completion_ids: Sequence[int], stop_ids: Collection[int] | None = None) -> ScoreLocation:
+    def forced_ids(
+        self, completion_ids: Sequence[int], location: ScoreLocation, opened: ThinkingTags | None = None
+    ) -> list[int]:
+        """
+        What has to follow a malformed completion, without its end of text, so that a label is next: the marker, or where its
+        thinking does not end, what closes the thinking and the marker.
+
+        Args:
+            completion_ids (`Sequence[int]`):
+                The completion.
+            location ([`ScoreLocation`]):
+                What [`locate`][ScoreSpace.locate] found.
+            opened ([`ThinkingTags`], *optional*):
+                As there.
+        """
+        if location.status != "unclosed":
+            return list(self.marker_ids)
+        return list(self._closing_ids[self.thinking.tags_in(raw_text(self.tokenizer, completion_ids), opened)])
+
+    @property
+    def most_forced(self) -> int:
+        """The most tokens that [`forced_ids`][ScoreSpace.forced_ids] gives."""
+        return max([len(self.marker_ids), *map(len, self._closing_ids.values())])
+
+    @cached_property
+    def _closing_ids(self) -> dict[ThinkingTags, tuple[int, ...]]:
+        """Of all tags between which the judge may think: what closes a block, and the marker as an answer begins with it."""
+        written = (tags for tags in self.thinking.possible if tags.is_written_by(self.tokenizer))
+        return {tags: self._closing(tags.lead + tags.closing + tags.tail) for tags in written}
+
+    def _closing(self, closing: str) -> tuple[int, ...]:
+        bare = self.marker.rstrip()  # plays the thinking
+        before = raw_ids(self.tokenizer, bare)
+        heads = set()
+        for label, path in {(self.labels[i], self.token_ids[i]) for i in (0, -1)}:
+            ids = raw_ids(self.tokenizer, f"{bare}{closing}{self.marker}{label}")
+            if ids[: len(before)] == before and tuple(ids[-len(path) :]) == path:
+                heads.add(tuple(ids[len(before) : -len(path)]))
+            else:
+                heads.add(())
+        head = heads.pop()
+        return head if head and not heads else (*raw_ids(self.tokenizer, closing), *self.marker_ids)
+
+    def locate(
+        self,
+        completion_ids: Sequence[int],
+        stop_ids: Collection[int] | None = None,
+        opened: ThinkingTags | None = None,
+    ) -> ScoreLocation:
         """
         Find the score in a completion.
 
-        The last occurrence of the marker decides: a rationale may quote the phrase, the verdict closes the completion.
+        The last occurrence of the marker decides: a rationale may quote the phrase, the verdict closes the completion. It must
+        stand behind the judge's thinking (see [`~real_trl.thinking.ThinkingTags.answer_start`]).
         The marker is found in the text, since a model may tokenize it in its own way; the label must be one of the
         spellings in `tree`, right after the marker, the longest one counts, and the text after it must not make another
         score of it.
@@ -217,21 +277,25 @@ class ScoreSpace:
         `completion_ids` are those of the completion alone, without the prompt; end-of-text and padding may follow it.
         Where `stop_ids` are given, a completion that does not end with one of them was cut by its length limit, and a
         label that might have gone on ("1" of "10") is `"truncated"`, with its position.
+        `opened` are the tags of a block of thinking that the prompt opens, see [`opened_by`][ScoreSpace.opened_by].
         """
         ids = completion_ids.tolist() if hasattr(completion_ids, "tolist") else list(completion_ids)
-        location = self._locate(list(ids))
+        location = self._locate(list(ids), opened)
         was_cut = stop_ids is not None and location.position is not None and ids[-1] not in stop_ids
         if was_cut and self.tree.may_go_on(ids[location.position :]):
             return ScoreLocation("truncated", location.position)
         return location
 
-    def _locate(self, ids: list[int]) -> ScoreLocation:
+    def _locate(self, ids: list[int], opened: ThinkingTags | None) -> ScoreLocation:
         while ids and ids[-1] in self._end_ids:
             ids.pop()
-        text = _decode(self.tokenizer, ids)
+        text = raw_text(self.tokenizer, ids)
+        begin = self.thinking.answer_start(text, opened)
+        if begin is None:
+            return ScoreLocation("unclosed")
         bare = self.marker.rstrip()
-        start = text.rfind(self.marker)
-        if text.endswith(bare) or (start >= 0 and not text[start + len(bare) :].strip()):
+        start = text.rfind(self.marker, begin)
+        if text[begin:].endswith(bare) or (start >= 0 and not text[start + len(bare) :].strip()):
             return ScoreLocation("truncated")
         if start < 0:
             return ScoreLocation("missing")
@@ -241,8 +305,8 @@ class ScoreSpace:
         end = start + len(self.prefix)
         head = text[:end]
         prefixes = range(len(ids))
-        position = bisect_left(prefixes, True, key=lambda stop: _decode(self.tokenizer, ids[:stop]).startswith(head))
-        if _decode(self.tokenizer, ids[:position]) != head:
+        position = bisect_left(prefixes, True, key=lambda stop: raw_text(self.tokenizer, ids[:stop]).startswith(head))
+        if raw_text(self.tokenizer, ids[:position]) != head:
             return ScoreLocation("outside")
         rest = text[end:]
         index = self.tree.longest_label(ids[position:])

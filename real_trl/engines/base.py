@@ -11,6 +11,7 @@ import torch
 from real_trl.engines.distribution_checks import impossible
 from real_trl.objectives import expected_score
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.spoken import NOTHING, Spoken, spoken_text
 from real_trl.unscored import UNSCORED
 
 ENGINES = ("transformers", "vllm", "server")
@@ -81,7 +82,7 @@ class Judgment:
         completion (`str`):
             Rationale and score, as generated.
         rationale (`str`):
-            What precedes the marker; the whole completion if there is no marker in it.
+            What precedes the marker, and follows the thinking; without a marker, all that follows the thinking.
         status (`str`):
             `"ok"`, or why the completion holds no score (see [`ScoreLocation`]). `"unscored"`: the engine gave no answer, or one
             whose probabilities cannot be; that says nothing about the judge, and `error` says why.
@@ -114,6 +115,8 @@ class Judgment:
             as a judge (see [`~real_trl.judge_loading.find_judge`]).
         error (`str`, *optional*):
             Why the judgment is unscored, in the server's words if it is one that refuses. In an average, why some of its samples are.
+        thinking (`str`):
+            What the judge thought before it answered, without its tags; empty if it does not think.
         samples (`list[Judgment]`):
             The judgments that were averaged, if there are several.
     """
@@ -133,6 +136,7 @@ class Judgment:
     entropy: float | None = None
     normalized: bool = False
     error: str | None = None
+    thinking: str = ""
     samples: "list[Judgment]" = field(default_factory=list, repr=False)
 
     @classmethod
@@ -141,7 +145,7 @@ class Judgment:
         error: str,
         completion: str = "",
         *,
-        rationale: str = "",
+        said: Spoken = NOTHING,
         prompt_tokens: int = 0,
         num_tokens: int = 0,
         normalized: bool = False,
@@ -149,7 +153,8 @@ class Judgment:
         """A judgment that is none, because of `error`; the other arguments are what is known in spite of it."""
         return cls(
             completion=completion,
-            rationale=rationale,
+            rationale=said.rationale,
+            thinking=said.thinking,
             status=UNSCORED,
             **dict.fromkeys(_SCORES),
             missing_mass=0.0,
@@ -172,6 +177,7 @@ class Judgment:
         num_tokens: int,
         missing_mass: float = 0.0,
         entropy: float | None = None,
+        said: Spoken | None = None,
     ) -> "Judgment":
         """
         Judgment of a completion whose score distribution is known. Whatever the engine, numbers that are no distribution (see
@@ -191,16 +197,18 @@ class Judgment:
                 Divide the expectation by the mass on the labels.
             prompt_tokens, num_tokens, missing_mass, entropy:
                 See [`Judgment`].
+            said ([`Spoken`], *optional*):
+                Thinking and rationale, by default as they stand in `completion`.
         """
         scores = dict.fromkeys(_SCORES)
-        rationale = space.rationale_of(completion)
+        said = spoken_text(space, completion) if said is None else said
         if score_log_probs is not None:
             known = score_log_probs.double()
             if fault := impossible(known, missing_mass, space.labels):
                 return cls.unscored(
                     fault,
                     completion,
-                    rationale=rationale,
+                    said=said,
                     prompt_tokens=prompt_tokens,
                     num_tokens=num_tokens,
                     normalized=normalize,
@@ -225,7 +233,8 @@ class Judgment:
             }
         return cls(
             completion=completion,
-            rationale=rationale,
+            rationale=said.rationale,
+            thinking=said.thinking,
             status=location.status,
             **scores,
             missing_mass=missing_mass,

@@ -19,6 +19,7 @@ import torch
 from real_trl.engines.base import Decoding
 from real_trl.engines.distribution_checks import checked_log_probs
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.thinking import ThinkingTags
 
 _UNLIKELY = math.log(1e-6)  # up to this it is not worth a request whether a label is written in other tokens
 MAX_TOKEN_IDS = 128  # as many log-probabilities of chosen tokens does vLLM return for one position
@@ -175,6 +176,7 @@ def read_completion(
     location: ScoreLocation,
     stop_ids: Collection[int],
     recorded: Callable[[int], Mapping[int, float]] | None,
+    opened: ThinkingTags | None = None,
 ) -> ScoreReading | None:
     """
     Start to read the score of a completion whose tokens are known.
@@ -193,6 +195,8 @@ def read_completion(
         recorded (`Callable[[int], Mapping[int, float]]`, *optional*):
             Gives the log-probabilities by token at a position of the completion, if the engine recorded those of the score
             distribution.
+        opened ([`ThinkingTags`], *optional*):
+            Tags of the block of thinking that the prompt opens.
 
     Returns:
         [`ScoreReading`], or `None` for a malformed completion that is dropped.
@@ -206,7 +210,8 @@ def read_completion(
             reading.record(0, recorded(location.position))
         return reading
     ended = completion_ids and completion_ids[-1] in stop_ids
-    return ScoreReading(space, [*(completion_ids[:-1] if ended else completion_ids), *space.marker_ids], pieces)
+    forced = space.forced_ids(completion_ids, location, opened)
+    return ScoreReading(space, [*(completion_ids[:-1] if ended else completion_ids), *forced], pieces)
 
 
 def request_seed(seed: int | None, index: int) -> int | None:

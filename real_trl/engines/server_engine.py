@@ -42,6 +42,7 @@ from real_trl.engines.top_tokens import (
     read_top,
 )
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.spoken import Spoken, spoken
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class ServerEngine:
             )
         self.encode = PromptEncoder(tokenizer, score_space, decoding, context_length or entry.get("max_model_len"))
         self._byte_space = ScoreSpace.from_labels(
-            score_space.labels, byte_tokenizer(), score_space.marker, score_space.values
+            score_space.labels, byte_tokenizer(), score_space.marker, score_space.values, score_space.thinking
         )
         self._warned = self._answered = False
 
@@ -195,8 +196,10 @@ class ServerEngine:
         ids = completion_ids(choice, self.tokenizer)
         if is_finished(choice) and ids:  # the model may have other stop tokens too
             stop_ids.append(ids[-1])
-        location = space.locate(ids, stop_ids)
-        reading = read_completion(space, self.decoding, ids, location, stop_ids, partial(log_probs_by_id, choice))
+        opened = space.opened_by(prompt_ids)
+        location = space.locate(ids, stop_ids, opened)
+        recorded = partial(log_probs_by_id, choice)
+        reading = read_completion(space, self.decoding, ids, location, stop_ids, recorded, opened)
         for read in reading.reads() if reading else ():
             answer = self._post_ids(prompt_ids + read.context, read.tokens, temperature=1.0, max_tokens=1)
             log_probs = log_probs_by_id(answer, 0)
@@ -204,7 +207,7 @@ class ServerEngine:
                 raise NoDistribution(f"the server did not return the log-probability of the token {min(missing)}")
             reading.record(read.node, log_probs)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return self._judgment(text, location, reading, len(prompt_ids), len(ids))
+        return self._judgment(text, location, reading, len(prompt_ids), len(ids), spoken(space, ids, opened))
 
     def _judge_text(self, prompt: str, prompt_ids: list[int], seed: int | None) -> Judgment:
         """With the plain API."""
@@ -228,7 +231,13 @@ class ServerEngine:
         return self._judgment(completion.text, location, reading, prompt_tokens, completion.num_tokens)
 
     def _judgment(
-        self, text: str, location: ScoreLocation, reading: ScoreReading | None, prompt_tokens: int, num_tokens: int
+        self,
+        text: str,
+        location: ScoreLocation,
+        reading: ScoreReading | None,
+        prompt_tokens: int,
+        num_tokens: int,
+        said: Spoken | None = None,
     ) -> Judgment:
         return Judgment.from_distribution(
             text,
@@ -239,6 +248,7 @@ class ServerEngine:
             prompt_tokens=prompt_tokens,
             num_tokens=num_tokens,
             missing_mass=reading.missing_mass() if reading else 0.0,
+            said=said,
         )
 
     def _sampling(self, seed: int | None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from real_trl.engines.tree_reading import (
 )
 from real_trl.group_generation import FinishedRows, generate_groups, prefix_attention_installed
 from real_trl.score_space import ScoreSpace
+from real_trl.spoken import spoken
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,8 @@ class TransformersEngine:
             )
         sequences = output.sequences[:, max(map(len, prompt_ids)) :].tolist()
         completions = [self._until_stop(ids) for ids in sequences]
-        locations = [space.locate(ids, self.stop_ids) for ids in completions]
+        opened = [space.opened_by(ids) for ids in prompt_ids]
+        locations = [space.locate(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
 
         recorded, entropies = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
         sizes = space.tree.num_log_probs
@@ -195,7 +197,8 @@ class TransformersEngine:
                 if space.tree.context_tokens:
                     places.append(ScorePlace(row, ids[: location.position], forced=[]))
             else:
-                places.append(ScorePlace(row, self._without_stop(ids), forced=list(space.marker_ids)))
+                forced = space.forced_ids(ids, location, opened[row])
+                places.append(ScorePlace(row, self._without_stop(ids), forced))
         if places:
             read = self._read(output.past_key_values, prompt_ids, places)
             rows = [place.row for place in places]
@@ -211,6 +214,7 @@ class TransformersEngine:
                 prompt_tokens=len(prompt_ids[row]),
                 num_tokens=len(ids),
                 entropy=entropies[row, : len(ids)].mean().item(),
+                said=spoken(space, ids, opened[row]),
             )
             for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]

@@ -40,7 +40,7 @@ class ScorePlace:
         context (`list[int]`):
             The part of its completion that precedes the score and was generated.
         forced (`list[int]`):
-            Marker to be appended to that; empty if the completion has it.
+            Marker to be appended to that, behind what closes the thinking if it is not closed; empty if the completion has it.
     """
 
     row: int

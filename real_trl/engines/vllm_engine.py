@@ -25,6 +25,7 @@ from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.score_reading import MAX_TOKEN_IDS, read_completion, request_seed, root_tokens
 from real_trl.score_space import ScoreSpace
+from real_trl.spoken import spoken
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -175,7 +176,8 @@ class VLLMEngine:
         prompt_ids = [ids for ids, answer in zip(prompt_ids, answers, strict=True) for _ in answer.outputs]
         outputs = [output for answer in answers for output in answer.outputs]
         completions = [list(output.token_ids) for output in outputs]
-        locations = [space.locate(ids, self.stop_ids) for ids in completions]
+        opened = [space.opened_by(ids) for ids in prompt_ids]
+        locations = [space.locate(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
         readings = [
             read_completion(
                 space,
@@ -184,8 +186,9 @@ class VLLMEngine:
                 location,
                 self.stop_ids,
                 partial(_log_probs, output) if self.one_pass else None,
+                tags,
             )
-            for ids, location, output in zip(completions, locations, outputs, strict=True)
+            for ids, location, output, tags in zip(completions, locations, outputs, opened, strict=True)
         ]
         pending = [(row, read) for row, reading in enumerate(readings) if reading for read in reading.reads()]
         answers = self._generate(
@@ -203,8 +206,11 @@ class VLLMEngine:
                 normalize=self.decoding.normalize_expectation,
                 prompt_tokens=len(prompt),
                 num_tokens=len(ids),
+                said=spoken(space, ids, tags),
             )
-            for prompt, ids, location, reading in zip(prompt_ids, completions, locations, readings, strict=True)
+            for prompt, ids, tags, location, reading in zip(
+                prompt_ids, completions, opened, locations, readings, strict=True
+            )
         ]
 
     def _generate(self, prompt_ids: list[list[int]], params: list["SamplingParams"]) -> list["RequestOutput"]:

@@ -65,7 +65,7 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
         revision (`str`, *optional*):
             Its revision on the Hub.
         space (`ScoreSpace`):
-            The recipe's scale and marker.
+            The recipe's scale, marker and tags of thinking.
         chat (`bool`, *optional*):
             The recipe's `chat`.
 
@@ -73,7 +73,7 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
         `bool`, *optional*: `chat`, or the judge's own where the recipe does not say.
 
     Raises:
-        ValueError: if the judge was trained on another scale or marker, or with the other choice of chat template.
+        ValueError: if the judge was trained on another scale, marker or tags of thinking, or with the other choice of chat template.
     """
     try:
         judge = JudgeConfig.load(name, revision)
@@ -84,6 +84,8 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
         "score_values": list(space.values),
         "score_marker": space.marker,
         "chat": chat,
+        # Judges that were trained before do not say
+        "thinking": None if judge.thinking is None else space.thinking.stated or [],
     }
     for field_name, value in stated.items():
         own = getattr(judge, field_name)
@@ -156,7 +158,11 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         model_args.model_name_or_path, model_args.model_revision, training_args.trust_remote_code
     )
     space = ScoreSpace.from_labels(
-        training_args.score_labels, tokenizer, marker=training_args.score_marker, values=training_args.score_values
+        training_args.score_labels,
+        tokenizer,
+        marker=training_args.score_marker,
+        values=training_args.score_values,
+        thinking=training_args.thinking,
     )
     chat = check_start(model_args.model_name_or_path, model_args.model_revision, space, stage_args.chat)
     chat = uses_chat(chat, tokenizer)

@@ -38,6 +38,7 @@ from real_trl.score_space import ScoreSpace
 from real_trl.scripts.batches import batch_seed, plan_batches
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.spoken import spoken_text
 
 UNMARKED_HANDLING = ("drop", "keep")
 _OWN_COLUMNS = {"prompt", "score", "feedback", "sampled_score", "score_histogram"}
@@ -54,7 +55,10 @@ class SelfGenerateArguments(JudgingArguments):
         malformed (`str`, *optional*, defaults to `"drop"`):
             Completions without the marker: `"drop"` leaves them out, as TRACT does; `"keep"` takes them whole as
             rationale. Where the marker is there, the text before it is the rationale, whatever follows, since the
-            judge's score is replaced anyway. Completions with nothing before the marker are always left out.
+            judge's score is replaced anyway. Completions with nothing before the marker are always left out, as are those whose
+            thinking does not end.
+
+    Of a judge that thinks, the rationale is what follows its thinking; `completion` in `dropped.jsonl` has all of it.
     """
 
     num_samples: int = field(default=1, metadata={"help": "Rationales for each prompt."})
@@ -79,16 +83,24 @@ def generate_batch(
             "status": judgments[index].status,
             "sampled_score": judgments[index].sampled_score,
             "completion": judgments[index].completion,
+            "rationale": judgments[index].rationale,
         }
         for index, (row, sample) in enumerate(units)
     ]
 
 
-def find_rationale(completion: str, status: str, space: ScoreSpace, malformed: str) -> str | None:
-    """The rationale of a completion, without the judge's score, or `None` if the completion has no marker and `malformed` is "drop"."""
-    if status == "missing":
-        return None if malformed == "drop" else strip_score_sentence(completion, space.marker)
-    return strip_score_sentence(space.rationale_of(completion), space.marker)
+def find_rationale(
+    completion: str, status: str, space: ScoreSpace, malformed: str, rationale: str | None = None
+) -> str | None:
+    """
+    The rationale of a completion, without the judge's score, or `None` if the completion has no marker and `malformed` is "drop", or
+    if its thinking does not end. `rationale` is what the engine took for it, by default what the completion's text shows.
+    """
+    if status == "unclosed" or (status == "missing" and malformed == "drop"):
+        return None
+    if rationale is None:
+        rationale = spoken_text(space, completion).rationale
+    return strip_score_sentence(rationale, space.marker)
 
 
 def make_rows(
@@ -112,12 +124,15 @@ def make_rows(
     """
     rows, dropped = [], []
     for generated in sorted(completions, key=lambda generated: (generated["row"], generated["sample"])):
-        rationale = find_rationale(generated["completion"], generated["status"], space, malformed)
+        found = generated["completion"], generated["status"]
+        rationale = find_rationale(*found, space, malformed, generated.get("rationale"))
         if rationale:
             sampled = {"feedback": rationale, "sampled_score": generated["sampled_score"]}
             rows.append({**dataset[generated["row"]], **sampled})
         else:
-            dropped.append({"reason": "unmarked" if rationale is None else "empty", **generated})
+            unusable = "unclosed" if generated["status"] == "unclosed" else "unmarked"
+            reason = "empty" if rationale is not None else unusable
+            dropped.append({"reason": reason, **generated})
     counts = {
         "prompts": len(dataset),
         "completions": len(completions),

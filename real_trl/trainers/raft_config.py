@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from trl import SFTConfig
 
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.thinking import THINKING_HELP
 from real_trl.trainers.config_defaults import check_not_negative, default_precision
 
 
@@ -29,6 +30,10 @@ class RAFTConfig(SFTConfig):
             The number of each label. Defaults to the label read as a number.
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
             Text that precedes the score in a completion.
+        thinking (`str`, *optional*):
+            Opening and closing tag of the judge's thinking, with a blank between them, or `none` if it does not think. Defaults to those
+            that the tokenizer or the chat template has. Only what follows the thinking can hold the score; the thinking is trained as
+            the rest of the CoT is.
         normalize_expectation (`bool`, *optional*, defaults to `False`):
             Divide ŷ by the probability mass on the labels. The paper does not.
 
@@ -48,6 +53,7 @@ class RAFTConfig(SFTConfig):
         default=None, metadata={"help": "Number of each label. Default: the label read as a number."}
     )
     score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
+    thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
     normalize_expectation: bool = field(
         default=False, metadata={"help": "Divide the expected score by the probability mass on the labels."}
     )

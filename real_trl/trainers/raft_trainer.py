@@ -18,7 +18,7 @@ from real_trl.label_tree import LabelTree
 from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
-from real_trl.score_space import ScoreSpace
+from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.selected_log_probs import TokenSelection
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import checked_data
@@ -134,7 +134,11 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         check_adapter(model, peft_config)
         processing_class = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
-            args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
+            args.score_labels,
+            processing_class,
+            marker=args.score_marker,
+            values=args.score_values,
+            thinking=args.thinking,
         )
         columns, fits = ("prompt", "completion", "score"), row_fits(model, args, processing_class)
         train_dataset, eval_dataset = (
@@ -181,8 +185,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             )
 
         def find_score(example: dict[str, Any]) -> dict[str, Any]:
-            start = next(i for i, label in enumerate(example["labels"]) if label != -100)
-            location = self.score_space.locate(example["input_ids"][start:])
+            start, location = self._locate(example)
             if not location.ok:
                 return {"score_position": NO_SCORE, "written_label": 0}
             return {"score_position": start + location.position, "written_label": location.label_index}
@@ -191,6 +194,12 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         if isinstance(dataset, Dataset):
             self._check_scores_found(dataset, name, args.max_length)
         return dataset
+
+    def _locate(self, example: dict[str, Any]) -> tuple[int, ScoreLocation]:
+        """Where the completion begins, and where in it its score stands."""
+        start = next(i for i, label in enumerate(example["labels"]) if label != -100)
+        prompt, completion = example["input_ids"][:start], example["input_ids"][start:]
+        return start, self.score_space.locate(completion, opened=self.score_space.opened_by(prompt))
 
     def _check_scores_found(self, dataset: Dataset, name: str, max_length: int | None) -> None:
         lost = [row for row, position in enumerate(dataset["score_position"]) if position == NO_SCORE]
@@ -202,6 +211,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             row = (bad or cut)[0]
             tail = self._tokenizer.decode(dataset[row]["input_ids"][-40:])
             reason = "" if bad else f" Every row was cut at max_length={max_length}: raise it."
+            if self._locate(dataset[row])[1].status == "unclosed":
+                reason += " Its thinking does not end, and only what follows it can hold the score: close it."
             raise ValueError(
                 f"{name} dataset: no score after the marker {self.score_space.marker!r} in {len(lost)} of {len(dataset)} "
                 f"completions, e.g. one that ends {tail!r}.{reason} Set `score_marker` to the text that precedes the score in the "

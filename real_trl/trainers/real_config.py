@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from trl import RLOOConfig
 
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.thinking import THINKING_HELP
 from real_trl.trainers.config_defaults import check_not_negative, default_precision
 from real_trl.trainers.group_filter import GroupFilter
 
@@ -68,10 +69,15 @@ class REALConfig(RLOOConfig):
             The number of each label. Defaults to the label read as a number.
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
             Text that precedes the score in a completion.
+        thinking (`str`, *optional*):
+            Opening and closing tag of the judge's thinking, with a blank between them, or `none` if it does not think. Defaults to those
+            that the tokenizer or the chat template has. Only what follows the thinking can hold the score; the thinking is trained as
+            the rest of the CoT is.
         malformed (`str`, *optional*, defaults to `"penalize"`):
             What to do with a completion in which no score of the scale can be found. `"penalize"`: it gets the reward
             of the worst score on the scale for its target, or the worst reward in its group if that is lower; no
-            gradient flows through the score. `"force"`: the marker is appended and the score distribution read there.
+            gradient flows through the score. `"force"`: the marker is appended (behind the closing tag, where the thinking does not
+            end) and the score distribution read there.
             `"ignore"`: it takes no part in its group's baseline and gets no gradient.
         loss_aggregation (`str`, *optional*, defaults to `"sequence"`):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
@@ -120,6 +126,7 @@ class REALConfig(RLOOConfig):
         default=None, metadata={"help": "Number of each label. Default: the label read as a number."}
     )
     score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
+    thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
     malformed: str = field(
         default="penalize", metadata={"help": "Completions without a score: `penalize`, `force` or `ignore`."}
     )

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from real_trl import objectives
 from real_trl.policy_forward import PolicyOutput
+from real_trl.score_space import MALFORMED_STATUSES
 
 if TYPE_CHECKING:
     from real_trl.trainers.real_trainer import REALTrainer
-
-MALFORMED_STATUSES = ("missing", "truncated", "outside")
 
 
 @torch.no_grad()

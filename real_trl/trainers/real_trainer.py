@@ -126,7 +126,11 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         check_adapter(model, peft_config)
         processing_class = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
-            args.score_labels, processing_class, marker=args.score_marker, values=args.score_values
+            args.score_labels,
+            processing_class,
+            marker=args.score_marker,
+            values=args.score_values,
+            thinking=args.thinking,
         )
         checks = [prompt_fits(model, args, self.score_space, processing_class)]
         if args.reward == "accuracy":

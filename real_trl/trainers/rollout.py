@@ -23,7 +23,7 @@ class Rollout:
         prompt, completion (`str` or `list[dict]`):
             As sampled, for the completions log.
         prompt_ids, completion_ids (`list[int]`):
-            Token ids without padding. A forced score's marker is part of `completion_ids`.
+            Token ids without padding. What is forced is part of `completion_ids`.
         policy_mask (`list[int]`):
             1 for the tokens of `completion_ids` that the policy gradient runs over.
         status (`str`):
@@ -75,10 +75,12 @@ def make_rollout(
 
     That is c, the tokens before the score (and the score itself with `score_in_policy`, for Standard RL; where a longer
     label might have followed, also the tokens that rule it out); or, in a malformed completion, everything that was
-    sampled. Text after the score is part of neither c nor the reward. With `force`, a malformed completion loses its
-    closing `stop_ids` and gets the marker appended, outside the policy gradient: it was not sampled.
+    sampled. Where the judge thinks, its thinking is part of c. Text after the score is part of neither c nor the reward. With `force`,
+    a malformed completion loses its closing `stop_ids` and gets the marker appended (and before it what closes the thinking, if it
+    is not closed), outside the policy gradient: that was not sampled.
     """
-    location = space.locate(completion_ids, stop_ids)
+    opened = space.opened_by(prompt_ids)
+    location = space.locate(completion_ids, stop_ids, opened)
     ids, num_policy_tokens = completion_ids, len(completion_ids)
     position, has_score = 0, location.ok
     if force and location.status == "truncated" and location.position is not None:  # the marker is there already
@@ -88,7 +90,7 @@ def make_rollout(
         num_policy_tokens = position + (space.tree.reading_length(ids[position:]) if score_in_policy else 0)
     elif force:
         num_policy_tokens = next((i for i, token in enumerate(ids) if token in stop_ids), len(ids))
-        ids = ids[:num_policy_tokens] + list(space.marker_ids)
+        ids = ids[:num_policy_tokens] + space.forced_ids(ids, location, opened)
         position, has_score = len(ids), True
     sampled = space.values[location.label_index] if location.ok else math.nan
     return Rollout(
