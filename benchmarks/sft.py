@@ -34,7 +34,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians, release
-from benchmarks.workload import SHAPES, build_model, build_tokenizer, check_arguments
+from benchmarks.workload import SHAPES, build_model, build_tokenizer, check_arguments, in_own_dtype
 from real_trl import RAFTConfig, RAFTTrainer
 from real_trl.benchmark_data import BENCHMARKS
 from real_trl.data import load_judge_dataset
@@ -89,7 +89,9 @@ class TimedTrainer(TrainerCallback):
             report_to="none",
             disable_tqdm=True,
         )
-        self.trainer = trainer_class(model, args, train_dataset=rows, processing_class=tokenizer)
+        self.trainer = in_own_dtype(
+            model, lambda: trainer_class(model, args, train_dataset=rows, processing_class=tokenizer)
+        )
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.add_callback(self)
         self._collate, self.trainer.data_collator = self.trainer.data_collator, self._seen

@@ -28,7 +28,7 @@ from trl import RLOOConfig, RLOOTrainer
 from trl.trainer import utils as trl_utils
 
 from benchmarks.common import Meter, Stopwatch
-from benchmarks.workload import Workload
+from benchmarks.workload import Workload, in_own_dtype
 from real_trl import REALConfig, REALTrainer
 
 
@@ -84,7 +84,9 @@ def build_trainer(
         if way != "TRL":
             _read_labelled_rows_only(model)
     else:
-        trainer = REALTrainer(model, REALConfig(**options, shared_prefix=way == "REAL"), **data)
+        trainer = in_own_dtype(
+            model, lambda: REALTrainer(model, REALConfig(**options, shared_prefix=way == "REAL"), **data)
+        )
     return TimedTrainer(trainer, workload)
 
 

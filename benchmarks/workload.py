@@ -3,9 +3,10 @@
 """Models, prompts and completions that updates and generation are timed on: no weights and no data are needed."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from typing import TypeVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -20,6 +21,8 @@ from transformers import (
 )
 
 from real_trl.score_space import ScoreSpace
+
+_Trainer = TypeVar("_Trainer")
 
 _PROMPT_SPREAD = 0.2
 _WORDS = 4096  # different tokens of random text, at most
@@ -240,3 +243,15 @@ def _cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int) 
         if len(ids) >= length:
             return tokenizer.decode(ids[-length:])
     raise ValueError("there is no text to make prompts of")
+
+
+def in_own_dtype(model: PreTrainedModel, build: Callable[[], _Trainer]) -> _Trainer:
+    """
+    A trainer of `model` in the type of its weights, to be timed. Trainers refuse those in half precision, in which nothing of what is
+    learned would be kept.
+    """
+    dtype = model.dtype
+    model.float()
+    trainer = build()
+    model.to(dtype)
+    return trainer

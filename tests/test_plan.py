@@ -556,6 +556,7 @@ def test_sharding_of_the_configurations():
         (["--rows", "0"], "--rows: got 0"),
         (["--max_prompt_tokens", "0"], "got 0 tokens"),
         (["--load_in_4bit", "true"], "load_in_4bit: got true"),
+        (["--dtype", "bfloat16", "--zero", "0"], "dtype: got bfloat16 for full training without ZeRO"),
         (["--num_generation", "8"], "unknown option '--num_generation'. Did you mean '--num_generations'?"),
         (["--num_generations", "1"], "num_generations: got 1"),
     ],

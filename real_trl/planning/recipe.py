@@ -178,8 +178,18 @@ def recipe_sharding(recipe: Path, cluster: Cluster) -> tuple[Sharding, str]:
 
 
 def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Lengths) -> Setup:
-    """What memory is worked out from."""
+    """
+    What memory is worked out from.
+
+    Raises:
+        ValueError: for full training of weights in half precision where nothing keeps a float32 copy, which the trainers refuse.
+    """
     config = recipe.config
+    if recipe.model.dtype in ("bfloat16", "float16") and not recipe.model.use_peft and sharding.stage == 0:
+        raise ValueError(
+            f"dtype: got {recipe.model.dtype} for full training without ZeRO, which would lose nearly all updates and is refused. Leave it out "
+            "(the weights are float32 then, and bf16: true computes in bfloat16), or train with --zero 2 or 3, or LoRA (use_peft: true)."
+        )
     common = {
         "cluster": cluster,
         "sharding": sharding,

@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.rows is not None:
             rows, rows_source = args.rows, "--rows"
         lengths = find_lengths(args, token_lengths(recipe, dataset))
-    setup = make_setup(recipe, cluster, sharding, lengths)
+        setup = make_setup(recipe, cluster, sharding, lengths)
     memory = plan_memory(setup)
     schedule = make_schedule(setup, recipe.config, rows, rows_source, lengths)
     advice = advise(setup, recipe.with_lora) if memory.problems else []

@@ -23,7 +23,7 @@ from real_trl.selected_log_probs import TokenSelection
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import checked_data
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
-from real_trl.trainers.precision import check_output_layer
+from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.tree_attention import check_tree_attention
 
@@ -132,6 +132,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     ) -> None:
         args = args if args is not None else RAFTConfig("raft-judge")
         check_adapter(model, peft_config)
+        check_dtype(model, args, peft_config, optimizers[0])
         processing_class = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
             args.score_labels,
@@ -159,7 +160,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             peft_config=peft_config,
         )
         self.data_collator = ScoreCollator(self.data_collator, self.score_space.values)
-        check_output_layer(self.model)
+        prepare_precision(self)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
         base = causal_lm(self.model)
         reason = why_not_exact(base, dropout="of attention")

@@ -22,7 +22,7 @@ from real_trl.trainers.data_checks import checked_data, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
-from real_trl.trainers.precision import check_output_layer
+from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
@@ -124,6 +124,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     ) -> None:
         args = args if args is not None else REALConfig("real-judge")
         check_adapter(model, peft_config)
+        check_dtype(model, args, peft_config, optimizers[0])
         processing_class = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
             args.score_labels,
@@ -168,7 +169,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
                 f"router_aux_loss_coef: got {self.router_aux_loss_coef}, but REALTrainer does not train a router's "
                 "load-balancing loss. Set it to 0."
             )
-        check_output_layer(self.model)
+        prepare_precision(self)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
         models = [self.model] if self.ref_model is None else [self.model, self.ref_model]
         self._shares_prefixes = self.args.shared_prefix and all(
