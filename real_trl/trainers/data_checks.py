@@ -9,7 +9,8 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 
 from real_trl.score_space import ScoreSpace
-from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, check_row
+from real_trl.table_rows import check_one_split
+from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, check_row, read_numbers
 
 # Rows, what an error calls each of them (`row 3`), and the dataset's name
 RowsCheck = Callable[[Sequence[Mapping[str, Any]], Sequence[str], str], None]
@@ -18,7 +19,8 @@ _ROWS_AT_ONCE = 1000
 
 def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSpace, *checks: RowsCheck) -> Any:
     """
-    Refuse data that a judge cannot be trained on: see [`check_judge_dataset`], and `checks`.
+    Refuse data that a judge cannot be trained on, see [`check_judge_dataset`] and `checks`, and read its numbers as what they say,
+    see [`read_numbers`].
 
     Args:
         dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`] or a `dict` of them, *optional*):
@@ -33,14 +35,24 @@ def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSp
             Called with rows, their places and `name`.
 
     Returns:
-        The data. Of a stream, one that makes the same checks of every row when it is read, before anything is done with the row. An
+        The data, with numbers of Python whatever its format. Of a stream, one that makes the same checks of every row when it is read, before anything is done with the row. An
         error then names the row's number in the stream, from 0.
 
     Raises:
         `ValueError`: naming the dataset, the column, the row, its value and the fix.
     """
     if isinstance(dataset, dict):
+        for key, part in dataset.items():
+            check_one_split(part, f"{name}[{key!r}]")
         return {key: checked_data(part, f"{name}[{key!r}]", columns, space, *checks) for key, part in dataset.items()}
+    # A "custom" format is a function of the user's, which makes the rows
+    if isinstance(dataset, IterableDataset) or (
+        isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom")
+    ):
+        dataset = dataset.with_format(None)
+    if isinstance(dataset, (Dataset, IterableDataset)):
+        check_columns(dataset.column_names or [], name, columns)
+        dataset = read_numbers(dataset, name, space)
     check_judge_dataset(dataset, name, columns, space)
     if isinstance(dataset, IterableDataset):
         check = _StreamCheck(name, columns, space, checks)
@@ -67,6 +79,42 @@ def targets_are_labels(space: ScoreSpace) -> RowsCheck:
                 )
 
     return check
+
+
+class CheckedDataMixin:
+    """
+    Every way into a trainer has the same checks: what it is built with, and what `evaluate` and `predict` are given. Expects
+    `self.score_space`.
+    """
+
+    _check_data: Callable[[Any, str], Any]
+    _in_evaluate = False
+
+    def _checked_datasets(
+        self, train_dataset: Any, eval_dataset: Any, columns: Sequence[str], *checks: RowsCheck
+    ) -> tuple[Any, Any]:
+        """What training and evaluation are to read, see [`checked_data`]; later data will be checked in the same way."""
+        check_one_split(train_dataset, "train_dataset")
+        self._check_data = lambda data, name: checked_data(data, name, columns, self.score_space, *checks)
+        return self._check_data(train_dataset, "train_dataset"), self._check_data(eval_dataset, "eval_dataset")
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in `Trainer`, with the checks of the trainer's own data; a name is that of a dataset that had them."""
+        # `Trainer` calls this again for each dataset of a dict
+        outermost, self._in_evaluate = not self._in_evaluate, True
+        try:
+            if outermost and eval_dataset is not None and not isinstance(eval_dataset, str):
+                eval_dataset = self._check_data(eval_dataset, "eval_dataset")
+            return super().evaluate(eval_dataset, *args, **kwargs)
+        finally:
+            self._in_evaluate = not outermost
+
+    def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in `Trainer`, with the same checks; rows that are tokens already have had them."""
+        if "input_ids" not in (getattr(test_dataset, "column_names", None) or ()):
+            check_one_split(test_dataset, "test_dataset")
+            test_dataset = self._check_data(test_dataset, "test_dataset")
+        return super().predict(test_dataset, *args, **kwargs)
 
 
 class _StreamCheck:

@@ -17,6 +17,8 @@ from real_trl.context_length import context_length, default_max_new_tokens
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.metrics import evaluate_predictions
+from real_trl.table_rows import check_one_split
+from real_trl.trainers.data_checks import checked_data
 
 LOGGED_METRICS = ("pearson", "spearman", "kendall", "rmse")
 
@@ -61,9 +63,18 @@ class JudgeEvaluationCallback(TrainerCallback):
     ) -> None:
         if steps < 1:
             raise ValueError(f"judge_eval_steps: got {steps}. Set it to at least 1.")
+        if not isinstance(datasets, Mapping):
+            raise ValueError(
+                f"judge_eval: got a {type(datasets).__name__}. Give a mapping from a name to each dataset."
+            )
         for name, dataset in datasets.items():
+            check_one_split(dataset, f"judge_eval: the dataset {name!r}")
             if len(dataset) == 0:
                 raise ValueError(f"judge_eval: the dataset {name!r} has no rows.")
+        datasets = {
+            name: checked_data(dataset, f"judge_eval: the dataset {name!r}", ("prompt", "score"), trainer.score_space)
+            for name, dataset in datasets.items()
+        }
         if not datasets:
             raise ValueError("judge_eval: no dataset to evaluate on. Set judge_eval_splits or judge_eval_benchmarks.")
         self._gather = getattr(trainer.args, "ds3_gather_for_generation", True)

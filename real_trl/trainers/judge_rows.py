@@ -7,11 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import mul
 from typing import Any
 
-from datasets import Dataset
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, List, Value
+from datasets.features.features import FeatureType
 
+from real_trl.scale import as_number
 from real_trl.score_space import ScoreSpace
+from real_trl.table_rows import features_of
 
 _ROWS_AT_ONCE = 1000
+_NUMBERS = ("score", "score_histogram")
+_PRECISIONS = {"float16": np.float16, "float32": np.float32}
 
 
 def check_judge_dataset(dataset: Any, name: str, columns: Sequence[str], space: ScoreSpace) -> None:
@@ -85,6 +91,71 @@ def check_row(row: Mapping[str, Any], where: str, name: str, space: ScoreSpace) 
     text = last_text(row["prompt"])
     if not text or (isinstance(text, str) and not text.strip()):
         raise ValueError(f"{name}: column 'prompt' is empty in {where}. Fill or remove the row.")
+
+
+def read_numbers(dataset: Dataset | IterableDataset, name: str, space: ScoreSpace) -> Dataset | IterableDataset:
+    """
+    The dataset with `score` and `score_histogram` as numbers, where they are a `ClassLabel`, of which a trainer would see the codes,
+    decimals, or numbers in half or single precision (see [`~real_trl.cells.plain`]); else the same dataset. Text stays text.
+
+    Args:
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            The data. A stream whose features are not known is left alone.
+        name (`str`):
+            What an error calls it.
+        space ([`ScoreSpace`]):
+            Labels and values, which the names of classes are read by.
+
+    Raises:
+        ValueError: if a score is a class whose name says nothing on the scale; of a stream, when its row is read.
+    """
+    read = _NumberReader(
+        {c: f for c, f in features_of(dataset).items() if c in _NUMBERS and _is_other(f)}, name, space
+    )
+    if not read.features:
+        return dataset
+    numbers = {column: _numeric(feature) for column, feature in read.features.items()}
+    return dataset.map(read, with_indices=True, features=Features({**dataset.features, **numbers}))
+
+
+class _NumberReader:
+    """What is called with each row and its number."""
+
+    def __init__(self, features: Mapping[str, FeatureType], name: str, space: ScoreSpace) -> None:
+        self.features, self.name, self.scale = features, name, space.scale
+
+    def __call__(self, row: Mapping[str, Any], index: int) -> dict[str, Any]:
+        return {column: self._number(row[column], of, column, index) for column, of in self.features.items()}
+
+    def _number(self, cell: Any, feature: FeatureType, column: str, index: int) -> Any:
+        if cell is None:
+            return None
+        if isinstance(cell, list):
+            return [self._number(item, feature.feature, column, index) for item in cell]
+        if not isinstance(feature, ClassLabel):
+            precision = _PRECISIONS.get(feature.dtype)
+            return as_number(precision(cell) if precision else cell)
+        said = feature.names[cell] if 0 <= cell < len(feature.names) else None
+        number = self.scale.read(said)
+        if not self.scale.low <= number <= self.scale.high:
+            raise ValueError(
+                f"{self.name}: column {column!r} is {said!r} in row {index}, by the names of its ClassLabel, {', '.join(feature.names)}; the "
+                f"scale is {self.scale}. Set `score_labels` (and `score_values`) to these names in order, or correct the row."
+            )
+        return number
+
+
+def _is_other(feature: FeatureType) -> bool:
+    """Whether cells of this feature are not the numbers that they say."""
+    if isinstance(feature, (List, LargeList)):
+        return _is_other(feature.feature)
+    return isinstance(feature, ClassLabel) or (
+        isinstance(feature, Value) and (feature.dtype in _PRECISIONS or feature.dtype.startswith("decimal"))
+    )
+
+
+def _numeric(feature: FeatureType) -> FeatureType:
+    return List(_numeric(feature.feature)) if isinstance(feature, (List, LargeList)) else Value("float64")
 
 
 def has_marker(row: Mapping[str, Any], space: ScoreSpace) -> bool:

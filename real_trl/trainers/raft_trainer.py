@@ -21,7 +21,6 @@ from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.selected_log_probs import TokenSelection
 from real_trl.trainers.context_check import row_fits
-from real_trl.trainers.data_checks import checked_data
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
@@ -142,10 +141,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             thinking=args.thinking,
         )
         columns, fits = ("prompt", "completion", "score"), row_fits(model, args, processing_class)
-        train_dataset, eval_dataset = (
-            checked_data(dataset, name, columns, self.score_space, fits)
-            for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
-        )
+        train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, columns, fits)
         method = "raft" if args.regression_weight else "sft"
         self.judge_config = self._make_judge_config(model, self.score_space, args, train_dataset, method=method)
         super().__init__(

@@ -18,7 +18,7 @@ from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
 from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.context_check import prompt_fits
-from real_trl.trainers.data_checks import checked_data, targets_are_labels
+from real_trl.trainers.data_checks import targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
@@ -136,10 +136,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         checks = [prompt_fits(model, args, self.score_space, processing_class)]
         if args.reward == "accuracy":
             checks.append(targets_are_labels(self.score_space))
-        train_dataset, eval_dataset = (
-            checked_data(dataset, name, ("prompt", "score"), self.score_space, *checks)
-            for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
-        )
+        train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, ("prompt", "score"), *checks)
         if args.group_filter and not isinstance(train_dataset, Dataset):
             raise ValueError(
                 f"group_filter: got {args.group_filter!r} with a {type(train_dataset).__name__}; other prompts can only be drawn "
