@@ -32,8 +32,7 @@ def default_max_new_tokens(config: PreTrainedConfig) -> int:
 def completion_room(space: ScoreSpace, max_new_tokens: int, forced: bool) -> int:
     """
     Tokens to be kept behind a prompt: the longest completion; the marker, where it is `forced` after one that has no score (behind
-    what closes its thinking); and what
-    the label tree is read behind, down to its deepest inner node.
+    what closes its thinking); and what the label tree is read behind, down to its deepest inner node.
     """
     marker = space.most_forced + 1 if forced else 0
     return max_new_tokens + marker + max(space.tree.depths, default=0)

@@ -244,7 +244,7 @@ class ScoreSpace:
     def _closing_ids(self) -> dict[ThinkingTags, tuple[int, ...]]:
         """Of all tags between which the judge may think: what closes a block, and the marker as an answer begins with it."""
         written = (tags for tags in self.thinking.possible if tags.is_written_by(self.tokenizer))
-        return {tags: self._closing(tags.lead + tags.closing + tags.tail) for tags in written}
+        return {tags: self._closing(tags.close) for tags in written}
 
     def _closing(self, closing: str) -> tuple[int, ...]:
         bare = self.marker.rstrip()  # plays the thinking

@@ -44,6 +44,11 @@ class ThinkingTags:
             return None
         return 0 if closed < 0 else closed + len(self.closing)
 
+    @property
+    def close(self) -> str:
+        """What ends a block so that an answer can follow."""
+        return self.lead + self.closing + self.tail
+
     def begins(self, text: str) -> bool:
         """
         Whether `text` is that of a model which thinks between these tags, as far as it shows: the first of them begins a line, or

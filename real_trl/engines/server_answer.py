@@ -23,6 +23,7 @@ _BUSY = re.compile(
     r"internal (server )?error|server_error|bad gateway|\babort",
     re.IGNORECASE,
 )
+_THOUGHTS = frozenset({"thinking", "reasoning"})  # types of parts of a message
 _CODES = ("code", "status", "status_code", "type")
 # What follows a model's name where a server answers with a version of it
 _VERSION = re.compile(r"[-@_](\d{3,}[\d-]*|latest|v\d+)(-preview)?")
@@ -133,9 +134,13 @@ def is_finished(choice: Mapping[str, Any]) -> bool:
 
 
 def thoughts_of(choice: Mapping[str, Any]) -> str:
-    """What a server with a parser for reasoning took out of the completion; empty if nothing."""
+    """What a server with a parser for reasoning took out of the completion, or gives as parts of their own; empty if nothing."""
     message = choice.get("message")
-    thoughts = message and (message.get("reasoning_content") or message.get("reasoning"))
+    if not isinstance(message, Mapping):
+        return ""
+    thoughts, content = message.get("reasoning_content") or message.get("reasoning"), message.get("content")
+    if not thoughts and isinstance(content, list):
+        thoughts = "".join(map(_thought_in, filter(_is_thought, content)))
     return thoughts if isinstance(thoughts, str) else ""
 
 
@@ -152,6 +157,7 @@ def text_of_choice(choice: Mapping[str, Any]) -> str:
         parts = [
             part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else None
             for part in text
+            if not _is_thought(part)
         ]
         text = "".join(parts) if all(isinstance(part, str) for part in parts) else None
     if text is None and thoughts_of(choice):  # it was cut, or ended, in its thoughts
@@ -159,6 +165,19 @@ def text_of_choice(choice: Mapping[str, Any]) -> str:
     if not isinstance(text, str):
         raise NoAnswer("the server's answer holds no text (its content is null or something else)")
     return text
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in _THOUGHTS
+
+
+def _thought_in(part: Any) -> str:
+    """The text of a part with thoughts, which is in a field that is called like its type, as text or in parts again."""
+    if isinstance(part, list):
+        return "".join(map(_thought_in, part))
+    if isinstance(part, Mapping):
+        return _thought_in(next((part[name] for name in (part.get("type"), "text", "content") if part.get(name)), ""))
+    return part if isinstance(part, str) else ""
 
 
 def _is_same_model(asked: str, named: str) -> bool:

@@ -132,6 +132,11 @@ class ServerEngine:
         self._byte_space = ScoreSpace.from_labels(
             score_space.labels, byte_tokenizer(), score_space.marker, score_space.values, score_space.thinking
         )
+        self._opened_by_template = None
+        if api == "chat" and tokenizer.chat_template:  # the server's own may differ, but nothing else is known of it
+            asked = [{"role": "user", "content": "x"}]
+            prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+            self._opened_by_template = score_space.thinking.opened_by(prompt)
         self._warned = self._answered = False
 
     def check(self, prompts: Sequence[str]) -> None:
@@ -211,8 +216,9 @@ class ServerEngine:
 
     def _judge_text(self, prompt: str, prompt_ids: list[int], seed: int | None) -> Judgment:
         """With the plain API."""
-        can_continue = self.api == "completions"
+        can_continue, opened = self.api == "completions", self._opened_by_template
         if can_continue:
+            opened = self.score_space.opened_by(prompt_ids)
             prompt = self._as_text(prompt_ids)
             answer = self._post_text(prompt, **self._sampling(seed))
         else:
@@ -220,15 +226,16 @@ class ServerEngine:
             message = [{"role": "user", "content": prompt}]
             answer = self.client.post("chat/completions", {"messages": message, **options, **self._extra_body})
         completion = TopTokens.from_answer(answer)
-        location = completion.locate(self._byte_space)
-        reading = read_text_completion(self.score_space, self.decoding, completion, location, can_continue)
+        location = completion.locate(self._byte_space, opened)
+        reading = read_text_completion(self.score_space, self.decoding, completion, location, can_continue, opened)
         pieces = piece_texts(self.score_space)
         while reading is not None and can_continue and (reads := reading.reads()):
             for read in reads:
                 answer = self._post_text(prompt + read.context, temperature=1.0, max_tokens=1)
                 reading.record(read.node, *read_top(first_top(answer), pieces))
         prompt_tokens = completion.prompt_tokens or len(prompt_ids)
-        return self._judgment(completion.text, location, reading, prompt_tokens, completion.num_tokens)
+        said = completion.said(self.score_space, opened)
+        return self._judgment(completion.text, location, reading, prompt_tokens, completion.num_tokens, said)
 
     def _judgment(
         self,

@@ -23,6 +23,8 @@ from real_trl.engines.score_reading import ScoreReading, root_tokens
 from real_trl.engines.server_answer import is_finished, text_of_choice, thoughts_of
 from real_trl.engines.spelling import spelled
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.spoken import Spoken, spoken_text
+from real_trl.thinking import ThinkingTags
 
 _END = 256
 
@@ -54,6 +56,8 @@ class TopTokens:
             Tokens of the prompt, if the server counts them.
         num_tokens (`int`):
             Generated tokens.
+        thoughts (`str`):
+            What the model thought before, where the server has taken that out of the text; its tokens are not among these.
     """
 
     text: str
@@ -62,6 +66,7 @@ class TopTokens:
     finished: bool
     prompt_tokens: int | None
     num_tokens: int
+    thoughts: str = ""
 
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any]) -> "TopTokens":
@@ -82,11 +87,24 @@ class TopTokens:
         usage = answer.get("usage") if isinstance(answer.get("usage"), Mapping) else {}
         num_tokens = _count(usage.get("completion_tokens")) or len(tokens)
         skipped, tokens = spelled(tokens, text, finished=finished, after_thoughts=bool(thoughts))
-        return cls(text, tokens, top[skipped:], finished, _count(usage.get("prompt_tokens")), num_tokens)
+        prompt_tokens = _count(usage.get("prompt_tokens"))
+        return cls(text, tokens, top[skipped:], finished, prompt_tokens, num_tokens, thoughts)
 
-    def locate(self, byte_space: ScoreSpace) -> ScoreLocation:
-        """Where the score stands; `position` counts bytes. `byte_space` is a score space of [`byte_tokenizer`]."""
-        return byte_space.locate([*b"".join(self.tokens), *([_END] if self.finished else [])], {_END})
+    def locate(self, byte_space: ScoreSpace, opened: ThinkingTags | None = None) -> ScoreLocation:
+        """
+        Where the score stands; `position` counts bytes. `byte_space` is a score space of [`byte_tokenizer`], `opened` as in
+        [`ScoreSpace.locate`].
+        """
+        if self.thoughts and not self.text.strip() and not self.finished:
+            return ScoreLocation("unclosed")
+        opened = None if self.thoughts else opened  # where the server parses thoughts, the text is what follows them
+        return byte_space.locate([*b"".join(self.tokens), *([_END] if self.finished else [])], {_END}, opened)
+
+    def said(self, space: ScoreSpace, opened: ThinkingTags | None = None) -> Spoken:
+        """Thinking and rationale."""
+        if self.thoughts:
+            return Spoken(self.thoughts.strip(), spoken_text(space, self.text).rationale)
+        return spoken_text(space, self.text, opened)
 
     def token_at(self, position: int) -> tuple[int, str]:
         """Index of the token that holds byte `position`, and the part of it that precedes that byte."""
@@ -147,10 +165,14 @@ def piece_texts(space: ScoreSpace) -> dict[int, str]:
     return {token: _piece(space.tokenizer, token) for _, token in space.tree.edges}
 
 
-def marker_text(space: ScoreSpace) -> str:
-    """The marker as it follows a completion, with the blank before it."""
-    text = space.tokenizer.decode(space.marker_ids, clean_up_tokenization_spaces=False)
-    return text if text[:1].isspace() else f" {text}"
+def forced_text(
+    space: ScoreSpace, completion: str, location: ScoreLocation, opened: ThinkingTags | None = None
+) -> str:
+    """[`ScoreSpace.forced_ids`] as text: the marker as it follows a malformed completion, with what is before it."""
+    marker = space.tokenizer.decode(space.marker_ids, clean_up_tokenization_spaces=False)
+    if location.status == "unclosed":
+        return space.thinking.tags_in(completion, opened).close + marker.lstrip()
+    return marker if marker[:1].isspace() else f" {marker}"
 
 
 def _piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
@@ -204,7 +226,12 @@ def read_top(top: Sequence[tuple[str, Any]], names: Mapping[int, str]) -> tuple[
 
 
 def read_text_completion(
-    space: ScoreSpace, decoding: Decoding, completion: TopTokens, location: ScoreLocation, can_continue: bool
+    space: ScoreSpace,
+    decoding: Decoding,
+    completion: TopTokens,
+    location: ScoreLocation,
+    can_continue: bool,
+    opened: ThinkingTags | None = None,
 ) -> ScoreReading | None:
     """
     Start to read the score of a completion that is known as text.
@@ -220,6 +247,8 @@ def read_text_completion(
             Where its score stands, in bytes.
         can_continue (`bool`):
             Whether the server can go on with a text, so that a marker may be appended.
+        opened ([`ThinkingTags`], *optional*):
+            Tags of the block of thinking that the prompt opens.
 
     Returns:
         [`ScoreReading`], or `None` for a malformed completion that is dropped, or that cannot be continued.
@@ -228,8 +257,10 @@ def read_text_completion(
     if not location.ok and decoding.malformed == "drop":
         return None
     if location.position is None or location.status == "outside":
-        context = completion.text + marker_text(space)
-        return ScoreReading(space, context, pieces, all_tokens=False) if can_continue else None
+        if not can_continue:
+            return None
+        context = completion.text + forced_text(space, completion.text, location, opened)
+        return ScoreReading(space, context, pieces, all_tokens=False)
     # Where the labels' first tokens begin, which may have the blank of the marker in them
     position = location.position - len(space.marker[len(space.prefix) :].encode())
     index, lead = completion.token_at(position)
