@@ -43,12 +43,13 @@ def results_table(summary: Mapping[str, Mapping[str, Mapping[str, Mapping[str, A
     Args:
         summary (`Mapping`):
             Method → split (`"id"`, `"ood"`) → inference (`"standard"`, `"rail"`) → `pearson`, `spearman`, `kendall`,
-            `rmse`, `mae`; further keys there are ignored. A metric is a number, or what [`summarize_seeds`] makes of
+            `rmse`, `mae`, and `doubtful`, above 0 where these are worth nothing; further keys there are ignored. Beside the
+            inferences, `always_mean` may have `rmse` and `mae` of always answering the mean of the labels. A metric is a number, or what [`summarize_seeds`] makes of
             several, printed as the mean and, below it, ± the standard deviation. The order is kept.
 
     Returns:
         `rich.table.Table`: Correlations × 100, errors in score units, the best value of every column bold, an
-        undefined one `n/a`. It fits 80 columns.
+        undefined one `n/a`, one that is worth nothing red and never bold. It fits 80 columns.
 
     Raises:
         `ValueError`: If the summary is empty, or a method lacks a split, an inference or a metric.
@@ -64,20 +65,36 @@ def results_table(summary: Mapping[str, Mapping[str, Mapping[str, Mapping[str, A
         [Text(method if inference == "standard" else "") for method, inference in rows],
         [Text(INFERENCES[inference]) for _, inference in rows],
     ]
-    seeds = 1
+    always = all("always_mean" in of for splits in summary.values() for of in splits.values())
+    if always:
+        columns[0].append(Text("Always"))
+        columns[1].append(Text("mean"))
+    seeds, any_doubtful = 1, False
     for split in next(iter(summary.values())):
         table.add_column("")  # a gap between the splits
-        columns.append([Text()] * len(rows))
+        columns.append([Text()] * (len(rows) + always))
+        doubtful = [_is_doubtful(summary[method].get(split, {}).get(inference, {})) for method, inference in rows]
+        any_doubtful |= any(doubtful)
         for metric in CORE_METRICS:
             spec = METRICS[metric]
             values = [_lookup(summary, method, split, inference, metric) for method, inference in rows]
             seeds = max(seeds, *(len(value["values"]) if isinstance(value, Mapping) else 1 for value in values))
             table.add_column(f"{split.upper()}\n{spec.title}", justify="right", no_wrap=True)
-            columns.append(_metric_cells(values, spec))
+            columns.append(_metric_cells(values, spec, doubtful))
+            if always:
+                # The labels are the same for every method
+                constant = next(iter(summary.values()))[split]["always_mean"]
+                columns[-1] += _metric_cells([constant.get(metric, math.nan)], spec, [True], style="")
     for index, row in enumerate(zip(*columns, strict=True)):
         table.add_row(*row, end_section=index % 2 == 1)
+    captions = [LEGEND]
     if seeds > 1:
-        table.caption = f"{LEGEND} Mean ± standard deviation over {seeds} seeds."
+        captions.append(f"Mean ± standard deviation over {seeds} seeds.")
+    if always:
+        captions.append("Always mean: what always answering the mean of the labels reaches.")
+    if any_doubtful:
+        captions.append("Red: worth nothing, by the verdict of the evaluation (in one seed at least).")
+    table.caption = " ".join(captions)
     return table
 
 
@@ -103,11 +120,23 @@ def _lookup(summary: Mapping[str, Any], method: str, split: str, inference: str,
         raise ValueError(f"`summary` has no {path} ({error} is missing): evaluate every method alike.") from error
 
 
-def _metric_cells(values: Sequence[Any], spec: Metric) -> list[Text]:
-    """One column of the results, the best bold (all that print the same as the best)."""
-    means = [spec.print(value["mean"] if isinstance(value, Mapping) else value) for value in values]
-    best = spec.best([mean for mean in means if mean != UNDEFINED], key=float, default="")
-    cells = [Text(mean, style="bold" if mean == best else "") for mean in means]
+def _is_doubtful(figures: Mapping[str, Any]) -> bool:
+    return _mean(figures.get("doubtful", 0)) > 0
+
+
+def _mean(value: Any) -> float:
+    return value["mean"] if isinstance(value, Mapping) else value
+
+
+def _metric_cells(values: Sequence[Any], spec: Metric, doubtful: Sequence[bool], style: str = "red") -> list[Text]:
+    """One column of the results, the best bold (all that print the same as the best), those that are worth nothing in `style`."""
+    means = [spec.print(_mean(value)) for value in values]
+    worth = [mean for mean, doubt in zip(means, doubtful, strict=True) if mean != UNDEFINED and not doubt]
+    best = spec.best(worth, key=float, default="")
+    cells = [
+        Text(mean, style=style if doubt else "bold" if mean == best else "")
+        for mean, doubt in zip(means, doubtful, strict=True)
+    ]
     for cell, value in zip(cells, values, strict=True):
         if isinstance(value, Mapping) and not math.isnan(value["std"]):
             cell.append(f"\n±{spec.print(value['std'])}", style="not bold dim")

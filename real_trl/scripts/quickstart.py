@@ -28,6 +28,7 @@ from rich.console import Console
 from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
+from real_trl.report.cells import is_doubtful
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.scripts.predictions import RESULT
 from real_trl.synthetic import build_model, build_tokenizer
@@ -77,7 +78,8 @@ def run_seed(
             Further command-line options for the training stages.
 
     Returns:
-        `dict`: judge → split (`id`, `ood`) → inference (`standard`, `rail`) → metric → value.
+        `dict`: judge → split (`id`, `ood`) → inference (`standard`, `rail`) → metric → value, `doubtful` (1 where these are worth
+        nothing) among them; `always_mean` beside the inferences has the errors of always answering the mean of the labels.
     """
     untrained = output / "untrained"
     task = yaml.safe_load((recipes / "base.yaml").read_text(encoding="utf-8"))["dataset_options"]
@@ -93,15 +95,23 @@ def run_seed(
             _train_and_evaluate(name, step, seed, recipes, output, console, overrides)
         results = json.loads(evaluation.read_text(encoding="utf-8"))["results"]
         summary[name] = {
-            split: {kind: _defined(judges[name][kind]) for kind in ("standard", "rail")}
+            split: {kind: _figures(judges[name], kind) for kind in ("standard", "rail")} | _constant(judges[name])
             for split, judges in results.items()
         }
     return summary
 
 
-def _defined(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """The metrics of the table; one that is undefined is null in JSON."""
-    return {metric: math.nan if figures[metric] is None else figures[metric] for metric in METRICS}
+def _figures(result: Mapping[str, Any], inference: str) -> dict[str, float]:
+    """The metrics of the table, of which one that is undefined is null in JSON, and whether they are worth nothing."""
+    figures = {
+        metric: math.nan if result[inference][metric] is None else result[inference][metric] for metric in METRICS
+    }
+    return figures | {"doubtful": float(is_doubtful(result, inference))}
+
+
+def _constant(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What always answering the mean of the labels reaches; nothing if the evaluation is from before that was computed."""
+    return {"always_mean": dict(result["baseline"]["mean"])} if "baseline" in result else {}
 
 
 def _train_and_evaluate(
@@ -178,12 +188,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def mean_of(summary: Any) -> Any:
-    """`summary` with the leaves of several seeds replaced by their means, and undefined values by `None`."""
+    """
+    `summary` with the leaves of several seeds replaced by their means, and undefined values by `None`; the figures only, which
+    `run.json` has with what they are worth.
+    """
     if isinstance(summary, dict):
         return (
             mean_of(summary["mean"])
             if "values" in summary
-            else {key: mean_of(value) for key, value in summary.items()}
+            else {key: mean_of(value) for key, value in summary.items() if key not in ("doubtful", "always_mean")}
         )
     return summary if math.isfinite(summary) else None
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a judge gets better while it is trained: held-out datasets are judged every N steps (the paper's Fig. 2 and 4)."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,8 +18,11 @@ from real_trl.context_length import context_length, default_max_new_tokens
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.metrics import evaluate_predictions
+from real_trl.report.verdicts import verdict
 from real_trl.table_rows import check_one_split
 from real_trl.trainers.data_checks import checked_data
+
+logger = logging.getLogger(__name__)
 
 LOGGED_METRICS = ("pearson", "spearman", "kendall", "rmse")
 
@@ -27,9 +31,10 @@ class JudgeEvaluationCallback(TrainerCallback):
     """
     Judges held-out datasets before the first step, every `steps` optimizer steps and after the last, and logs
     `judge_eval/<dataset>/<inference>/<metric>` (inference `standard` or `rail`; metric `pearson`, `spearman`, `kendall` or
-    `rmse`), `judge_eval/<dataset>/mean_tokens` (length of the completions), `/entropy` (mean token entropy, in nats) and
-    `/malformed_rate`. An undefined correlation is not logged. The random numbers of the training are left alone, and every process
-    judges a share of the rows.
+    `rmse`), `judge_eval/<dataset>/mean_tokens` (length of the completions), `/entropy` (mean token entropy, in nats),
+    `/malformed_rate`, `/mean_mass` (probability on the labels) and `/rmse_of_the_mean` (what always answering the mean of the labels
+    reaches). An undefined correlation is not logged; after the last evaluation, a warning says why figures are worth nothing, where they
+    are. The random numbers of the training are left alone, and every process judges a share of the rows.
 
     Args:
         trainer ([`~transformers.Trainer`]):
@@ -91,6 +96,7 @@ class JudgeEvaluationCallback(TrainerCallback):
             or default_max_new_tokens(trainer.model.config)
         )
         self.seed = seed
+        self.results: dict[str, dict[str, dict[str, Any]]] = {}  # of the last evaluation
         self._decoding = Decoding(
             chat=trainer.judge_config.chat,
             temperature=trainer.judge_config.temperature,
@@ -125,6 +131,9 @@ class JudgeEvaluationCallback(TrainerCallback):
     ) -> None:
         if state.global_step % self.steps != 0:
             self.evaluate()
+        if state.is_world_process_zero:
+            for remark in verdict(self.results)[1:-1]:
+                logger.warning("judge_eval: %s", remark.text)
 
     def evaluate(self) -> dict[str, float]:
         """Judge every dataset as the model is now; returns what is logged."""
@@ -146,13 +155,15 @@ class JudgeEvaluationCallback(TrainerCallback):
                 batch_size=self.batch_size,
             )
             for name, dataset in self.datasets.items():
-                logs |= {f"judge_eval/{name}/{key}": value for key, value in self._judge(engine, dataset).items()}
+                logs |= {
+                    f"judge_eval/{name}/{key}": value for key, value in self._judge(engine, name, dataset).items()
+                }
         trainer.model.train(training)
         # Trainer's own, since TRL's `log` would end the averages of the training step that is under way
         Trainer.log(trainer, logs)
         return logs
 
-    def _judge(self, engine: TransformersEngine, dataset: Dataset) -> dict[str, float]:
+    def _judge(self, engine: TransformersEngine, name: str, dataset: Dataset) -> dict[str, float]:
         state = self.trainer.accelerator
         share = list(range(len(dataset)))[state.process_index :: state.num_processes]
         rows = dataset.select(share)
@@ -165,11 +176,13 @@ class JudgeEvaluationCallback(TrainerCallback):
             judged = gather_object(judged)
         frame = pd.DataFrame(sorted(judged, key=lambda row: row["row"]))
         result = evaluate_predictions(frame, values=engine.score_space.values)
+        self.results[name] = {"the judge": result}
         logs = {
             f"{inference}/{metric}": result[inference][metric]
             for inference in ("standard", "rail")
             for metric in LOGGED_METRICS
         }
-        logs |= {name: result[name] for name in ("mean_tokens", "malformed_rate")}
+        logs |= {name: result[name] for name in ("mean_tokens", "malformed_rate", "mean_mass")}
+        logs["rmse_of_the_mean"] = result["baseline"]["mean"]["rmse"]
         logs["entropy"] = float(frame["entropy"].mean())
         return {name: value for name, value in logs.items() if value is not None and value == value}

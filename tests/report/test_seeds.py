@@ -67,6 +67,39 @@ class TestResultsTable:
             assert "…" not in text
             assert max(map(len, text.splitlines())) <= 80
 
+    def test_what_is_worth_nothing_is_red_and_never_bold(self, summary):
+        for split in summary["REAL"].values():
+            split["rail"]["doubtful"] = 1.0
+        text = render(results_table(summary), styles=True)
+        *_, standard, rail = [
+            line for line in text.splitlines() if re.search(r"\d\.\d|n/a", line) and "Kendall" not in line
+        ]
+        assert bold_words(rail) == [] and bold_words(standard)[:3] == ["80.0", "70.0", "61.0"]
+        red = [each.strip() for each in re.findall(r"\x1b\[31m(.*?)\x1b", rail)]
+        assert [each for each in red if each] == [
+            "90.0",
+            "70.0",
+            "60.0",
+            "0.700",
+            "0.500",
+            "87.6",
+            "80.0",
+            "70.0",
+            "0.910",
+            "0.700",
+        ]
+        assert "Red: worth nothing" in " ".join(text.split())
+
+    def test_always_the_mean(self, summary):
+        for method in summary.values():
+            for split, rmse in zip(method, (1.414, 1.2), strict=True):
+                method[split]["always_mean"] = {"value": 3.0, "rmse": rmse, "mae": 1.0, "n": 50}
+        *_, last = lines_of(render(results_table(summary)))
+        assert last == "Always mean n/a n/a n/a 1.414 1.000 n/a n/a n/a 1.200 1.000"
+        several = render(results_table(summarize_seeds([summary, summary])), width=80).splitlines()
+        assert max(map(len, several)) <= 80 and any(line.split() == ["±0.000"] * 4 for line in several)
+        assert "Always mean: what always" in " ".join(render(results_table(summary)).split())
+
     @pytest.mark.parametrize(
         ("path", "message"),
         [

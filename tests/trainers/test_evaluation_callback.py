@@ -73,6 +73,18 @@ def test_it_logs_what_an_evaluation_of_the_saved_judge_gives(tmp_path):
     assert last["judge_eval/ood/mean_tokens"] == pytest.approx(sum(lengths) / len(lengths))
 
 
+def test_it_says_what_always_the_mean_reaches_and_when_figures_are_worth_nothing(tmp_path, caplog):
+    trainer = make_trainer(tmp_path, steps=2)  # of a judge that draws its scores at random
+    with caplog.at_level("WARNING"):
+        trainer.train()
+    # Labels are 1, 2, 3, 4, 5, 1: around their mean, 16/6, squares of 25/9, 4/9, 1/9, 16/9, 49/9 and 25/9
+    constant = logged(trainer, "judge_eval/ood/rmse_of_the_mean")
+    assert list(constant.values()) == pytest.approx([(120 / 9 / 6) ** 0.5] * 3)
+    assert all(0 < mass <= 1.001 for mass in logged(trainer, "judge_eval/ood/mean_mass").values())
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("judge_eval: ")]
+    assert said and all("ood: the judge" in text for text in said)
+
+
 def test_entropy_is_that_of_the_tokens_distributions(tmp_path):
     trainer = make_trainer(tmp_path, steps=1)
     entropy = trainer.callback_handler.callbacks[-1].evaluate()["judge_eval/ood/entropy"]
