@@ -4,10 +4,11 @@
 
 import copy
 import math
+from types import MethodType
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate.utils import convert_outputs_to_fp32
 from peft import get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
@@ -79,9 +80,11 @@ def test_options_are_those_of_the_fused_head():
     model = build_model()
     add_fused_lm_head(model, temperature=1.3)
     assert share_prefixes(model, 1.3)
-    prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare_model(model)  # wraps the forward once more
-    assert HeadOptions.of(causal_lm(prepared)) == HeadOptions(1.3)
-    assert HeadOptions.of(causal_lm(get_peft_model(model, lora_config()))) == HeadOptions(1.3)
+    assert HeadOptions.of(causal_lm(get_peft_model(copy.deepcopy(model), lora_config()))) == HeadOptions(1.3)
+    # As `Accelerator.prepare_model` does with mixed precision
+    model._original_forward = model.forward
+    model.forward = MethodType(convert_outputs_to_fp32(model.forward.__func__), model)
+    assert HeadOptions.of(model) == HeadOptions(1.3)
 
 
 # --- a label that is almost sure to go on, in every forward ------------------------------------------------------------
