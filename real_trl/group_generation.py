@@ -25,6 +25,7 @@ from trl.trainer.utils import pad
 
 from real_trl.decoding_cache import DecodingGroups, read_prompts
 from real_trl.policy_forward import causal_lm
+from real_trl.positions import generation_without_cache, separate_rows
 from real_trl.prefix_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask, why_not_exact
 from real_trl.prompt_attention import KeysAndValues, Layers
 
@@ -123,6 +124,8 @@ def generate_groups(
         "generation_config": generation_config,
         "logits_processor": logits_processor,
     }
+    separate_rows(base)
+    inputs["generation_config"] = generation_without_cache(base.config, prompt_ids, generation_config)
     reason = why_not_exact(base, dropout="of shared tokens" if base.training else "none")
     if is_peft_model(model) and model.active_peft_config.is_prompt_learning:
         reason = "the adapter is a learned prompt"

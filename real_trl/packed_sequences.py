@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
 from real_trl.prefix_attention import PackedSequences, make_buckets, no_mask
-from real_trl.tree_attention import edge_rows, edge_targets, rest_rows, tree_inputs
+from real_trl.tree_attention import edge_rows, edge_targets, rest_rows, tree_forward
 
 
 class ForwardInputs(NamedTuple):
@@ -25,21 +25,23 @@ class ForwardInputs(NamedTuple):
     Attributes:
         inputs (`dict`):
             Keyword arguments of the model's forward over `B` rows of tokens.
-        rows (`torch.Tensor` of shape `(B, R)`):
-            Positions whose hidden states reach the LM head: first those that predict labels, the last ones those of the
-            edges of the label tree, `E` for each sequence.
-        targets (`torch.Tensor` of shape `(B, R)`):
+        rows (`torch.Tensor` of shape `(N, R)` or `(1, R)`):
+            Positions whose hidden states reach the LM head, in the rows of tokens that they are in: first those that predict
+            labels, the last ones those of the edges of the label tree, `E` for each sequence.
+        targets (`torch.Tensor` of the shape of `rows`):
             The token at stake in each of `rows`, -100 for none.
         num_labels (`int`):
             How many of `R` are not of edges.
-        rests (`torch.Tensor` of shape `(B, Q)`):
-            Positions that predict the rests of the label tree, the same number for each sequence.
+        edges (`torch.Tensor` of shape `(N, E)`), rests (`torch.Tensor` of shape `(N, R)`):
+            Positions that predict the edges and the rests of each sequence's tree, counted over all rows of tokens one after the
+            other.
     """
 
     inputs: dict[str, Any]
     rows: Tensor
     targets: Tensor
     num_labels: int
+    edges: Tensor
     rests: Tensor
 
 
@@ -103,7 +105,8 @@ def pack_sequences(
         rows=torch.cat([predicting[is_label], edges.flatten()]).unsqueeze(0),
         targets=torch.cat([labels[:, 1:][is_label], edge_targets(tree, size, device).flatten()]).unsqueeze(0),
         num_labels=int(is_label.sum()),
-        rests=rest_rows(tree, size, trees, torch.device("cpu")).flatten().unsqueeze(0).to(device),
+        edges=edges,
+        rests=rest_rows(tree, size, trees, torch.device("cpu")).to(device),
     )
 
 
@@ -143,10 +146,12 @@ def pad_sequences(
     rows = is_label.int().argsort(dim=1, descending=True, stable=True)[:, :width]  # labelled rows first, in order
     score_rows = (score_positions - 1).clamp(min=0)
     position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    forward = tree_forward(model, tree, input_ids, attention_mask, position_ids, score_rows)
     return ForwardInputs(
-        inputs=tree_inputs(model, tree, input_ids, attention_mask, position_ids, score_rows),
-        rows=torch.cat([rows, edge_rows(tree, score_rows, input_ids.size(1))], dim=1),
+        inputs=forward.inputs,
+        rows=torch.cat([rows, forward.edges % forward.inputs["input_ids"].size(1)], dim=1),
         targets=torch.cat([shifted.gather(1, rows), edge_targets(tree, len(labels), labels.device)], dim=1),
         num_labels=width,
-        rests=rest_rows(tree, len(labels), input_ids.size(1), labels.device),
+        edges=forward.edges,
+        rests=forward.rests,
     )

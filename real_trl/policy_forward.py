@@ -25,8 +25,9 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from real_trl.label_tree import LabelTree
 from real_trl.output_layer import HeadOptions
+from real_trl.positions import separate_rows
 from real_trl.selected_log_probs import SelectedLogProbs, TokenSelection, add_token_selection, head_log_probs
-from real_trl.tree_attention import edge_rows, rest_rows, tree_inputs
+from real_trl.tree_attention import tree_forward
 
 
 class PolicyOutput(NamedTuple):
@@ -102,7 +103,7 @@ def select_hidden_rows(model: nn.Module, rows: Tensor, scores: TokenSelection | 
         model (`nn.Module`):
             Causal LM, wrapped or not.
         rows (`torch.Tensor` of shape `(N, R)`):
-            Positions in the sequence, repetitions allowed.
+            Positions in the first `N` sequences, repetitions allowed.
         scores ([`~real_trl.selected_log_probs.TokenSelection`], *optional*):
             What scores are read from. The output of the model, with TRL's fused LM head, then is a [`ScoredCausalLMOutput`]. This, too,
             happens within the model's forward.
@@ -171,17 +172,15 @@ def policy_forward(
     first = prompt_ids.size(1) - 1
     num_rows, num_tokens = completion_ids.shape
     score_rows = first + score_positions  # (N,)
-    inputs = tree_inputs(backbone(model), tree, input_ids, attention_mask, position_ids, score_rows)
+    base = causal_lm(model)
+    separate_rows(base)
+    inputs, *tree_rows = tree_forward(backbone(model), tree, input_ids, attention_mask, position_ids, score_rows)
     starts = torch.arange(num_rows, device=input_ids.device).unsqueeze(1) * inputs["input_ids"].size(1)  # (N, 1)
     mask = completion_mask.bool()
     token_positions = (starts + torch.arange(first, first + num_tokens, device=input_ids.device))[mask]
     rows = torch.arange(len(token_positions), device=input_ids.device)
-    length, device = input_ids.size(1), input_ids.device
-    trees = TokenSelection.of_trees(
-        tree, starts + edge_rows(tree, score_rows, length), starts + rest_rows(tree, num_rows, length, device)
-    )
+    trees = TokenSelection.of_trees(tree, *tree_rows)
     selection = TokenSelection.of_tokens(token_positions, rows, completion_ids[mask]).and_trees(trees)
-    base = causal_lm(model)
     if not getattr(base, "takes_selections", False):
         add_token_selection(base)
     return PolicyOutput.unpacked(model(**inputs, selection=selection), selection, mask, tree)

@@ -27,6 +27,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from real_trl.attention_kernels import Part, attend, attend_backward, merge
+from real_trl.positions import why_positions_not_plain
 
 # The name has "sdpa" in it, by which transformers tells what a model must be able to do
 PREFIX_ATTENTION = "shared_prefix_sdpa"
@@ -266,6 +267,8 @@ def why_not_exact(model: PreTrainedModel, dropout: Dropout = "of shared tokens")
 
 def why_config_not_exact(config: PreTrainedConfig, dropout: Dropout = "of shared tokens") -> str | None:
     """What of that is known before the model is loaded."""
+    if reason := why_positions_not_plain(config):
+        return reason
     if config.model_type not in MODEL_TYPES:
         return f"the architecture {config.model_type!r} is not among {', '.join(MODEL_TYPES)}"
     if has_sliding_window(config):

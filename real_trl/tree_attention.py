@@ -4,22 +4,52 @@
 Reading a [`LabelTree`] in the same forward as the sequence whose score it is: the tokens of its inner nodes stand behind
 the sequence, each sees the sequence up to the score and its own ancestors, and nothing sees them. This is exact, and
 costs `M` tokens a sequence instead of a forward for each label.
+
+It takes a model whose attention obeys a mask for each query, and that knows positions from `position_ids`. For all others
+([`why_not_masked`]) each inner node has a row of its own, the sequence up to the score and the node's tokens.
 """
+
+import logging
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from real_trl.label_tree import LabelTree
-from real_trl.prefix_attention import PREFIX_ATTENTION, has_sliding_window
+from real_trl.positions import constant_up_to, why_positions_not_plain
+from real_trl.prefix_attention import MODEL_TYPES, PREFIX_ATTENTION, has_sliding_window
+
+logger = logging.getLogger(__name__)
 
 # These take a mask of their own for every query
 MASKED_ATTENTION = ("sdpa", "eager", PREFIX_ATTENTION)
+# And these architectures obey it; each is compared with plain forwards over every label in the tests. Others may take it for
+# something else without a word: GPT-Neo's local attention, the state of Mamba.
+MASKED_MODEL_TYPES = (
+    *MODEL_TYPES,
+    *("biogpt", "codegen", "cohere", "falcon", "gemma", "glm", "glm4", "gpt_bigcode", "gpt_neox", "gptj", "granite"),
+    *("ministral3", "mixtral", "nemotron", "olmo2", "opt", "persimmon", "phi", "phi3", "qwen2_moe", "qwen3_moe"),
+    *("stablelm", "starcoder2", "xglm"),
+)
+
+
+def why_not_masked(config: PretrainedConfig) -> str | None:
+    """Why a model cannot read a tree behind the sequence, or anything else by a mask for each query; `None` if it can."""
+    if config._attn_implementation not in MASKED_ATTENTION:
+        return f"attn_implementation is {config._attn_implementation!r}"
+    if reason := why_positions_not_plain(config):
+        return reason
+    if has_sliding_window(config):
+        return "some layers have a sliding window"
+    if config.model_type not in MASKED_MODEL_TYPES:
+        return f"it is not known whether the attention of {config.model_type!r} obeys a mask for each query"
+    return None
 
 
 def check_tree_attention(config: PretrainedConfig, tree: LabelTree) -> None:
     """
-    Refuse models whose attention cannot read a tree of labels.
+    Refuse models whose attention cannot read a tree of labels, and say in the log why one reads it slowly.
 
     Raises:
         ValueError: if labels have several tokens and the attention implementation takes no mask for each query, or
@@ -40,6 +70,93 @@ def check_tree_attention(config: PretrainedConfig, tree: LabelTree) -> None:
             f"this {config.model_type} model has {', '.join(kinds) or 'a sliding window'}. Use labels of one token each, such "
             "as '1-5' or 'A-E'."
         )
+    if reason := why_not_masked(config):
+        logger.warning(
+            "Score labels of several tokens are read with %d copies of the sequence, which is slower: %s.",
+            len(tree.context_tokens),
+            reason,
+        )
+
+
+class TreeForward(NamedTuple):
+    """
+    What a model reads to read `N` sequences and their trees.
+
+    Attributes:
+        inputs (`dict`):
+            Keyword arguments of its forward, over `N` rows or more; the first `N` begin with the sequences.
+        edges (`torch.Tensor` of shape `(N, E)`), rests (`torch.Tensor` of shape `(N, R)`):
+            Positions whose hidden states predict the tree's edges and rests, counted over all rows one after the other.
+    """
+
+    inputs: dict[str, Any]
+    edges: Tensor
+    rests: Tensor
+
+
+def tree_forward(
+    model: nn.Module,
+    tree: LabelTree,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    position_ids: Tensor,
+    score_rows: Tensor,
+) -> TreeForward:
+    """
+    Sequences with their trees, as `model` can read them: behind the sequence, or in rows of their own.
+
+    Args:
+        model, tree, input_ids, attention_mask, position_ids, score_rows:
+            See [`tree_inputs`].
+    """
+    size, length = input_ids.shape
+    index = torch.arange(length, device=input_ids.device)
+    # Nodes that are not read behind the sequence. Where what follows the score changes the rotary frequencies, the root is one.
+    nodes = list(range(1, len(tree.parents) + 1)) if why_not_masked(model.config) else []
+    limit = constant_up_to(model.config)
+    if limit is not None and (attention_mask.sum(1) > limit).any():
+        is_behind = attention_mask.bool() & (index > score_rows.unsqueeze(1))
+        nodes = [0, *nodes] if is_behind.any() else nodes
+    if not nodes:
+        inputs = tree_inputs(model, tree, input_ids, attention_mask, position_ids, score_rows)
+        starts = torch.arange(size, device=input_ids.device).unsqueeze(1) * inputs["input_ids"].size(1)
+        rests = rest_rows(tree, size, length, input_ids.device)
+        return TreeForward(inputs, starts + edge_rows(tree, score_rows, length), starts + rests)
+    return _tree_in_rows(tree, nodes, input_ids, attention_mask, score_rows)
+
+
+def _tree_in_rows(
+    tree: LabelTree, nodes: list[int], input_ids: Tensor, attention_mask: Tensor, score_rows: Tensor
+) -> TreeForward:
+    """Behind the `N` sequences `N` rows for each of `nodes`: the sequences up to their scores, and the tokens of the node."""
+    size, device = len(input_ids), input_ids.device
+    paths: list[list[int]] = [[]]
+    for token, parent in zip(tree.context_tokens, tree.parents, strict=True):
+        paths.append([*paths[parent], token])
+    room = max(len(paths[node]) for node in nodes)
+    ids, mask = (nn.functional.pad(x, (0, room)) for x in (input_ids, attention_mask))
+    behind = (
+        torch.arange(ids.size(1), device=device) - score_rows.unsqueeze(1) - 1
+    )  # (N, T + room): from 0 after the score
+    all_ids, all_masks = [ids], [mask]
+    for node in nodes:
+        path = torch.tensor(paths[node] or [0], device=device)
+        all_ids.append(torch.where(behind < 0, ids, path[behind.clamp(0, len(path) - 1)]))
+        all_masks.append(torch.where(behind < 0, mask, (behind < len(paths[node])).to(mask.dtype)))
+    mask = torch.cat(all_masks)
+
+    def positions(of: list[int]) -> Tensor:
+        blocks = torch.tensor([nodes.index(node) + 1 if node in nodes else 0 for node in of], device=device)
+        depths = torch.tensor([len(paths[node]) for node in of], device=device)
+        rows = blocks.long() * size + torch.arange(size, device=device).unsqueeze(1)  # (N, nodes)
+        return rows * ids.size(1) + score_rows.unsqueeze(1) + depths.long()
+
+    inputs = {
+        "input_ids": torch.cat(all_ids),
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+    }
+    return TreeForward(inputs, positions([node for node, _ in tree.edges]), positions(list(tree.rests)))
 
 
 def tree_mask(visible: Tensor, tree: LabelTree) -> Tensor:

@@ -26,7 +26,7 @@ from real_trl.label_tree import LabelTree
 from real_trl.prefix_attention import no_mask
 from real_trl.prompt_attention import KeysAndValues, PromptAttention
 from real_trl.rest_log_probs import rest_log_probs_of_logits
-from real_trl.tree_attention import MASKED_ATTENTION, as_attention_mask, tree_mask
+from real_trl.tree_attention import as_attention_mask, tree_mask, why_not_masked
 
 
 @dataclass
@@ -49,11 +49,11 @@ class ScorePlace:
 
 
 def can_read_from_cache(model: PreTrainedModel, cache: object) -> bool:
-    """Whether `cache` holds every token that was read, and the model's attention takes a mask for each query."""
+    """Whether `cache` holds every token that was read, and the model's attention obeys a mask for each query."""
     return (
         isinstance(cache, DynamicCache)
         and all(type(layer) is DynamicLayer for layer in cache.layers)
-        and model.config._attn_implementation in MASKED_ATTENTION
+        and why_not_masked(model.config) is None
     )
 
 

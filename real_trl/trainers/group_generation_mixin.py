@@ -11,6 +11,8 @@ from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
 from real_trl.group_generation import generate_groups
+from real_trl.policy_forward import causal_lm
+from real_trl.positions import generation_without_cache, separate_rows
 from real_trl.trainers.vllm_groups import generate_groups_with_vllm
 
 
@@ -37,7 +39,7 @@ class GroupGenerationMixin:
             or multimodal_fields
             or sharded
         ):
-            return super()._generate_single_turn(prompt_ids, images, multimodal_fields)
+            return self._generate_as_trl_does(prompt_ids, images, multimodal_fields)
         with (
             profiling_context(self, "transformers.generate"),
             unwrap_model_for_generation(
@@ -59,6 +61,17 @@ class GroupGenerationMixin:
         stops = set(self.eos_token_ids)
         ends = (next((i for i, token in enumerate(ids) if token in stops), len(ids)) for ids in completions)
         return [ids[: end + 1] for ids, end in zip(completions, ends, strict=True)]
+
+    def _generate_as_trl_does(self, prompt_ids: list[list[int]], *rest: Any) -> list[list[int]]:
+        if self.use_vllm:
+            return super()._generate_single_turn(prompt_ids, *rest)
+        own, base = self.generation_config, causal_lm(self.model)
+        separate_rows(base)
+        self.generation_config = generation_without_cache(base.config, prompt_ids, own)
+        try:
+            return super()._generate_single_turn(prompt_ids, *rest)
+        finally:
+            self.generation_config = own
 
     def _generate_with_vllm(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         # As in TRL: the weights are handed over once a step

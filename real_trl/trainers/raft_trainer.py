@@ -17,6 +17,7 @@ from real_trl import objectives
 from real_trl.label_tree import LabelTree
 from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
+from real_trl.positions import separate_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.selected_log_probs import TokenSelection
@@ -64,14 +65,8 @@ class _ForwardWithScores:
     def __call__(self, labels: Tensor, input_ids: Tensor, attention_mask: Tensor, **inputs: Any) -> Any:
         batch = (labels, input_ids, attention_mask, self.score_positions, self.tree)
         forward = pack_sequences(*batch) if self.padding_free else pad_sequences(*batch, backbone(self.model))
-        size, edges = forward.num_labels, slice(forward.num_labels, None)
-        rows = torch.arange(len(forward.rows), device=labels.device).unsqueeze(1)
-        starts = rows * forward.inputs["input_ids"].size(1)
-        trees = TokenSelection.of_trees(
-            self.tree,
-            (starts + forward.rows[:, edges]).view(len(labels), -1),
-            (starts + forward.rests).view(len(labels), -1),
-        )
+        separate_rows(causal_lm(self.model))
+        size, trees = forward.num_labels, TokenSelection.of_trees(self.tree, forward.edges, forward.rests)
         with select_hidden_rows(self.model, forward.rows[:, :size], trees):
             outputs = self.model(**{**inputs, **forward.inputs}, shift_labels=forward.targets[:, :size])
         self.score_log_probs, _ = trees.score_log_probs(outputs.scores, self.tree)
