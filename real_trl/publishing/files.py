@@ -21,6 +21,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from real_trl.json_text import to_json
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+from real_trl.merged_weights import merge_whole
 from real_trl.publishing.lineage import find_lineage, is_hub_id, mark_local, public_name
 
 _MODEL = ("config.json", "generation_config.json")
@@ -215,7 +216,7 @@ def _merge(judge: JudgeFiles, target: Path) -> None:
             f"--merge: the base model {judge.adapter_base!r} of the adapter could not be loaded ({error}). Put it there, or publish "
             "the adapter without --merge."
         ) from error
-    model.merge_and_unload().save_pretrained(target)
+    merge_whole(model, "--merge", "Publish the adapter without --merge").save_pretrained(target)
 
 
 def _write_base_config(base: str, target: Path) -> None:

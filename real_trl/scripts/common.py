@@ -14,6 +14,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.judge_config import JudgeConfig
+from real_trl.merged_weights import merge_whole
 from real_trl.pretrained import load_tokenizer, uses_chat
 from real_trl.prompts import load_template, plain_prompt
 from real_trl.report import plot_training_curves
@@ -264,7 +265,7 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
         name, is_trainable=continues, trust_remote_code=args.trust_remote_code, **kwargs
     )
     # PEFT froze the base weights, which full training needs
-    return model if continues else model.merge_and_unload().requires_grad_(True)
+    return model if continues else merge_whole(model, "use_peft", "Set use_peft to true").requires_grad_(True)
 
 
 def train_and_save(trainer: Trainer, stage: Stage) -> None:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, Trainer, TrainingArguments
 from real_trl.output_layer import HALF, why_head_unknown
 from real_trl.policy_forward import causal_lm
 from real_trl.trainers.visible_updates import watch_updates
+from real_trl.trainers.vllm_weights import send_merged_copies
 
 logger = get_logger(__name__)
 
@@ -38,11 +39,14 @@ _COMPENSATES = (
 
 def prepare_precision(trainer: Trainer) -> None:
     """
-    What a trainer that has just been built does about precision: [`check_output_layer`], [`check_master_weights`] and [`watch_updates`].
+    What a trainer that has just been built does about precision: [`check_output_layer`], [`check_master_weights`], [`watch_updates`],
+    and [`send_merged_copies`].
     """
     check_output_layer(trainer.model)
     check_master_weights(trainer)
     watch_updates(trainer)
+    if getattr(trainer, "use_vllm", False):
+        send_merged_copies(trainer)
 
 
 def check_output_layer(model: nn.Module) -> None:

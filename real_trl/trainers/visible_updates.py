@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -21,7 +22,7 @@ logger = get_logger(__name__)
 
 METRIC = "update/visible_share"
 _WEIGHTS, _NUMBERS = 32, 2**12  # matrices that are looked at, and numbers in each
-_FIRST_STEPS = 20
+FIRST_STEPS = 20
 _LITTLE = 0.5
 
 
@@ -67,15 +68,16 @@ class VisibleUpdateCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        first = state.global_step - self._begin == _FIRST_STEPS
-        if control.should_log or first:
-            self._look(state, say=first)
+        steps = state.global_step - self._begin
+        if control.should_log or steps == FIRST_STEPS:
+            log_share(self.trainer, self.share(), self.dtype, steps if steps == FIRST_STEPS else None)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if 0 < state.global_step - self._begin < _FIRST_STEPS:
-            self._look(state, say=True)
+        steps = state.global_step - self._begin
+        if 0 < steps < FIRST_STEPS:
+            log_share(self.trainer, self.share(), self.dtype, steps)
 
     def share(self) -> float | None:
         """That of the numbers of all processes; `None` if nothing has changed."""
@@ -85,27 +87,6 @@ class VisibleUpdateCallback(TrainerCallback):
             sums += torch.stack(visible_share(seen, first_seen, weights, first)).cpu()
         numerator, denominator = self.trainer.accelerator.reduce(sums.float().to(self.trainer.accelerator.device))
         return (numerator / denominator).item() if denominator > 0 else None
-
-    def _look(self, state: TrainerState, say: bool) -> None:
-        share = self.share()
-        if share is None:
-            return
-        self.trainer._metrics["train"][METRIC].append(share)
-        if not say:
-            return
-        dtype = str(self.dtype).removeprefix("torch.")
-        seen = (
-            f"After {state.global_step - self._begin} steps the policy, which reads its weights in {dtype}, sees {share:.0%} of what the "
-            f"optimizer has changed ({METRIC} in the log)"
-        )
-        if share >= _LITTLE:
-            logger.info(f"{seen}.")
-            return
-        logger.warning(
-            f"{seen}. The rest is too small for {dtype} so far: it has no effect on what is sampled, nor on the gradient. If the share does not "
-            f"grow with the steps, raise learning_rate (now {self.trainer.args.learning_rate:g}), train LoRA at ten times the rate "
-            "(use_peft: true), or train and sample in float32 (bf16: false, without vLLM)."
-        )
 
     @torch.no_grad()
     def _sample(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -157,10 +138,48 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
     return len(shape) > 1 or hasattr(parameter, "_is_flat_param")  # FSDP's are flat
 
 
+def log_share(trainer: Trainer, share: float | None, dtype: torch.dtype, steps: int | None = None) -> None:
+    """
+    Put a share among the trainer's metrics.
+
+    Args:
+        trainer ([`~transformers.Trainer`]):
+            The trainer.
+        share (`float`, *optional*):
+            The share; `None` if nothing has changed.
+        dtype (`torch.dtype`):
+            What the policy that samples reads its weights in.
+        steps (`int`, *optional*):
+            Say what it is, and what to do if it is little, after so many steps.
+    """
+    if share is None:
+        return
+    trainer._metrics["train"][METRIC].append(share)
+    if steps is None:
+        return
+    name = str(dtype).removeprefix("torch.")
+    seen = (
+        f"After {steps} steps the policy, which reads its weights in {name}, sees {share:.0%} of what the optimizer has changed "
+        f"({METRIC} in the log)"
+    )
+    if share >= _LITTLE:
+        logger.info(f"{seen}.")
+        return
+    logger.warning(
+        f"{seen}. The rest is too small for {name} so far: it has no effect on what is sampled, nor on the gradient. If the share does not "
+        f"grow with the steps, raise learning_rate (now {trainer.args.learning_rate:g}), train LoRA at ten times the rate "
+        "(use_peft: true), or train and sample in float32 (bf16: false, without vLLM)."
+    )
+
+
 def watch_updates(trainer: Trainer) -> None:
-    """Add a [`VisibleUpdateCallback`] to a trainer whose policy reads its weights in half precision."""
+    """
+    Add a [`VisibleUpdateCallback`] to a trainer whose policy reads its weights in half precision. What vLLM sees of adapters is looked at
+    where they are merged for it.
+    """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision)
-    if dtype is None and getattr(trainer.args, "use_vllm", False):
-        dtype = torch.bfloat16  # which vLLM makes of float32
+    if getattr(trainer.args, "use_vllm", False):
+        # vLLM makes half precision of float32
+        dtype = None if isinstance(trainer.model, PeftModel) else dtype or torch.bfloat16
     if dtype is not None:
         trainer.add_callback(VisibleUpdateCallback(trainer, dtype))

@@ -1,0 +1,61 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a trainer with adapters hands to vLLM: merged copies of its weights, instead of its own that TRL merges and unmerges in place."""
+
+from collections.abc import Iterator
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import Tensor
+from transformers import Trainer
+
+from real_trl.merged_weights import MergeShare, merged_parameters, why_not_mergeable
+from real_trl.output_layer import HALF
+from real_trl.trainers.visible_updates import FIRST_STEPS, log_share
+
+_EVERY = 8  # adapted modules
+
+
+def send_merged_copies(trainer: Trainer) -> None:
+    """
+    Replace how TRL's [`~trl.generation.vllm_generation.VLLMGeneration`] goes through the weights of a model with adapters. The base
+    stays as it is, bit for bit; a module at a time is merged, and under ZeRO-3 gathered. `update/visible_share` tells what vLLM sees of the
+    adapters.
+
+    Args:
+        trainer ([`~transformers.Trainer`]):
+            A trainer whose `vllm_generation` has been made.
+
+    Raises:
+        ValueError: if the merged model would not be the one that is trained, or FSDP has sharded it.
+    """
+    generation = trainer.vllm_generation
+    model = generation.model
+    if not is_peft_model(model):
+        return
+    reason = why_not_mergeable(model)
+    if reason is not None:
+        raise ValueError(
+            f"use_vllm: {reason}; vLLM has one weight for both, and would sample from another model than the one that is trained. Leave them out of "
+            "target_modules and modules_to_save, or set use_vllm to false."
+        )
+    if generation._dist.is_fsdp:
+        raise ValueError(
+            "use_vllm: got true for adapters under FSDP, whose weights cannot be merged here without changing them. Use DeepSpeed ZeRO, or set use_vllm to false."
+        )
+
+    dtype = next(model.get_base_model().parameters()).dtype
+    dtype = dtype if dtype in HALF else torch.bfloat16  # which vLLM makes of float32
+    said = False
+
+    def named_params() -> Iterator[tuple[str, Tensor]]:
+        nonlocal said
+        share = MergeShare(dtype, _EVERY)
+        for name, weight in merged_parameters(model, generation._dist.gather_params, share):
+            yield generation._fix_param_name_to_vllm(name), weight
+        steps = trainer.state.global_step
+        say = steps >= FIRST_STEPS and not said
+        said = said or say
+        log_share(trainer, share.value, dtype, steps if say else None)
+
+    generation._iter_named_params = named_params
