@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .cells import is_missing
 from .data_files import Source
 from .data_scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
-from .prompts import TEMPLATE_NAMES, PromptTemplate, add_score_reminder
+from .prompts import NEEDED_TEXTS, TEMPLATE_NAMES, PromptTemplate, add_score_reminder
 from .scale import Scale
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CANONICAL = ("prompt", "score", "feedback", HISTOGRAM_COLUMN)
-_TEXTS = ("instruction", "response", "reference", "rubric", "criteria")  # variables of the built-in templates
 _FEEDBACK_COLUMNS = ("feedback", "orig_feedback")  # the canonical name, then Feedback-Collection's
 _RESULT = re.compile(r"\s*\[RESULT\](?:[^\n\d]{0,20}\d+(?:\.\d+)?)?[^\w\n]*$")
 
@@ -92,7 +91,9 @@ class RowReader:
                 raise ValueError(
                     f"keep_columns: {column!r} is a column of the result with another meaning; remove it."
                 )
-        self._texts = {} if template is None or template.name not in TEMPLATE_NAMES else self._text_columns(template)
+        self._texts = {}
+        if template is not None and template.name in TEMPLATE_NAMES:
+            self._texts = template.text_columns(source.columns, args.columns)
         roles = [self.prompt_column, *self.scores.columns, *self.feedback_columns, *self.keep]
         roles += [column for columns in self.keys.values() for column in columns]
         # A template may read any column, and its error messages list what there is.
@@ -144,14 +145,6 @@ class RowReader:
         roles += [*self.keys.items(), *([(RATINGS_COLUMN, self.scores.columns)] if self.keep_ratings else [])]
         return [name for name, columns in roles if columns == [name]]
 
-    def _text_columns(self, template: PromptTemplate) -> dict[str, str]:
-        """The columns that a built-in template reads its texts from."""
-        columns = {name: template.column_of(name, self.source.columns, self.args.columns) for name in _TEXTS}
-        columns = {name: column for name, column in columns.items() if column is not None}
-        if "rubric" not in self.args.columns and "criteria" in columns:
-            columns.pop("rubric", None)  # it is put together from the criteria
-        return columns
-
     def _check_texts(self, row: Mapping[str, Any]) -> None:
         for variable, column in self._texts.items():
             value, field = row[column], f"prompt_template={self.args.prompt_template!r}: the variable {variable!r}"
@@ -160,7 +153,7 @@ class RowReader:
                     f"{field} must be text, its column {column!r} holds {value!r:.60} (a {type(value).__name__}). Turn it "
                     f"into text, or use your own .jinja template."
                 )
-            if variable in ("rubric", "criteria") and isinstance(value, str) and not value.strip():
+            if variable in NEEDED_TEXTS and isinstance(value, str) and not value.strip():
                 raise ValueError(
                     f"{field} is missing: its column {column!r} holds {value!r}. Say what is judged, or remove the row."
                 )

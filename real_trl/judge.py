@@ -18,6 +18,7 @@ from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import find_judge
 from real_trl.judge_options import JudgeOptions
+from real_trl.prompts import NEEDED_TEXTS
 from real_trl.table_rows import check_one_split, features_of, iterate_table, reader_of
 from real_trl.unscored import UNSCORED, grouped_reasons
 
@@ -148,6 +149,11 @@ class Judge:
                     "judge with the prompt_template that such prompts were made with, e.g. 'feedback_collection'."
                 )
             else:
+                for name, column in self._template.text_columns(row).items():
+                    if name in NEEDED_TEXTS and isinstance(row[column], str) and not row[column].strip():
+                        raise ValueError(
+                            f"{name}: that of row {index} is empty. Say what is judged, or remove the row."
+                        )
                 try:
                     prompts.append(self._template.render(row, scale=space.scale, marker=space.marker))
                 except ValueError as error:

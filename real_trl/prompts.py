@@ -29,6 +29,12 @@ _FEEDBACK_COLLECTION = {
 }
 _DESCRIPTION = re.compile(r"score(\d+)_description")
 _NUMERAL = re.compile(r"-?\d+(?:\.\d+)?")
+TEXTS = ("instruction", "response", "reference", "rubric", "criteria")
+NEEDED_TEXTS = (
+    "instruction",
+    "rubric",
+    "criteria",
+)  # blank text is none; a response may be empty, and a reference left out
 _SETTINGS = frozenset({"low", "high", "labels", "score_step", "marker"})
 
 
@@ -101,6 +107,18 @@ class PromptTemplate:
             return columns[variable]
         default = _FEEDBACK_COLLECTION.get(variable, f"orig_{variable}" if _DESCRIPTION.fullmatch(variable) else "")
         return next((name for name in (default, variable) if name in available), None)
+
+    def text_columns(self, available: Iterable[str], columns: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Those of `TEXTS` that the template reads, and the column of each, where there is one."""
+        columns = columns or {}
+        read = {*self.variables, *({"criteria"} if "rubric" in self.variables else ())}
+        found = {name: self.column_of(name, available, columns) for name in TEXTS if name in read}
+        found = {name: column for name, column in found.items() if column is not None}
+        if "rubric" in columns and "criteria" not in self.variables:
+            found.pop("criteria", None)
+        elif "rubric" not in columns and "criteria" in found:
+            found.pop("rubric", None)  # it is put together from the criteria
+        return found
 
     def render(
         self,

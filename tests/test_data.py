@@ -345,6 +345,7 @@ FULL = {"instruction": "Say hi.", "response": "Hello!", "reference": "Hi.", "rub
         ({"reference": 4.5}, "'reference' must be text, its column 'reference' holds 4.5 (a float)"),
         ({"rubric": 1}, "'rubric' must be text"),
         ({"rubric": " "}, "'rubric' is missing: its column 'rubric' holds ' '. Say what is judged"),
+        ({"instruction": ""}, "'instruction' is missing: its column 'instruction' holds ''"),
         ({"rubric": None}, "'rubric' is undefined (column 'rubric' is empty)"),
         ({"response": None}, "'response' is undefined (column 'response' is empty)"),
     ],

@@ -19,6 +19,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
+from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import _as_rows, average_judgments
 from real_trl.prompts import PromptTemplate
 from real_trl.score_space import ScoreSpace
@@ -218,6 +219,22 @@ def test_a_seed_repeats_and_other_seeds_differ(judge):
 def test_bad_fields_are_named(judge, call, message):
     with pytest.raises(ValueError, match=message):
         call(judge)
+
+
+def test_blank_texts_that_a_prompt_needs_are_named(folder, tmp_path):
+    judge = Judge.from_pretrained(folder, prompt_template="feedback_collection", **SETTINGS)
+    good = {"instruction": "i", "response": "", "rubric": "c", "reference": ""}  # an answer may be empty
+    assert len(judge.prompts([good, {**good, "rubric": " ", "orig_criteria": "c"}])) == 2
+    for name, row in (
+        ("instruction", {**good, "instruction": " "}),
+        ("instruction", {**good, "orig_instruction": ""}),
+        ("rubric", {**good, "rubric": "\n"}),
+        ("criteria", {**good, "criteria": ""}),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: that of row 1 is empty. Say what is judged"):
+            judge.prompts([good, row])
+        with pytest.raises(ValueError, match=f"{name}: the column .* is empty"):
+            PromptFields(judge.config.template(), SPACE).render(row)
 
 
 def test_a_missing_rubric_is_named(folder):

@@ -7,10 +7,8 @@ from typing import Any
 
 from real_trl.cells import plain_row
 from real_trl.judge_config import JudgeConfig
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts import NEEDED_TEXTS, PromptTemplate
 from real_trl.score_space import ScoreSpace
-
-_TEXTS = ("instruction", "response", "reference", "rubric", "criteria")
 
 
 class PromptFields:
@@ -83,16 +81,15 @@ class PromptFields:
         own = {name: text for name, text in {**(given or {}), **self.texts}.items() if name not in self.columns}
         row = {**row, **own}
         columns = {**self.columns, **{name: name for name in own}}
-        for name in _TEXTS:
-            column = self.template.column_of(name, row, columns)
-            value = None if column is None else row[column]
-            if value is None or name not in {*self.template.variables, "criteria"}:
+        for name, column in self.template.text_columns(row, columns).items():
+            value = row[column]
+            if value is None:
                 continue  # the template says whether it can do without
             if not isinstance(value, str):
                 raise ValueError(
                     f"{name}: the column {column!r} holds {value!r:.60} (a {type(value).__name__}). Turn it into text."
                 )
-            if name in ("rubric", "criteria") and not value.strip():
+            if name in NEEDED_TEXTS and not value.strip():
                 raise ValueError(f"{name}: the column {column!r} is empty. Say what is judged.")
         return self.template.render(row, columns, scale=self.space.scale, marker=self.space.marker)
 

@@ -93,7 +93,7 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
             more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
             lines.append(f"{column!r} is empty in {len(indices)} rows: {where}{more}")
         raise ValueError(
-            f"{source.name!r}: {'; '.join(lines)}. Fill the cells, remove the rows, or leave them out with --drop_incomplete."
+            f"{source.name!r}: {'; '.join(lines)} (rows count from 0). Fill the cells, remove the rows, or leave them out with --drop_incomplete."
         )
     kept = source.select([index for index in range(len(source)) if index not in set(bad)]) if bad else source
     if len(kept) < MIN_ROWS:

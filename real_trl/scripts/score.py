@@ -181,7 +181,7 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
             problems.setdefault(str(error), []).append(source.where(index))
     if problems:
         lines = [
-            f"data: {sum(map(len, problems.values()))} of {len(source)} rows of {source.name!r} cannot be scored:"
+            f"data: {sum(map(len, problems.values()))} of {len(source)} rows of {source.name!r} cannot be scored (rows count from 0):"
         ]
         for reason, where in list(problems.items())[:_SHOWN]:
             more = f" and {len(where) - _SHOWN} more" if len(where) > _SHOWN else ""

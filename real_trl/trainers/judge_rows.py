@@ -80,8 +80,7 @@ def check_row(row: Mapping[str, Any], where: str, name: str, space: ScoreSpace) 
         ValueError: naming the dataset, the column, the row, its value and the fix.
     """
     score = row["score"]
-    is_number = isinstance(score, (int, float)) and not isinstance(score, bool) and math.isfinite(score)
-    if not is_number or not space.low <= score <= space.high:
+    if not _is_number(score) or not space.low <= score <= space.high:
         raise ValueError(
             f"{name}: column 'score' is {score!r} in {where}; the scale is {space.low:g} to {space.high:g} "
             f"(score_labels={space.scale}). Correct or remove the row, or change `score_labels`."
@@ -176,11 +175,15 @@ def _rows(dataset: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
             yield dict(zip(columns, cells, strict=True))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_histogram(shares: Any, score: float, where: str, name: str, space: ScoreSpace) -> None:
     fault = None
     if not isinstance(shares, list) or len(shares) != len(space.labels):
         fault = f"which is no list of {len(space.labels)} shares, one for each of the labels {space.scale}"
-    elif not all(isinstance(share, (int, float)) and share >= 0 for share in shares):
+    elif not all(_is_number(share) and share >= 0 for share in shares):
         fault = "which holds something else than numbers from 0 on"
     elif not math.isclose(math.fsum(shares), 1.0, abs_tol=1e-4):
         fault = f"which sums to {math.fsum(shares):g}, not to 1"

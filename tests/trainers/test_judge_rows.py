@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.score_space import ScoreSpace
+from real_trl.trainers.data_checks import checked_data
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.judge_rows import read_numbers
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model
@@ -75,6 +76,28 @@ OTHER_FORMS = {
 @pytest.mark.parametrize("trainer_class", TRAINERS)
 def test_targets_are_what_the_column_says(tmp_path, trainer_class, form):
     assert targets(make_trainer(trainer_class, tmp_path, OTHER_FORMS[form])) == SCORES
+
+
+@pytest.mark.parametrize("form", ["class", "decimal", "single precision", "torch"])
+def test_targets_of_streams_are_what_the_column_says(form):
+    stream = OTHER_FORMS[form].to_iterable_dataset()
+    checked = checked_data(
+        stream.with_format("torch") if form == "torch" else stream, "train_dataset", ("prompt", "score"), SPACE
+    )
+    assert [row["score"] for row in checked] == SCORES
+
+
+def test_a_bad_class_of_a_stream_is_named_with_its_row():
+    stream = rows(["4", "none"], CODED).to_iterable_dataset()
+    read = iter(checked_data(stream, "train_dataset", ("prompt", "score"), SPACE))
+    with pytest.raises(ValueError, match="train_dataset: column 'score' is 'none' in row 1"):
+        list(read)
+
+
+def test_true_and_false_are_no_shares(tmp_path):
+    voted = rows([4.0], score_histogram=[[False, False, False, True, False]])
+    with pytest.raises(ValueError, match="row 0, which holds something else than numbers"):
+        make_trainer(RAFTTrainer, tmp_path, voted)
 
 
 def test_numbers_of_datasets_and_streams():
