@@ -16,6 +16,7 @@ from real_trl.metrics import evaluate_predictions
 from real_trl.publishing.results import eval_results
 from real_trl.publishing.results import evaluation_table as card_table
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report
+from real_trl.report.sheets import all_sheets
 from real_trl.report.verdicts import FOUND, NOTHING_FOUND
 from real_trl.scale import Scale
 from real_trl.verdict import CRITERIA, baseline_errors, find_faults
@@ -230,3 +231,20 @@ def test_judges_that_were_scored_on_different_rows_have_a_constant_each(evaluati
     frames = {"fair": frames["fair"], "broken": frames["broken"].assign(status=with_status("missing", 5))}
     text = printed(assemble_evaluation({"bench": frames}, scale=SCALE, malformed="drop", num_resamples=100))
     assert "Always, fair" in text and "Always, broken" in text
+
+
+def test_a_breakdown_and_the_plots_mark_them_too():
+    expected = np.where(np.arange(100) < 50, 3.0, TARGETS * 0.98 + 0.05)  # says 3 whatever it reads, in the first half
+    rows = frame(expected).assign(half=["first"] * 50 + ["second"] * 50)
+    evaluation = assemble_evaluation({"bench": {"judge": rows}}, scale=SCALE, breakdown_by=["half"], num_resamples=100)
+    sheet = next(sheet for sheet in all_sheets(evaluation) if "by half" in sheet.title)
+    rmse = [column.title for column in sheet.columns].index("RMSE")
+    assert [(row[0].text, row[rmse].text + row[rmse].mark) for row in sheet.rows] == [
+        ("first", "1.414†"),
+        ("second", "0.030"),
+    ]
+    assert any(note.startswith("† worth nothing in these rows") for note in sheet.notes)
+    plots = pytest.importorskip("real_trl.report.plots")
+    broken = {"bench": {"judge": frame(TARGETS * 0.98 + 0.05, status=with_status("missing", 60))}}
+    evaluation = assemble_evaluation(broken, scale=SCALE, num_resamples=100)
+    assert "100.0†, n = 100" in plots.plot_predictions(evaluation, "bench", broken["bench"]).axes[0].get_title()

@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from ..json_text import to_json
 from .curves import Predictions, check_predictions, evaluation_figures
+from .legend import legend
 from .rows import browser_data
-from .sheets import Evaluation, all_sheets, check_evaluation, legend
+from .sheets import Evaluation, all_sheets, check_evaluation
 from .verdicts import verdict
 
 _FOLDER = Path(__file__).parent

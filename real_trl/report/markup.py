@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .cells import Cell, Sheet, is_doubtful, with_best
+from .legend import expectation_text, legend
 from .notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
-from .sheets import Evaluation, all_sheets, check_evaluation, expectation_text, legend
+from .sheets import Evaluation, all_sheets, check_evaluation
 from .verdicts import baselines, verdict
 
 # How the paper calls a method; every other one is RL. Of a judge that does not say how it was made, nothing is claimed.

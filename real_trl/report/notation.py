@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 INFERENCES = {"standard": "Standard", "rail": "RAIL"}
 UNDEFINED = "n/a"
+CONFIDENCE = "95%"  # nominal coverage of the intervals
 MARK = "†"  # behind a figure that is worth nothing
 
 

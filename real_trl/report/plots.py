@@ -9,7 +9,8 @@ import numpy as np
 
 from ..metrics import nearest_values
 from ..unscored import UNSCORED
-from .notation import CALIBRATION, INFERENCES, METRICS, is_undefined
+from .cells import is_doubtful
+from .notation import CALIBRATION, INFERENCES, MARK, METRICS, is_undefined
 from .panels import COLORS, MARKERS, draw_scatter, new_figure
 from .sheets import Evaluation, breakdown_sheet
 
@@ -50,7 +51,8 @@ def plot_predictions(evaluation: Evaluation, dataset: str, frames: "Mapping[str,
         malformed = np.asarray(frame["status"] != "ok")
         kept = ~malformed if result["malformed_handling"] == "drop" else np.asarray(frame["status"] != UNSCORED)
         spec, value = METRICS["pearson"], result["rail"]["pearson"]
-        title = f"{spec.unit} = {spec.print(value)}, n = {result['rail']['n']}"
+        mark = MARK if is_doubtful(result, "rail") else ""
+        title = f"{spec.unit} = {spec.print(value)}{mark}, n = {result['rail']['n']}"
         draw_scatter(axes, judge, frame[kept], color, judge, title, malformed[kept])
     for axes in panels[len(frames) :]:
         axes.set_axis_off()

@@ -3,17 +3,17 @@
 """The tables of an evaluation."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .cells import Cell, Column, Sheet, interval_cell, is_doubtful, metric_cell, metric_cells, used_metrics
 from .notation import (
     CALIBRATION,
     CALIBRATION_LEGEND,
+    CONFIDENCE,
     CORE_METRICS,
-    EXPECTATIONS,
-    EXTRA_LEGEND,
     INFERENCES,
-    LEGEND,
+    MARK,
     METRICS,
     PAPER_METRICS,
     UNDEFINED,
@@ -25,7 +25,6 @@ from .notation import (
 from .verdicts import baseline_rows
 
 Evaluation = Mapping[str, Any]
-CONFIDENCE = "95%"
 _CEILINGS = {"leave_one_out": "Others", "between": "Another"}  # whom a rater is compared with
 # Left out first in a narrow terminal; r, ρ, τ and RMSE never are
 _RANKS = {"pairwise_accuracy": 5, "mae": 4, "accuracy": 3, "qwk": 2}
@@ -164,11 +163,14 @@ def breakdown_sheet(evaluation: Evaluation, dataset: str, column: str, inference
     columns += [Column(METRICS[metric].title, rank=_RANKS.get(metric, 0)) for metric in metrics] + [Column("n")]
     cells, previous = [], None
     for value, judge, result in results:
-        figures = [metric_cell(result, inference, metric) for metric in metrics]
+        doubtful = is_doubtful(result, inference)
+        figures = [replace(metric_cell(result, inference, metric), doubtful=doubtful) for metric in metrics]
         first = Cell("" if value == previous else str(value))
         cells.append([first, Cell(judge), *figures, Cell(str(result[inference]["n"]))])
         previous = value
     notes = _notes({f"{value}, {judge}": result for value, judge, result in results})
+    if any(cell.mark for row in cells for cell in row):
+        notes.append(f"{MARK} worth nothing in these rows, by the criteria of the verdict.")
     return Sheet(f"{dataset} by {column}, {INFERENCES[inference]}", columns, cells, notes, folded=True)
 
 
@@ -237,27 +239,6 @@ def dataset_title(evaluation: Evaluation, dataset: str) -> str:
     """`mt_bench: 320 rows, 80 groups`."""
     size = evaluation["datasets"][dataset]
     return f"{dataset}: {size['n_rows']} rows, {size['n_groups']} groups"
-
-
-def legend(evaluation: Evaluation) -> str:
-    """What the titles of the metrics mean, and the figures below or beside them."""
-    every = [result[inference] for judges in evaluation["results"].values() for result in judges.values() for inference in INFERENCES]  # fmt: skip
-    extra = [EXTRA_LEGEND[metric] for metric in used_metrics(every) if metric in EXTRA_LEGEND]
-    text = " ".join([LEGEND, *extra])
-    if any(result.get("intervals") for judges in evaluation["results"].values() for result in judges.values()):
-        text += f" Ranges: {CONFIDENCE} bootstrap intervals, whole groups resampled."
-    return " ".join(filter(None, (text, expectation_text(evaluation))))
-
-
-def expectation_text(evaluation: Evaluation) -> str:
-    """By which rule the expected score ŷ of RAIL was computed, and for which judges, where that is recorded."""
-    by_rule: dict[bool, list[str]] = {}
-    for name, about in evaluation.get("judges", {}).items():
-        rule = (about.get("judge") or {}).get("normalize_expectation")
-        if rule is not None:
-            by_rule.setdefault(bool(rule), []).append(name)
-    of = {rule: f" ({', '.join(names)})" if len(by_rule) > 1 else "" for rule, names in by_rule.items()}
-    return "".join(f"RAIL{of[rule]}: {EXPECTATIONS[rule]}. " for rule in by_rule).rstrip()
 
 
 def _compared(comparisons: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .cells import Cell, Sheet
-from .sheets import Evaluation, all_sheets, legend
+from .legend import legend
+from .sheets import Evaluation, all_sheets
 from .verdicts import Remark, verdict
 
 

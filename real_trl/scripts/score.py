@@ -23,7 +23,6 @@ from typing import Any
 
 import yaml
 from accelerate import PartialState
-from rich.console import Console
 from tqdm import tqdm
 from trl import ModelConfig
 
@@ -40,7 +39,7 @@ from real_trl.prompts import load_template
 from real_trl.scripts.batches import batch_seed
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.score_summary import scored_rows, summary
+from real_trl.scripts.score_summary import print_summary
 from real_trl.scripts.scored_file import ScoredFile, score_columns, stored_batches
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
@@ -236,15 +235,6 @@ def is_complete(output: GeneratedFolder, state: PartialState) -> bool:
     return complete
 
 
-def print_summary(args: ScoreArguments, judge: JudgeSource, rows: int) -> None:
-    """What the scores come to, out of the file that was written, and last whether they are worth anything."""
-    console = Console(highlight=False)
-    console.print(f"{rows} rows scored: {args.output_path}", markup=False, soft_wrap=True)
-    scored, normalized = scored_rows(args.output_path), judge.config.normalize_expectation
-    for line in summary(scored, judge.space.scale, normalized=normalized, prefix=args.prefix):
-        console.print(line, soft_wrap=True)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -270,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if state.is_main_process:
                 output.discard_parts()
                 print(f"Already complete: {args.output_path}")
-                print_summary(args, judge, len(prompts))
+                print_summary(args.output_path, judge.config, prefix=args.prefix)
             return
         size = args.rows_at_once
         batches = range(-(-len(prompts) // size))
@@ -307,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with user_errors():
                 scored.write(output.folder, len(batches))
             output.finish({}, {"rows": len(prompts)})
-            print_summary(args, judge, len(prompts))
+            print_summary(args.output_path, judge.config, prefix=args.prefix)
 
 
 if __name__ == "__main__":

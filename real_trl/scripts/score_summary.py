@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.text import Text
 
 from real_trl.data_files import read_file
+from real_trl.judge_config import JudgeConfig
 from real_trl.report.notation import EXPECTATIONS
 from real_trl.report.tables import verdict_texts
 from real_trl.report.verdicts import verdict_of_scores
@@ -23,9 +25,13 @@ _WIDTH = 40  # characters of the longest bar
 _SHOWN = 5  # reasons why rows are unscored
 
 
-def scored_rows(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a scored file."""
-    return list(read_file(path).iterate())
+def print_summary(path: Path, config: JudgeConfig, prefix: str = "") -> None:
+    """What the scores in a file come to, and last whether they are worth anything."""
+    rows, scale = list(read_file(path).iterate()), Scale(tuple(config.score_labels), tuple(config.score_values))
+    console = Console(highlight=False)
+    console.print(f"{len(rows)} rows scored: {path}", markup=False, soft_wrap=True)
+    for line in summary(rows, scale, normalized=config.normalize_expectation, prefix=prefix):
+        console.print(line, soft_wrap=True)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool, prefix: str = "") -> Iterator[Text]:
