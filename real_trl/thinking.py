@@ -54,10 +54,15 @@ class ThinkingTags:
         Whether `text` is that of a model which thinks between these tags, as far as it shows: the first of them begins a line, or
         closes what the prompt has opened. Within a line an opening tag is a quote.
         """
-        opening, closing = text.find(self.opening), text.find(self.closing)
-        if closing >= 0 and (opening < 0 or closing < opening):
+        if self.ends_what_a_prompt_opened(text):
             return True
+        opening = text.find(self.opening)
         return opening >= 0 and not text[:opening].rpartition("\n")[2].strip()
+
+    def ends_what_a_prompt_opened(self, text: str) -> bool:
+        """Whether a block ends in `text` that has not begun there."""
+        opening, closing = text.find(self.opening), text.find(self.closing)
+        return closing >= 0 and (opening < 0 or closing < opening)
 
     def without(self, block: str) -> str:
         """The text of a block of thinking, without its first and its last tag."""
@@ -170,6 +175,35 @@ class Thinking:
     def possible(self) -> tuple[ThinkingTags, ...]:
         """All tags between which the model may think: its own, or else those that are words."""
         return (self.tags,) if self.tags is not None else WORDS if self.watchful else ()
+
+
+def tags_to_strip(stated: bool | str | Sequence[str]) -> tuple[ThinkingTags, ...]:
+    """
+    Tags that [`without_thinking`] looks for in texts of models that are not known: all known ones with `True`, none with `False`, or
+    the two that are given; `ValueError` if they are no pair.
+    """
+    if isinstance(stated, bool):
+        return KNOWN if stated else ()
+    texts = tag_list(stated)
+    if not texts or len(texts) != 2 or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(
+            f"strip_thinking: got {stated!r}. Set it to true, to false, or to the two tags, such as ['<think>', '</think>']."
+        )
+    return (ThinkingTags(*texts),)
+
+
+def without_thinking(
+    text: str, tags: Sequence[ThinkingTags] = KNOWN, opened: ThinkingTags | None = None
+) -> str | None:
+    """
+    The answer in a text of any model: what follows its thinking, all of it if it does not begin to think (see
+    [`ThinkingTags.begins`]), `None` if the thinking does not end. `opened` are the tags of a block that its prompt has opened.
+    """
+    found = opened or next((each for each in tags if each.begins(text)), None)
+    start = 0 if found is None else found.answer_start(text, opened is not None)
+    if start is None:
+        return None
+    return text[start:].lstrip() if start else text
 
 
 def tag_list(stated: str | Sequence[str] | None) -> list[str] | None:

@@ -5,7 +5,7 @@
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
 from real_trl.judge import Judge
+from real_trl.thinking import ThinkingTags, tags_to_strip, without_thinking
 
 try:
     import anyio.to_thread
@@ -24,6 +25,9 @@ except ImportError as error:
     ) from error
 
 
+UNANSWERED = "The output ends within its thinking, so that there is no answer to judge."
+
+
 @scorer(metrics=[mean(), stderr()])
 def judge_scorer(
     judge: str | Path | Judge,
@@ -33,6 +37,7 @@ def judge_scorer(
     columns: Mapping[str, str] | None = None,
     num_samples: int = 1,
     seed: int = 0,
+    strip_thinking: bool | str | Sequence[str] = True,
     **options: Any,
 ) -> Scorer:
     """
@@ -64,6 +69,9 @@ def judge_scorer(
             Judgments of each output, which are averaged.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the judge's sampling.
+        strip_thinking (`bool` or `tuple[str, str]`, *optional*, defaults to `True`):
+            Show the judge what follows a model's thinking only, between tags that are known (`<think> … </think>` and others, see
+            [`~real_trl.thinking.KNOWN`]) or these two. An output whose thinking does not end is left unscored.
         options:
             Keyword arguments of [`Judge.from_pretrained`], where `judge` is no loaded one. `malformed="drop"` leaves outputs
             unscored whose judgment shows no score; by default the score is read at an appended marker.
@@ -78,6 +86,7 @@ def judge_scorer(
     """
     if isinstance(judge, Judge) and options:
         raise ValueError(f"{next(iter(options))}: the judge is loaded already. Set it where the judge is loaded.")
+    tags = tags_to_strip(strip_thinking)
     if isinstance(judge, Judge):
         loaded = judge
     else:
@@ -88,21 +97,32 @@ def judge_scorer(
     queue = _Queue(loaded, num_samples, seed)
 
     async def score(state: TaskState, target: Target) -> Score:
-        prompt = fields.render({**state.metadata, "target": target.text}, _given(state, fields))
+        answer = _answer(state, tags)
+        if answer is None:
+            return Score(value=math.nan, answer="", explanation=UNANSWERED, metadata={"status": "unanswered"})
+        prompt = fields.render({**state.metadata, "target": target.text}, _given(state, fields, answer, tags))
         try:
             loaded.engine.check([prompt])
         except ValueError as error:
-            return Score(value=math.nan, answer=state.output.completion, explanation=str(error))
-        return _as_score(await queue.judge(prompt), loaded.labels, state.output.completion)
+            return Score(value=math.nan, answer=answer, explanation=str(error))
+        return _as_score(await queue.judge(prompt), loaded.labels, answer)
 
     return score
 
 
-def _given(state: TaskState, fields: PromptFields) -> dict[str, str]:
-    given = {"response": state.output.completion}
+def _answer(state: TaskState, tags: Sequence[ThinkingTags]) -> str | None:
+    """What the judge is shown of an output, `None` if it ends within its thinking."""
+    output = state.output
+    if tags and output.choices and output.stop_reason == "max_tokens" and not output.completion.strip():
+        return None  # cut in thinking that Inspect keeps apart, or before there was anything
+    return without_thinking(output.completion, tags)
+
+
+def _given(state: TaskState, fields: PromptFields, answer: str, tags: Sequence[ThinkingTags]) -> dict[str, str]:
+    given = {"response": answer}
     if "instruction" not in fields.columns:
         messages = [] if isinstance(state.input, str) else state.input
-        given["instruction"] = text_of([{"role": m.role, "content": m.text} for m in messages] or state.input)
+        given["instruction"] = text_of([{"role": m.role, "content": m.text} for m in messages] or state.input, tags)
     return given
 
 

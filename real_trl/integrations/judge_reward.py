@@ -13,16 +13,16 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
-from real_trl.integrations.prompt_fields import PromptFields, answer_of, judge_template, text_of
+from real_trl.integrations.policy_answers import Prompt, policy_answers
+from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
 from real_trl.judge import Judge
 from real_trl.table_rows import check_one_split, class_names, features_of
+from real_trl.thinking import tags_to_strip
 
 logger = logging.getLogger(__name__)
 
 # What TRL passes beside the columns of the dataset
 _OF_THE_TRAINER = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
-
-Prompt = str | list[dict[str, Any]]
 
 
 class JudgeReward:
@@ -41,7 +41,8 @@ class JudgeReward:
     The judge reads the completion as `response` (of a conversation, what the assistant said last), the prompt as
     `instruction`, and its other fields from columns of the dataset. The same rows in the same batch get the same rewards at
     every step; the random numbers of the trainer are left alone. TRL logs the rewards as `rewards/<name>/mean`; the share
-    of malformed judgments is logged as `<name>/malformed`, and the rationales as the column `<name>_rationale` of its table of
+    of malformed judgments is logged as `<name>/malformed`, that of completions which do not end their thinking as
+    `<name>/unanswered`, and the rationales as the column `<name>_rationale` of its table of
     completions (`log_completions`).
 
     Args:
@@ -63,6 +64,11 @@ class JudgeReward:
             Judgments of each completion, which are averaged.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the judge's sampling.
+        strip_thinking (`bool` or `tuple[str, str]`, *optional*, defaults to `True`):
+            Show the judge what follows the policy's thinking only, between tags that are known (`<think> … </think>` and others, see
+            [`~real_trl.thinking.KNOWN`]) or these two. A completion whose thinking does not end has no answer and gets no reward; where
+            any completion of a batch closes a block that it has not opened, the prompts open it, and one without a closing tag has
+            not ended its thinking. Tags that the trainer leaves out of the text, as special tokens, cannot be seen.
         name (`str`, *optional*, defaults to `"judge"`):
             What the logs call it. Two judges, or two rubrics, need two names.
         options:
@@ -83,9 +89,11 @@ class JudgeReward:
         malformed: MalformedReading = "drop",
         num_samples: int = 1,
         seed: int = 0,
+        strip_thinking: bool | str | Sequence[str] = True,
         name: str = "judge",
         **options: Any,
     ) -> None:
+        self._tags = tags_to_strip(strip_thinking)
         if malformed not in get_args(MalformedReading):
             raise ValueError(
                 f"malformed: got {malformed!r}. Set it to one of: {', '.join(get_args(MalformedReading))}."
@@ -96,6 +104,7 @@ class JudgeReward:
         self.normalize, self.malformed, self.num_samples, self.seed = normalize, malformed, num_samples, seed
         self._fields = {"columns": columns, "texts": {"rubric": rubric, "reference": reference}}
         self._path, self._options, self._warned = None, options, False
+        self._unanswered = False  # whether a completion ever was; from then on, their share is logged
         if not isinstance(judge, Judge):
             self._path, self._options = judge, {"malformed": malformed, **options}
             self._use(_load(judge, self._options))
@@ -166,42 +175,53 @@ class JudgeReward:
                 The other columns of the dataset, and what TRL adds to them.
 
         Returns:
-            `list[float | None]`: `None` for a malformed judgment, and for a response that is too long for the judge.
+            `list[float | None]`: `None` for a malformed judgment, for a completion that does not end its thinking, and for a response
+                that is too long for the judge.
 
         Raises:
             `ValueError`: naming the field and the row, if the judge's prompt cannot be filled.
         """
         of_the_trainer = {name: columns.pop(name, None) for name in _OF_THE_TRAINER}
-        asked = []
-        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        asked = {}
+        for index, answer in enumerate(self._answers(prompts, completions)):
             row = {name: values[index] for name, values in columns.items()}
-            asked.append(self._prompt(index, prompt, completion, row))
+            if answer is not None:
+                asked[index] = self._prompt(index, prompts[index], answer, row)
         readable = self._readable(asked)
         judgments: dict[int, Judgment] = {}
         if readable:
             judged = self.judge.judge([asked[i] for i in readable], num_samples=self.num_samples, seed=self.seed)
             judgments = dict(zip(readable, judged, strict=True))
-        rewards = [self._reward(judgments[i]) if i in judgments else None for i in range(len(asked))]
+        rewards = [self._reward(judgments[i]) if i in judgments else None for i in range(len(completions))]
+        self._unanswered |= len(asked) < len(completions)
+        if self._unanswered and of_the_trainer["log_metric"] is not None:
+            of_the_trainer["log_metric"](f"{self.__name__}/unanswered", 1 - len(asked) / len(completions))
         self._log(of_the_trainer["log_extra"], of_the_trainer["log_metric"], judgments, rewards)
         return rewards
 
-    def _prompt(self, index: int, prompt: Prompt, completion: Prompt, row: Mapping[str, Any]) -> str:
+    def _answers(self, prompts: Sequence[Prompt], completions: Sequence[Prompt]) -> list[str | None]:
         try:
-            given = {"response": answer_of(completion)}
+            return policy_answers(prompts, completions, self._tags)
+        except ValueError as error:
+            raise ValueError(f"JudgeReward {self.__name__!r}, {error}") from error
+
+    def _prompt(self, index: int, prompt: Prompt, response: str, row: Mapping[str, Any]) -> str:
+        try:
+            given = {"response": response}
             if "instruction" not in self.fields.columns:
-                given["instruction"] = text_of(prompt)
+                given["instruction"] = text_of(prompt, self._tags)
             return self.fields.render(row, given)
         except ValueError as error:
             raise ValueError(f"JudgeReward {self.__name__!r}, row {index}: {error}") from error
 
-    def _readable(self, prompts: Sequence[str]) -> list[int]:
+    def _readable(self, prompts: Mapping[int, str]) -> list[int]:
         """Indices of the prompts that fit the judge: one long completion is no reason to end a training."""
         try:
-            self.judge.engine.check(prompts)
-            return list(range(len(prompts)))
+            self.judge.engine.check(list(prompts.values()))
+            return list(prompts)
         except ValueError:
             readable = []
-        for index, prompt in enumerate(prompts):
+        for index, prompt in prompts.items():
             try:
                 self.judge.engine.check([prompt])
                 readable.append(index)

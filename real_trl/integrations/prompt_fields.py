@@ -9,6 +9,7 @@ from real_trl.cells import plain_row
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import NEEDED_TEXTS, PromptTemplate
 from real_trl.score_space import ScoreSpace
+from real_trl.thinking import KNOWN, ThinkingTags, without_thinking
 
 
 class PromptFields:
@@ -105,35 +106,61 @@ def judge_template(config: JudgeConfig) -> PromptTemplate:
     return template
 
 
-def text_of(prompt: str | Sequence[Mapping[str, Any]]) -> str:
+def text_of(prompt: str | Sequence[Mapping[str, Any]], tags: Sequence[ThinkingTags] = KNOWN) -> str:
     """
-    A prompt, plain or conversational, as one text: that of a single message, or of several messages with their roles.
+    A prompt, plain or conversational, as one text: that of a single message, or of several messages with their roles. Of what an
+    assistant said, without what it thought between `tags`.
 
     Raises:
         `ValueError`: if it is neither, or holds an image or other content that is no text.
     """
     if isinstance(prompt, str):
         return prompt
-    messages = [(message.get("role"), content_of(message)) for message in _messages("prompt", prompt)]
+    messages = [(message.get("role"), _said(message, tags)) for message in _messages("prompt", prompt)]
+    messages = [(role, content) for role, content in messages if content is not None] or [("user", "")]
     if len(messages) == 1:
         return messages[0][1]
     return "\n\n".join(f"{str(role).capitalize()}: {content}" for role, content in messages)
 
 
-def answer_of(completion: str | Sequence[Mapping[str, Any]]) -> str:
+def _said(message: Mapping[str, Any], tags: Sequence[ThinkingTags]) -> str | None:
+    """Text of a message; of an assistant's, its answer, and `None` for one that only begins to think."""
+    content = content_of(message)
+    return without_thinking(content, tags) if message.get("role") == "assistant" else content
+
+
+def answer_of(
+    completion: str | Sequence[Mapping[str, Any]],
+    tags: Sequence[ThinkingTags] = KNOWN,
+    opened: ThinkingTags | None = None,
+) -> str | None:
     """
-    A completion, plain or conversational, as one text: what the assistant said last.
+    A completion, plain or conversational, as one text: what the assistant said last, without what it thought before.
+
+    Args:
+        completion (`str` or `list[dict]`):
+            The completion.
+        tags (`Sequence[ThinkingTags]`, *optional*, defaults to [`KNOWN`][real_trl.thinking.KNOWN]):
+            Tags of its thinking; none to leave it in.
+        opened ([`ThinkingTags`], *optional*):
+            Those of a block that the prompt has opened.
+
+    Returns:
+        `str`, or `None` if it has not answered: its thinking does not end, or there is nothing but thinking.
 
     Raises:
         `ValueError`: if it is neither, if the assistant said nothing, or something that is no text.
     """
     if isinstance(completion, str):
-        return completion
+        return without_thinking(completion, tags, opened)
     said = [message for message in _messages("completion", completion) if message.get("role") == "assistant"]
     if not said:
         roles = [message.get("role") for message in completion]
         raise ValueError(f"completion: no message of the assistant in it, only of {roles}. Give one.")
-    return content_of(said[-1])
+    content, thought = content_of(said[-1]), any(said[-1].get(name) for name in ("reasoning_content", "reasoning"))
+    if thought:  # it stands apart, and what is in the content follows it
+        return content if content.strip() or not tags else None
+    return without_thinking(content, tags, opened)
 
 
 def content_of(message: Mapping[str, Any]) -> str:
@@ -143,6 +170,8 @@ def content_of(message: Mapping[str, Any]) -> str:
         return content or ""
     parts = []
     for part in content if isinstance(content, Sequence) else [content]:
+        if isinstance(part, Mapping) and part.get("type") in ("thinking", "reasoning"):
+            continue
         text = part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
         if text is None:
             raise ValueError(

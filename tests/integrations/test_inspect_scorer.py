@@ -227,6 +227,54 @@ def test_outputs_without_a_score_are_left_out(judge):
     )
 
 
+def test_the_judge_is_shown_what_follows_the_thinking(judge):
+    from inspect_ai import Task, eval
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ContentReasoning, ContentText, ModelAPI, ModelOutput, get_model, modelapi
+
+    from real_trl.integrations import judge_scorer
+
+    answer, thought = "right close", "wrong wrong wrong"
+    apart = [ContentReasoning(reasoning=thought), ContentText(text=answer)]
+    outputs = [
+        (f"<think>\n{thought}\n</think>\n\n{answer}", "stop"),
+        (f"{thought}\n</think>\n\n{answer}", "stop"),
+        (apart, "stop"),
+        (answer, "stop"),
+        (f"<think>\n{thought}", "max_tokens"),
+        (apart[:1], "max_tokens"),
+    ]
+
+    @modelapi(name="thinks")
+    class Thinker(ModelAPI):
+        async def generate(self, input, tools, tool_choice, config):
+            content, reason = next(left)
+            return ModelOutput.from_content(self.model_name, content, stop_reason=reason)
+
+    def scores(**options):
+        nonlocal left
+        left = iter(outputs)
+        task = Task(
+            dataset=[Sample(input=PROMPT) for _ in outputs],
+            scorer=judge_scorer(judge, rubric=RUBRIC, **SETTINGS, **options),
+        )
+        (log,) = eval(task, model=get_model("thinks/model", memoize=False), max_samples=1)
+        assert log.status == "success", log.error
+        return [sample.scores["judge_scorer"] for sample in log.samples]
+
+    left = iter(())
+    own = Judge.from_pretrained(judge, do_sample=False, **SETTINGS)
+    expected = own.score(instruction=PROMPT, response=answer, rubric=RUBRIC).expected_score
+    judged = scores()
+    for score in judged[:4]:
+        assert score.value == pytest.approx(expected, abs=1e-4) and score.answer == answer
+    for score in judged[4:]:
+        assert math.isnan(score.value) and "ends within its thinking" in score.explanation
+        assert score.metadata == {"status": "unanswered"}
+    shown = scores(strip_thinking=False)
+    assert shown[0].value != pytest.approx(expected, abs=1e-4) and thought in shown[0].answer
+
+
 def test_what_is_missing_is_named(judge):
     from inspect_ai import Task, eval
     from inspect_ai.dataset import Sample
