@@ -110,6 +110,31 @@ def _forward_by_row(module: nn.Module, x: Tensor, position_ids: Tensor, *args: A
     return tuple(torch.cat(part)[back] for part in zip(*parts, strict=True))
 
 
+def why_read_otherwise_by_vllm(config: PreTrainedConfig, max_model_len: int | None) -> str | None:
+    """
+    Why vLLM reads a model with other rotary frequencies than Transformers, with which it is trained and otherwise judged; `None` if
+    it does not. vLLM has one set of them for all lengths: "dynamic" ones stretched even for short texts, and of "longrope" the
+    long ones wherever `max_model_len` may need them.
+
+    Args:
+        config ([`~transformers.PreTrainedConfig`]):
+            Of the model.
+        max_model_len (`int`, *optional*):
+            Most tokens that vLLM is to read.
+    """
+    limit = constant_up_to(config)
+    if limit is None:
+        return None
+    kinds = {_rope_type(rope) for rope in _ropes(config.get_text_config())} - set(CONSTANT_ROPES)
+    if kinds == {"longrope"} and max_model_len is not None and max_model_len <= limit:
+        return None
+    fix = f"set it to {limit} or less, or " if kinds == {"longrope"} else ""
+    return (
+        f"vLLM reads the rotary embedding {', '.join(sorted(kinds))} with one set of frequencies for all lengths, and Transformers "
+        f"with others up to {limit} tokens; the same text would have other probabilities. To read what was trained, {fix}"
+    )
+
+
 def generation_without_cache(
     config: PreTrainedConfig, prompt_ids: Sequence[Sequence[int]], generation_config: GenerationConfig
 ) -> GenerationConfig:

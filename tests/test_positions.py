@@ -7,6 +7,7 @@ packed, padded, generated or judged has the log-probabilities of its row read al
 
 import copy
 import logging
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,17 +16,25 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from trl.trainer.utils import add_fused_lm_head, pad
 
+from real_trl import REALConfig, REALTrainer
 from real_trl.engines import Decoding, TransformersEngine
+from real_trl.engines.vllm_engine import VLLMEngine
 from real_trl.group_generation import generate_groups
 from real_trl.label_tree import LabelTree
 from real_trl.policy_forward import policy_forward
-from real_trl.positions import CONSTANT_ROPES, constant_up_to, separate_rows, why_positions_not_plain
+from real_trl.positions import (
+    CONSTANT_ROPES,
+    constant_up_to,
+    separate_rows,
+    why_positions_not_plain,
+    why_read_otherwise_by_vllm,
+)
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.raft_trainer import _ForwardWithScores
 from real_trl.tree_attention import MASKED_MODEL_TYPES, why_not_masked
-from tests.tiny import DIGITS, encode
+from tests.tiny import DIGITS, encode, prompt_dataset
 
 VOCABULARY = 40
 SHAPE = {
@@ -347,3 +356,60 @@ def test_judging(model_type, rope, labels):
 
 def expected_of_judge(model, prompt, completion, tree):
     return expected(model, (prompt, completion, len(completion)), tree)
+
+
+def test_training_generates_each_row_by_itself(tmp_path):
+    """As TRL does it, since nothing is shared."""
+    model = build(rope="dynamic", vocab_size=len(DIGITS)).float()
+    pristine = copy.deepcopy(model)
+    options = {
+        "per_device_train_batch_size": 2,
+        "num_generations": 2,
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+    }
+    args = REALConfig(
+        str(tmp_path), **options, max_completion_length=16, score_labels="1-10", generation_kwargs={"do_sample": False}
+    )
+    with patch(
+        "real_trl.trainers.context_check.context_length", return_value=None
+    ):  # "dynamic" is meant to go beyond it
+        trainer = REALTrainer(model, args, train_dataset=prompt_dataset([4.0, 2.0]), processing_class=DIGITS)
+    prompts = [encode(text, eos=False, tokenizer=DIGITS) for text in ("Grade this", "Grade this homework from 1 to 5")]
+    completions = trainer._generate_single_turn(prompts, None, {})
+    for prompt, completion in zip(prompts, completions, strict=True):
+        expected = greedy(pristine, prompt, 16)
+        end = expected.index(DIGITS.eos_token_id) + 1 if DIGITS.eos_token_id in expected else 16
+        assert completion == expected[:end]
+    trainer.train()
+    assert trainer.state.global_step > 0
+
+
+# --- other engines ---------------------------------------------------------------------------------------------------
+
+
+def test_vllm_has_one_set_of_frequencies(tmp_path):
+    for rope, limits in (("dynamic", ()), ("longrope", (LIMIT,))):
+        config = build(rope=rope).config
+        for length in (None, LIMIT, LIMIT + 1):
+            assert (why_read_otherwise_by_vllm(config, length) is None) == (length in limits)
+        config.save_pretrained(tmp_path)
+        space = ScoreSpace.from_labels("1-5", DIGITS)
+        with pytest.raises(ValueError, match=f"max_model_len: got 64. .*{rope}.*use the engine 'transformers'"):
+            VLLMEngine(str(tmp_path), DIGITS, space, max_model_len=64)
+        args = REALConfig(str(tmp_path), use_vllm=True, vllm_max_model_length=64, bf16=False, score_labels="1-5")
+        with pytest.raises(
+            ValueError, match=f"use_vllm: vllm_max_model_length is 64. .*{rope}.* set use_vllm to false"
+        ):
+            REALTrainer(str(tmp_path), args, train_dataset=prompt_dataset([4.0]), processing_class=DIGITS)
+    assert why_read_otherwise_by_vllm(build(rope="yarn").config, None) is None
+
+
+def test_continuous_batching_packs_rows(tmp_path):
+    build(rope="dynamic").config.save_pretrained(tmp_path)
+    args = REALConfig(str(tmp_path), use_transformers_continuous_batching=True, bf16=False, score_labels="1-5")
+    with pytest.raises(
+        ValueError, match="use_transformers_continuous_batching: .* 'dynamic' depend .* Set it to false"
+    ):
+        REALTrainer(str(tmp_path), args, train_dataset=prompt_dataset([4.0]), processing_class=DIGITS)

@@ -19,11 +19,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.score_reading import MAX_TOKEN_IDS, read_completion, request_seed, root_tokens
+from real_trl.positions import why_read_otherwise_by_vllm
 from real_trl.score_space import ScoreSpace
 from real_trl.spoken import spoken
 
@@ -67,7 +68,8 @@ class VLLMEngine:
 
     Raises:
         `ImportError`: without vLLM.
-        `ValueError`: in one of several processes, or if the directory holds an adapter only.
+        `ValueError`: in one of several processes, if the directory holds an adapter only, or if vLLM would read the model with
+            other rotary frequencies than it was trained with.
     """
 
     def __init__(
@@ -97,6 +99,14 @@ class VLLMEngine:
                 f"model_name_or_path: {model_name_or_path!r} holds an adapter, and vLLM needs a complete model. Merge it "
                 "into its base model (peft: merge_and_unload, then save_pretrained), or use the engine 'transformers'."
             )
+        try:
+            hf_config = AutoConfig.from_pretrained(
+                model_name_or_path, revision=revision, trust_remote_code=trust_remote_code
+            )
+        except (OSError, ValueError):  # vLLM says itself what is wrong with a model
+            hf_config = None
+        if hf_config is not None and (reason := why_read_otherwise_by_vllm(hf_config, max_model_len)):
+            raise ValueError(f"max_model_len: got {max_model_len}. {reason}use the engine 'transformers'.")
         try:
             from vllm import LLM
             from vllm.platforms import current_platform

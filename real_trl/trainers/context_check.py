@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from real_trl.context_length import completion_room, context_length
 from real_trl.score_space import ScoreSpace
@@ -191,12 +191,17 @@ def turns_encoder(tokenizer: PreTrainedTokenizerBase, args: Any, **kwargs: Any) 
     return encode
 
 
-def _context_of(model: "str | PreTrainedModel", args: Any) -> int | None:
+def config_of(model: "str | PreTrainedModel", args: Any) -> PreTrainedConfig | None:
+    """The configuration of a model that may be loaded later; `None` if it cannot be read."""
     if not isinstance(model, str):
-        return context_length(model.config)
+        return model.config
     revision = (args.model_init_kwargs or {}).get("revision")
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
     except (OSError, ValueError):  # loading the model will say what is wrong, after the data has been looked at
         return None
-    return context_length(config)
+
+
+def _context_of(model: "str | PreTrainedModel", args: Any) -> int | None:
+    config = config_of(model, args)
+    return None if config is None else context_length(config)

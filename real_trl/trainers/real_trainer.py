@@ -9,15 +9,16 @@ import torch
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
 from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
+from real_trl.positions import why_positions_not_plain, why_read_otherwise_by_vllm
 from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
-from real_trl.trainers.context_check import prompt_fits
+from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
@@ -133,6 +134,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             values=args.score_values,
             thinking=args.thinking,
         )
+        self._check_generation(config_of(model, args), args)
         checks = [prompt_fits(model, args, self.score_space, processing_class)]
         if args.reward == "accuracy":
             checks.append(targets_are_labels(self.score_space))
@@ -181,6 +183,19 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         if args.group_filter:
             group_filter = GroupFilter.parse(args.group_filter, args.num_generations)
             self._group_sampler = GroupSampler(group_filter, args.group_filter_rounds, self.train_dataset, args.seed)
+
+    @staticmethod
+    def _check_generation(config: PreTrainedConfig | None, args: REALConfig) -> None:
+        """Refuse engines that sample from another model than the one that is trained."""
+        if config is None:
+            return
+        length = args.vllm_max_model_length
+        if args.use_vllm and (reason := why_read_otherwise_by_vllm(config, length)):
+            raise ValueError(f"use_vllm: vllm_max_model_length is {length}. {reason}set use_vllm to false.")
+        if args.use_transformers_continuous_batching and (reason := why_positions_not_plain(config)):
+            raise ValueError(
+                f"use_transformers_continuous_batching: it packs sequences into one row, and {reason}. Set it to false."
+            )
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
