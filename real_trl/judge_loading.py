@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from real_trl.context_length import default_max_new_tokens
 from real_trl.engines import Decoding, Engine, ServerEngine, TransformersEngine, VLLMEngine
@@ -120,18 +121,24 @@ class JudgeSource:
         self, decoding: Decoding, batch_size: int, dtype: str | torch.dtype, options: dict[str, Any]
     ) -> TransformersEngine:
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                self.name,
-                revision=self.revision,
-                dtype=dtype,
-                trust_remote_code=self.trust_remote_code,
-                **options,
-            )
+            model = self._load_weights(dtype=dtype, trust_remote_code=self.trust_remote_code, **options)
         except (OSError, ValueError) as error:
             raise ValueError(cannot_load(self.name, "model", error)) from error
         if not getattr(model, "is_quantized", False) and "device_map" not in options:  # else placed as it loads
             model = model.to(distributed_state().device)
         return TransformersEngine(model, self.tokenizer, self.space, decoding, batch_size=batch_size)
+
+    def _load_weights(self, **options: Any) -> PreTrainedModel:
+        if find_adapter_config_file(self.name, revision=self.revision) is not None:
+            from peft import PeftConfig, PeftModel
+
+            adapter = PeftConfig.from_pretrained(self.name, revision=self.revision)
+            if getattr(adapter, "trainable_token_indices", None):  # of which Transformers' own loading loses some
+                base = AutoModelForCausalLM.from_pretrained(
+                    adapter.base_model_name_or_path, revision=adapter.revision, **options
+                )
+                return PeftModel.from_pretrained(base, self.name, revision=self.revision).get_base_model()
+        return AutoModelForCausalLM.from_pretrained(self.name, revision=self.revision, **options)
 
     def _model_config(self) -> PreTrainedConfig:
         name = self.name

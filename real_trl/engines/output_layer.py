@@ -61,9 +61,11 @@ def _linear_layers(head: nn.Module) -> list[nn.Module]:
 def _precise_forward(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     def forward(hidden: Tensor) -> Tensor:
         if isinstance(layer, TrainableTokensLayer):
-            replaced = not (layer.disable_adapters or layer.merged)
-            weight = layer.get_merged_weights(layer.active_adapters) if replaced else layer.base_layer.weight
-            return precise_logits(hidden, weight, layer.base_layer.bias)
+            if layer.disable_adapters or layer.merged:
+                return precise_logits(hidden, layer.base_layer.weight, layer.base_layer.bias)
+            return precise_logits(
+                hidden, layer.get_merged_weights(layer.active_adapters), None
+            )  # as PEFT, without a bias
         return precise_logits(hidden, layer.weight, layer.bias)
 
     return forward

@@ -58,13 +58,18 @@ def check_output_layer(model: nn.Module) -> None:
             The policy, as TRL has built it.
     """
     base = causal_lm(model)
+    head = base.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper) and hasattr(head.original_module.weight, "ds_id"):
+        raise ValueError(
+            "peft_config: got trainable_token_indices for an LM head that ZeRO-3 has spread, and whose rows cannot be replaced there. Use ZeRO-2, "
+            "or leave them out."
+        )
     reason = why_head_unknown(base)
     if reason is not None:
         raise ValueError(
             f"model: {reason}, so scores would be trained that it does not write. Use a model whose logits come from one linear layer; of "
             "LoRA, leave lm_head out of target_modules (modules_to_save may have it)."
         )
-    head = base.get_output_embeddings()
     if isinstance(head, TrainableTokensWrapper):
         head.bias = None  # PEFT's forward has none, and TRL's head asks for it
 

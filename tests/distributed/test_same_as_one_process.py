@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from real_trl import JudgeConfig
 from real_trl.engines import Decoding, TransformersEngine
-from tests.distributed.launching import RAFT, REAL, Job, distance, launch, logged, weights
+from tests.distributed.launching import NEW_ADAPTER, RAFT, REAL, Job, distance, launch, logged, weights
 from tests.tiny import prompt_dataset
 
 CHECKPOINTING = {"gradient_checkpointing": True}
@@ -24,8 +24,6 @@ RELEASED = {
     "loss_aggregation": "token",
     "reuse_correction": "none",
 }
-# TRL's default dropout is 0.05, and every rank draws its own
-NEW_ADAPTER = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_dropout": 0.0}
 # Held-out rows, an odd number of them, so that the processes have different shares
 WATCHED = {"judge_eval_steps": 2, "judge_eval_splits": ["all"], "judge_eval_rows": 5}
 JOBS: dict[str, Job] = {

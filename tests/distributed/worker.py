@@ -13,6 +13,7 @@ import gc
 import sys
 
 from accelerate.state import AcceleratorState, GradientState
+from transformers import training_args
 
 from real_trl.scripts import rl, sft
 from real_trl.trainers import REALTrainer
@@ -50,6 +51,8 @@ class FixedCompletionsTrainer(REALTrainer):
 
 
 def main(argv: list[str]) -> None:
+    # DeepSpeed computes in bfloat16 on a CPU; Transformers lets it only with `use_cpu`, which turns DeepSpeed off
+    training_args.is_torch_bf16_gpu_available = lambda: True
     for stage, recipe in zip(argv[::2], argv[1::2], strict=True):
         rl.REALTrainer = FixedCompletionsTrainer if stage == "rl" else REALTrainer
         (sft if stage == "sft" else rl).main(["--config", recipe])
