@@ -11,7 +11,9 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from real_trl.engines.base import Decoding
 from real_trl.json_text import to_json
+from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 
@@ -45,6 +47,9 @@ class JudgeConfig:
             Text that precedes the score.
         chat (`bool`, *optional*, defaults to `False`):
             Whether prompts are wrapped in the tokenizer's chat template as one user message.
+        system_prompt, chat_template_kwargs, template_date (*optional*):
+            What else the chat template gets, see [`PromptFormat`]. No `chat_template_kwargs` at all, instead of an empty mapping: the
+            judge was trained when this was not recorded, and nothing is known of either.
         prompt_template (`str`, *optional*):
             Name or path of the template that prompts were rendered with; `None` where the data held complete prompts.
         prompt_template_text (`str`, *optional*):
@@ -70,6 +75,9 @@ class JudgeConfig:
     score_values: list[float]
     score_marker: str = DEFAULT_MARKER
     chat: bool = False
+    system_prompt: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    template_date: str | None = None
     prompt_template: str | None = None
     prompt_template_text: str | None = None
     temperature: float = 1.0
@@ -91,6 +99,25 @@ class JudgeConfig:
         return ScoreSpace.from_labels(
             self.score_labels, tokenizer, marker=self.score_marker, values=self.score_values, thinking=self.thinking
         )
+
+    def prompt_format(self) -> PromptFormat:
+        """What stands around the judge's prompts."""
+        return PromptFormat.of(self)
+
+    @property
+    def knows_template_arguments(self) -> bool:
+        """Whether it was recorded what the chat template got in training."""
+        return self.chat_template_kwargs is not None
+
+    def use_format(self, prompt_format: PromptFormat) -> None:
+        """Remember what stands around the judge's prompts."""
+        for name, value in vars(prompt_format).items():
+            setattr(self, name, value)
+
+    def decoding(self, **options: Any) -> Decoding:
+        """How the judge's completions are decoded; `options` are what it does not remember: `max_new_tokens`, `top_p` …"""
+        own = {"temperature": self.temperature, "normalize_expectation": self.normalize_expectation}
+        return Decoding(**vars(self.prompt_format()), **own, **options)
 
     def use_template(self, template: PromptTemplate | None) -> None:
         """Remember the template that prompts are rendered with."""

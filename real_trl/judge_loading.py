@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a name to a judge: first its scale and prompt, which cost nothing, so that data can be checked; then its weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from real_trl.engines import Decoding, Engine, ServerEngine, TransformersEngine,
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_options import EngineOptions, SourceOptions
 from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, uses_chat
+from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template
 from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
@@ -36,6 +37,9 @@ class JudgePreset:
     score_marker: str
     prompt_template: str
 
+
+# What judges that were trained before do not say about themselves
+_UNRECORDED = ("system_prompt", "chat_template_kwargs")
 
 PRESETS = {
     # Kim et al., Prometheus 2 (arXiv 2405.01535): "Feedback: … [RESULT] 4"
@@ -85,14 +89,11 @@ class JudgeSource:
             # A model that is on a server only has no configuration here
             config = PreTrainedConfig() if asked.engine == "server" else self._model_config()
             max_new_tokens = default_max_new_tokens(config)
-        decoding = Decoding(
-            chat=self.config.chat,
-            temperature=self.config.temperature,
+        decoding = self.config.decoding(
             do_sample=asked.do_sample,
             top_p=asked.top_p,
             max_new_tokens=max_new_tokens,
             malformed=asked.malformed,
-            normalize_expectation=self.config.normalize_expectation,
             truncate_prompts=asked.truncate_prompts,
         )
         if asked.engine == "transformers":
@@ -183,6 +184,9 @@ def find_judge(name: str | Path, options: SourceOptions | None = None, /, **give
         config, space = _stated_config(name, asked, tokenizer)
     else:
         _check_not_contradicted(name, asked, config)
+        if not config.knows_template_arguments:
+            said = {name: getattr(asked, name) for name in _UNRECORDED if getattr(asked, name) is not None}
+            config.use_format(replace(config.prompt_format(), **said))
         if config.thinking is None:
             config.thinking = tag_list(asked.thinking)
         space = config.score_space(tokenizer)
@@ -224,7 +228,10 @@ def _stated_config(
     space = ScoreSpace.from_labels(
         labels, tokenizer, marker=marker, values=asked.score_values, thinking=asked.thinking
     )
-    config = JudgeConfig.from_space(space, chat=uses_chat(asked.chat, tokenizer), normalize_expectation=True)
+    prompt_format = PromptFormat(
+        uses_chat(asked.chat, tokenizer), asked.system_prompt, asked.chat_template_kwargs or {}
+    )
+    config = JudgeConfig.from_space(space, **vars(prompt_format), normalize_expectation=True)
     if preset is not None:
         config.use_template(load_template(preset.prompt_template))
     return config, space
@@ -242,6 +249,7 @@ def _check_not_contradicted(name: str, asked: SourceOptions, config: JudgeConfig
         "score_marker": asked.score_marker,
         "chat": asked.chat,
         "thinking": None if config.thinking is None else tag_list(asked.thinking),
+        **({name: getattr(asked, name) for name in _UNRECORDED} if config.knows_template_arguments else {}),
     }
     for field, value in stated.items():
         own = getattr(config, field)

@@ -53,6 +53,8 @@ class SourceOptions(_Options):
             Scale, marker and prompt for a model without `judge_config.json`: `"prometheus"` or `"feedback_collection"`.
         score_labels, score_values, score_marker, chat (*optional*):
             Scale, marker, and whether prompts go through the chat template. Labels that are no numbers need `score_values`.
+        system_prompt (`str`, *optional*), chat_template_kwargs (`Mapping`, *optional*):
+            What else the chat template gets, see [`PromptFormat`].
         prompt_template (`str`, *optional*):
             Name or path of the template; the judge's own by default. This one may differ from it.
         temperature (`float`, *optional*):
@@ -85,6 +87,13 @@ class SourceOptions(_Options):
     )
     score_marker: str | None = field(default=None, metadata={"help": "Marker. Default: the judge's own."})
     chat: bool | None = field(default=None, metadata={"help": "Use the chat template. Default: the judge's own."})
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System message of the chat template. Default: the judge's own."}
+    )
+    chat_template_kwargs: dict | str | None = field(
+        default=None,
+        metadata={"help": "Arguments of the chat template, {enable_thinking: false}. Default: the judge's own."},
+    )
     prompt_template: str | None = field(
         default=None, metadata={"help": "Name or path of the prompt template. Default: the judge's own."}
     )
@@ -103,6 +112,8 @@ class SourceOptions(_Options):
     thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
 
     def __post_init__(self) -> None:
+        if self.chat_template_kwargs is not None:
+            self.chat_template_kwargs = as_mapping("chat_template_kwargs", self.chat_template_kwargs)
         if self.temperature is not None and not self.temperature > 0:
             raise ValueError(
                 f"temperature: got {self.temperature}. Set it above 0; for greedy decoding set do_sample to false."

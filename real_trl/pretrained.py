@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 
 def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -24,7 +24,7 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
             f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
         )
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             name,
             revision=revision,
             trust_remote_code=trust_remote_code,
@@ -33,6 +33,42 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
         )
     except (OSError, ValueError) as error:
         raise ValueError(cannot_load(name, "tokenizer", error)) from error
+    if tokenizer.eos_token is None:
+        use_eos_of(tokenizer, saved_generation_config(name, revision, trust_remote_code))
+    return tokenizer
+
+
+def eos_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | GenerationConfig | None) -> list[int]:
+    """
+    The tokens that end a completion: the tokenizer's end of text, if it has one, and those that the model's configuration
+    names.
+    """
+    named = getattr(config, "eos_token_id", None)
+    named = [] if named is None else [named] if isinstance(named, int) else list(named)
+    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return list(dict.fromkeys([*own, *named]))
+
+
+def use_eos_of(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | GenerationConfig | None) -> None:
+    """Gives a tokenizer without an end of text the one that the model's configuration names, if it does."""
+    if tokenizer.eos_token is None and (ids := eos_ids(tokenizer, config)):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ids[0])
+
+
+def saved_generation_config(
+    name: str, revision: str | None, trust_remote_code: bool
+) -> PreTrainedConfig | GenerationConfig | None:
+    """The generation config saved with a model, else its configuration, else, where there is only a tokenizer, `None`."""
+    try:
+        config = GenerationConfig.from_pretrained(name, revision=revision)
+        if config.eos_token_id is not None:
+            return config
+    except (OSError, ValueError):
+        pass
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError):
+        return None
 
 
 def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:

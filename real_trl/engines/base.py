@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every engine does: judge prompts, one completion each, with the score distribution read in the same pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -27,6 +27,8 @@ class Decoding:
     Args:
         chat (`bool`, *optional*, defaults to `False`):
             Wrap each prompt in the tokenizer's chat template as one user message.
+        system_prompt, chat_template_kwargs, template_date (*optional*):
+            What else the chat template gets, see [`PromptFormat`].
         temperature (`float`, *optional*, defaults to `1.0`):
             Temperature of the CoT and of the score distribution.
         do_sample (`bool`, *optional*, defaults to `True`):
@@ -48,6 +50,9 @@ class Decoding:
     """
 
     chat: bool = False
+    system_prompt: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_date: str | None = None
     temperature: float = 1.0
     do_sample: bool = True
     top_p: float = 1.0

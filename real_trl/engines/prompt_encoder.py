@@ -8,13 +8,15 @@ from transformers import PreTrainedTokenizerBase
 
 from real_trl.context_length import completion_room
 from real_trl.engines.base import Decoding
-from real_trl.prompts import plain_prompt
+from real_trl.prompt_encoding import PromptEncoding
+from real_trl.prompt_format import PromptFormat
 from real_trl.score_space import ScoreSpace
+from real_trl.text import well_formed
 
 
 class PromptEncoder:
     """
-    Encodes prompts the way the judge was trained.
+    Encodes prompts the way the judge was trained ([`PromptEncoding`]), within what the model can read.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
@@ -22,7 +24,7 @@ class PromptEncoder:
         space ([`ScoreSpace`]):
             Scale and marker, which a malformed completion has to have room for.
         decoding ([`Decoding`]):
-            `chat`, `max_new_tokens` and `truncate_prompts` are used.
+            The format of the prompts, `max_new_tokens` and `truncate_prompts` are used.
         context_length (`int`, *optional*):
             Tokens that the model can read, completion included; `None` where it has no limit.
     """
@@ -32,6 +34,7 @@ class PromptEncoder:
     ) -> None:
         self.tokenizer, self.decoding, self.context_length = tokenizer, decoding, context_length
         self._completion = completion_room(space, decoding.max_new_tokens, decoding.malformed == "force")
+        self.encoding = PromptEncoding(tokenizer, PromptFormat.of(decoding))
 
     def __call__(self, prompts: Sequence[str]) -> list[list[int]]:
         """
@@ -40,31 +43,34 @@ class PromptEncoder:
         Raises:
             `ValueError`: if a prompt and the longest completion do not fit the model, unless `truncate_prompts` is set.
         """
-        encoded = self._encode(prompts) if prompts else []
+        return self._fitted(prompts)[1]
+
+    def texts(self, prompts: Sequence[str]) -> list[str]:
+        """Each prompt as text for a server that makes tokens of it itself, see [`PromptEncoding.texts`]; errors as above."""
+        return self.encoding.texts(self._fitted(prompts)[0])
+
+    def _fitted(self, prompts: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+        """The prompts, cut where they are too long and may be, and their token ids."""
+        prompts, encoded = list(prompts), self.encoding(prompts)
         if self.context_length is None:
-            return encoded
+            return prompts, encoded
         room = self.context_length - self._completion
         long = [index for index, ids in enumerate(encoded) if len(ids) > room]
         if long and (room < 1 or not self.decoding.truncate_prompts):
             raise ValueError(self._too_long(encoded, long, room))
         for index in long:
-            encoded[index] = self._truncated(prompts[index], len(encoded[index]) - room, room)
-        return encoded
+            prompts[index], encoded[index] = self._cut(prompts[index], len(encoded[index]) - room, room)
+        return prompts, encoded
 
-    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        if self.decoding.chat:
-            messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
-            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-        return self.tokenizer([plain_prompt(prompt) for prompt in prompts])["input_ids"]
-
-    def _truncated(self, prompt: str, excess: int, room: int) -> list[int]:
+    def _cut(self, prompt: str, excess: int, room: int) -> tuple[str, list[int]]:
         """The prompt without its beginning; the chat template around it stays whole."""
+        prompt = well_formed(prompt)
         while prompt:
             inner = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
             prompt = prompt[inner[max(excess, 1)][0] :] if len(inner) > max(excess, 1) else ""
-            ids = self._encode([prompt])[0]
+            ids = self.encoding([prompt])[0]
             if len(ids) <= room:
-                return ids
+                return prompt, ids
             excess = len(ids) - room
         raise ValueError(
             f"truncate_prompts: the chat template alone has more than the {room} tokens that are left beside the completion. "

@@ -41,6 +41,7 @@ from real_trl.engines.top_tokens import (
     read_text_completion,
     read_top,
 )
+from real_trl.pretrained import eos_ids
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.spoken import Spoken, spoken
 
@@ -167,10 +168,11 @@ class ServerEngine:
                 a row.
         """
         prompt_ids = self.encode(prompts) if self.api == "completions" else [[]] * len(prompts)
+        texts = self.encode.texts(prompts) if self.api == "completions" and not self.extensions else prompts
         pool = ThreadPoolExecutor(self.max_concurrency)
         try:
             futures = {
-                pool.submit(self._judge_one, prompts[index], prompt_ids[index], request_seed(seed, index)): index
+                pool.submit(self._judge_one, texts[index], prompt_ids[index], request_seed(seed, index)): index
                 for index in range(len(prompts))
             }
             outcomes = ((futures[future], _outcome(future)) for future in as_completed(futures))
@@ -190,7 +192,7 @@ class ServerEngine:
     def _judge_ids(self, prompt_ids: list[int], seed: int | None) -> Judgment:
         """With vLLM's extensions."""
         space = self.score_space
-        stop_ids = [self.tokenizer.eos_token_id]
+        stop_ids = eos_ids(self.tokenizer, None)
         choice = self._post_ids(
             prompt_ids,
             root_tokens(space)[:MAX_TOKEN_IDS],
@@ -219,12 +221,13 @@ class ServerEngine:
         can_continue, opened = self.api == "completions", self._opened_by_template
         if can_continue:
             opened = self.score_space.opened_by(prompt_ids)
-            prompt = self._as_text(prompt_ids)
             answer = self._post_text(prompt, **self._sampling(seed))
         else:
             options = {"logprobs": True, "top_logprobs": self.top_logprobs, **self._sampling(seed)}
-            message = [{"role": "user", "content": prompt}]
-            answer = self.client.post("chat/completions", {"messages": message, **options, **self._extra_body})
+            if self.decoding.chat_template_kwargs:
+                options["chat_template_kwargs"] = dict(self.decoding.chat_template_kwargs)
+            messages = self.encode.encoding.chat_messages(prompt)
+            answer = self.client.post("chat/completions", {"messages": messages, **options, **self._extra_body})
         completion = TopTokens.from_answer(answer)
         location = completion.locate(self._byte_space, opened)
         reading = read_text_completion(self.score_space, self.decoding, completion, location, can_continue, opened)
@@ -272,12 +275,6 @@ class ServerEngine:
     def _post_text(self, prompt: str, **options: Any) -> dict[str, Any]:
         payload = {"prompt": prompt, "logprobs": self.top_logprobs, **options, **self._extra_body}
         return self.client.post("completions", payload)
-
-    def _as_text(self, prompt_ids: list[int]) -> str:
-        """A prompt without the beginning of text, which servers add themselves."""
-        bos = self.tokenizer.bos_token_id
-        ids = prompt_ids[1:] if bos is not None and prompt_ids[:1] == [bos] else prompt_ids
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def _warn_of_chat(self, judgment: Judgment) -> None:
         unread = judgment.probabilities is None and self.decoding.malformed == "force"

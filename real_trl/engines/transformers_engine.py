@@ -34,6 +34,7 @@ from real_trl.engines.tree_reading import (
     read_from_rows,
 )
 from real_trl.group_generation import FinishedRows, generate_groups, prefix_attention_installed
+from real_trl.pretrained import eos_ids
 from real_trl.score_space import ScoreSpace
 from real_trl.spoken import spoken
 
@@ -117,10 +118,12 @@ class TransformersEngine:
         decoding = decoding or Decoding()
         self.model, self.tokenizer, self.score_space = model.eval(), tokenizer, score_space
         self.decoding, self.batch_size = decoding, batch_size
-        eos = model.generation_config.eos_token_id
-        eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
-        self.stop_ids = list(dict.fromkeys([tokenizer.eos_token_id, *eos]))
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.stop_ids = eos_ids(tokenizer, model.generation_config) or eos_ids(tokenizer, model.config)
+        if not self.stop_ids:
+            raise ValueError(
+                "eos_token: neither the tokenizer nor the model says which token ends a completion. Set the tokenizer's eos_token."
+            )
+        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop_ids[0]
         self.encode = PromptEncoder(tokenizer, score_space, decoding, context_length(model.config))
         self.generation_config = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens,

@@ -25,6 +25,7 @@ from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.score_reading import MAX_TOKEN_IDS, read_completion, request_seed, root_tokens
 from real_trl.positions import why_read_otherwise_by_vllm
+from real_trl.pretrained import eos_ids
 from real_trl.score_space import ScoreSpace
 from real_trl.spoken import spoken
 
@@ -296,6 +297,4 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: str, revision: str
         generation_config = GenerationConfig.from_pretrained(model, revision=revision)
     except OSError:  # there is none
         generation_config = GenerationConfig.from_model_config(config)
-    eos = generation_config.eos_token_id
-    eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
-    return list(dict.fromkeys([tokenizer.eos_token_id, *eos]))
+    return eos_ids(tokenizer, generation_config)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training stages do the same way: check the recipe against the judge they start from, load data and model, resume."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.judge_config import JudgeConfig
 from real_trl.merged_weights import merge_whole
 from real_trl.pretrained import load_tokenizer, uses_chat
+from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template, plain_prompt
 from real_trl.report import plot_training_curves
 from real_trl.score_space import ScoreSpace
@@ -34,12 +35,19 @@ class StageArguments(HeldOutArguments):
     Args:
         chat (`bool`, *optional*):
             Wrap prompts in the tokenizer's chat template. Defaults to whether the tokenizer has one.
+        system_prompt (`str`, *optional*):
+            A system message before each prompt, in the chat template. Its other arguments are `chat_template_kwargs`, of the
+            trainer. Both are saved with the judge; a judge that training starts from brings its own.
         allow_changed_recipe (`bool`, *optional*, defaults to `False`):
             Go on from a checkpoint though the recipe or the data has changed since, in what training depends on.
     """
 
     chat: bool | None = field(
         default=None, metadata={"help": "Use the chat template. Default: if the tokenizer has one."}
+    )
+    system_prompt: str | None = field(
+        default=None,
+        metadata={"help": "System message of the chat template. Default: none, or the start judge's own."},
     )
     allow_changed_recipe: bool = field(
         default=False, metadata={"help": "Resume though the recipe or the data has changed."}
@@ -51,12 +59,19 @@ def as_messages(text: str, role: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
-def stage_prompt(text: str, chat: bool) -> str | list[dict[str, str]]:
-    """A prompt as the model gets it: a user message, or plain text."""
-    return as_messages(text, "user") if chat else plain_prompt(text)
+def stage_prompt(text: str, chat: bool, system_prompt: str | None = None) -> str | list[dict[str, str]]:
+    """A prompt as the trainers get it: messages, or plain text."""
+    return PromptFormat(chat, system_prompt).messages(text) if chat else plain_prompt(text)
 
 
-def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool | None) -> bool | None:
+def check_start(
+    name: str,
+    revision: str | None,
+    space: ScoreSpace,
+    chat: bool | None,
+    system_prompt: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> bool | None:
     """
     Check a recipe against the judge that training starts from, if it is one.
 
@@ -67,18 +82,18 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
             Its revision on the Hub.
         space (`ScoreSpace`):
             The recipe's scale, marker and tags of thinking.
-        chat (`bool`, *optional*):
-            The recipe's `chat`.
+        chat (`bool`, *optional*), system_prompt (`str`, *optional*), chat_template_kwargs (`Mapping`, *optional*):
+            What the recipe says about what stands around the prompts.
 
     Returns:
         `bool`, *optional*: `chat`, or the judge's own where the recipe does not say.
 
     Raises:
-        ValueError: if the judge was trained on another scale, marker or tags of thinking, or with the other choice of chat template.
+        ValueError: if the judge was trained on another scale, marker or tags of thinking, or with other prompts: the other choice
+            of chat template, another system message or other arguments in it.
     """
-    try:
-        judge = JudgeConfig.load(name, revision)
-    except FileNotFoundError:
+    judge = _start_judge(name, revision)
+    if judge is None:
         return chat
     stated = {
         "score_labels": list(space.labels),
@@ -87,6 +102,8 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
         "chat": chat,
         # Judges that were trained before do not say
         "thinking": None if judge.thinking is None else space.thinking.stated or [],
+        "system_prompt": system_prompt if judge.knows_template_arguments else None,
+        "chat_template_kwargs": chat_template_kwargs if judge.knows_template_arguments else None,
     }
     for field_name, value in stated.items():
         own = getattr(judge, field_name)
@@ -96,6 +113,13 @@ def check_start(name: str, revision: str | None, space: ScoreSpace, chat: bool |
                 f"Set {field_name} to that, or start from another model."
             )
     return judge.chat
+
+
+def _start_judge(name: str, revision: str | None) -> JudgeConfig | None:
+    try:
+        return JudgeConfig.load(name, revision)
+    except FileNotFoundError:
+        return None
 
 
 @dataclass
@@ -110,8 +134,8 @@ class Stage:
             The model's tokenizer.
         space ([`ScoreSpace`]):
             Scale and marker, resolved against the tokenizer.
-        chat (`bool`):
-            Whether prompts go through the chat template.
+        prompt_format ([`PromptFormat`]):
+            What stands around the prompts.
         checkpoint (`str`, *optional*):
             Checkpoint to resume from.
         recipe (`dict`):
@@ -129,7 +153,7 @@ class Stage:
     model_args: ModelConfig
     tokenizer: PreTrainedTokenizerBase
     space: ScoreSpace
-    chat: bool
+    prompt_format: PromptFormat
     checkpoint: str | None
     recipe: dict[str, Any]
     train_dataset: Dataset
@@ -165,8 +189,8 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         values=training_args.score_values,
         thinking=training_args.thinking,
     )
-    chat = check_start(model_args.model_name_or_path, model_args.model_revision, space, stage_args.chat)
-    chat = uses_chat(chat, tokenizer)
+    prompt_format = _prompt_format(stage_args, training_args, model_args, tokenizer, space)
+    training_args.chat_template_kwargs = dict(prompt_format.chat_template_kwargs) or None
 
     def load(split: str) -> Dataset:
         return load_judge_dataset(
@@ -175,7 +199,7 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
 
     train = load(data_args.dataset_train_split)
     evaluation = load(data_args.dataset_test_split) if training_args.eval_strategy != "no" else None
-    recipe = resolve_recipe(training_args, data_args, model_args, chat, train)
+    recipe = resolve_recipe(training_args, data_args, model_args, prompt_format, train)
     if checkpoint is not None:
         for line in check_recipe(checkpoint, recipe, allow_changed=stage_args.allow_changed_recipe):
             if training_args.process_index == 0:
@@ -192,7 +216,7 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         model_args=model_args,
         tokenizer=tokenizer,
         space=space,
-        chat=chat,
+        prompt_format=prompt_format,
         checkpoint=checkpoint,
         recipe=recipe,
         train_dataset=train,
@@ -200,6 +224,23 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         held_out=stage_args.held_out(data_args, space),
         held_out_args=stage_args,
     )
+
+
+def _prompt_format(
+    stage_args: StageArguments,
+    training_args: Any,
+    model_args: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    space: ScoreSpace,
+) -> PromptFormat:
+    """What stands around the prompts, by the recipe and the judge that training starts from."""
+    model, system, arguments = model_args, stage_args.system_prompt, training_args.chat_template_kwargs
+    start = (model.model_name_or_path, model.model_revision)
+    chat = uses_chat(check_start(*start, space, stage_args.chat, system, arguments), tokenizer)
+    judge = _start_judge(*start)
+    if judge is not None and judge.knows_template_arguments:
+        system, arguments = judge.system_prompt, judge.chat_template_kwargs
+    return PromptFormat(chat, system, arguments or {})
 
 
 def make_parser(config_class: type) -> RecipeParser:
@@ -222,7 +263,6 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
         # An adapter that is already there goes on being trained
         peft_config=None if isinstance(model, PeftModel) else get_peft_config(stage.model_args),
     )
-    trainer.judge_config.chat = stage.chat
     trainer.recipe = stage.recipe
     template = stage.data_args.prompt_template
     trainer.judge_config.use_template(load_template(template) if template else None)

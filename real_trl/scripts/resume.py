@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 
 from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
+from real_trl.prompt_format import PromptFormat
 from real_trl.provenance import data_fingerprint
 from real_trl.trainers.checkpoints import (
     check_checkpoint,
@@ -75,7 +76,7 @@ def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
 
 
 def resolve_recipe(
-    training_args: TrainingArguments, data_args: Any, model_args: Any, chat: bool, dataset: Dataset
+    training_args: TrainingArguments, data_args: Any, model_args: Any, prompt_format: PromptFormat, dataset: Dataset
 ) -> dict[str, dict[str, Any]]:
     """
     What a run is made of, as JSON: every argument after defaults, the number of processes, and the training data by its
@@ -84,8 +85,8 @@ def resolve_recipe(
     Args:
         training_args, data_args, model_args:
             The parsed recipe.
-        chat (`bool`):
-            Whether prompts go through the chat template.
+        prompt_format ([`PromptFormat`]):
+            What stands around the prompts.
         dataset ([`~datasets.Dataset`]):
             The training data in the canonical schema.
 
@@ -98,7 +99,8 @@ def resolve_recipe(
         "data": _plain(data_args),
         "model": _plain(model_args),
         "run": {
-            "chat": chat,
+            "chat": prompt_format.chat,
+            "system_prompt": prompt_format.system_prompt,
             "world_size": training_args.world_size,
             "zero_stage": plugin.zero_stage if plugin is not None else 0,
         },

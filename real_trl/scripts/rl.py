@@ -17,17 +17,23 @@ from real_trl.scripts.recipe import user_errors
 from real_trl.trainers import REALConfig, REALTrainer
 
 
-def training_rows(dataset: Dataset, chat: bool) -> Dataset:
-    """Rows for `REALTrainer`: `prompt` as text, or as messages with `chat`, `score`, and the raters' histograms."""
+def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None) -> Dataset:
+    """Rows for `REALTrainer`: `prompt` as text, or as messages in a chat, `score`, and the raters' histograms."""
     dataset = dataset.select_columns([c for c in ("prompt", "score", "score_histogram") if c in dataset.column_names])
-    return dataset.map(lambda row: {"prompt": stage_prompt(row["prompt"], chat)}, desc="Building prompts")
+    return dataset.map(
+        lambda row: {"prompt": stage_prompt(row["prompt"], chat, system_prompt)}, desc="Building prompts"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with user_errors():
         stage = open_stage(REALConfig, argv, require_feedback=False)
-        trainer = make_trainer(REALTrainer, stage, lambda dataset: training_rows(dataset, stage.chat))
+        trainer = make_trainer(
+            REALTrainer,
+            stage,
+            lambda dataset: training_rows(dataset, stage.prompt_format.chat, stage.prompt_format.system_prompt),
+        )
     train_and_save(trainer, stage)
 
 

@@ -20,15 +20,15 @@ from real_trl.scripts.recipe import user_errors
 from real_trl.trainers import RAFTConfig, RAFTTrainer
 
 
-def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool) -> Dataset:
+def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool, system_prompt: str | None = None) -> Dataset:
     """
-    Rows for `RAFTTrainer`: `prompt` and `completion` as text, or as messages with `chat`, `score`, and the raters'
+    Rows for `RAFTTrainer`: `prompt` and `completion` as text, or as messages in a chat, `score`, and the raters'
     histograms. A score between two labels is written as the nearest one (of two, the lower); the loss has the score.
     """
 
     def to_row(row: dict) -> dict:
         label = space.scale.nearest_label(row["score"])
-        prompt = stage_prompt(row["prompt"], chat)
+        prompt = stage_prompt(row["prompt"], chat, system_prompt)
         completion = build_completion(row["feedback"], label, space.marker)
         if chat:
             completion = as_messages(completion, "assistant")
@@ -44,7 +44,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with user_errors():
         stage = open_stage(RAFTConfig, argv, require_feedback=True)
-        trainer = make_trainer(RAFTTrainer, stage, lambda dataset: training_rows(dataset, stage.space, stage.chat))
+        trainer = make_trainer(
+            RAFTTrainer,
+            stage,
+            lambda dataset: training_rows(
+                dataset, stage.space, stage.prompt_format.chat, stage.prompt_format.system_prompt
+            ),
+        )
     train_and_save(trainer, stage)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from real_trl.context_length import completion_room, context_length
+from real_trl.prompt_encoding import PromptEncoding
+from real_trl.prompt_format import PromptFormat, prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.real_config import REALConfig
@@ -93,7 +95,9 @@ class ContextCheck:
         )
 
     def _may_exceed(self, turns: Turns, room: int) -> bool:
-        texts = [turns] if isinstance(turns, str) else [turn["content"] for turn in turns]
+        texts = (
+            [turns] if isinstance(turns, str) else [v for turn in turns for k, v in turn.items() if v and k != "role"]
+        )
         if not all(isinstance(text, str) for text in texts):
             return True
         size = sum(map(_most_tokens, texts))
@@ -129,6 +133,7 @@ def prompt_fits(
     args: REALConfig,
     space: ScoreSpace,
     tokenizer: PreTrainedTokenizerBase,
+    prompt_format: PromptFormat | None = None,
 ) -> ContextCheck:
     """
     The check of a prompt that completions are sampled for: with the longest of them, a marker behind it if it is forced, and a
@@ -159,36 +164,49 @@ def prompt_fits(
                 f"max_completion_length: got {args.max_completion_length}. {limit.reader} {limit.tokens} tokens, of which "
                 f"{limit.kept} are kept for the completion, and none is left for a prompt. Lower it."
             )
-    encode = turns_encoder(tokenizer, args, add_generation_prompt=True)
+
+    def encode(prompts: list[Turns]) -> list[list[int]]:
+        rows = [{"prompt": prompt} for prompt in prompts]
+        asked = prompt_format or training_format(rows, tokenizer, args)
+        return PromptEncoding(tokenizer, asked)([prompt_text(row, asked) for row in rows])
+
     return ContextCheck(limits, encode, "prompt", lambda row: row["prompt"])
 
 
-def row_fits(model: "str | PreTrainedModel", args: RAFTConfig, tokenizer: PreTrainedTokenizerBase) -> ContextCheck:
+def row_fits(
+    model: "str | PreTrainedModel",
+    args: RAFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_format: PromptFormat | None = None,
+) -> ContextCheck:
     """The check of a prompt with its completion. Where rows are cut at a `max_length` that fits, none is too long."""
     length = _context_of(model, args)
     limits = []
     if length and (args.max_length is None or args.max_length > length):
         fix = f"set max_length (now {args.max_length}) to at most {length}, which cuts them, or train a model that reads more"
         limits.append(Limit(length, "The model reads", 0, fix))
-    ending = tokenizer.eos_token or ""
 
     def turns(row: Mapping[str, Any]) -> Turns:
-        whole = row["prompt"] + row["completion"]
-        return whole + ending if isinstance(whole, str) and not whole.endswith(ending) else whole
+        """All messages; for texts, one each."""
+        both = [(name, row[name]) for name in ("prompt", "completion")]
+        return [
+            turn
+            for role, said in both
+            for turn in ([{"role": role, "content": said}] if isinstance(said, str) else said)
+        ]
 
-    return ContextCheck(limits, turns_encoder(tokenizer, args), "prompt and completion", turns)
+    def encode(rows: list[Turns]) -> list[list[int]]:
+        pairs = [
+            {"prompt": turns[0]["content"], "completion": turns[1]["content"]}
+            if turns[0]["role"] == "prompt"
+            else {"prompt": turns[:-1], "completion": turns[-1:]}
+            for turns in rows
+        ]
+        asked = prompt_format or training_format(pairs, tokenizer, args)
+        encoding = PromptEncoding(tokenizer, asked)
+        return [sum(encoding.with_completion(prompt_text(pair, asked), pair["completion"]), []) for pair in pairs]
 
-
-def turns_encoder(tokenizer: PreTrainedTokenizerBase, args: Any, **kwargs: Any) -> Encode:
-    """Encodes texts or conversations as TRL's trainers do; `kwargs` are of `apply_chat_template`."""
-    kwargs |= getattr(args, "chat_template_kwargs", None) or {}
-
-    def encode(turns: list[Any]) -> list[list[int]]:
-        if isinstance(turns[0], str):
-            return tokenizer(turns)["input_ids"]
-        return tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **kwargs)["input_ids"]
-
-    return encode
+    return ContextCheck(limits, encode, "prompt and completion", turns)
 
 
 def config_of(model: "str | PreTrainedModel", args: Any) -> PreTrainedConfig | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from real_trl.prompt_format import PromptFormat, answer_message, prompt_text
 from real_trl.score_space import ScoreSpace
 from real_trl.table_rows import check_one_split
 from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, check_row, read_numbers
@@ -15,6 +16,7 @@ from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, che
 # Rows, what an error calls each of them (`row 3`), and the dataset's name
 RowsCheck = Callable[[Sequence[Mapping[str, Any]], Sequence[str], str], None]
 _ROWS_AT_ONCE = 1000
+_SETTINGS = ("tools", "chat_template_kwargs")  # columns of chats, which a judge has one answer for
 
 
 def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSpace, *checks: RowsCheck) -> Any:
@@ -58,7 +60,8 @@ def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSp
         check = _StreamCheck(name, columns, space, checks)
         return dataset.map(check, with_indices=True, features=dataset.features)
     if isinstance(dataset, Dataset):
-        rows = iter(dataset.select_columns(list(columns)))
+        present = [column for column in (*columns, *_SETTINGS) if column in dataset.column_names]
+        rows = iter(dataset.select_columns(present))
         for start in range(0, len(dataset), _ROWS_AT_ONCE):
             batch = list(islice(rows, _ROWS_AT_ONCE))
             places = [f"row {row}" for row in range(start, start + len(batch))]
@@ -77,6 +80,21 @@ def targets_are_labels(space: ScoreSpace) -> RowsCheck:
                     f"{name}: column 'score' is {row['score']!r} in {place}, which is no label of {','.join(space.labels)}; "
                     "reward='accuracy' could never be earned. Round the scores, or use reward='regression'."
                 )
+
+    return check
+
+
+def askable(prompt_format: PromptFormat) -> RowsCheck:
+    """The check that a judge of that format can be asked every row's prompt, and could give its completion."""
+
+    def check(rows: Sequence[Mapping[str, Any]], places: Sequence[str], name: str) -> None:
+        for row, place in zip(rows, places, strict=True):
+            try:
+                prompt_text(row, prompt_format, place)
+                if "completion" in row:
+                    answer_message(row["completion"], place)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
 
     return check
 

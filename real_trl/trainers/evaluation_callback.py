@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from trl.models.utils import unwrap_model_for_generation
 
 from real_trl.context_length import context_length, default_max_new_tokens
-from real_trl.engines import Decoding, TransformersEngine
+from real_trl.engines import TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.metrics import evaluate_predictions
 from real_trl.report.verdicts import verdict
@@ -97,12 +97,7 @@ class JudgeEvaluationCallback(TrainerCallback):
         )
         self.seed = seed
         self.results: dict[str, dict[str, dict[str, Any]]] = {}  # of the last evaluation
-        self._decoding = Decoding(
-            chat=trainer.judge_config.chat,
-            temperature=trainer.judge_config.temperature,
-            max_new_tokens=self.max_new_tokens,
-            normalize_expectation=trainer.judge_config.normalize_expectation,
-        )
+        self._decoding = trainer.judge_config.decoding(max_new_tokens=self.max_new_tokens)
         encode = PromptEncoder(
             trainer.processing_class, trainer.score_space, self._decoding, context_length(trainer.model.config)
         )

@@ -2,16 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What both trainers share: the tokenizer, the check of an adapter, and `judge_config.json` in every output."""
 
+from functools import cached_property
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
-from trl.data_utils import is_conversational
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.judge_config import JudgeConfig
+from real_trl.pretrained import saved_generation_config, use_eos_of
+from real_trl.prompt_encoding import PromptEncoding
+from real_trl.prompt_format import PromptFormat
 from real_trl.publishing.trainer_mixin import PublishingMixin, check_publishing
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.data_checks import CheckedDataMixin
@@ -58,6 +60,18 @@ def resolve_tokenizer(
             f"processing_class: got {type(processing_class).__name__}. Judges here read text: pass a tokenizer "
             "(`PreTrainedTokenizerBase`)."
         )
+    if processing_class.eos_token is None:
+        if isinstance(model, str):
+            revision = (args.model_init_kwargs or {}).get("revision")
+            config = saved_generation_config(model, revision, args.trust_remote_code)
+        else:
+            config = model.generation_config
+        use_eos_of(processing_class, config)
+    if processing_class.eos_token is None:
+        raise ValueError(
+            "processing_class: the tokenizer has no eos_token and the model names none, so that no completion would end. Set the "
+            "tokenizer's eos_token."
+        )
     return processing_class
 
 
@@ -81,18 +95,27 @@ class JudgeTrainerMixin(CheckedDataMixin, PublishingMixin, ResumeMixin):
     judge_config: JudgeConfig
 
     def _make_judge_config(
-        self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, dataset: Any, method: str
+        self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, prompt_format: PromptFormat, method: str
     ) -> JudgeConfig:
         check_publishing(args)
+        if prompt_format.chat and not space.tokenizer.chat_template and not getattr(args, "chat_template_path", None):
+            raise ValueError(
+                "column 'prompt' holds messages, but the tokenizer has no chat template. Make the prompts text, or use a chat model."
+            )
         return JudgeConfig.from_space(
             space,
-            chat=isinstance(dataset, Dataset) and len(dataset) > 0 and is_conversational(dataset[0]),
+            **vars(prompt_format),
             temperature=getattr(args, "temperature", 1.0),
             normalize_expectation=args.normalize_expectation,
             method=method,
             base_model=model if isinstance(model, str) else get_config_model_id(model.config),
             training={name: getattr(args, name) for name in _RECORDED_ARGUMENTS if hasattr(args, name)},
         )
+
+    @cached_property
+    def prompt_encoding(self) -> PromptEncoding:
+        """The one way to the tokens of this judge's prompts, here and wherever it is used. First asked for once the tokenizer is ready."""
+        return PromptEncoding(self._tokenizer, self.judge_config.prompt_format())
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict=state_dict)

@@ -3,6 +3,7 @@
 """Configuration of [`RAFTTrainer`]."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from trl import SFTConfig
 
@@ -37,12 +38,17 @@ class RAFTConfig(SFTConfig):
         normalize_expectation (`bool`, *optional*, defaults to `False`):
             Divide ŷ by the probability mass on the labels. The paper does not.
 
+        chat_template_kwargs (`dict[str, Any]`, *optional*):
+            Arguments of the chat template, such as `{"enable_thinking": False}`. They are saved with the judge.
+
     Batches are read without padding where the model allows it, see [`RAFTTrainer`]: `packing` and `padding_free` are neither
     needed nor accepted, and `train_sampling_strategy="group_by_length"` saves nothing.
 
     Defaults that differ from TRL's: `max_length=3000`, as in TRACT, since judge prompts are long; `bf16` only where a
     GPU has it.
     """
+
+    _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "chat_template_kwargs"]
 
     regression_weight: float = field(
         default=1.0, metadata={"help": "Weight on the squared error of the expected score; 0 is plain SFT."}
@@ -56,6 +62,10 @@ class RAFTConfig(SFTConfig):
     thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
     normalize_expectation: bool = field(
         default=False, metadata={"help": "Divide the expected score by the probability mass on the labels."}
+    )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Arguments of the chat template, e.g. {enable_thinking: false}; saved with the judge."},
     )
     max_length: int | None = field(
         default=3000, metadata={"help": "Longest prompt and completion together, in tokens; null for no limit."}
@@ -76,6 +86,7 @@ class RAFTConfig(SFTConfig):
         unsupported = {
             "packing": padding_free,
             "padding_free": padding_free,
+            "assistant_only_loss": "the loss is over the completion, which is all that the assistant says",
             "label_smoothing_factor": "label smoothing would spread mass over tokens that are no scores",
         }
         for name, reason in unsupported.items():

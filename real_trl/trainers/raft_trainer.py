@@ -3,6 +3,7 @@
 """RAFT, and plain SFT as its case without regression loss, as a subclass of TRL's SFT trainer."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +16,17 @@ from trl import SFTTrainer
 
 from real_trl import objectives
 from real_trl.label_tree import LabelTree
+from real_trl.own_words import own_words
 from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.positions import separate_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
+from real_trl.prompt_encoding import PromptEncoding
+from real_trl.prompt_format import prompt_text, training_format
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.selected_log_probs import TokenSelection
 from real_trl.trainers.context_check import row_fits
+from real_trl.trainers.data_checks import askable
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
@@ -49,6 +54,23 @@ class ScoreCollator:
         histograms = [example.get("score_histogram") for example in examples]
         batch["label_weights"] = objectives.label_weights(batch["targets"], self.values, histograms)
         return batch
+
+
+class RowTokenizer:
+    """
+    A row's prompt and completion as TRL's tokenized columns, `input_ids` and `completion_mask`, the prompt's as those of the
+    judge that is trained. It knows no trainer, so that `datasets` can recognise rows that it has tokenized before.
+    """
+
+    def __init__(self, encoding: PromptEncoding, space: ScoreSpace) -> None:
+        self.encoding = encoding
+        self.words = partial(own_words, space, opened=space.thinking.opened_by(encoding.generation_tail))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, list[int]]:
+        prompt = prompt_text(row, self.encoding.format)
+        prompt_ids, completion_ids = self.encoding.with_completion(prompt, row["completion"], self.words)
+        mask = [0] * len(prompt_ids) + [1] * len(completion_ids)
+        return {"input_ids": prompt_ids + completion_ids, "completion_mask": mask}
 
 
 class _ForwardWithScores:
@@ -81,7 +103,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     The forward reads a batch without padding, one sequence behind the other, wherever that is exact; where it is not (sliding
     windows, dropout, architectures that are not listed) batches are padded, and the log says why.
 
-    What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to find the score in every completion;
+    What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to make tokens of prompts as the judge does
+    ([`PromptEncoding`]) and to find the score in every completion;
     `compute_loss`, to add the regression loss to TRL's; `get_batch_samples`, to count the scores that its mean is over;
     `_set_signature_columns_if_needed`, to keep what that needs.
 
@@ -135,10 +158,12 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             values=args.score_values,
             thinking=args.thinking,
         )
-        columns, fits = ("prompt", "completion", "score"), row_fits(model, args, processing_class)
-        train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, columns, fits)
+        prompt_format = training_format(train_dataset, processing_class, args)
+        checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format)]
+        columns = ("prompt", "completion", "score")
+        train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, columns, *checks)
         method = "raft" if args.regression_weight else "sft"
-        self.judge_config = self._make_judge_config(model, self.score_space, args, train_dataset, method=method)
+        self.judge_config = self._make_judge_config(model, self.score_space, args, prompt_format, method=method)
         super().__init__(
             model=model,
             args=args,
@@ -169,8 +194,17 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
                 self._signature_columns = [*self._signature_columns, column]
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
-        dataset = super()._prepare_dataset(dataset, processing_class, args, *rest)
         name = rest[-1]
+        options = {"num_proc": args.dataset_num_proc, "desc": f"Tokenizing {name} dataset"}
+        try:
+            dataset = dataset.map(
+                RowTokenizer(self.prompt_encoding, self.score_space),
+                remove_columns=[column for column in ("labels",) if column in (dataset.column_names or [])],
+                **(options if isinstance(dataset, Dataset) else {}),
+            )
+        except ValueError as error:
+            raise ValueError(f"{name} dataset: {error}") from error
+        dataset = super()._prepare_dataset(dataset, processing_class, args, *rest)
         if isinstance(dataset, Dataset) and len(dataset) == 0:
             raise ValueError(
                 f"{name} dataset: no row is left; TRL drops rows whose prompt alone fills max_length={args.max_length}. Raise it."

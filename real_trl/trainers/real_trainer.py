@@ -16,10 +16,11 @@ from trl.trainer.utils import use_adapter
 from real_trl import objectives
 from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
 from real_trl.positions import why_positions_not_plain, why_read_otherwise_by_vllm
+from real_trl.prompt_format import prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.context_check import config_of, prompt_fits
-from real_trl.trainers.data_checks import targets_are_labels
+from real_trl.trainers.data_checks import askable, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
@@ -55,6 +56,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     What it overrides of [`~trl.RLOOTrainer`], and why:
 
+    - `_tokenize_prompts`: the judge's prompts become tokens in one way, here and in every engine, see [`PromptEncoding`];
     - `_generate_single_turn`: Transformers reads the prompt of a group once, see [`GroupGenerationMixin`];
     - `_generate_and_score_completions`: generates and locates the scores, but runs no forward and computes no reward;
     - `_prepare_inputs`: splits the generation batch into micro-batches of whole groups instead of shuffling rows;
@@ -135,7 +137,9 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             thinking=args.thinking,
         )
         self._check_generation(config_of(model, args), args)
-        checks = [prompt_fits(model, args, self.score_space, processing_class)]
+        prompt_format = training_format(train_dataset, processing_class, args)
+        fits = prompt_fits(model, args, self.score_space, processing_class, prompt_format)
+        checks = [askable(prompt_format), fits]
         if args.reward == "accuracy":
             checks.append(targets_are_labels(self.score_space))
         train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, ("prompt", "score"), *checks)
@@ -150,7 +154,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
                 f"train_dataset: {len(train_dataset)} rows, but one generation batch takes {prompts_per_step} prompts, so no step "
                 "could be trained. Lower per_device_train_batch_size or gradient_accumulation_steps, or add rows."
             )
-        self.judge_config = self._make_judge_config(model, self.score_space, args, train_dataset, method=args.reward)
+        self.judge_config = self._make_judge_config(model, self.score_space, args, prompt_format, method=args.reward)
         super().__init__(
             model=model,
             reward_funcs=policy_reward,
@@ -233,6 +237,13 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         for name, count in counts.items():
             self._metrics["train"][f"sampling/{name}"].append(count)
         return [rollout for group in kept for rollout in group]
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        prompt_format = self.judge_config.prompt_format()
+        texts = [prompt_text({"prompt": prompt}, prompt_format) for prompt in prompts]
+        different = list(dict.fromkeys(texts))
+        encoded = dict(zip(different, self.prompt_encoding(different), strict=True))
+        return [list(encoded[text]) for text in texts], None, {}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = [row["prompt"] for row in inputs]
