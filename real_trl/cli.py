@@ -8,8 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from real_trl.unscored import EXIT_STATUS, STATUS_FILE
 
 STAGES = {
     "sft": "supervised warm start (RAFT, plain SFT)",
@@ -35,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="real-trl",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="stages:\n" + "\n".join(f"  {name:15} {text}" for name, text in STAGES.items()),
+        epilog="stages:\n" + "\n".join(f"  {name:15} {text}" for name, text in STAGES.items()) + f"\n\n{EXIT_STATUS}",
     )
     parser.add_argument("stage", choices=STAGES, metavar="stage", help="one of the stages below")
     parser.add_argument("--accelerate_config", metavar="FILE", help="configuration for accelerate launch")
@@ -65,15 +68,21 @@ def _run(command: list[str]) -> int:
     Run a command whose processes end with this one: the launcher does not pass on what stops it, and a stage that went on
     unseen would write beside the one that is started again.
     """
-    process = subprocess.Popen(command, start_new_session=True)
+    with tempfile.NamedTemporaryFile("r") as status:  # what a launcher of processes would turn into 1
+        process = subprocess.Popen(command, start_new_session=True, env={**os.environ, STATUS_FILE: status.name})
+        _pass_signals_on(process)
+        code = process.wait()
+        said = status.read()
+    return code or int(said or 0)
 
+
+def _pass_signals_on(process: subprocess.Popen) -> None:
     def stop(number: int, frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    return process.wait()
 
 
 if __name__ == "__main__":

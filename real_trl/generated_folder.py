@@ -5,7 +5,8 @@ A folder with what a model generated and its provenance, written batch by batch 
 the batch it was at.
 
 While it is being made, `provenance.json` says what it is made with, and `parts/` holds a file for each process with a
-line for each finished batch. At the end the batches become the result's files, and `parts/` goes.
+line for each finished batch. At the end the batches become the result's files, and `parts/` goes, unless rows have no answer:
+then the same command asks for these again, and a line with a later attempt takes the place of the batch's earlier one.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +23,31 @@ from real_trl.json_text import to_json
 
 PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """
+    Where a finished batch stands.
+
+    Attributes:
+        path (`Path`), start (`int`): File, and the offset of its line.
+        size (`int`): Number of its rows.
+        attempt (`int`): How often its rows were asked for before, for want of an answer.
+        unscored (`list[int]`): Its rows that have none.
+    """
+
+    path: Path
+    start: int
+    size: int
+    attempt: int
+    unscored: list[int]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Its rows, read now."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return json.loads(file.readline())["rows"]
 
 
 class GeneratedFolder:
@@ -64,7 +91,7 @@ class GeneratedFolder:
             return False
         provenance = _read_json(path)
         differences = list(self._differences(provenance.get("made_with", {})))
-        if differences and not provenance.get("complete") and not self.batches():
+        if differences and not provenance.get("complete") and not self.stored():
             return False  # it was refused or stopped before there was anything to keep
         if differences:
             raise ValueError(
@@ -124,33 +151,75 @@ class GeneratedFolder:
         runs = _read_json(path)["runs"] if path.is_file() else []
         self._write_provenance({"complete": False, "runs": [*runs, run]})
 
-    def batches(self) -> dict[int, list[dict[str, Any]]]:
-        """Rows of every finished batch."""
-        found = {}
+    def stored(self) -> dict[int, StoredBatch]:
+        """Where every finished batch stands, by its latest attempt. A torn line is none."""
+        found: dict[int, StoredBatch] = {}
         for path in sorted((self.folder / _PARTS).glob("*.jsonl")):
-            *lines, _torn = path.read_bytes().split(b"\n")
-            for number, line in enumerate(lines, 1):
-                try:
-                    batch = json.loads(line)
-                    found[batch["batch"]] = batch["rows"]
-                except (ValueError, TypeError, KeyError) as error:
-                    raise ValueError(f"{path}, line {number}: not a batch ({error}). Delete the line.") from error
+            with path.open("rb") as file:
+                start = 0
+                for number, line in enumerate(file, 1):
+                    if line.endswith(b"\n"):
+                        try:
+                            content = json.loads(line)
+                            attempt, unscored = content.get("attempt", 0), content.get("unscored", [])
+                            batch = StoredBatch(path, start, len(content["rows"]), attempt, unscored)
+                            before = found.get(content["batch"])
+                        except (ValueError, TypeError, KeyError, AttributeError) as error:
+                            raise ValueError(
+                                f"{path}, line {number}: not a batch ({error}). Delete the line."
+                            ) from error
+                        if before is None or batch.attempt >= before.attempt:
+                            found[content["batch"]] = batch
+                    start += len(line)
         return found
 
-    def append(self, process: int, batch: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add a finished batch to the file of a process. When this returns, it is on disk."""
+    def batches(self) -> dict[int, list[dict[str, Any]]]:
+        """Rows of every finished batch."""
+        return {number: batch.rows() for number, batch in self.stored().items()}
+
+    def append(
+        self,
+        process: int,
+        batch: int,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        unscored: Sequence[int] = (),
+        attempt: int = 0,
+    ) -> None:
+        """
+        Add a finished batch to the file of a process. When this returns, it is on disk.
+
+        Args:
+            process, batch (`int`):
+                Number of the process, and of the batch.
+            rows (`Sequence[Mapping]`):
+                Its rows.
+            unscored (`Sequence[int]`, *optional*):
+                Those of them that have no answer.
+            attempt (`int`, *optional*, defaults to `0`):
+                One more than that of the batch which this one replaces.
+        """
+        content: dict[str, Any] = {"batch": batch, "rows": rows}
+        if unscored or attempt:
+            content |= {"attempt": attempt, "unscored": list(unscored)}
         path = self.folder / _PARTS / f"{process:05d}.jsonl"
         with path.open("r+b" if path.exists() else "w+b") as file:
             _discard_torn_line(file)
-            file.write(to_json({"batch": batch, "rows": rows}).encode() + b"\n")
+            file.write(to_json(content).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, files: Mapping[str, str | bytes], counts: Mapping[str, Any]) -> None:
-        """Write the result's files, each there whole or not at all, and declare the folder complete."""
+    def finish(self, files: Mapping[str, str | bytes], counts: Mapping[str, Any], *, unscored: int = 0) -> None:
+        """
+        Write the result's files, each there whole or not at all, and declare the folder complete, unless some rows are
+        `unscored`: then the batches stay, and the command goes on with these rows when it is given again.
+        """
         for name, content in files.items():
             _write(self.folder / name, content)
         runs = _read_json(self.folder / PROVENANCE_NAME)["runs"]
+        if unscored:
+            self._write_provenance({"complete": False, "runs": runs, "counts": {**counts, "unscored": unscored}})
+            return
         self._write_provenance({"complete": True, "runs": runs, "counts": counts})
         self.discard_parts()
 

@@ -3,12 +3,19 @@
 """Rows that a judge could not score because its engine gave no answer that can be believed: their status, and why, in groups."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 UNSCORED = "unscored"  # status of a judgment that is none; why is in its `error`
+STATUS_FILE = "REAL_TRL_STATUS_FILE"  # variable that names the file in which a stage's launcher wants its exit status
 UNSCORED_EXIT = 3  # exit status of a stage that is done but for such rows; 2 is an error that ended it
 
+EXIT_STATUS = (  # for --help
+    "exit status: 0 done; 3 done (evaluate, score, self_generate), but for rows that the engine gave no answer to, which the same command "
+    "asks for again; anything else is an error"
+)
+
 # What differs from row to row in a server's words: numbers, request ids, hashes, times
+_SHOWN = 5  # rows of one reason
 _OWN = re.compile(r"\b(?=\w*\d)[\w-]+(?:[.:,]\d+)*")
 
 
@@ -23,6 +30,17 @@ def grouped_reasons(errors: Iterable[str]) -> dict[str, int]:
         words = first.setdefault(_OWN.sub("#", error), error)
         counts[words] = counts.get(words, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def where_reasons(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """As [`grouped_reasons`] of the reasons of `rows`, each with the rows (`"row 3 (line 4), row 7 and 2 more"`)."""
+    first: dict[str, str] = {}
+    places: dict[str, list[str]] = {}
+    for where, error in rows:
+        places.setdefault(first.setdefault(_OWN.sub("#", error), error), []).append(where)
+    more = {words: f" and {len(where) - _SHOWN} more" * (len(where) > _SHOWN) for words, where in places.items()}
+    order = sorted(places, key=lambda words: -len(places[words]))
+    return {words: ", ".join(places[words][:_SHOWN]) + more[words] for words in order}
 
 
 def unscored_reasons(statuses: Iterable[object], errors: Iterable[object]) -> dict[str, int]:

@@ -303,8 +303,8 @@ def interrupt(monkeypatch, data: Path, judge: Path, *options) -> pytest.Exceptio
     """Stop a run after its first batch; what is returned holds all that the run held."""
     append = score.GeneratedFolder.append
 
-    def stop(self, *args):
-        append(self, *args)
+    def stop(self, *args, **options):
+        append(self, *args, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupted:

@@ -219,7 +219,7 @@ def test_a_run_that_was_killed_while_it_started_can_be_started_again(tmp_path, j
 
 
 def test_a_run_that_ends_early_lets_go_of_its_folder(tmp_path, judge, data, monkeypatch):
-    def stop(self, *args):
+    def stop(self, *args, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as interrupted:

@@ -9,7 +9,7 @@ from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.server_answer import NoAnswer, StaysBusy, TooSlow
 
 REFUSALS = (NoAnswer, NoDistribution, StaysBusy, TooSlow)
-_HOPELESS = 32  # so many refusals without an answer between them are not about the prompts
+HOPELESS = 32  # so many refusals without an answer between them are not about the prompts
 
 T = TypeVar("T")
 
@@ -30,7 +30,8 @@ def believed(
             Whether the server has answered before.
 
     Raises:
-        The first refusal, if 32 have been held back, or all prompts at the end.
+        The first refusal (as a [`~real_trl.engines.server_answer.NoAnswer`] that names the prompt, unless the server was too busy or
+        too slow), if 32 have been held back, or all prompts at the end.
     """
     held: list[tuple[int, Exception]] = []
     for index, outcome in outcomes:
@@ -39,16 +40,16 @@ def believed(
                 yield index, outcome
                 continue
             held.append((index, outcome))
-            if len(held) < _HOPELESS:
+            if len(held) < HOPELESS:
                 continue
             break
         answered = True
         yield from held
         held = []
         yield index, outcome
-    if held and len(held) in (_HOPELESS, total):
-        index, refusal = held[0]
+    if held and len(held) in (HOPELESS, total):
+        index, refusal = min(held, key=lambda each: each[0])
         if isinstance(refusal, (StaysBusy, TooSlow)):
             raise refusal
-        raise ValueError(f"prompt {index} (counted from 0): {refusal}") from refusal
+        raise NoAnswer(f"prompt {index} (counted from 0): {refusal}", refusal.about) from refusal
     yield from held

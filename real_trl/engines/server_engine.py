@@ -91,6 +91,10 @@ class ServerEngine:
             config; they are overruled with `extensions`, and otherwise stay (`{"repetition_penalty": 1.0, "top_k": 0}`, or
             `--generation-config vllm` at the start of the server).
 
+    Attributes:
+        answered (`bool`): Whether the server has ever answered a prompt: what it then refuses, it refuses for the prompt's sake. Set
+            it to go on with what a server that is known has refused before.
+
     Raises:
         `ConnectionError`: if no server answers.
         `PermissionError`: if it does not accept the key.
@@ -138,7 +142,7 @@ class ServerEngine:
             asked = [{"role": "user", "content": "x"}]
             prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
             self._opened_by_template = score_space.thinking.opened_by(prompt)
-        self._warned = self._answered = False
+        self._warned = self.answered = False
 
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model, as far as it is known what the server adds to it."""
@@ -176,11 +180,11 @@ class ServerEngine:
                 for index in range(len(prompts))
             }
             outcomes = ((futures[future], _outcome(future)) for future in as_completed(futures))
-            for index, outcome in believed(outcomes, len(prompts), self._answered):
+            for index, outcome in believed(outcomes, len(prompts), self.answered):
                 if isinstance(outcome, Exception):
                     yield index, Judgment.unscored(str(outcome), normalized=self.decoding.normalize_expectation)
                 else:
-                    self._answered = True
+                    self.answered = True
                     self._warn_of_chat(outcome)
                     yield index, outcome
         finally:

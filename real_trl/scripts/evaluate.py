@@ -8,6 +8,9 @@ Evaluate judges: generate, read the score distribution, and report standard deco
 Writes to `output_dir`: `predictions/<judge>/<dataset>/predictions.parquet` (a row per prompt: rationale, scores,
 distribution), `evaluation.json` (every figure), `report.html`, `report.md`, `table.tex` and `plots/`. With several processes,
 each judges its share of the prompts. The same command goes on where a killed run stopped.
+
+Rows that the engine gives no answer to (a server that refuses them, numbers that are no distribution) count in no figure. Then the exit
+status is 3, and the same command asks for them again. Status 2 is an error that ended the run.
 """
 
 import gc
@@ -39,6 +42,7 @@ from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataA
 from real_trl.scripts.judging import warn_of_other_template
 from real_trl.scripts.predictions import OWN_COLUMNS, PredictionRun
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
 
 
 def check_kept_columns(names: Sequence[str] | None) -> None:
@@ -181,7 +185,7 @@ def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dic
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with user_errors():
-        parser = RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig))
+        parser = RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig), epilog=EXIT_STATUS)
         args, data_args, model_args = parser.parse_args_and_config(argv)
         check_kept_columns(data_args.keep_columns)
         if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
@@ -228,6 +232,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_report(output, evaluation, frames)
     print(f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}")
     Console().print(evaluation_table(evaluation, args.breakdown or ()))  # ends with the verdict
+    unscored, totals = {}, {}
+    for judge, dataset, probe in plan.runs:
+        frame = probed[dataset][judge][probe] if probe else frames[dataset][judge]
+        what = f"rows of {dataset}" + f", probe {probe}" * bool(probe) + f", judge {judge}" * (len(judges) > 1)
+        missing = frame[frame["error"].notna()]
+        unscored[what] = [
+            (f"id {name}", str(error)) for name, error in zip(missing["id"], missing["error"], strict=True)
+        ]
+        totals[what] = len(frame)
+    end_with_unscored(unscored, totals)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Any
 import pandas as pd
 from accelerate import PartialState
 from datasets import Dataset
-from tqdm import tqdm
 
 from real_trl.engines import Engine, Judgment
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge import average_judgments
 from real_trl.judge_config import package_versions
 from real_trl.provenance import data_fingerprint
-from real_trl.scripts.batches import batch_seed, plan_batches
+from real_trl.scripts.batches import MissingUnits, plan_batches
+from real_trl.unscored import UNSCORED
 
 RESULT = "predictions.parquet"
 # What a judgment has, of which the samples of an average are kept in no column
@@ -111,34 +111,30 @@ class PredictionRun:
         state.wait_for_everyone()
         prompts = self.dataset["prompt"][:]
         batches = plan_batches(prompts, self.num_samples, self.batch_size)
-        done = self.output.batches()
-        pending = [batch for batch in range(len(batches)) if batch not in done]
-        if pending:
-            if done and state.is_main_process:
-                print(f"Going on in {self.folder}: {len(done)} of {len(batches)} batches are there")
+        missing = MissingUnits(self.output, batches)
+        if missing:
+            if missing.stored and state.is_main_process:
+                there = f"{len(missing.stored)} of {len(batches)} batches are there"
+                print(f"Going on in {self.folder}: {there}{missing.again}")
             engine = load_engine()
             engine.check(prompts)
         state.wait_for_everyone()  # nobody adds batches before all have counted them
         if state.is_main_process:
             self.output.start({"processes": state.num_processes, "versions": package_versions()})
         state.wait_for_everyone()
-        if pending:
-            share = pending[state.process_index :: state.num_processes]
-            with tqdm(
-                total=sum(len(batches[b]) for b in share), desc=desc, disable=not state.is_main_process
-            ) as progress:
-                for batch in share:
-                    units = batches[batch]
-                    rows = []
-                    asked = [prompts[row] for row, _ in units]
-                    for index, judgment in engine.judge(asked, seed=batch_seed(self.seed, batch)):
-                        rows.append({"row": units[index][0], "sample": units[index][1], **_columns(judgment)})
-                        progress.update()
-                    self.output.append(state.process_index, batch, rows)
+        if missing:
+
+            def ask(units: Sequence[tuple[int, int]], seed: int) -> Iterator[tuple[int, dict[str, Any], bool]]:
+                for index, judgment in engine.judge([prompts[row] for row, _ in units], seed=seed):
+                    row, sample = units[index]
+                    yield index, {"row": row, "sample": sample, **_columns(judgment)}, judgment.status == UNSCORED
+
+            missing.judge(engine, ask, self.seed, state, desc)
         state.wait_for_everyone()
         if state.is_main_process:
             frame = self._frame([row for rows in self.output.batches().values() for row in rows])
-            self.output.finish({RESULT: _parquet(frame)}, {"rows": len(frame)})
+            unscored = sum(len(batch.unscored) for batch in self.output.stored().values())
+            self.output.finish({RESULT: _parquet(frame)}, {"rows": len(frame)}, unscored=unscored)
         state.wait_for_everyone()
 
     def _frame(self, judged: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

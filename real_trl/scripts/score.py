@@ -9,21 +9,25 @@ Writes `answers.scored.jsonl` (or `output`, as .jsonl, .csv or .parquet): the ro
 `expected_score` (RAIL), `sampled_score`, `most_likely_score`, `probabilities` (label → probability), `spread`, `rationale` and
 `status`. Beside it, the folder `answers.scored.jsonl.provenance` says what the scores were made with.
 
+A row that the engine gives no answer to (a server that refuses it, numbers that are no distribution) has the status `unscored` and
+the reason in the column `error`; the others are scored. Then the exit status is 3, and the same command asks for such rows again.
+Status 2 is an error that ended the run.
+
 Scores are stored as they are made, and the same command goes on where a killed run stopped. With several processes, each takes
 a share of the rows; the result is the same.
 """
 
 import hashlib
+import re
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from accelerate import PartialState
-from tqdm import tqdm
 from trl import ModelConfig
 
 from real_trl.data import as_mapping
@@ -36,11 +40,12 @@ from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.pretrained import distributed_state
 from real_trl.prompts import load_template
-from real_trl.scripts.batches import batch_seed
+from real_trl.scripts.batches import MissingUnits
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.score_summary import print_summary
-from real_trl.scripts.scored_file import ScoredFile, score_columns, stored_batches
+from real_trl.scripts.scored_file import ScoredFile, score_columns
+from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
 _SHOWN = 5
@@ -235,6 +240,30 @@ def is_complete(output: GeneratedFolder, state: PartialState) -> bool:
     return complete
 
 
+@contextmanager
+def naming_rows(where: Callable[[int], str]) -> Iterator[None]:
+    """Within it, an engine's error about a prompt names the row instead, by `where(index of the prompt)`."""
+    try:
+        yield
+    except ValueError as error:
+        named = re.sub(r"prompt (\d+) \(counted from 0\)", lambda found: where(int(found[1])), str(error))
+        if named != str(error):
+            error.args = (named,)
+        raise
+
+
+def unscored_rows(
+    output: GeneratedFolder, batches: Sequence[Sequence[int]], source: Source, prefix: str
+) -> list[tuple[str, str]]:
+    """Where the rows stand that have no answer, or averages of fewer samples, and why."""
+    found = []
+    for number, batch in sorted(output.stored().items()):
+        if batch.unscored:
+            rows = batch.rows()
+            found += [(source.where(batches[number][i]), rows[i][prefix + "error"]) for i in batch.unscored]
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -242,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv = ["--data", *argv]
     with user_errors():
         usage = "real-trl score DATA --judge JUDGE [--output FILE] [options]"
-        parser = RecipeParser((ScoreArguments, ModelConfig), usage=usage)
+        parser = RecipeParser((ScoreArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
         args, model_args = parser.parse_args_and_config(argv)
         if model_args.model_name_or_path:
             raise ValueError(f"model_name_or_path: got {model_args.model_name_or_path!r}. Call it judge: --judge DIR.")
@@ -263,15 +292,14 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print_summary(args.output_path, judge.config, prefix=args.prefix)
             return
         size = args.rows_at_once
-        batches = range(-(-len(prompts) // size))
+        batches = [range(start, min(start + size, len(prompts))) for start in range(0, len(prompts), size)]
         with user_errors():
-            done = stored_batches(output.folder)
-        pending = [batch for batch in batches if batch not in done]
-        if pending:
-            if done and state.is_main_process:
-                rows_there = sum(min(size, len(prompts) - batch * size) for batch in done)
-                print(f"Going on with {args.output_path}: {rows_there} rows are there")
-            with user_errors():
+            missing = MissingUnits(output, batches)
+        if missing:
+            if missing.stored and state.is_main_process:
+                rows_there = sum(batch.size for batch in missing.stored.values())
+                print(f"Going on with {args.output_path}: {rows_there} rows are there{missing.again}")
+            with user_errors(), naming_rows(source.where):
                 engine = args.load(judge, model_args, malformed=args.malformed)
                 engine.check(prompts)
         state.wait_for_everyone()  # nobody adds batches before all have counted them
@@ -279,25 +307,26 @@ def main(argv: Sequence[str] | None = None) -> None:
             with user_errors():
                 output.start({"processes": state.num_processes, "versions": package_versions()})
         state.wait_for_everyone()
-        if pending:
-            scorer, share = Judge(engine, judge.config), pending[state.process_index :: state.num_processes]
-            rows_left = sum(min(size, len(prompts) - batch * size) for batch in share)
-            with tqdm(total=rows_left, desc="Scoring", unit="row", disable=not state.is_main_process) as progress:
-                for batch in share:
-                    asked = prompts[batch * size : (batch + 1) * size]
-                    judgments = {}
-                    for index, judgment in scorer.iterate(
-                        asked, num_samples=args.num_samples, seed=batch_seed(args.seed, batch)
-                    ):
-                        judgments[index] = score_columns(judgment, judge.space.labels, args.prefix)
-                        progress.update()
-                    output.append(state.process_index, batch, [judgments[index] for index in range(len(asked))])
+        if missing:
+            scorer = Judge(engine, judge.config)
+
+            def ask(rows: Sequence[int], seed: int) -> Iterator[tuple[int, dict[str, Any], bool]]:
+                asked = [prompts[row] for row in rows]
+                with naming_rows(lambda index: source.where(rows[index // args.num_samples])):
+                    for index, judgment in scorer.iterate(asked, num_samples=args.num_samples, seed=seed):
+                        columns = score_columns(judgment, judge.space.labels, args.prefix)
+                        yield index, columns, judgment.error is not None
+
+            with user_errors():
+                missing.judge(engine, ask, args.seed, state, "Scoring", "row")
         state.wait_for_everyone()
         if state.is_main_process:
+            unscored = unscored_rows(output, batches, source, args.prefix)
             with user_errors():
-                scored.write(output.folder, len(batches))
-            output.finish({}, {"rows": len(prompts)})
+                scored.write(output, len(batches))
+            output.finish({}, {"rows": len(prompts)}, unscored=len(unscored))
             print_summary(args.output_path, judge.config, prefix=args.prefix)
+            end_with_unscored({"rows": unscored}, {"rows": len(prompts)})
 
 
 if __name__ == "__main__":

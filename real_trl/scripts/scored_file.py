@@ -3,7 +3,6 @@
 """A file's rows with a judge's scores beside them, written row by row from the stored batches."""
 
 import csv
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from real_trl.data_files import Source
 from real_trl.engines import Judgment
+from real_trl.generated_folder import GeneratedFolder
 from real_trl.json_text import to_json
 
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
@@ -31,22 +31,6 @@ def score_columns(judgment: Judgment, labels: Sequence[str], prefix: str = "") -
         known = [None if math.isnan(p) else p for p in judgment.probabilities]
         columns["probabilities"] = dict(zip(labels, known, strict=True))
     return {prefix + name: value for name, value in columns.items()}
-
-
-def stored_batches(folder: Path) -> dict[int, tuple[Path, int]]:
-    """Where each finished batch of a [`~real_trl.generated_folder.GeneratedFolder`] begins: file and offset. A torn line is none."""
-    found = {}
-    for path in sorted(folder.glob("parts/*.jsonl")):
-        with path.open("rb") as file:
-            start = 0
-            for number, line in enumerate(file, 1):
-                if line.endswith(b"\n"):
-                    try:
-                        found[json.loads(line)["batch"]] = path, start
-                    except (ValueError, TypeError, KeyError) as error:
-                        raise ValueError(f"{path}, line {number}: not a batch ({error}). Delete the line.") from error
-                start += len(line)
-    return found
 
 
 class ScoredFile:
@@ -96,7 +80,7 @@ class ScoredFile:
                         f"output: {source.where(index)} cannot be written as {path.suffix} ({error}). Choose a .parquet output."
                     ) from error
 
-    def write(self, folder: Path, num_batches: int) -> None:
+    def write(self, folder: GeneratedFolder, num_batches: int) -> None:
         """Write all rows, with the scores of the batches that are stored in `folder`. The file is there whole or not at all."""
         scores = self._scores(folder, num_batches)
         temporary = self.path.with_name(self.path.name + ".tmp")
@@ -106,13 +90,10 @@ class ScoredFile:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
 
-    def _scores(self, folder: Path, num_batches: int) -> Iterator[dict[str, Any]]:
-        batches = stored_batches(folder)
+    def _scores(self, folder: GeneratedFolder, num_batches: int) -> Iterator[dict[str, Any]]:
+        batches = folder.stored()
         for batch in range(num_batches):
-            path, start = batches[batch]
-            with path.open("rb") as file:
-                file.seek(start)
-                yield from json.loads(file.readline())["rows"]
+            yield from batches[batch].rows()
 
     def _rows(self, scores: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         return ({**row, **new} for row, new in zip(self.source.iterate(), scores, strict=True))

@@ -10,18 +10,20 @@ RAFT again, from the base model, with `dataset_name: <output_dir>`. Writes to `o
 with the true label, `feedback` with the rationale, `sampled_score`, kept columns), `dropped.jsonl` (completions that
 could not be used) and `provenance.json`.
 
+Prompts that the engine gives no answer to are left out; then the exit status is 3, and the same command asks for them again.
+
 The same command goes on where a killed run stopped. What is sampled depends on the seed and the batch, not on the
 process: the result is the same however often a run was stopped and however many processes shared it.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
-from tqdm import tqdm
 from trl import ModelConfig
 
 from real_trl.data import DataArguments, load_judge_dataset
@@ -35,10 +37,12 @@ from real_trl.pretrained import distributed_state
 from real_trl.provenance import data_fingerprint
 from real_trl.rationales import rationale_faults
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.batches import batch_seed, plan_batches
+from real_trl.scripts.batches import MissingUnits, plan_batches
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.spoken import spoken_text
+from real_trl.unscored import UNSCORED
 
 UNMARKED_HANDLING = ("drop", "keep")
 _OWN_COLUMNS = {"prompt", "score", "feedback", "sampled_score", "score_histogram"}
@@ -71,22 +75,15 @@ class SelfGenerateArguments(JudgingArguments):
         check_num_samples(self.num_samples, self.do_sample)
 
 
-def generate_batch(
-    engine: Engine, prompts: Sequence[str], units: Sequence[tuple[int, int]], seed: int, batch: int
-) -> list[dict[str, Any]]:
-    """One batch of completions, whose sampling depends on `seed` and `batch` alone."""
-    judgments = dict(engine.judge([prompts[row] for row, _ in units], seed=batch_seed(seed, batch)))
-    return [
-        {
-            "row": row,
-            "sample": sample,
-            "status": judgments[index].status,
-            "sampled_score": judgments[index].sampled_score,
-            "completion": judgments[index].completion,
-            "rationale": judgments[index].rationale,
-        }
-        for index, (row, sample) in enumerate(units)
-    ]
+def generate(
+    engine: Engine, prompts: Sequence[str], units: Sequence[tuple[int, int]], seed: int
+) -> Iterator[tuple[int, dict[str, Any], bool]]:
+    """Completions of `units`, `(row, sample)` each: index among them, what is kept of it, and whether there is no answer."""
+    for index, judgment in engine.judge([prompts[row] for row, _ in units], seed=seed):
+        completion = {"row": units[index][0], "sample": units[index][1]}
+        kept = ("status", "sampled_score", "completion", "rationale", *(("error",) if judgment.error else ()))
+        completion |= {name: getattr(judgment, name) for name in kept}
+        yield index, completion, judgment.status == UNSCORED
 
 
 def find_rationale(
@@ -113,7 +110,7 @@ def make_rows(
         dataset ([`~datasets.Dataset`]):
             In the canonical schema.
         completions (`Sequence[Mapping]`):
-            From [`generate_batch`].
+            From [`generate`].
         space ([`ScoreSpace`]):
             Scale and marker.
         malformed (`str`):
@@ -124,6 +121,9 @@ def make_rows(
     """
     rows, dropped = [], []
     for generated in sorted(completions, key=lambda generated: (generated["row"], generated["sample"])):
+        if generated["status"] == UNSCORED:
+            dropped.append({"reason": UNSCORED, **generated})
+            continue
         found = generated["completion"], generated["status"]
         rationale = find_rationale(*found, space, malformed, generated.get("rationale"))
         if rationale:
@@ -137,7 +137,7 @@ def make_rows(
         "prompts": len(dataset),
         "completions": len(completions),
         "rows": len(rows),
-        "malformed": dict(Counter(g["status"] for g in completions if g["status"] != "ok")),
+        "malformed": dict(Counter(g["status"] for g in completions if g["status"] not in ("ok", UNSCORED))),
         "dropped": dict(Counter(row["reason"] for row in dropped)),
     }
     return rows, dropped, counts
@@ -190,7 +190,7 @@ def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with user_errors():
-        parser = RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig))
+        parser = RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig), epilog=EXIT_STATUS)
         args, data_args, model_args = parser.parse_args_and_config(argv)
         if taken := sorted(_OWN_COLUMNS.intersection(data_args.keep_columns or ())):
             raise ValueError(
@@ -225,24 +225,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         prompts = dataset["prompt"][:]
         batches = plan_batches(prompts, args.num_samples, args.units_per_call)
         with user_errors():
-            done = output.batches()
+            missing = MissingUnits(output, batches)
         state.wait_for_everyone()  # nobody adds batches before all have counted them
-        pending = [batch for batch in range(len(batches)) if batch not in done]
-        if pending:
-            if done and state.is_main_process:
-                print(f"Going on in {args.output_dir}: {len(done)} of {len(batches)} batches are there")
+        if missing:
+            if missing.stored and state.is_main_process:
+                there = f"{len(missing.stored)} of {len(batches)} batches are there"
+                print(f"Going on in {args.output_dir}: {there}{missing.again}")
             with user_errors():
                 engine = args.load(judge, model_args, malformed="drop")
                 engine.check(prompts)
-            share = pending[state.process_index :: state.num_processes]
-            for batch in tqdm(share, desc="Generating", disable=not state.is_main_process):
-                rows = generate_batch(engine, prompts, batches[batch], args.seed, batch)
-                output.append(state.process_index, batch, rows)
+                missing.judge(engine, partial(generate, engine, prompts), args.seed, state, "Generating")
         state.wait_for_everyone()
         if state.is_main_process:
             completions = [row for rows in output.batches().values() for row in rows]
             rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
-            output.finish({"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}, counts)
+            unscored = [
+                (f"row {row['row']}", row["error"])
+                for row in sorted(completions, key=lambda row: (row["row"], row["sample"]))
+                if row["status"] == UNSCORED
+            ]
+            files = {"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}
+            output.finish(files, counts, unscored=len(unscored))
             print(f"{summarize(counts)}. Written to {args.output_dir}")
             for fault in rationale_faults([row["feedback"] for row in rows], space.labels):
                 print(f"warning: rationales: {fault}. Stage 2 would be trained to write that before its score.")
@@ -252,6 +255,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         f"output_dir: {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl). Raise "
                         "max_new_tokens, set malformed to keep, or train stage 1 for longer."
                     )
+            end_with_unscored({"completions": unscored}, {"completions": len(completions)})
 
 
 if __name__ == "__main__":

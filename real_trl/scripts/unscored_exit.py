@@ -1,0 +1,43 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""How a stage ends that is done but for rows to which its engine gave no answer."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from real_trl.unscored import EXIT_STATUS, STATUS_FILE, UNSCORED_EXIT, where_reasons
+
+__all__ = ["EXIT_STATUS", "end_with_unscored"]
+_SHOWN = 5  # reasons
+
+
+def end_with_unscored(unscored: Mapping[str, Sequence[tuple[str, str]]], totals: Mapping[str, int]) -> None:
+    """
+    Say how many rows have no answer, which, and why, and end this process with status 3. Nothing if there is none.
+
+    Args:
+        unscored (`Mapping[str, Sequence[tuple[str, str]]]`):
+            By what is said of them (`"rows"`, `"rows of test"`): which rows, and the reason of each.
+        totals (`Mapping[str, int]`):
+            By the same: how many rows there are.
+    """
+    if not any(unscored.values()):
+        return
+    for what, rows in unscored.items():
+        if not rows:
+            continue
+        print(f"unscored: {len(rows)} of {totals[what]} {what} got no answer that can be believed", file=sys.stderr)
+        reasons = list(where_reasons(rows).items())
+        for reason, where in reasons[:_SHOWN]:
+            print(f"  {where}: {reason}", file=sys.stderr)
+        if len(reasons) > _SHOWN:
+            print(f"  and {len(reasons) - _SHOWN} other reasons", file=sys.stderr)
+    print(
+        f"Give the same command again to ask for these rows once more. (Exit status {UNSCORED_EXIT})", file=sys.stderr
+    )
+    if path := os.environ.get(STATUS_FILE):
+        Path(path).write_text(str(UNSCORED_EXIT))  # a launcher would make 1 of it, and show a traceback
+    else:
+        raise SystemExit(UNSCORED_EXIT)
