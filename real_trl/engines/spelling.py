@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from real_trl.engines.distribution_checks import NoDistribution
 
 _PART = "\ufffd"  # in the text of a token, bytes that are no whole character
-_SPECIAL = re.compile(r"(\s*(<[^<>\s]+>|\[[A-Z_/]+\]))+\s*")  # an end of text that a server writes out
+_SPECIAL = re.compile(r"<[^<>\s]+>|\[[A-Z_/]+\]")  # a special token, which a server leaves out of the text
+_END = re.compile(rf"(\s*({_SPECIAL.pattern}))+\s*")
 
 
 def spelled(
     tokens: Sequence[bytes], text: str, *, finished: bool, after_thoughts: bool = False
 ) -> tuple[int, list[bytes]]:
     """
-    The tokens that spell a text, which may lack white space that they have, a character of which they hold parts only, and, if
-    the completion is `finished`, what ended it: the end of text, or a stop sequence. With `after_thoughts`, other tokens may
+    The tokens that spell a text, which may lack white space and special tokens that are among them, a character of which they hold
+    parts only, and, if the completion is `finished`, what ended it: the end of text, or a stop sequence. With `after_thoughts`, other tokens may
     stand before those of the text.
 
     Returns:
@@ -30,7 +31,7 @@ def spelled(
     if after_thoughts:
         start = joined.rfind(text.strip()) if text.strip() else len(joined)
     end = _end_of(text, joined, max(start, 0))
-    if start < 0 or end is None or not (finished or not joined[end:].strip() or _SPECIAL.fullmatch(joined[end:])):
+    if start < 0 or end is None or not (finished or not joined[end:].strip() or _END.fullmatch(joined[end:])):
         raise NoDistribution(
             f"the tokens that the server returned, {_shown(joined)}, do not spell its text, {_shown(text)}: it cannot be told where "
             "the score stands"
@@ -64,6 +65,8 @@ def _end_of(text: str, joined: str, start: int) -> int | None:
                 place += 1
         elif joined[at].isspace():
             at += 1
+        elif special := _SPECIAL.match(joined, at):
+            at = special.end()
         else:
             return None
     return at

@@ -362,6 +362,7 @@ def test_the_completions_api_gets_the_same_checks():
         (["So", " it", "<|im_end|>", "\n"], "So it", 2),
         (["So", " it", "\n\n###"], "So it", 2),  # a stop sequence
         (["So", " it", " ."], "So it.", 3),  # a decoder that cleans up
+        (["<s>", "<think>", "Hm", "</think>", " it"], "Hm it", 5),  # special tokens that it skips
         (["�", "�", " fine"], "😀 fine", 3),  # parts of a character, without their bytes
         (["", "", "😀", " é"], "😀 é", 4),
         ([], "", 0),
