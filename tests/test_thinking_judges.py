@@ -3,6 +3,7 @@
 """A judge that thinks, from sampling on: in every engine and in training, what it thinks is no verdict."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from real_trl import Judge, JudgeConfig, RAFTConfig, RAFTTrainer, REALConfig, RE
 from real_trl.engines import Decoding, ServerEngine, TransformersEngine
 from real_trl.judge import average_judgments
 from real_trl.judge_loading import find_judge
+from real_trl.report.rows import _judgment
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import self_generate
 from real_trl.scripts.common import check_start
 from real_trl.scripts.self_generate import find_rationale, make_rows
+from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
+from real_trl.trainers.judge_rows import has_marker
 from real_trl.trainers.rollout import make_rollout
 from tests.engines.tiny_server import MODEL_NAME, TinyServer, serve
 from tests.thinking_judges import MARKER, PROMPTS, THINKER, THOUGHT, opening_tokenizer, thinking_model
@@ -195,6 +199,29 @@ def test_raft_refuses_a_completion_whose_thinking_does_not_end(tmp_path):
         ValueError, match="no score after the marker .* in 1 of 2 completions.*Its thinking does not end"
     ):
         raft(tmp_path, f"<think> {THOUGHT}", f"right. {MARKER} 4")
+
+
+def test_a_row_whose_marker_is_only_thought_of_has_none():
+    inside, behind = f"<think> {MARKER} 4 </think> right.", f"<think> right </think> {MARKER} 4"
+    assert not has_marker({"completion": inside}, SPACE) and has_marker({"completion": behind}, SPACE)
+    assert not has_marker({"completion": f"<think> {MARKER} 4"}, SPACE)
+    assert has_marker({"completion": [{"role": "assistant", "content": behind}]}, SPACE)
+
+
+@pytest.mark.parametrize(("length", "malformed"), [(IN_THOUGHT, 1.0), (48, 0.0)])
+def test_held_out_rows_are_judged_by_the_verdict(tmp_path, length, malformed):
+    trainer = raft(tmp_path, f"right. {MARKER} 4")
+    held_out = {"held out": prompt_dataset([1.0, 3.0, 5.0] * 4)}
+    logs = JudgeEvaluationCallback(trainer, held_out, 1, max_new_tokens=length, seed=1).evaluate()
+    assert logs["judge_eval/held out/malformed_rate"] == pytest.approx(malformed, abs=0.4)
+    assert (logs["judge_eval/held out/malformed_rate"] == 1) is (length == IN_THOUGHT)
+
+
+def test_the_page_of_an_evaluation_shows_the_thinking_apart():
+    (judgment,) = in_order(engine().judge(PROMPTS[:1]))
+    shown = _judgment(asdict(judgment) | {"prompt": PROMPTS[0]}, {})
+    assert shown["head"] + shown["rationale"] + shown["tail"] == judgment.completion
+    assert shown["rationale"] == "right." and THOUGHT in shown["head"] and THOUGHT not in shown["tail"]
 
 
 # --- what is saved -------------------------------------------------------------------------------------------------------

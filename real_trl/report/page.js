@@ -66,7 +66,7 @@ function matches(row) {
 }
 
 function haystack(row) {
-  row.haystack ??= [row.id, ...defined(row.judgments).flatMap((judgment) => [data.prompts[judgment.prompt], judgment.rationale, judgment.tail])]
+  row.haystack ??= [row.id, ...defined(row.judgments).flatMap((judgment) => [data.prompts[judgment.prompt], judgment.head, judgment.rationale, judgment.tail])]
     .join("\n").toLowerCase();
   return row.haystack;
 }

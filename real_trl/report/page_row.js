@@ -33,7 +33,8 @@ function drawCard(row, judge, judgment) {
   if (judgment.missing) facts.push(`missing mass ${show(judgment.missing, 4)}`);
   facts.push(`${show(judgment.tokens, 0)} tokens`);
   if (judgment.entropy !== null) facts.push(`entropy ${show(judgment.entropy)} nats`);
-  const text = element("div", { class: "text", tabindex: "0" }, judgment.rationale, element("span", { class: "tail" }, judgment.tail));
+  const text = element("div", { class: "text", tabindex: "0" }, element("span", { class: "head" }, judgment.head), judgment.rationale,
+    element("span", { class: "tail" }, judgment.tail));
   return element("article", { class: "card" }, element("header", {}, element("h4", {}, judge), status),
     element("p", { class: "facts" }, facts.join(" · ")), drawDistribution(row, judgment), text);
 }

@@ -114,12 +114,23 @@ def _check_same(row: Mapping[str, Any], record: Mapping[str, Any], dataset: str,
 def _judgment(record: Mapping[str, Any], prompts: dict[str, int]) -> dict[str, Any]:
     # A missing text is NaN to pandas
     rationale, completion, prompt = (plain(record.get(key)) or "" for key in ("rationale", "completion", "prompt"))
+    head, tail = _around(rationale, completion, plain(record.get("thinking")) or "")
     judgment = {key: plain(record.get(column)) for column, key in _FIGURES.items()}
     return judgment | {
         "status": str(record["status"]),
         "prompt": prompts.setdefault(prompt, len(prompts)),
+        "head": head,
         "rationale": rationale,
-        # What follows the rationale: the marker and the score
-        "tail": completion[len(rationale) :] if completion.startswith(rationale) else completion,
+        "tail": tail,
         "p": plain(record.get("probabilities")),
     }
+
+
+def _around(rationale: str, completion: str, thinking: str) -> tuple[str, str]:
+    """What precedes the rationale in a completion, its thinking, and what follows it, the marker and the score."""
+    if thinking and thinking in completion:
+        start = completion.index(thinking) + len(thinking)
+        if rationale in completion[start:]:
+            start = completion.index(rationale, start)
+            return completion[:start], completion[start + len(rationale) :]
+    return "", completion.removeprefix(rationale)

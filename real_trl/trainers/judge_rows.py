@@ -158,8 +158,10 @@ def _numeric(feature: FeatureType) -> FeatureType:
 
 
 def has_marker(row: Mapping[str, Any], space: ScoreSpace) -> bool:
-    """Whether the marker is in the completion of `row`, text or messages."""
-    return space.marker.rstrip() in (last_text(row["completion"]) or "")
+    """Whether the marker is in the completion of `row`, text or messages, behind what it thinks."""
+    text = last_text(row["completion"]) or ""
+    start = space.thinking.answer_start(text)
+    return start is not None and space.marker.rstrip() in text[start:]
 
 
 def last_text(turn: Any) -> Any:
