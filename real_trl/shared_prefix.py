@@ -25,7 +25,7 @@ from real_trl.prefix_attention import (
     no_mask,
     why_not_exact,
 )
-from real_trl.selected_log_probs import TokenSelection, add_token_selection
+from real_trl.token_selection import TokenSelection, add_token_selection
 from real_trl.tree_attention import tree_mask
 
 logger = get_logger(__name__)
@@ -42,7 +42,7 @@ class PackedGroups:
             depends on, such as the last of a completion, are left out.
         layout ([`~real_trl.prefix_attention.PackedSequences`]):
             What they attend to.
-        selection ([`~real_trl.selected_log_probs.TokenSelection`]):
+        selection ([`~real_trl.token_selection.TokenSelection`]):
             The tokens of the completions, in their order, then the edges of every completion's tree.
     """
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
@@ -27,7 +28,8 @@ from real_trl.engines.output_layer import float32_logits
 from real_trl.label_tree import LabelTree
 from real_trl.output_layer import HeadOptions, precise_logits, why_head_unknown
 from real_trl.policy_forward import policy_forward
-from real_trl.selected_log_probs import TokenSelection, add_token_selection, selected_log_probs
+from real_trl.selected_log_probs import selected_log_probs
+from real_trl.token_selection import TokenSelection, add_token_selection
 from real_trl.trainers.precision import check_output_layer
 from tests.test_shared_prefix import ROWS, TREES, as_tensors
 
@@ -202,6 +204,33 @@ def test_the_engine_under_autocast():
         assert (model.lm_head(hidden) - exact).abs().max() > 1e-2
         with float32_logits(model):
             assert (model.lm_head(hidden) - exact).abs().max() < 1e-5
+
+
+def test_the_engine_reads_a_model_in_training():
+    """accelerate has put autocast into its forward, which is not active around it."""
+    model = Accelerator(cpu=True, mixed_precision="bf16").prepare_model(build("bias"))
+    seen, ids = [], torch.tensor([ROWS[0][0]])
+    hook = model.base_model.register_forward_hook(lambda m, args, output: seen.append(output.last_hidden_state))
+    with torch.no_grad():
+        rounded = model(ids).logits
+        with float32_logits(model):
+            logits = model(ids).logits
+    hook.remove()
+    exact = seen[1].double() @ model.lm_head.weight.double().T + model.lm_head.bias.double()
+    assert (logits - exact).abs().max() < 1e-5 < 1e-3 < (rounded - exact).abs().max()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu():
+    hidden, weight, _ = judge()
+    exact = hidden.double() @ weight.double().T
+    logits = precise_logits(hidden.cuda(), weight.cuda(), None)
+    assert logits.dtype == torch.float32 and (logits.cpu() - exact).abs().max() < 1e-4
+    selected = selected_log_probs(
+        hidden.cuda(), weight.cuda(), None, torch.arange(4).cuda(), LABELS[:4].cuda(), num_precise=2
+    )
+    expected = exact.log_softmax(-1)[torch.arange(4), LABELS[:4]]
+    assert (selected.log_probs.cpu() - expected).abs().max() < 1e-4
 
 
 def test_a_wide_vocabulary_is_turned_into_float32_in_parts(monkeypatch):

@@ -28,7 +28,9 @@ def float32_logits(model: PreTrainedModel) -> Iterator[None]:
     """
     head = model.get_output_embeddings()
     layers = _linear_layers(head) if isinstance(head, nn.Module) else []
-    rounding = [layer for layer in layers if layer.weight.dtype in HALF or _autocast(layer.weight)]
+    # accelerate has put autocast into the forward of a model in training
+    autocast = hasattr(model, "_original_forward") or torch.is_autocast_enabled(model.device.type)
+    rounding = [layer for layer in layers if layer.weight.dtype in HALF or autocast]
     owns = [layer.__dict__.get("forward") for layer in rounding]
     for layer in rounding:
         layer.forward = _precise_forward(layer)
@@ -40,10 +42,6 @@ def float32_logits(model: PreTrainedModel) -> Iterator[None]:
                 del layer.forward
             else:
                 layer.forward = own
-
-
-def _autocast(weight: Tensor) -> bool:
-    return weight.dtype == torch.float32 and torch.is_autocast_enabled(weight.device.type)
 
 
 def _linear_layers(head: nn.Module) -> list[nn.Module]:

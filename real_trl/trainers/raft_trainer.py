@@ -24,7 +24,7 @@ from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.prompt_encoding import PromptEncoding
 from real_trl.prompt_format import prompt_text, training_format
 from real_trl.score_space import ScoreLocation, ScoreSpace
-from real_trl.selected_log_probs import TokenSelection
+from real_trl.token_selection import TokenSelection
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import askable
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
