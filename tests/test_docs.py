@@ -58,7 +58,7 @@ RUNS = [
     ),
     Run("real-trl sft --config recipes/quickstart/tract.yaml", FEW),
     Run("real-trl sft --config my-raft.yaml", f"{TINY} {FEW}"),
-    Run("real-trl rl --config my-real.yaml", f"{FEW} --max_completion_length 8 --report_to none"),
+    Run("real-trl rl --config my-real.yaml", f"{FEW} --max_completion_length 8 --report_to none --malformed force"),
     Run("real-trl evaluate --config my-evaluate.yaml", "--max_rows 8 --max_new_tokens 8"),
     Run(
         "real-trl evaluate --model_name_or_path outputs/my-real --output_dir outputs/eval --benchmarks mt_bench "

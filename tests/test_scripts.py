@@ -39,6 +39,9 @@ RL = {
     "per_device_train_batch_size": 8,
     "max_completion_length": 16,
     "max_steps": 2,
+    # Models that have hardly been trained show no scores
+    "preflight_scored_rate": 0.0,
+    "max_steps_without_signal": 0,
 }
 EVALUATE = {
     "dataset_name": "synthetic",
@@ -454,6 +457,48 @@ def test_kept_columns_do_not_overwrite_the_predictions(tmp_path, capsys, judge):
 def test_fewer_prompts_than_one_step_takes(tmp_path, capsys, no_weights):
     message = refusal(capsys, "rl", tmp_path, no_weights, max_rows=1, gradient_accumulation_steps=4)
     assert "train_dataset: 1 rows, but one generation batch takes" in message
+
+
+def test_a_judge_that_could_not_learn_is_not_saved(tmp_path, untrained, capsys):
+    looks = {"preflight_scored_rate": None, "max_steps_without_signal": None}
+    message = refusal(capsys, "rl", tmp_path, untrained, **looks)
+    assert "0 of 64 answers that were sampled before the first step show a score" in message
+    assert "The model wrote, for example:" in message and "real-trl sft" in message
+    options = {"preflight_scored_rate": 0.0, "save_strategy": "steps", "save_steps": 1}
+    message = refusal(capsys, "rl", tmp_path, untrained, **options, max_steps_without_signal=2)
+    assert "max_steps_without_signal=2: nothing was learned from the last 2 steps, up to step 2" in message
+    for _ in range(2):  # the second time there is no step left to do
+        capsys.readouterr()
+        again = {"output_dir": str(tmp_path / "short"), "max_steps_without_signal": None}
+        message = refusal(capsys, "rl", tmp_path, untrained, **options, **again)
+        assert "nothing was learned from the last 2 steps, up to step 2" in message
+        assert "none of its 8 completions shows a score" in message
+    assert "Judge saved" not in capsys.readouterr().out
+    for output in (tmp_path / "rl", tmp_path / "short"):
+        assert not (output / "judge_config.json").exists() and not (output / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"max_completion_length": 300}, "max_completion_length: got 300. The model reads 64 tokens"),
+        ({"max_completion_length": 20}, "train_dataset: row 0 has "),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_model_is_loaded(tmp_path, no_weights, capsys, keys, expected):
+    folder = tmp_path / "no-weights"
+    shutil.copytree(no_weights, folder)
+    config = build_model().config
+    config.max_position_embeddings = 64
+    config.save_pretrained(folder)
+    rows = [{"prompt": "Grade this homework from 1 to 5. " * 8, "score": 3, "feedback": "right."}] * 4
+    data = {
+        "dataset_name": write_rows(tmp_path / "train.jsonl", rows),
+        "dataset_options": None,
+        "dataset_train_split": "train",
+    }
+    assert expected in refusal(capsys, "rl", tmp_path, folder, **data, **keys)
+    assert "The model reads 64 tokens" in refusal(capsys, "sft", tmp_path, folder, **data, max_length=None)
 
 
 @pytest.mark.parametrize(

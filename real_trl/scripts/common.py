@@ -313,6 +313,7 @@ def train_and_save(trainer: Trainer, stage: Stage) -> None:
     args = stage.training_args
     try:
         trainer.train(resume_from_checkpoint=stage.checkpoint)
+        trainer.check_learned()
     except StopWithCheckpoint as error:
         with user_errors():
             raise ValueError(str(error)) from error

@@ -18,3 +18,12 @@ def check_not_negative(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 0:
             raise ValueError(f"{name}: got {getattr(config, name)}. Set it to 0 or more.")
+
+
+def check_steps_without_signal(config: Any) -> None:
+    """Raises `ValueError` if `max_steps_without_signal` is no number of steps."""
+    limit = config.max_steps_without_signal
+    if limit < 0:
+        raise ValueError(
+            f"max_steps_without_signal: got {limit}. Set it to 1 or more, or to 0 to go on whatever happens."
+        )

@@ -18,6 +18,7 @@ from real_trl.publishing.trainer_mixin import PublishingMixin, check_publishing
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.resume_mixin import ResumeMixin
+from real_trl.trainers.signal_watch import SignalMixin
 
 # Recorded in judge_config.json, where the arguments have them: enough to tell two runs apart. `training_args.bin`
 # beside it has everything.
@@ -85,11 +86,11 @@ def check_adapter(model: "str | PreTrainedModel", peft_config: PeftConfig | None
         )
 
 
-class JudgeTrainerMixin(CheckedDataMixin, PublishingMixin, ResumeMixin):
+class JudgeTrainerMixin(SignalMixin, CheckedDataMixin, PublishingMixin, ResumeMixin):
     """
-    Saves the judge's configuration with every checkpoint and final model, checks all data ([`CheckedDataMixin`]), goes on exactly
-    from complete checkpoints ([`ResumeMixin`]), and publishes a judge with its own card ([`PublishingMixin`]). Expects
-    `self.judge_config`.
+    Saves the judge's configuration with every checkpoint and final model, checks all data ([`CheckedDataMixin`]), ends runs that learn
+    nothing ([`SignalMixin`]), goes on exactly from complete checkpoints ([`ResumeMixin`]), and publishes a judge with its own card
+    ([`PublishingMixin`]). Expects `self.judge_config`.
     """
 
     judge_config: JudgeConfig

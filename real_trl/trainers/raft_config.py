@@ -9,7 +9,7 @@ from trl import SFTConfig
 
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import check_not_negative, default_precision
+from real_trl.trainers.config_defaults import check_not_negative, check_steps_without_signal, default_precision
 
 
 @dataclass
@@ -37,9 +37,11 @@ class RAFTConfig(SFTConfig):
             the rest of the CoT is.
         normalize_expectation (`bool`, *optional*, defaults to `False`):
             Divide ŷ by the probability mass on the labels. The paper does not.
-
         chat_template_kwargs (`dict[str, Any]`, *optional*):
             Arguments of the chat template, such as `{"enable_thinking": False}`. They are saved with the judge.
+        max_steps_without_signal (`int`, *optional*, defaults to `20`):
+            Training ends after so many steps in a row without a gradient, and a stage does not save a judge that had no other. `0`:
+            never.
 
     Batches are read without padding where the model allows it, see [`RAFTTrainer`]: `packing` and `padding_free` are neither
     needed nor accepted, and `train_sampling_strategy="group_by_length"` saves nothing.
@@ -67,12 +69,16 @@ class RAFTConfig(SFTConfig):
         default=None,
         metadata={"help": "Arguments of the chat template, e.g. {enable_thinking: false}; saved with the judge."},
     )
+    max_steps_without_signal: int = field(
+        default=20, metadata={"help": "Steps in a row without a gradient that end training; 0: none do."}
+    )
     max_length: int | None = field(
         default=3000, metadata={"help": "Longest prompt and completion together, in tokens; null for no limit."}
     )
 
     def __post_init__(self) -> None:
         check_not_negative(self, "regression_weight", "log_likelihood_weight")
+        check_steps_without_signal(self)
         if self.regression_weight == 0 and self.log_likelihood_weight == 0:
             raise ValueError(
                 "regression_weight and log_likelihood_weight: both are 0, so there is nothing to train on. Set one above 0."

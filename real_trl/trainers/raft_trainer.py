@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RAFT, and plain SFT as its case without regression loss, as a subclass of TRL's SFT trainer."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -23,18 +24,17 @@ from real_trl.positions import separate_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.prompt_encoding import PromptEncoding
 from real_trl.prompt_format import prompt_text, training_format
-from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.score_space import ScoreSpace
 from real_trl.token_selection import TokenSelection
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import askable
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
+from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
 from real_trl.tree_attention import check_tree_attention
 
 logger = get_logger(__name__)
-
-NO_SCORE = -1
 
 
 class ScoreCollator:
@@ -204,51 +204,11 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             )
         except ValueError as error:
             raise ValueError(f"{name} dataset: {error}") from error
-        dataset = super()._prepare_dataset(dataset, processing_class, args, *rest)
-        if isinstance(dataset, Dataset) and len(dataset) == 0:
-            raise ValueError(
-                f"{name} dataset: no row is left; TRL drops rows whose prompt alone fills max_length={args.max_length}. Raise it."
-            )
-
-        def find_score(example: dict[str, Any]) -> dict[str, Any]:
-            start, location = self._locate(example)
-            if not location.ok:
-                return {"score_position": NO_SCORE, "written_label": 0}
-            return {"score_position": start + location.position, "written_label": location.label_index}
-
-        dataset = dataset.map(find_score)
-        if isinstance(dataset, Dataset):
-            self._check_scores_found(dataset, name, args.max_length)
-        return dataset
-
-    def _locate(self, example: dict[str, Any]) -> tuple[int, ScoreLocation]:
-        """Where the completion begins, and where in it its score stands."""
-        start = next(i for i, label in enumerate(example["labels"]) if label != -100)
-        prompt, completion = example["input_ids"][:start], example["input_ids"][start:]
-        return start, self.score_space.locate(completion, opened=self.score_space.opened_by(prompt))
-
-    def _check_scores_found(self, dataset: Dataset, name: str, max_length: int | None) -> None:
-        lost = [row for row, position in enumerate(dataset["score_position"]) if position == NO_SCORE]
-        # Cut at `max_length`: a row like that still teaches the CoT. Anything else is a row that teaches a wrong
-        # format.
-        cut = [row for row in lost if len(dataset[row]["input_ids"]) == max_length]
-        bad = sorted(set(lost) - set(cut))
-        if bad or len(lost) == len(dataset):
-            row = (bad or cut)[0]
-            tail = self._tokenizer.decode(dataset[row]["input_ids"][-40:])
-            reason = "" if bad else f" Every row was cut at max_length={max_length}: raise it."
-            if self._locate(dataset[row])[1].status == "unclosed":
-                reason += " Its thinking does not end, and only what follows it can hold the score: close it."
-            raise ValueError(
-                f"{name} dataset: no score after the marker {self.score_space.marker!r} in {len(lost)} of {len(dataset)} "
-                f"completions, e.g. one that ends {tail!r}.{reason} Set `score_marker` to the text that precedes the score in the "
-                "completions, or build them with `real_trl.data.build_completion`."
-            )
-        if cut:
-            logger.warning(
-                f"{len(cut)} of {len(dataset)} rows of the {name} dataset lost their score at max_length={max_length}; they train "
-                "the next-token loss only. Raise `max_length` to use them whole."
-            )
+        uncut = copy.copy(args)  # TRL would cut and shuffle before anyone can see what that takes from a row
+        uncut.max_length, uncut.shuffle_dataset = None, False
+        dataset = super()._prepare_dataset(dataset, processing_class, uncut, *rest)
+        dataset = ScoreRows(self.score_space, name, args.max_length, args.truncation_mode).prepare(dataset)
+        return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device

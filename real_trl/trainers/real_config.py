@@ -8,7 +8,7 @@ from trl import RLOOConfig
 
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import check_not_negative, default_precision
+from real_trl.trainers.config_defaults import check_not_negative, check_steps_without_signal, default_precision
 from real_trl.trainers.group_filter import GroupFilter
 
 # reward -> prediction weight β of the method (the table of `real_trl.objectives`)
@@ -79,6 +79,12 @@ class REALConfig(RLOOConfig):
             gradient flows through the score. `"force"`: the marker is appended (behind the closing tag, where the thinking does not
             end) and the score distribution read there.
             `"ignore"`: it takes no part in its group's baseline and gets no gradient.
+        preflight_scored_rate (`float`, *optional*, defaults to `0.05`):
+            Least share of the answers to some prompts, sampled before the first step, that must show a score; with fewer, training
+            stops with what the model wrote (with `malformed="force"` that is a warning). `0`: nothing is sampled.
+        max_steps_without_signal (`int`, *optional*, defaults to `20`):
+            Training ends after so many steps in a row without anything to learn from (no gradient, no group whose rewards differ, no
+            completion with a score), and a stage does not save a judge that had nothing else. `0`: never.
         loss_aggregation (`str`, *optional*, defaults to `"sequence"`):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
             the sum over all CoTs is divided by their number of tokens, both over the generation batch of all processes.
@@ -130,6 +136,13 @@ class REALConfig(RLOOConfig):
     malformed: str = field(
         default="penalize", metadata={"help": "Completions without a score: `penalize`, `force` or `ignore`."}
     )
+    preflight_scored_rate: float = field(
+        default=0.05,
+        metadata={"help": "Share of sampled answers that must show a score before the first step; 0 does not look."},
+    )
+    max_steps_without_signal: int = field(
+        default=20, metadata={"help": "Steps in a row without anything to learn from that end training; 0: none do."}
+    )
     loss_aggregation: str = field(default="sequence", metadata={"help": "`sequence` (Eq. 8) or `token`."})
     shared_prefix: bool = field(
         default=True, metadata={"help": "Read each prompt once for all its completions, where that is exact."}
@@ -166,6 +179,11 @@ class REALConfig(RLOOConfig):
                 )
         check_not_negative(self, "log_likelihood_weight", "prediction_weight", "advantage_eps")
         check_not_negative(self, "beta")
+        if not 0 <= self.preflight_scored_rate <= 1:
+            raise ValueError(
+                f"preflight_scored_rate: got {self.preflight_scored_rate}. Set it from 0, not to look, to 1."
+            )
+        check_steps_without_signal(self)
         if self.temperature <= 0:
             raise ValueError(
                 f"temperature: got {self.temperature}. Set it above 0: the policy gradient needs samples."

@@ -25,10 +25,12 @@ from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.precision import check_dtype, prepare_precision
+from real_trl.trainers.preflight import first_rollouts
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, collate_rollouts, make_rollout
+from real_trl.trainers.signal_watch import GroupSignal
 from real_trl.tree_attention import check_tree_attention
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
@@ -59,7 +61,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     - `_tokenize_prompts`: the judge's prompts become tokens in one way, here and in every engine, see [`PromptEncoding`];
     - `_generate_single_turn`: Transformers reads the prompt of a group once, see [`GroupGenerationMixin`];
     - `_generate_and_score_completions`: generates and locates the scores, but runs no forward and computes no reward;
-    - `_prepare_inputs`: splits the generation batch into micro-batches of whole groups instead of shuffling rows;
+    - `_prepare_inputs`: splits the generation batch into micro-batches of whole groups instead of shuffling rows, and looks at the
+      first answers ([`first_rollouts`]);
     - `_compute_loss`: reward, advantage and loss from one forward;
     - `_set_signature_columns_if_needed`: keeps the `score` column; `log`: adds the correlation over the logging window.
 
@@ -183,6 +186,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
         steps = self.args.gradient_accumulation_steps
         self._reuses_batches = self.num_iterations > 1 or steps % self.args.steps_per_generation != 0
+        self._group_signal = GroupSignal(self.accelerator.device)
         self._group_sampler = None
         if args.group_filter:
             group_filter = GroupFilter.parse(args.group_filter, args.num_generations)
@@ -212,7 +216,10 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             return self._count_tokens([self._collate(self._generate_and_score_completions(generation_batch))])[0]
         micro_batches = self.args.steps_per_generation
         if self._step % (micro_batches * self.num_iterations) == 0 or self._buffered_inputs is None:
-            rollouts = self._generate_and_score_completions(generation_batch)
+            if self.state.global_step == 0 and self._step == 0:
+                rollouts = first_rollouts(self, generation_batch)
+            else:
+                rollouts = self._generate_and_score_completions(generation_batch)
             if self._group_sampler is not None:
                 rollouts = self._replace_filtered(rollouts)
             size = len(rollouts) // micro_batches
@@ -328,6 +335,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         advantages = inputs.get("advantages")
         if advantages is None:
             advantages = self._advantages(rewards, inputs, output.log_probs)
+        if self.model.training:
+            self._group_signal.add(self.args, rewards, inputs["has_score"])
         terms = objectives.real_loss(
             log_probs,
             advantages,
@@ -355,11 +364,13 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             else None,
             "surplus": list(sampler.surplus) if sampler else [],
             "drawn": sampler.drawn if sampler else 0,
+            **self.signal_state(),
         }
 
     def load_sampling_state(self, state: dict[str, Any]) -> None:
         """Go on from what [`sampling_state`] returned in an interrupted run."""
         self._step = state["step"]
+        self.load_signal_state(state)
         if state["micro_batches"] is not None:
             device = self.accelerator.device
             self._buffered_inputs = [
@@ -369,6 +380,9 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             ]
         if self._group_sampler is not None:
             self._group_sampler.surplus, self._group_sampler.drawn = state["surplus"], state["drawn"]
+
+    def _why_silent(self) -> str | None:
+        return self._group_signal.pop(self.accelerator)
 
     @property
     def _mode(self) -> str:

@@ -137,6 +137,7 @@ class ResumeMixin:
     def _run_epoch(self, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:
             # Killed after its last step, in the middle of an epoch: `Trainer` would train one step more
+            self._load_rng_state(kwargs.get("resume_from_checkpoint"))  # also what its steps were like
             self.control.should_training_stop = True
             return
         # `save_steps` and the like as the recipe has them now, not as the checkpoint remembers them

@@ -129,7 +129,7 @@ tiers:
   methods:
     base: {stage: sft, start: untrained, samples: 10, set: {max_steps: 2}}
     raft: {stage: sft, start: base, samples: 10, set: {max_steps: 2}}
-    standard_rl: {stage: rl, start: raft, samples: 10, curves: true, set: &few {max_steps: 2, per_device_train_batch_size: 16, max_completion_length: 8}}
+    standard_rl: {stage: rl, start: raft, samples: 10, curves: true, set: &few {max_steps: 2, per_device_train_batch_size: 16, max_completion_length: 8, preflight_scored_rate: 0, max_steps_without_signal: 0}}
     real:
       stage: rl
       start: raft

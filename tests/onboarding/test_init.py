@@ -73,7 +73,9 @@ def train(recipes: dict[str, dict], *, steps: int = 2) -> dict:
     """Run the recipes as they are, a few steps each, and return the evaluation."""
     if "raft" in recipes:
         sft.main(["--config", "judge/raft.yaml", "--max_steps", str(steps)])
-    rl.main(["--config", "judge/real.yaml", "--max_steps", str(steps)])
+    # After so few steps a judge shows no scores yet
+    untrained = ["--preflight_scored_rate", "0", "--max_steps_without_signal", "0"]
+    rl.main(["--config", "judge/real.yaml", "--max_steps", str(steps), *untrained])
     evaluate.main(["--config", "judge/evaluate.yaml", "--num_resamples", "100"])
     for stage in recipes.keys() & {"raft", "real"}:
         state = json.loads(Path("judge", "outputs", stage, "trainer_state.json").read_text())

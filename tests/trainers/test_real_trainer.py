@@ -252,7 +252,8 @@ def test_the_penalty_is_the_worst_score_of_the_scale_for_the_target(tmp_path):
 
 def test_a_group_without_any_score_is_silent(tmp_path):
     for reward in REWARDS:
-        trainer = make_trainer(tmp_path, fixed(*[*MALFORMED, "right"] * 2), reward=reward, learning_rate=0.1)
+        options = {"reward": reward, "learning_rate": 0.1, "preflight_scored_rate": 0.0}  # which would stop it
+        trainer = make_trainer(tmp_path, fixed(*[*MALFORMED, "right"] * 2), **options)
         before = parameters(trainer)
         trainer.train()
         log = trainer.state.log_history[0]
