@@ -258,9 +258,8 @@ def load_judge_dataset(
         try:
             Dataset.from_dict({column: columns[column]})
         except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"keep_columns={args.keep_columns}: the column {column!r} mixes types ({error}). Remove it."
-            ) from error
+            where = f"keep_columns={args.keep_columns}: the column {column!r}"
+            raise ValueError(f"{where} mixes types ({error}). Remove it.") from error
     return Dataset.from_dict(columns)
 
 

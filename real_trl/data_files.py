@@ -278,6 +278,10 @@ def _read_parquet(path: Path) -> Source:
             path
         ) as file:  # `read_table` refuses names that occur twice, and reads further columns out of the path
             table = file.read()
+            columns = [file.schema.column(index) for index in range(len(file.schema))]
+        for name in [each.name for each in columns if each.logical_type.type == "ENUM" and each.path == each.name]:
+            index = table.column_names.index(name)  # of which Arrow knows the bytes only
+            table = table.set_column(index, name, table.column(index).cast(pa.string()))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a valid Parquet file ({error}).") from error
     return Source.from_dataset(str(path), table)

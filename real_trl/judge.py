@@ -121,7 +121,7 @@ class Judge:
         if (rows is None) == (not given):
             raise ValueError("score: give either rows, or fields such as response=, or prompt=.")
         single = isinstance(rows, Mapping) or (rows is None and all(isinstance(v, str) for v in given.values()))
-        prompts = self.prompts(_rows_of(given) if rows is None else _as_rows(rows))
+        prompts = self.prompts(_rows_of(given) if rows is None else as_rows(rows, "score"))
         judgments = self.judge(prompts, num_samples=num_samples, seed=seed)
         return judgments[0] if single else judgments
 
@@ -246,13 +246,21 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
     return Judgment(**averaged | {"status": status, "samples": list(samples)})
 
 
-def _as_rows(rows: Any) -> list[Mapping[str, Any]]:
-    """Rows out of a dataset, a table, a data frame, a list of mappings, or one mapping."""
-    check_one_split(rows, "score: rows")
+def as_rows(rows: Any, field: str) -> list[Mapping[str, Any]]:
+    """
+    Rows out of a dataset, a stream, a table, a data frame, a list of mappings, or one mapping; classes by their names.
+
+    Raises:
+        `ValueError`: beginning with `field`, if they are those of several splits, no mappings, or two columns have one name.
+    """
+    check_one_split(rows, f"{field}: rows")
     if isinstance(rows, Mapping):
         return [rows]
     if isinstance(rows, pd.DataFrame):
-        column_names(rows.columns)  # of which `to_dict` would take the last of two
+        try:
+            column_names(rows.columns)  # of which `to_dict` would take the last of two
+        except ValueError as error:
+            raise ValueError(f"{field}: {error}") from error
         return rows.to_dict("records")
     if isinstance(rows, pa.Table) or (isinstance(rows, Dataset) and rows.format["type"] != "custom"):
         return list(iterate_table(rows))
@@ -262,7 +270,7 @@ def _as_rows(rows: Any) -> list[Mapping[str, Any]]:
     if other := [row for row in rows if not isinstance(row, Mapping)]:
         found = f"a {type(other[0]).__name__}, {other[0]!r:.60}"
         raise ValueError(
-            f"score: rows are mappings with the columns response, …, or prompt; found {found}. For texts alone, pass them as response=[…] "
+            f"{field}: rows are mappings with the columns response, …, or prompt; found {found}. For texts alone, pass them as response=[…] "
             "or prompt=[…]."
         )
     return rows

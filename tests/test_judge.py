@@ -20,7 +20,7 @@ from real_trl import Judge, JudgeConfig
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.integrations.prompt_fields import PromptFields
-from real_trl.judge import _as_rows, average_judgments
+from real_trl.judge import as_rows, average_judgments
 from real_trl.prompts import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from tests.tiny import LINES, PROMPT, TOKENIZER, chat_tokenizer, encode, prompt_dataset, warm_model
@@ -100,7 +100,7 @@ def test_cells_of_tables_are_what_they_say(judge):
     judge._template = template
 
     def prompts(rows):
-        return judge.prompts(_as_rows(rows))
+        return judge.prompts(as_rows(rows, "score"))
 
     gaps = [None, math.nan, pd.NA, pd.NaT, np.float32("nan"), Decimal("NaN")]
     assert judge.prompts([{"response": "a", "kind": "x", "reference": gap} for gap in gaps]) == ["a|x"] * len(gaps)
@@ -133,7 +133,7 @@ def test_rows_of_several_splits_are_refused(judge):
         with pytest.raises(ValueError, match="score: rows: got a .* of the splits 'train', 'test'. Choose one"):
             judge.score(rows)
     frame = pd.DataFrame([["a", "b"]], columns=["response", "response"])
-    with pytest.raises(ValueError, match="'response' occurs twice"):
+    with pytest.raises(ValueError, match="score: the column name 'response' occurs twice"):
         judge.score(frame)
 
 

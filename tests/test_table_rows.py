@@ -130,6 +130,18 @@ def test_histograms(tmp_path, votes):
     assert dataset["score_histogram"][0] == [0, 0.25, 0, 0.75, 0] and dataset["score"][0] == 3.5
 
 
+def test_enums_of_parquet(tmp_path):
+    """As Avro and Protobuf write them. Arrow writes none, so that a column of texts is turned into one in the file's footer."""
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"prompt": PROMPTS, "score": ["4", "2", "1"]}), path, store_schema=False)
+    utf8, string = b"\x25\x00", b"\x4c\x1c\x00\x00"  # converted type 0, and logical type 1, which follow the name
+    data = path.read_bytes()
+    assert data.count(b"score" + utf8 + string) == 1
+    path.write_bytes(data.replace(b"score" + utf8 + string, b"score\x25\x08\x4c\x4c\x00\x00"))  # types 4 and 4
+    assert pq.read_table(path).schema.field("score").type == pa.binary()
+    assert load(path)["score"][:] == [4, 2, 1]
+
+
 def test_nullable_columns_of_pandas(tmp_path):
     frame = pd.DataFrame(
         {"prompt": PROMPTS, "score": pd.array([4, 2, None], "Int64"), "ok": pd.array([True, None, False])}

@@ -15,8 +15,8 @@ from real_trl.engines import Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
 from real_trl.integrations.policy_answers import Prompt, policy_answers
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
-from real_trl.judge import Judge
-from real_trl.table_rows import check_one_split, class_names, features_of
+from real_trl.judge import Judge, as_rows
+from real_trl.table_rows import class_names, features_of
 from real_trl.thinking import tags_to_strip
 
 logger = logging.getLogger(__name__)
@@ -133,10 +133,9 @@ class JudgeReward:
         Raises:
             `ValueError`: naming row, field and fix.
         """
-        check_one_split(rows, f"JudgeReward {self.__name__!r}")
         self._check_classes(rows)
         asked = []
-        for index, row in enumerate(rows):
+        for index, row in enumerate(as_rows(rows, f"JudgeReward {self.__name__!r}")):
             if "prompt" not in row:
                 raise ValueError(f"prompt: row {index} has no such column, only {list(row)}. TRL needs one.")
             row = dict(row)

@@ -47,6 +47,11 @@ def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSp
         for key, part in dataset.items():
             check_one_split(part, f"{name}[{key!r}]")
         return {key: checked_data(part, f"{name}[{key!r}]", columns, space, *checks) for key, part in dataset.items()}
+    if dataset is not None and not hasattr(dataset, "column_names"):
+        raise ValueError(
+            f"{name}: got a {type(dataset).__name__}. Give a `datasets.Dataset`, such as `Dataset.from_pandas(frame)` or "
+            "`Dataset.from_list(rows)`, or what `real_trl.data.load_judge_dataset` loads."
+        )
     # A "custom" format is a function of the user's, which makes the rows
     if isinstance(dataset, IterableDataset) or (
         isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom")

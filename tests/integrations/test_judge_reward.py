@@ -190,7 +190,8 @@ def test_classes_and_splits_are_refused_before_the_training(judge):
         ):
             JudgeReward(judge).check(rows)
     JudgeReward(judge, rubric=RUBRIC).check(classes)  # not read
-    with pytest.raises(ValueError, match="'judge': got a DatasetDict of the splits 'train'. Choose one"):
+    JudgeReward(judge).check(pd.DataFrame({"prompt": PROMPTS, "rubric": [RUBRIC] * 4}))
+    with pytest.raises(ValueError, match="'judge': rows: got a DatasetDict of the splits 'train'. Choose one"):
         JudgeReward(judge).check(DatasetDict(train=classes))
 
 

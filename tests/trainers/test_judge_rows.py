@@ -172,6 +172,9 @@ def test_several_splits_are_no_training_set(tmp_path, trainer_class):
     with pytest.raises(ValueError, match="train_dataset: got a DatasetDict of the splits 'train', 'test'. Choose one"):
         make_trainer(trainer_class, tmp_path, splits)
     assert make_trainer(trainer_class, tmp_path, eval_dataset=splits)  # are evaluated one by one
+    for other, kind in ((rows().to_pandas(), "DataFrame"), (rows().to_list(), "list"), ("train.jsonl", "str")):
+        with pytest.raises(ValueError, match=f"train_dataset: got a {kind}. Give a `datasets.Dataset`"):
+            make_trainer(trainer_class, tmp_path, other)
 
 
 def test_held_out_data_are_checked(tmp_path):
