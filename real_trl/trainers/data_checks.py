@@ -19,6 +19,27 @@ _ROWS_AT_ONCE = 1000
 _SETTINGS = ("tools", "chat_template_kwargs")  # columns of chats, which a judge has one answer for
 
 
+def one_dataset(dataset: Any, name: str) -> Any:
+    """
+    The dataset, or stream, whose rows are of Python's types whatever its format; `None` stays `None`. A "custom" format stays: it
+    is a function of the user's, which makes the rows.
+
+    Raises:
+        `ValueError`: if it is something else, such as the datasets of several splits.
+    """
+    check_one_split(dataset, name)
+    if dataset is not None and not hasattr(dataset, "column_names"):
+        raise ValueError(
+            f"{name}: got a {type(dataset).__name__}. Give a `datasets.Dataset`, such as `Dataset.from_pandas(frame)` or "
+            "`Dataset.from_list(rows)`, or what `real_trl.data.load_judge_dataset` loads."
+        )
+    if isinstance(dataset, IterableDataset) or (
+        isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom")
+    ):
+        return dataset.with_format(None)
+    return dataset
+
+
 def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSpace, *checks: RowsCheck) -> Any:
     """
     Refuse data that a judge cannot be trained on, see [`check_judge_dataset`] and `checks`, and read its numbers as what they say,
@@ -37,26 +58,16 @@ def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSp
             Called with rows, their places and `name`.
 
     Returns:
-        The data, with numbers of Python whatever its format. Of a stream, one that makes the same checks of every row when it is read, before anything is done with the row. An
-        error then names the row's number in the stream, from 0.
+        The data, its rows of Python's types. Of a stream, one that makes the same checks of every row when it is read, before
+        anything is done with the row. An error then names the row's number in the stream, from 0.
 
     Raises:
         `ValueError`: naming the dataset, the column, the row, its value and the fix.
     """
     if isinstance(dataset, dict):
-        for key, part in dataset.items():
-            check_one_split(part, f"{name}[{key!r}]")
-        return {key: checked_data(part, f"{name}[{key!r}]", columns, space, *checks) for key, part in dataset.items()}
-    if dataset is not None and not hasattr(dataset, "column_names"):
-        raise ValueError(
-            f"{name}: got a {type(dataset).__name__}. Give a `datasets.Dataset`, such as `Dataset.from_pandas(frame)` or "
-            "`Dataset.from_list(rows)`, or what `real_trl.data.load_judge_dataset` loads."
-        )
-    # A "custom" format is a function of the user's, which makes the rows
-    if isinstance(dataset, IterableDataset) or (
-        isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom")
-    ):
-        dataset = dataset.with_format(None)
+        parts = {key: one_dataset(part, f"{name}[{key!r}]") for key, part in dataset.items()}
+        return {key: checked_data(part, f"{name}[{key!r}]", columns, space, *checks) for key, part in parts.items()}
+    dataset = one_dataset(dataset, name)
     if isinstance(dataset, (Dataset, IterableDataset)):
         check_columns(dataset.column_names or [], name, columns)
         dataset = read_numbers(dataset, name, space)
@@ -117,7 +128,6 @@ class CheckedDataMixin:
         self, train_dataset: Any, eval_dataset: Any, columns: Sequence[str], *checks: RowsCheck
     ) -> tuple[Any, Any]:
         """What training and evaluation are to read, see [`checked_data`]; later data will be checked in the same way."""
-        check_one_split(train_dataset, "train_dataset")
         self._check_data = lambda data, name: checked_data(data, name, columns, self.score_space, *checks)
         return self._check_data(train_dataset, "train_dataset"), self._check_data(eval_dataset, "eval_dataset")
 
@@ -135,8 +145,7 @@ class CheckedDataMixin:
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
         """As in `Trainer`, with the same checks; rows that are tokens already have had them."""
         if "input_ids" not in (getattr(test_dataset, "column_names", None) or ()):
-            check_one_split(test_dataset, "test_dataset")
-            test_dataset = self._check_data(test_dataset, "test_dataset")
+            test_dataset = self._check_data(one_dataset(test_dataset, "test_dataset"), "test_dataset")
         return super().predict(test_dataset, *args, **kwargs)
 
 

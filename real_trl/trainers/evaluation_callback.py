@@ -19,8 +19,7 @@ from real_trl.engines import TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.metrics import evaluate_predictions
 from real_trl.report.verdicts import verdict
-from real_trl.table_rows import check_one_split
-from real_trl.trainers.data_checks import checked_data
+from real_trl.trainers.data_checks import checked_data, one_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class JudgeEvaluationCallback(TrainerCallback):
                 f"judge_eval: got a {type(datasets).__name__}. Give a mapping from a name to each dataset."
             )
         for name, dataset in datasets.items():
-            check_one_split(dataset, f"judge_eval: the dataset {name!r}")
+            one_dataset(dataset, f"judge_eval: the dataset {name!r}")
             if len(dataset) == 0:
                 raise ValueError(f"judge_eval: the dataset {name!r} has no rows.")
         datasets = {

@@ -27,7 +27,7 @@ from real_trl.prompt_format import prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.token_selection import TokenSelection
 from real_trl.trainers.context_check import row_fits
-from real_trl.trainers.data_checks import askable
+from real_trl.trainers.data_checks import askable, one_dataset
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
@@ -158,6 +158,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             values=args.score_values,
             thinking=args.thinking,
         )
+        train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
         checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format)]
         columns = ("prompt", "completion", "score")

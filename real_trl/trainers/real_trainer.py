@@ -20,7 +20,7 @@ from real_trl.prompt_format import prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.context_check import config_of, prompt_fits
-from real_trl.trainers.data_checks import askable, targets_are_labels
+from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
@@ -140,6 +140,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             thinking=args.thinking,
         )
         self._check_generation(config_of(model, args), args)
+        train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
         fits = prompt_fits(model, args, self.score_space, processing_class, prompt_format)
         checks = [askable(prompt_format), fits]

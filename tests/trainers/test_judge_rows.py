@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.score_space import ScoreSpace
-from real_trl.trainers.data_checks import checked_data
+from real_trl.trainers.data_checks import checked_data, one_dataset
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.judge_rows import read_numbers
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model
@@ -92,6 +92,15 @@ def test_a_bad_class_of_a_stream_is_named_with_its_row():
     read = iter(checked_data(stream, "train_dataset", ("prompt", "score"), SPACE))
     with pytest.raises(ValueError, match="train_dataset: column 'score' is 'none' in row 1"):
         list(read)
+
+
+def test_conversations_of_a_dataset_with_a_format_are_messages():
+    messages = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    chats = Dataset.from_dict({"prompt": messages, "score": SCORES})
+    for name in ("numpy", "torch"):
+        assert one_dataset(chats.with_format(name), "train_dataset")[0] == {"prompt": messages[0], "score": 4.0}
+    own = chats.with_transform(lambda batch: {"prompt": ["a"], "score": [1.0]})
+    assert one_dataset(own, "train_dataset")[0] == {"prompt": "a", "score": 1.0}
 
 
 def test_true_and_false_are_no_shares(tmp_path):
