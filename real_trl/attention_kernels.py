@@ -129,11 +129,13 @@ class Part(NamedTuple):
 
 
 def merge(first: Attended, second: Attended) -> Attended:
-    """Attention to the keys of both parts: outputs `(..., D)` and log-sum-exps `(...)`."""
+    """Attention to the keys of both parts: outputs `(..., D)`, added in the type of the log-sum-exps `(...)`, and these."""
     (out, lse), (other, other_lse) = first, second
     total = torch.logaddexp(lse, other_lse)
-    weights = [(x - total).exp().unsqueeze(-1).to(out.dtype) for x in (lse, other_lse)]
-    return torch.addcmul(out * weights[0], other, weights[1]), total
+    weights = [(x - total).exp().unsqueeze(-1) for x in (lse, other_lse)]
+    if out.dtype == total.dtype:
+        return torch.addcmul(out * weights[0], other, weights[1]), total
+    return (out * weights[0] + other * weights[1]).to(out.dtype), total
 
 
 def _fold(x: Tensor, key: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class DecodingGroups:
 def merged_output(first: Attended, second: Attended) -> Tensor:
     """The output of [`~real_trl.attention_kernels.merge`], where its log-sum-exp is not needed."""
     weight = torch.sigmoid(first[1] - second[1]).unsqueeze(-1)
-    return torch.lerp(second[0], first[0], weight.to(first[0].dtype))
+    return torch.lerp(*(part[0].to(weight.dtype) for part in (second, first)), weight).to(first[0].dtype)
 
 
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple[Layers, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from real_trl.label_tree import LabelTree
-from real_trl.prefix_attention import PackedSequences, make_buckets, no_mask
+from real_trl.prefix_attention import PackedSequences, make_buckets, make_tree_buckets, no_mask
 from real_trl.tree_attention import edge_rows, edge_targets, rest_rows, tree_forward
 
 
@@ -117,7 +117,9 @@ def _layout(
     nodes = len(tree.context_tokens)
     trees = [(stop - nodes, stop) for _, stop in branches]
     buckets = make_buckets([(start, stop - nodes) for start, stop in branches], device)
-    return PackedSequences(prefixes, branches, [*buckets, *make_buckets(trees, device, [tree.ancestors] * len(trees))])
+    # What a tree sees beside itself is its prefix
+    nothing = [(start, start) for start, _ in trees]
+    return PackedSequences(prefixes, branches, [*buckets, *make_tree_buckets(nothing, trees, tree.ancestors, device)])
 
 
 def pad_sequences(

@@ -54,7 +54,7 @@ class PackedSequences:
         branches (`Sequence[tuple[int, int]]`):
             Start and end of all branches of each prefix together; equal where it has none.
         buckets (`Sequence[Bucket]`):
-            The branches, those of similar length together.
+            The branches, those of similar length together, and behind them label trees.
     """
 
     prefixes: Sequence[tuple[int, int]]
@@ -71,7 +71,8 @@ class PackedSequences:
 @dataclass
 class Bucket:
     """
-    Branches of similar length, which attend to themselves as one batch, padded to the longest.
+    Branches of similar length, which attend to themselves as one batch, padded to the longest; or label trees, whose few tokens
+    attend to themselves and to a part of a branch.
 
     Attributes:
         own (`torch.Tensor` of shape `(N, S)`):
@@ -82,9 +83,11 @@ class Bucket:
             Which of the `N * S` are no padding.
         positions (`torch.Tensor` of shape `(M,)`):
             Their positions.
-        tree_mask (`torch.Tensor` of shape `(N, 1, S, S)`, bool, *optional*):
-            What the tokens of a branch attend to within it, where that is not causal: the nodes of a
-            [`~real_trl.label_tree.LabelTree`]. Every token attends to itself, padding too.
+        tree_mask (`torch.Tensor` of shape `(N, 1, S, K)`, bool, *optional*):
+            What the nodes of a [`~real_trl.label_tree.LabelTree`] attend to among `seen`, themselves always; without it a branch is
+            causal.
+        seen (`torch.Tensor` of shape `(N, K)`, *optional*):
+            Positions of the keys, any at those that nothing attends to.
     """
 
     own: Tensor
@@ -92,6 +95,7 @@ class Bucket:
     real: Tensor
     positions: Tensor
     tree_mask: Tensor | None = None
+    seen: Tensor | None = None
 
     def to(self, device: torch.device) -> "Bucket":
         """The same on `device`."""
@@ -107,14 +111,32 @@ class Bucket:
         padding = self.is_padding.unsqueeze(1)
         return rows.masked_fill(padding if x.dim() == 2 else padding.unsqueeze(-1), fill)
 
+    def part(self, query: Tensor, key: Tensor, value: Tensor) -> Part:
+        """What attends to what, of `(H, T, D)` and `(J, T, D)`."""
+        if self.seen is None:
+            return Part(*map(self.gather, (query, key, value)))
+        return Part(self.gather(query), *(x[:, self.seen].transpose(0, 1) for x in (key, value)))
+
+    def put_grads(self, grads: Sequence[Tensor], shares: Sequence[Tensor]) -> None:
+        """
+        Write gradients of [`Bucket.part`] to where they belong in `grads`, of query, key and value, those of trees behind those of
+        the branches that they see.
+        """
+        if self.seen is None:
+            for grad, share in zip(grads, shares, strict=True):
+                grad[:, self.positions] = self.ungather(share)
+            return
+        grads[0][:, self.positions] = self.ungather(shares[0])
+        for grad, share in zip(grads[1:], shares[1:], strict=True):
+            grad[:, self.positions] = 0  # its own tokens are in no other bucket
+            grad.index_add_(1, self.seen.flatten(), share.transpose(0, 1).flatten(1, 2))
+
     def ungather(self, x: Tensor) -> Tensor:
         """The rows of `x` `(N, H, S, ...)` that are no padding: `(H, M, ...)`, those of `positions`."""
         return x.transpose(0, 1).flatten(1, 2)[:, self.real]
 
 
-def make_buckets(
-    spans: Sequence[tuple[int, int]], device: torch.device, visible: Sequence[Tensor] | None = None
-) -> list[Bucket]:
+def make_buckets(spans: Sequence[tuple[int, int]], device: torch.device) -> list[Bucket]:
     """
     Put branches into buckets in which the longest is at most twice as long as any, but for short ones.
 
@@ -123,29 +145,59 @@ def make_buckets(
             Start and end of every branch. Empty ones are left out.
         device (`torch.device`):
             Where the tensors are to be.
-        visible (`Sequence[torch.Tensor]`, *optional*):
-            For each branch, which of its own tokens each token sees, bool; by default those up to it.
     """
-    by_size: dict[int, list[int]] = {}
-    for branch, (start, end) in enumerate(spans):
-        if end > start:
-            by_size.setdefault(max(_SHORTEST_BUCKET, end - start - 1).bit_length(), []).append(branch)
     buckets = []
-    for branches in by_size.values():
-        width = max(spans[branch][1] - spans[branch][0] for branch in branches)
-        own = torch.zeros(len(branches), width, dtype=torch.long)
-        is_padding = torch.ones(len(branches), width, dtype=torch.bool)
-        tree_mask = None if visible is None else torch.eye(width, dtype=torch.bool).repeat(len(branches), 1, 1, 1)
-        for row, branch in enumerate(branches):
-            start, end = spans[branch]
-            own[row, : end - start] = torch.arange(start, end)
-            is_padding[row, : end - start] = False
-            if visible is not None:
-                tree_mask[row, 0, : end - start, : end - start] = visible[branch]
+    for branches in _of_similar_length(spans):
+        own, is_padding = _padded_spans([spans[branch] for branch in branches])
         real = (~is_padding).flatten().nonzero().squeeze(1)
-        bucket = Bucket(own, is_padding, real, own.flatten()[real], tree_mask)
-        buckets.append(bucket.to(device))
+        buckets.append(Bucket(own, is_padding, real, own.flatten()[real]).to(device))
     return buckets
+
+
+def make_tree_buckets(
+    contexts: Sequence[tuple[int, int]], trees: Sequence[tuple[int, int]], ancestors: Tensor, device: torch.device
+) -> list[Bucket]:
+    """
+    Buckets of label trees, to be put behind those of the branches.
+
+    Args:
+        contexts, trees (`Sequence[tuple[int, int]]`):
+            For each tree, start and end of the part of a branch that it sees, possibly empty, and of its own `M` tokens.
+        ancestors (`torch.Tensor` of shape `(M, M)`):
+            Which of its own tokens each sees.
+        device (`torch.device`):
+            Where the tensors are to be.
+    """
+    nodes, buckets = len(ancestors), []
+    if not nodes:
+        return []
+    for which in _of_similar_length(contexts, keep_empty=True):
+        own, is_padding = _padded_spans([trees[tree] for tree in which])
+        context, is_hidden = _padded_spans([contexts[tree] for tree in which])
+        mask = torch.cat([~is_hidden, torch.ones_like(own, dtype=torch.bool)], dim=1)  # (N, S + M)
+        mask = mask[:, None, None].repeat(1, 1, nodes, 1)
+        mask[..., -nodes:] = ancestors
+        real = torch.arange(own.numel())
+        seen = torch.cat([context, own], dim=1)
+        buckets.append(Bucket(own, is_padding, real, own.flatten(), mask, seen).to(device))
+    return buckets
+
+
+def _of_similar_length(spans: Sequence[tuple[int, int]], keep_empty: bool = False) -> list[list[int]]:
+    by_size: dict[int, list[int]] = {}
+    for index, (start, end) in enumerate(spans):
+        if end > start or keep_empty:
+            by_size.setdefault(max(_SHORTEST_BUCKET, end - start - 1).bit_length(), []).append(index)
+    return list(by_size.values())
+
+
+def _padded_spans(spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Positions `(N, S)` of the spans' tokens, padded on the right with any position, and which are padding."""
+    lengths = torch.tensor([end - start for start, end in spans])
+    index = torch.arange(int(lengths.max()))
+    is_padding = index >= lengths.unsqueeze(1)
+    positions = torch.tensor([start for start, _ in spans]).unsqueeze(1) + index
+    return positions.masked_fill(is_padding, 0), is_padding
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -161,7 +213,7 @@ class _PackedAttention(torch.autograd.Function):
             part = (query[:, start:end], key[:, start:end], value[:, start:end])
             out[:, start:end], lse[:, start:end] = attend(*part, scale, causal=True)
         for bucket in layout.buckets:
-            own_out, own_lse = Part(*map(bucket.gather, (query, key, value))).attend(scale, bucket.tree_mask)
+            own_out, own_lse = bucket.part(query, key, value).attend(scale, bucket.tree_mask)
             out[:, bucket.positions], lse[:, bucket.positions] = map(bucket.ungather, (own_out, own_lse))
         for rows, keys in _crossings(layout):
             part = attend(query[:, rows], key[:, keys], value[:, keys], scale, causal=False)
@@ -173,6 +225,11 @@ class _PackedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grad_out.device.type, enabled=False):
+            return *_PackedAttention._gradients(ctx, grad_out), None, None
+
+    @staticmethod
+    def _gradients(ctx: Any, grad_out: Tensor) -> list[Tensor]:
         query, key, value, out, lse = ctx.saved_tensors
         layout, scale = ctx.layout, ctx.scale
         grads = [torch.empty_like(x) for x in (query, key, value)]
@@ -182,17 +239,16 @@ class _PackedAttention(torch.autograd.Function):
             for grad, share in zip(grads, attend_backward(grad_out[:, rows], *part, scale, causal=True), strict=True):
                 grad[:, rows] = share
         for bucket in ctx.buckets:
-            part = Part(*map(bucket.gather, (query, key, value)))
+            part = bucket.part(query, key, value)
             # At padding no score has any weight, and nothing comes back
             given = bucket.gather(grad_out, 0.0), bucket.gather(out, 0.0), bucket.gather(lse, torch.inf)
-            for grad, share in zip(grads, part.backward(*given, scale, bucket.tree_mask), strict=True):
-                grad[:, bucket.positions] = bucket.ungather(share)
+            bucket.put_grads(grads, part.backward(*given, scale, bucket.tree_mask))
         for rows, keys in _crossings(layout):
             part = (query[:, rows], key[:, keys], value[:, keys], out[:, rows], lse[:, rows])
             shares = attend_backward(grad_out[:, rows], *part, scale, causal=False)
             for grad, where, share in zip(grads, (rows, keys, keys), shares, strict=True):
                 grad[:, where] += share
-        return *grads, None, None
+        return grads
 
 
 def _crossings(layout: PackedSequences) -> list[tuple[slice, slice]]:
@@ -224,7 +280,8 @@ def prefix_attention(
     # Rotary embeddings leave float32 queries under autocast
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
     scale = scaling if scaling is not None else query.size(-1) ** -0.5
-    out = attention_layout.attend(module.layer_idx, query.to(dtype), key.to(dtype), value.to(dtype), scale)
+    with torch.autocast(device, enabled=False):  # it would take the scores' float32 from the kernels
+        out = attention_layout.attend(module.layer_idx, query.to(dtype), key.to(dtype), value.to(dtype), scale)
     return out.transpose(1, 2), None
 
 

@@ -22,11 +22,11 @@ from real_trl.prefix_attention import (
     PackedSequences,
     install_prefix_attention,
     make_buckets,
+    make_tree_buckets,
     no_mask,
     why_not_exact,
 )
 from real_trl.token_selection import TokenSelection, add_token_selection
-from real_trl.tree_attention import tree_mask
 
 logger = get_logger(__name__)
 
@@ -85,7 +85,7 @@ def pack_groups(
         positions += range(len(prompt))
 
     head_positions = [end - 1 for _, end in prefixes]
-    branches, own, rows_of, tokens, edge_positions, rest_positions = [], [], [], [], [], []
+    branches, own, contexts, of_trees, rows_of, tokens, edge_positions, rest_positions = ([] for _ in range(8))
     for group, rows in enumerate(groups):
         start, prompt_length = len(ids), len(prompt_ids[rows[0]])
         for row in rows:
@@ -94,7 +94,9 @@ def pack_groups(
             read = completion[: max(len(completion) - 1, score)]
             first = len(head_positions)  # where the position of its first token will be
             end = len(ids) + len(read)
-            own.append(range(len(ids), len(ids) + len(read) + len(tree.context_tokens)))
+            own.append((len(ids), end))
+            contexts.append((len(ids), len(ids) + score))
+            of_trees.append((end, end + len(tree.context_tokens)))
             ids += [*read, *tree.context_tokens]
             positions += range(prompt_length, prompt_length + len(read))
             positions += [prompt_length + score + depth - 1 for depth in tree.depths]
@@ -108,11 +110,8 @@ def pack_groups(
             rest_positions.append([nodes[node] for node in tree.rests])
         branches.append((start, len(ids)))
 
-    spans = [(where.start, where.stop) for where in own]
-    visible = None
-    if tree.context_tokens:
-        visible = [_branch_mask(len(where), score, tree) for where, score in zip(own, score_positions, strict=True)]
-    layout = PackedSequences(prefixes, branches, make_buckets(spans, device, visible))
+    buckets = [*make_buckets(own, device), *make_tree_buckets(contexts, of_trees, tree.ancestors, device)]
+    layout = PackedSequences(prefixes, branches, buckets)
 
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long).to(device)
@@ -120,15 +119,6 @@ def pack_groups(
     trees = TokenSelection.of_trees(tree, tensor(edge_positions), tensor(rest_positions))
     selection = TokenSelection.of_tokens(*map(tensor, (head_positions, rows_of, tokens))).and_trees(trees)
     return PackedGroups(tensor(ids).unsqueeze(0), tensor(positions).unsqueeze(0), layout, selection)
-
-
-def _branch_mask(length: int, score_position: int, tree: LabelTree) -> Tensor:
-    """Which of its own tokens, completion and then tree, those of a branch see: `(length, length)`."""
-    mask = torch.ones(length, length, dtype=torch.bool).tril()
-    nodes = slice(length - len(tree.context_tokens), length)
-    before_score = torch.arange(nodes.start) < score_position
-    mask[nodes] = tree_mask(before_score.unsqueeze(0), tree)[0]
-    return mask
 
 
 def shared_prefix_forward(

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from real_trl import attention_kernels
 from real_trl.attention_kernels import Part, attend, attend_backward, merge
+from real_trl.decoding_cache import merged_output
 
 SCALE = 0.3
 
@@ -50,6 +51,20 @@ def test_a_merge_by_hand():
     second = torch.tensor([[4.0]]), torch.tensor([math.log(3)])
     out, lse = merge(first, second)
     assert out.item() == pytest.approx(5.0) and lse.item() == pytest.approx(math.log(4))
+
+
+def test_a_merge_of_halves_is_rounded_once():
+    """Outputs in bfloat16 are weighed and added in float32, in which the log-sum-exps are."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        (torch.randn(200, 8, generator=generator).bfloat16(), torch.randn(200, generator=generator)) for _ in (0, 1)
+    ]
+    out, lse = merge(*parts)
+    weights = torch.stack([part[1] for part in parts]).double().softmax(0).unsqueeze(-1)
+    exact = sum(weight * part[0].double() for weight, part in zip(weights, parts, strict=True))
+    assert out.dtype == torch.bfloat16 and lse.dtype == torch.float32
+    for merged in (out, merged_output(*parts)):
+        assert ((merged.double() - exact).abs() <= exact.abs() * 1.001 * 2**-8).all()  # half of the last digit
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -378,3 +378,49 @@ def test_logits_of_nan_are_an_error():
 
 def test_vocabulary_has_the_tokens_used_above():
     assert max(itertools.chain(STOPS, *PROMPTS)) < VOCABULARY
+
+
+class AlwaysSeven(LogitsProcessor):
+    """Lets every row go on with the same token, and keeps what was read and the logits of each step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def keep_rows(self, rows):
+        pass
+
+    def __call__(self, input_ids, scores):
+        self.steps.append((input_ids.clone(), scores.double()))
+        return torch.full_like(scores, -1.0).index_fill(1, torch.tensor([7]), 1.0)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2"])
+def test_under_autocast_it_is_as_near_to_the_truth_as_generate(architecture):
+    """Keys, values and queries leave the layers in different types there. Logits of every step, of the same greedy tokens."""
+    model = build(architecture)
+    exact = copy.deepcopy(model).double()
+    errors = []
+    for shared in (True, False):
+        note = AlwaysSeven()
+        config = greedy(max_new_tokens=8)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            if shared:
+                generate_groups(model, PROMPTS, config, PAD, LogitsProcessorList([note]))
+            else:
+                model_inputs = [torch.tensor([[PAD] * (6 - len(p)) + p for p in PROMPTS])]
+                mask = torch.tensor([[0] * (6 - len(p)) + [1] * len(p) for p in PROMPTS])
+                model.generate(
+                    *model_inputs,
+                    attention_mask=mask,
+                    generation_config=config,
+                    logits_processor=LogitsProcessorList([note]),
+                )
+        total = 0.0
+        for ids, logits in note.steps:
+            for row, prompt in enumerate(PROMPTS):
+                with torch.no_grad():
+                    truth = exact(ids[row : row + 1, 6 - len(prompt) :]).logits[0, -1]
+                total += ((logits[row] - truth).norm() / truth.norm()).item()
+        assert len(note.steps) == 8
+        errors.append(total)
+    assert 0 < errors[0] < 1.3 * errors[1]

@@ -24,8 +24,9 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head, pad
 
-from real_trl import selected_log_probs
+from real_trl import attention_kernels, selected_log_probs
 from real_trl.label_tree import LabelTree
+from real_trl.packed_sequences import pack_sequences
 from real_trl.policy_forward import policy_forward
 from real_trl.prefix_attention import PREFIX_ATTENTION
 from real_trl.shared_prefix import pack_groups, share_prefixes, shared_prefix_forward
@@ -301,8 +302,56 @@ def test_a_runaway_does_not_pad_the_others():
     """One completion of full length beside short ones: the batches in which they attend to themselves stay small."""
     rows = [([3, 1, 4], [5] * 20, 20)] * 30 + [([3, 1, 4], [5] * 600, 600)]
     packed = pack_groups(*zip(*rows, strict=True), TREES["several tokens"], torch.device("cpu"))
-    shapes = [tuple(bucket.own.shape) for bucket in packed.layout.buckets]
-    assert sorted(shapes) == [(1, 600 + 3), (30, 20 + 3)]
+    trees = [bucket for bucket in packed.layout.buckets if bucket.seen is not None]
+    shapes = [tuple(bucket.own.shape) for bucket in packed.layout.buckets if bucket.seen is None]
+    assert sorted(shapes) == [(1, 600), (30, 20)]
+    # Of "several tokens" three nodes of each completion, which see it as well
+    assert sorted(tuple(bucket.own.shape) for bucket in trees) == [(1, 3), (30, 3)]
+    assert sorted(tuple(bucket.seen.shape) for bucket in trees) == [(1, 600 + 3), (30, 20 + 3)]
+
+
+@pytest.mark.parametrize("forward", ["groups", "sequences"])
+def test_only_the_nodes_of_a_tree_need_a_matrix(forward, monkeypatch):
+    """Completions go to the kernels that take no mask, FlashAttention on a GPU; of a tree its few nodes do not."""
+    model = build("llama")
+    calls, kernel = [], attention_kernels._kernel
+
+    def record(query, mask):
+        calls.append((query.size(2), mask))
+        return kernel(query, mask)
+
+    monkeypatch.setattr(attention_kernels, "_kernel", record)
+    tree = TREES["several tokens"]
+    assert share_prefixes(model, TEMPERATURE)
+    if forward == "groups":
+        run(shared_prefix_forward, model, ROWS, tree)
+    else:
+        ids = [torch.tensor(prompt + completion) for prompt, completion, _ in ROWS]
+        batch = pad(ids, 0, "right"), pad([torch.ones_like(x) for x in ids], 0, "right")
+        scores = torch.tensor([len(prompt) + min(score, len(completion) - 1) for prompt, completion, score in ROWS])
+        packed = pack_sequences(batch[0], *batch, scores, tree)
+        model.base_model(**packed.inputs).last_hidden_state.sum().backward()
+    masked = [queries for queries, mask in calls if mask is not None]
+    assert masked and max(masked) == len(tree.context_tokens) == 3
+    assert sum(queries for queries, mask in calls if mask is None) > 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("tree", TREES)
+def test_the_matrix_of_scores_under_autocast(architecture, tree, monkeypatch):
+    """As on a GPU for the nodes of a tree, and for everything in float32: autocast must not take the scores' precision."""
+    errors = []
+    for kernel in ("matrix", "cpu"):
+        monkeypatch.setattr(attention_kernels, "_kernel", lambda query, mask, kernel=kernel: kernel)
+        exact, model = build(architecture, dtype=torch.float64), build(architecture)
+        model.load_state_dict(exact.state_dict())
+        assert share_prefixes(model, TEMPERATURE)
+        with torch.autocast("cpu", torch.bfloat16):  # around the backward as well, as some loops have it
+            outputs, grads = run(shared_prefix_forward, model, ROWS, TREES[tree])
+        truth, true_grads = run(policy_forward, exact, ROWS, TREES[tree])
+        total = sum(((a - b).norm() / b.norm()).item() for a, b in zip(outputs, truth, strict=True))
+        errors.append(total + sum(((grads[n].double() - g).norm() / g.norm()).item() for n, g in true_grads.items()))
+    assert 0 < errors[0] < 1.3 * errors[1]
 
 
 def test_an_empty_prompt_is_named():

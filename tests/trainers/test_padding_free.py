@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """`RAFTTrainer` reads batches without padding: the same loss and gradient as with it, in every way it can be trained."""
 
+import copy
 import logging
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
+from trl.trainer.utils import add_fused_lm_head
 
 from real_trl.label_tree import LabelTree
 from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.prefix_attention import install_prefix_attention
+from real_trl.trainers.raft_trainer import _ForwardWithScores
 from tests.tiny import DIGITS, TOKENIZER, build_model
 from tests.trainers.test_raft_trainer import (
     MARKER,
@@ -265,3 +268,35 @@ def test_padded_rows_ask_for_the_same_tokens():
     assert padded.rows.tolist() == [[1, 2, 3, 2, 2], [0, 1, 2, 0, 0]] and padded.num_labels == 3
     asked = padded.targets[:, :3]
     assert asked[asked != -100].tolist() == packed.targets[0, :5].tolist()
+
+
+@pytest.mark.parametrize("labels", ["one token", "several"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_under_autocast_both_are_as_near_to_the_truth(labels, attention):
+    """Log-probabilities and their gradients, packed against padded, the latter with any attention that takes a tree."""
+    tree = LabelTree.from_paths([(1,), (2,)] if labels == "one token" else [(1,), (2,), (1, 0), (1, 0, 0), (3, 4)])
+    batch = random_batch(torch.Generator().manual_seed(0), len(TOKENIZER))
+    scores = batch.pop("score_positions").clamp(min=2)
+    exact = build_model().double()
+
+    def read(model, packed, autocast):
+        model = copy.deepcopy(model)
+        add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+        if packed:
+            install_prefix_attention(model)
+        forward = _ForwardWithScores(model, scores, tree, packed)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = forward(**batch, fused_lm_head=True)
+            kept = [output.log_probs[output.label_mask], forward.score_log_probs]
+            sum(x.double().square().sum() for x in kept).backward()
+        return [x.detach().double() for x in kept] + [p.grad.double() for p in model.parameters()]
+
+    truth = read(exact, False, autocast=False)
+    errors = []
+    for packed in (True, False):
+        model = build_model()
+        model.load_state_dict(exact.state_dict())
+        model.set_attn_implementation("sdpa" if packed else attention)
+        pairs = zip(read(model, packed, autocast=True), truth, strict=True)
+        errors.append(sum(((a - b).norm() / b.norm()).item() for a, b in pairs))
+    assert 0 < errors[0] < 1.3 * errors[1]
