@@ -119,17 +119,27 @@ def squared_error(score_log_probs: Tensor, values: Tensor, targets: Tensor, norm
     return (expected_score(score_log_probs, values, normalize) - targets).square()
 
 
+def log_likelihood_rounding(score_log_probs: Tensor, label_weights: Tensor, rounding: Tensor) -> Tensor:
+    """
+    How far [`log_likelihood_reward`] may be off if every logit is by `rounding` `(...)`: as
+    `d log π(k) = dz_k − Σ_j π(j) dz_j`, by `2 (1 − π(k))` times that. Other shapes as there.
+    """
+    return (label_weights * 2 * (1 - score_log_probs.exp()).clamp(min=0)).sum(-1) * rounding
+
+
 def squared_error_rounding(
     score_log_probs: Tensor, values: Tensor, targets: Tensor, rounding: Tensor, normalize: bool = False
 ) -> Tensor:
     """
-    How far [`squared_error`] may be off if the log-probabilities are by `rounding` `(...)`:
-    `|∂(ŷ − y*)²| ≤ 2 |ŷ − y*| ε + ε²` with `ε = Σ_k |k| π(k) · rounding`. Shapes as there.
+    How far [`squared_error`] may be off if every logit is by `rounding` `(...)`: `2 |ŷ − y*| ε + ε²`, where `dŷ = Σ_k π(k) (k − ŷ) dz_k`
+    over all tokens, those that are no label counting as 0, gives `ε = (Σ_k π(k) |k − ŷ| + (1 − Σ_k π(k)) |ŷ|) · rounding`. Shapes as there.
     """
     probabilities = score_log_probs.softmax(-1) if normalize else score_log_probs.exp()
-    epsilon = (probabilities * values.abs()).sum(-1) * rounding
-    off = (expected_score(score_log_probs, values, normalize) - targets).abs()
-    return 2 * off * epsilon + epsilon.square()
+    expected = expected_score(score_log_probs, values, normalize)
+    others = (1 - probabilities.sum(-1)).clamp(min=0)
+    spread = (probabilities * (values - expected.unsqueeze(-1)).abs()).sum(-1) + others * expected.abs()
+    epsilon = spread * rounding
+    return 2 * (expected - targets).abs() * epsilon + epsilon.square()
 
 
 def regression_reward(

@@ -42,7 +42,7 @@ class PolicyOutput(NamedTuple):
             `log π(k | x, c)` of every label, over the whole vocabulary, from logits in float32; meaningless (but finite) where
             there is no score.
         score_rounding (`torch.Tensor` of shape `(N,)`):
-            How far these may be off by the rounding of the logits.
+            How far the logits of labels may be off by rounding.
     """
 
     log_probs: Tensor

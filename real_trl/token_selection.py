@@ -74,8 +74,8 @@ class TokenSelection:
 
     def score_log_probs(self, output: SelectedLogProbs, tree: LabelTree) -> tuple[Tensor, Tensor]:
         """
-        Log-probabilities of the labels `(N, L)` of the trees that are asked for last, and how far they may be off by the rounding
-        of the logits `(N,)`.
+        Log-probabilities of the labels `(N, L)` of the trees that are asked for last, and how far their logits may be off by rounding
+        `(N,)`.
         """
         first = len(self.positions) - self.num_precise
         is_edge = self.rows >= first

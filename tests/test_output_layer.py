@@ -96,7 +96,9 @@ def test_rounding_of_the_logits_is_no_signal():
     assert (error < 8 * output.rounding).all() and (8 * output.rounding < 100 * error.mean()).all()
     rounding = (8 * output.rounding).view(GROUPS, K)
     log_probs = output.log_probs.view(GROUPS, K, -1)
-    off = objectives.squared_error_rounding(log_probs, VALUES, targets, rounding) + rounding
+    weights = objectives.target_weights(targets, VALUES)
+    off = objectives.squared_error_rounding(log_probs, VALUES, targets, rounding)
+    off += objectives.log_likelihood_rounding(log_probs, weights, rounding)
     equal = log_probs[:, :1].expand(-1, K, -1) + 1e-6 * torch.randn(GROUPS, K, 5)
     rewards, silent = advantages(equal, targets, off)
     assert (rewards.std(1) > 0).all() and silent.abs().max() == 0
@@ -105,11 +107,46 @@ def test_rounding_of_the_logits_is_no_signal():
     assert (loud.abs().amax(1) > 0.5).all()
 
 
-def test_the_rounding_of_a_squared_error_by_hand():
-    # π = 0.5 on 4 and on 5, ŷ = 4.5, y* = 5: ε = 4.5 · 0.01, 2 · 0.5 · ε + ε² = 0.047025
-    log_probs = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.5]).log()
-    actual = objectives.squared_error_rounding(log_probs, VALUES, torch.tensor(5.0), torch.tensor(0.01))
-    assert actual.item() == pytest.approx(0.047025, abs=1e-6)
+def test_rounding_by_hand():
+    # π = 0.5 on 4 and on 5, ŷ = 4.5, y* = 5: ε = (0.5 · 0.5 + 0.5 · 0.5) · 0.01, 2 · 0.5 · ε + ε² = 0.005025
+    log_probs, off = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.5]).log(), torch.tensor(0.01)
+    actual = objectives.squared_error_rounding(log_probs, VALUES, torch.tensor(5.0), off)
+    assert actual.item() == pytest.approx(0.005025, abs=1e-7)
+    # 0.25 each, the other half on no label: ŷ = 2.25, ε = (0.25 · 1.75 + 0.25 · 2.75 + 0.5 · 2.25) · 0.01 = 0.0225, and 2 · 2.75 · ε + ε²
+    half = torch.tensor([0.0, 0.0, 0.0, 0.25, 0.25]).log()
+    actual = objectives.squared_error_rounding(half, VALUES, torch.tensor(5.0), off)
+    assert actual.item() == pytest.approx(2 * 2.75 * 0.0225 + 0.0225**2, abs=1e-7)
+    # Divided by the mass, it is the first
+    actual = objectives.squared_error_rounding(half, VALUES, torch.tensor(5.0), off, normalize=True)
+    assert actual.item() == pytest.approx(0.005025, abs=1e-7)
+    # log π of a label that has 0.5 may be 2 · 0.5 · 0.01 off; one that has all of it, not at all
+    weights = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])
+    assert objectives.log_likelihood_rounding(log_probs, weights, off).item() == pytest.approx(0.01)
+    certain = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]).log()
+    assert objectives.log_likelihood_rounding(certain, weights, off).item() == 0.0
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_rounding_bounds_what_noise_in_the_logits_does(normalize):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(500, 12, generator=generator, dtype=torch.float64)
+    targets = 1 + 4 * torch.rand(500, generator=generator, dtype=torch.float64)
+    off, values = torch.full((500,), 1e-4, dtype=torch.float64), VALUES.double()
+    noise = 1e-4 * (2 * torch.rand(200, 500, 12, generator=generator, dtype=torch.float64) - 1)
+    exact, noisy = (x.log_softmax(-1)[..., :5] for x in (logits, logits + noise))
+    weights = objectives.target_weights(targets, values)
+    for reward, bound in (
+        (
+            lambda x: objectives.squared_error(x, values, targets, normalize),
+            objectives.squared_error_rounding(exact, values, targets, off, normalize),
+        ),
+        (
+            lambda x: objectives.log_likelihood_reward(x, values, targets, weights),
+            objectives.log_likelihood_rounding(exact, weights, off),
+        ),
+    ):
+        error = (reward(noisy) - reward(exact)).abs().amax(0)
+        assert (error <= bound * 1.001).all() and (error > bound / 20).double().mean() > 0.9
 
 
 SMALL = {

@@ -60,7 +60,7 @@ def score_rewards(
         group_size (`int`):
             K; `N = G · K`.
         rounding (`torch.Tensor` of shape `(N,)`, *optional*):
-            How far the log-probabilities may be off by the rounding of the logits.
+            How far the logits may be off by rounding.
     """
     # Rows without a score hold the distribution of some other token: keep it, and its gradient, out
     uniform = torch.full_like(score_log_probs, -math.log(len(values)))
@@ -84,13 +84,14 @@ def score_rewards(
         return Rewards(rewards, ((1.0, rewards),))
 
     log_likelihood = objectives.log_likelihood_reward(score_log_probs, values, targets, label_weights)
+    off_likelihood = objectives.log_likelihood_rounding(score_log_probs.detach(), label_weights, off)
     if args.reward in ("log_likelihood", "log_marginal"):
         rewards = stream(log_likelihood, log_likelihood)  # a malformed one is worth a uniform guess at most
         if args.reward == "log_likelihood":
-            return Rewards(rewards, ((1.0, rewards.detach()),), grouped(off))
+            return Rewards(rewards, ((1.0, rewards.detach()),), grouped(off_likelihood))
         takes_part = present if args.malformed == "ignore" else None
         bound = objectives.log_marginal(rewards, takes_part).unsqueeze(1).expand_as(rewards)
-        return Rewards(bound, ((1.0, rewards.detach()),), grouped(off))
+        return Rewards(bound, ((1.0, rewards.detach()),), grouped(off_likelihood))
 
     error = objectives.squared_error(score_log_probs, values, targets, args.normalize_expectation)
     worst_error = objectives.worst_squared_error(values, targets)
@@ -105,9 +106,9 @@ def score_rewards(
         worst = log_likelihood if args.likelihood_form == "log_probability" else torch.zeros_like(targets)
         likelihood = stream(likelihood, worst)
         streams = ((1.0, regression.detach()), (weight, likelihood.detach()))
-        return Rewards(regression + weight * likelihood, streams, grouped(off_error, off))
+        return Rewards(regression + weight * likelihood, streams, grouped(off_error, off_likelihood))
     rewards = stream(-error + weight * likelihood if weight else -error, -worst_error)
-    return Rewards(rewards, ((1.0, rewards.detach()),), grouped(off_error + weight * off))
+    return Rewards(rewards, ((1.0, rewards.detach()),), grouped(off_error + weight * off_likelihood))
 
 
 def score_advantages(args: REALConfig, rewards: Rewards, penalty: Tensor | None, mask: Tensor | None) -> Tensor:
