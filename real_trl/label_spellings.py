@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
+from real_trl.token_text import raw_ids, raw_text
+
 if TYPE_CHECKING:
     from real_trl.score_space import ScoreSpace
 
@@ -32,17 +34,13 @@ def other_spellings(space: "ScoreSpace") -> list[tuple[int, tuple[int, ...]]]:
         for label, text in enumerate(space.labels):
             if label == first or not text.startswith(start):
                 continue
-            wanted = _text(tokenizer, [*space.marker_ids, *space.token_ids[label]])
+            wanted = raw_text(tokenizer, [*space.marker_ids, *space.token_ids[label]])
             for tokens in _cuts(tokenizer, text[len(start) :]):
                 path = (*space.token_ids[first], *tokens)
                 # Not all tokens join without a space
-                if path not in space.token_ids and _text(tokenizer, [*space.marker_ids, *path]) == wanted:
+                if path not in space.token_ids and raw_text(tokenizer, [*space.marker_ids, *path]) == wanted:
                     found[path] = label
     return [(label, path) for path, label in found.items()]
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def _cuts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[tuple[int, ...]]:
@@ -50,7 +48,7 @@ def _cuts(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[tuple[int, 
     if not text:
         yield ()
     elif len(text) > _EVERY_SPLIT:
-        yield tuple(tokenizer.encode(text, add_special_tokens=False))
+        yield tuple(raw_ids(tokenizer, text))
     else:
         for end in range(1, len(text) + 1):
             for token in _tokens(tokenizer, text[:end]):
@@ -62,5 +60,5 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, piece: str) -> list[int]:
     names = [piece, f"##{piece}", *([f"<0x{piece.encode()[0]:02X}>"] if len(piece.encode()) == 1 else [])]
     ids = [(tokenizer.convert_tokens_to_ids(name), name) for name in names]
     tokens = [token for token, name in ids if token is not None and tokenizer.convert_ids_to_tokens(token) == name]
-    encoded = tokenizer.encode(piece, add_special_tokens=False)
+    encoded = raw_ids(tokenizer, piece)
     return list(dict.fromkeys([*tokens, *(encoded if len(encoded) == 1 else [])]))

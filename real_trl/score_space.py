@@ -20,21 +20,19 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.label_spellings import other_spellings
 from real_trl.label_tree import LabelTree
 from real_trl.scale import Scale, parse_labels
+from real_trl.score_location import MALFORMED_STATUSES, ScoreLocation
 from real_trl.thinking import Thinking, ThinkingTags
 from real_trl.token_text import raw_ids, raw_text
 
 __all__ = ["DEFAULT_MARKER", "MALFORMED_STATUSES", "ScoreLocation", "ScoreSpace", "parse_labels"]
 
 DEFAULT_MARKER = "So the overall score is "
-MalformedStatus = Literal["missing", "truncated", "outside", "unclosed"]
-MALFORMED_STATUSES = get_args(MalformedStatus)
 
 
 def _goes_on(label: str, rest: str) -> bool:
@@ -42,34 +40,6 @@ def _goes_on(label: str, rest: str) -> bool:
     if label[-1].isdigit():
         return rest[:1].isnumeric() or re.match(r"[.,\-–]\d", rest) is not None
     return rest[:1].isalnum() or rest[:1] in {"_", "+", "-"}
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreLocation:
-    """
-    Where the score stands in one completion.
-
-    Attributes:
-        status (`str`):
-            `"ok"`: a label follows the marker. `"missing"`: no marker. `"truncated"`: nothing, or only white space,
-            follows it. `"outside"`: what follows is no label of the scale (on 1-5: `"7"`, `"10"`, `"4.5"`, a word).
-            `"unclosed"`: the judge's thinking does not end, so that there is no answer, whatever the thinking holds.
-        position (`int`, *optional*):
-            Index in `completion_ids` of the score's first token: the chain of thought, marker included, is
-            `completion_ids[:position]`. With `"outside"`, where a label should have stood (the distribution can still
-            be read there), or `None` if one token spans the end of the marker. `None` with the others,
-            but for a label that the length limit cut.
-        label_index (`int`, *optional*): Index of the label in `ScoreSpace.labels`, if `status` is `"ok"`.
-    """
-
-    status: Literal["ok"] | MalformedStatus
-    position: int | None = None
-    label_index: int | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether a label of the scale was found."""
-        return self.status == "ok"
 
 
 @dataclass(frozen=True)

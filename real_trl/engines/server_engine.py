@@ -139,9 +139,7 @@ class ServerEngine:
         )
         self._opened_by_template = None
         if api == "chat" and tokenizer.chat_template:  # the server's own may differ, but nothing else is known of it
-            asked = [{"role": "user", "content": "x"}]
-            prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-            self._opened_by_template = score_space.thinking.opened_by(prompt)
+            self._opened_by_template = score_space.thinking.opened_by(self.encode.encoding.generation_tail)
         self._warned = self.answered = False
 
     def check(self, prompts: Sequence[str]) -> None:

@@ -124,6 +124,15 @@ def test_a_quoted_tag_of_a_model_that_has_none_is_text():
     assert chat_judge(answered("The response has a <think> tag. "), tags=()).status == "ok"
 
 
+@pytest.mark.parametrize(("enabled", "status"), [(True, "unclosed"), (False, "ok")])
+def test_what_the_template_opens_goes_by_its_arguments(enabled, status):
+    template = (
+        "{{ messages[0]['content'] }}{% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
+    )
+    judgment = chat_judge(answered(), template, chat_template_kwargs={"enable_thinking": enabled})
+    assert judgment.status == status
+
+
 @pytest.mark.parametrize("opened", [False, True])
 def test_the_completions_api_closes_the_block_before_the_marker(opened):
     tokenizer = with_tags(zoo.TOKENIZERS["qwen"](), "<think>", "</think>")
