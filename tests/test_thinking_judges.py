@@ -159,6 +159,7 @@ def test_a_thinking_judge_is_trained(tmp_path, length, malformed):
             max_steps=1,
             malformed=malformed,
             logging_steps=1,
+            preflight_scored_rate=0.0,
             report_to="none",
             save_strategy="no",
         ),
