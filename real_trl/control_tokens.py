@@ -142,6 +142,7 @@ class TextEncoder:
         pattern (`re.Pattern`): Matches any of them.
         prefix, suffix (`list[int]`): What the tokenizer puts before and after a text that has no template: a beginning of
             text, say. An end of text is no part of `suffix`, since a judge's completion follows.
+        ends_texts (`bool`): Whether the tokenizer puts an end of text behind every text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -154,7 +155,7 @@ class TextEncoder:
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         # What text never is; an unknown word is `<unk>` by right
         self.never = frozenset(self.controls.values()) - {tokenizer.unk_token_id}
-        self.prefix, self.suffix = _surroundings(tokenizer)
+        self.prefix, self.suffix, self.ends_texts = _surroundings(tokenizer)
 
     def hide(self, texts: Iterable[str]) -> HiddenText:
         """Private characters for what is to be hidden of `texts`."""
@@ -279,13 +280,14 @@ def _renamed(encoder: TextEncoder) -> _RenamedTokenizer | None:
     return known[1]
 
 
-def _surroundings(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a text, an end of text excepted."""
+def _surroundings(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int], bool]:
+    """What the tokenizer puts before and after a text, an end of text excepted, and whether it puts one there."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     start = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
     suffix = whole[start + len(bare) :]
     ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
+    size = len(suffix)
     while suffix and suffix[-1] in ends:
         suffix.pop()
-    return whole[:start], suffix
+    return whole[:start], suffix, len(suffix) < size

@@ -20,6 +20,7 @@ from real_trl.judge_loading import find_judge
 from real_trl.judge_options import JudgeOptions
 from real_trl.prompts import NEEDED_TEXTS
 from real_trl.table_rows import check_one_split, features_of, iterate_table, reader_of
+from real_trl.text import well_formed
 from real_trl.unscored import UNSCORED, grouped_reasons
 
 _FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
@@ -142,7 +143,7 @@ class Judge:
             if row.get("prompt") is not None:
                 if not row["prompt"].strip():
                     raise ValueError(f"prompt: that of row {index} is empty. Fill it, or remove the row.")
-                prompts.append(row["prompt"])
+                prompts.append(well_formed(row["prompt"]))
             elif self._template is None:
                 raise ValueError(
                     f"prompt: row {index} has none, and this judge was trained on complete prompts. Pass prompt=…, or load the "

@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from .cells import plain
 from .scale import Scale
 from .score_space import DEFAULT_MARKER
+from .text import well_formed
 
 TEMPLATE_DIR = Path(__file__).parent / "templates"
 TEMPLATE_NAMES = tuple(sorted(path.stem for path in TEMPLATE_DIR.glob("*.jinja")))
@@ -149,7 +150,7 @@ class PromptTemplate:
                 What stands before the score in the judge's answer.
 
         Returns:
-            `str`: the prompt.
+            `str`: the prompt, with lone surrogates replaced ([`well_formed`]).
 
         Raises:
             `ValueError`: if a variable has no value, naming the variable, the template and the available columns, or
@@ -173,7 +174,7 @@ class PromptTemplate:
                     f"Turn it into text, or use your own .jinja template."
                 )
         try:
-            return self._template.render(values)
+            return well_formed(self._template.render(values))
         except UndefinedError as error:
             raise ValueError(self._undefined_message(error, row, columns, values)) from error
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:

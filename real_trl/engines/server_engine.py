@@ -140,6 +140,11 @@ class ServerEngine:
         self._opened_by_template = None
         if api == "chat" and tokenizer.chat_template:  # the server's own may differ, but nothing else is known of it
             self._opened_by_template = score_space.thinking.opened_by(self.encode.encoding.generation_tail)
+        if api == "completions" and not self.extensions and self.encode.encoding.text.ends_texts:
+            raise ValueError(
+                "api: the tokenizer ends every text with an end of text, and so would a server that is sent text, before the judge has "
+                "answered. Use a server that takes token ids (`vllm serve`), or serve the model with add_eos_token false."
+            )
         self._warned = self.answered = False
 
     def check(self, prompts: Sequence[str]) -> None:
@@ -231,6 +236,8 @@ class ServerEngine:
             messages = self.encode.encoding.chat_messages(prompt)
             answer = self.client.post("chat/completions", {"messages": messages, **options, **self._extra_body})
         completion = TopTokens.from_answer(answer)
+        if not can_continue:
+            self._check_arguments(messages, completion.prompt_tokens)
         location = completion.locate(self._byte_space, opened)
         reading = read_text_completion(self.score_space, self.decoding, completion, location, can_continue, opened)
         pieces = piece_texts(self.score_space)
@@ -241,6 +248,21 @@ class ServerEngine:
         prompt_tokens = completion.prompt_tokens or len(prompt_ids)
         said = completion.said(self.score_space, opened)
         return self._judgment(completion.text, location, reading, prompt_tokens, completion.num_tokens, said)
+
+    def _check_arguments(self, messages: list[dict[str, str]], prompt_tokens: int | None) -> None:
+        """`ValueError` if the server has rendered its chat template without the judge's arguments, by the tokens that it counts."""
+        if not self.decoding.chat_template_kwargs or not self.tokenizer.chat_template or not prompt_tokens:
+            return
+        options = {"add_generation_prompt": True, "return_dict": True}
+        arguments = ({}, self.decoding.chat_template_kwargs)
+        without, asked = (
+            len(self.tokenizer.apply_chat_template(messages, **options, **each)["input_ids"]) for each in arguments
+        )
+        if prompt_tokens == without != asked:
+            raise ValueError(
+                f"{self.client.url} leaves out chat_template_kwargs ({dict(self.decoding.chat_template_kwargs)}): its prompt has {without} "
+                f"tokens, and the judge's {asked}. Use api='completions', or a server that knows them."
+            )
 
     def _judgment(
         self,
@@ -314,6 +336,11 @@ def _check_options(
             raise ValueError(
                 "chat: a judge without a chat template cannot be asked through api='chat', which applies one. Use "
                 "api='completions', or set chat to true."
+            )
+        if decoding.template_date is not None:
+            raise ValueError(
+                "api: the judge's chat template writes the date, which was a fixed day in training and would be today's on a server that "
+                "renders it. Use api='completions'."
             )
         if decoding.truncate_prompts:
             raise ValueError(
