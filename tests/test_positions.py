@@ -370,7 +370,13 @@ def test_training_generates_each_row_by_itself(tmp_path):
         "report_to": "none",
     }
     args = REALConfig(
-        str(tmp_path), **options, max_completion_length=16, score_labels="1-10", generation_kwargs={"do_sample": False}
+        str(tmp_path),
+        **options,
+        max_completion_length=16,
+        score_labels="1-10",
+        generation_kwargs={"do_sample": False},
+        max_steps=1,
+        preflight_scored_rate=0.0,
     )
     with patch(
         "real_trl.trainers.context_check.context_length", return_value=None

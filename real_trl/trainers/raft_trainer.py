@@ -101,7 +101,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     score, both out of one forward. With `args.regression_weight=0` it is plain SFT.
 
     The forward reads a batch without padding, one sequence behind the other, wherever that is exact; where it is not (sliding
-    windows, dropout, architectures that are not listed) batches are padded, and the log says why.
+    windows, dropout, positions that are not plain, architectures that are not listed) batches are padded, and the log says why.
 
     What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to make tokens of prompts as the judge does
     ([`PromptEncoding`]) and to find the score in every completion;
