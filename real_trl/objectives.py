@@ -20,6 +20,7 @@ Every method is a choice of reward on that distribution and of `prediction_weigh
 Where several raters scored a response, `targets` are their means, and `label_weights` `(..., L)` their histogram.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -350,6 +351,30 @@ def raft_loss(
     return (regression - log_likelihood_weight * completion_log_probs).mean()
 
 
+_LARGEST_LOG_RATIO = 20.0
+
+
+def sequence_ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
+    """
+    PPO's ratio `π(c_i | x) / π_old(c_i | x)` of whole sequences, finite, and with a finite gradient, for all finite log-probabilities.
+
+    Above e^20 it goes on as its tangent there. The exponential would overflow from a log-ratio of 89 on (float32), and then even an
+    advantage whose clip has no gradient would get NaN, which is 0 · ∞; a ratio that is far beyond any clip is as good as the true one
+    where the clip applies, and where it does not (a negative advantage), the pull back stays.
+
+    Args:
+        log_probs, old_log_probs (`torch.Tensor` of the same shape):
+            Of each sequence, summed over its tokens.
+
+    Returns:
+        `torch.Tensor` of that shape.
+    """
+    log_ratio = log_probs - old_log_probs
+    return log_ratio.clamp(max=_LARGEST_LOG_RATIO).exp() + math.exp(_LARGEST_LOG_RATIO) * (
+        log_ratio - _LARGEST_LOG_RATIO
+    ).clamp(min=0)
+
+
 class LossTerms(NamedTuple):
     """The loss and its two parts, scalars: `loss = policy + prediction_weight · prediction`."""
 
@@ -408,7 +433,7 @@ def real_loss(
     if old_log_probs is None:
         surrogate = advantages * log_probs
     else:
-        ratio = (log_probs - old_log_probs).exp()
+        ratio = sequence_ratio(log_probs, old_log_probs)
         clipped = ratio.clamp(1 - clip_range[0], 1 + clip_range[1])
         surrogate = torch.minimum(ratio * advantages, clipped * advantages)
     if aggregation == "sequence":

@@ -315,6 +315,26 @@ def test_unclipped_ratio_has_the_on_policy_gradient():
     close(log_probs.grad, [-0.5, 0.25])
 
 
+@pytest.mark.parametrize("log_ratio", [-1000.0, -89.0, 0.1, 19.0, 21.0, 89.0, 1000.0, 1e6])
+@pytest.mark.parametrize("advantage", [1.0, 0.0, -1.0])
+def test_no_log_ratio_overflows(log_ratio, advantage):
+    """The gradient of the second, ordinary completion is what it is without the first."""
+    log_probs = torch.tensor([log_ratio, 0.1], requires_grad=True)
+    terms = objectives.real_loss(
+        log_probs, torch.tensor([advantage, -1.0]), torch.zeros(2), old_log_probs=torch.tensor([0.0, 0.0])
+    )
+    terms.loss.backward()
+    assert terms.loss.isfinite()
+    assert log_probs.grad.isfinite().all()
+    assert log_probs.grad[1].item() == pytest.approx(math.exp(0.1) / 2)
+    clipped = advantage == 0 or (log_ratio > 0.2 if advantage > 0 else log_ratio < -0.2)
+    if clipped:  # as the clip has it: too far already
+        assert log_probs.grad[0] == 0
+    else:
+        expected = -advantage * math.exp(min(log_ratio, 20)) / 2
+        assert log_probs.grad[0].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_unknown_aggregation():
     with pytest.raises(ValueError, match="aggregation.*'mean'.*'sequence'"):
         objectives.real_loss(torch.zeros(2), torch.zeros(2), torch.zeros(2), aggregation="mean")

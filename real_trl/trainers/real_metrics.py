@@ -85,7 +85,7 @@ def log_real_metrics(
     metrics["loss/prediction"].append(gather(terms.prediction.detach()).mean().item())
 
     if "old_log_probs" in inputs:
-        ratio = (log_probs - inputs["old_log_probs"]).exp()
+        ratio = objectives.sequence_ratio(log_probs, inputs["old_log_probs"])
         low = (ratio < 1 - trainer.epsilon_low) & (inputs["advantages"] < 0)
         high = (ratio > 1 + trainer.epsilon_high) & (inputs["advantages"] > 0)
         metrics["clip_ratio/region_mean"].append(gather((low | high).float()).mean().item())
