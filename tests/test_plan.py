@@ -331,6 +331,19 @@ def test_vllm_gives_its_memory_back_only_in_sleep_mode():
     assert not asleep.problems
 
 
+def test_a_completion_that_does_not_fit_the_context_is_a_problem():
+    size = measure(published(QWEN_32B))
+    fits = make_setup(size, prompt=size.context - 1024, completion=1024)
+    assert not any("tokens together" in problem for problem in plan_memory(fits).problems)
+    setup = make_setup(size, prompt=size.context - 1000, completion=1024)
+    problems = [problem for problem in plan_memory(setup).problems if problem.startswith("max_completion_length")]
+    assert (
+        len(problems) == 1
+        and f"{size.context + 24:,} tokens together, the model reads {size.context:,}" in problems[0]
+    )
+    assert any(change.text == "--max_completion_length 1000" for change in possible_changes(setup))
+
+
 def test_what_vllm_would_refuse_is_a_problem():
     size = measure(published(QWEN_32B))
     problems = plan_memory(make_setup(size, "2x8xA100-80GB", vllm_share=0.3)).problems

@@ -499,6 +499,11 @@ def test_what_does_not_fit_is_refused_before_the_model_is_loaded(tmp_path, no_we
     }
     assert expected in refusal(capsys, "rl", tmp_path, folder, **data, **keys)
     assert "The model reads 64 tokens" in refusal(capsys, "sft", tmp_path, folder, **data, max_length=None)
+    held_out = {"judge_eval_steps": 1, "judge_eval_splits": ["train"]}
+    message = refusal(capsys, "sft", tmp_path, folder, **data, **held_out, max_length=48)
+    assert "judge_eval: dataset 'train': prompt 0 (counted from 0) has " in message and "(now 32)" in message
+    message = refusal(capsys, "sft", tmp_path, folder, **data, **held_out, judge_eval_max_new_tokens=60)
+    assert "judge_eval_max_new_tokens: got 60. The model reads 64 tokens" in message
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from real_trl.scripts.held_out import HeldOutArguments
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
 from real_trl.trainers.checkpoints import StopWithCheckpoint
+from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 
 
@@ -252,6 +253,7 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
     """The stage's trainer on `to_rows(dataset)`. This loads the model."""
     train_dataset = to_rows(stage.train_dataset)
     eval_dataset = to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None
+    _check_held_out(stage)
     model = load_policy(stage)
     trainer = trainer_class(
         model=model,
@@ -278,6 +280,15 @@ def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[
             )
         )
     return trainer
+
+
+def _check_held_out(stage: Stage) -> None:
+    """What does not fit is said before the model is loaded, where its configuration can be read without it."""
+    name, args = stage.model_args.model_name_or_path, stage.training_args
+    config = config_of(name, args) if stage.held_out else None
+    if config is not None:
+        tokens = held_out_tokens(config, args, stage.held_out_args.judge_eval_max_new_tokens)
+        check_held_out(stage.held_out, tokens, config, stage.space, stage.tokenizer, stage.prompt_format)
 
 
 def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:

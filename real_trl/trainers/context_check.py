@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from real_trl.context_length import completion_room, context_length
+from real_trl.context_length import completion_room, context_length, default_max_new_tokens
 from real_trl.prompt_encoding import PromptEncoding
 from real_trl.prompt_format import PromptFormat, prompt_text, training_format
 from real_trl.score_space import ScoreSpace
@@ -57,7 +57,7 @@ class ContextCheck:
         encode (`Callable[[list], list[list[int]]]`):
             Token ids of texts or conversations, all of one kind, as the trainer makes them.
         what (`str`):
-            What an error calls it: `"prompt"`.
+            What an error calls it: `"prompt"`; nothing where the place says it.
         turns (`Callable[[Mapping], str | list]`):
             Text or conversation of a row.
     """
@@ -89,7 +89,7 @@ class ContextCheck:
         (place, length), more = too_long[0], len(too_long) - 1
         kept = f", of which {limit.kept} are kept for the completion" if limit.kept else ""
         raise ValueError(
-            f"{name}: {place} has {length} tokens in its {self.what}, {length - limit.room} too many"
+            f"{name}: {place} has {length} tokens{f' in its {self.what}' if self.what else ''}, {length - limit.room} too many"
             f"{f' (and at least {more} more rows are too long)' if more else ''}. {limit.reader} {limit.tokens} tokens{kept}. "
             f"Shorten or remove such rows, {limit.fix}."
         )
@@ -207,6 +207,40 @@ def row_fits(
         return [sum(encoding.with_completion(prompt_text(pair, asked), pair["completion"]), []) for pair in pairs]
 
     return ContextCheck(limits, encode, "prompt and completion", turns)
+
+
+def held_out_tokens(config: PreTrainedConfig, args: Any, stated: int | None) -> int:
+    """Longest completion of a held-out row: as `stated`, or that of the rollouts, or 1024, or half of a shorter context."""
+    return stated or getattr(args, "max_completion_length", None) or default_max_new_tokens(config)
+
+
+def check_held_out(
+    datasets: Mapping[str, Any],
+    max_new_tokens: int,
+    config: PreTrainedConfig,
+    space: ScoreSpace,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_format: PromptFormat,
+) -> None:
+    """`ValueError` if a prompt (text) of the held-out `datasets`, by name, is too long for the model with the longest completion."""
+    length = context_length(config)
+    if not length:
+        return
+    limit = Limit(
+        length,
+        "The model reads",
+        completion_room(space, max_new_tokens, forced=True),
+        f"lower judge_eval_max_new_tokens (now {max_new_tokens}), or train a model that reads more",
+    )
+    if limit.room < 1:
+        raise ValueError(
+            f"judge_eval_max_new_tokens: got {max_new_tokens}. {limit.reader} {length} tokens, of which {limit.kept} are kept for the "
+            "completion, and none is left for a prompt. Lower it."
+        )
+    check = ContextCheck([limit], PromptEncoding(tokenizer, prompt_format), "", lambda row: row["prompt"])
+    for name, dataset in datasets.items():
+        rows = [{"prompt": prompt} for prompt in dataset["prompt"][:]]
+        check(rows, [f"prompt {row} (counted from 0)" for row in range(len(rows))], f"judge_eval: dataset {name!r}")
 
 
 def config_of(model: "str | PreTrainedModel", args: Any) -> PreTrainedConfig | None:

@@ -14,11 +14,10 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.models.utils import unwrap_model_for_generation
 
-from real_trl.context_length import context_length, default_max_new_tokens
 from real_trl.engines import TransformersEngine
-from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.metrics import evaluate_predictions
 from real_trl.report.verdicts import verdict
+from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset
 
 logger = logging.getLogger(__name__)
@@ -89,22 +88,13 @@ class JudgeEvaluationCallback(TrainerCallback):
             )
         self.trainer, self.datasets, self.steps = trainer, datasets, steps
         self.batch_size = batch_size or trainer.args.per_device_eval_batch_size
-        self.max_new_tokens = (
-            max_new_tokens
-            or getattr(trainer.args, "max_completion_length", None)
-            or default_max_new_tokens(trainer.model.config)
-        )
+        config, judge = trainer.model.config, trainer.judge_config
+        self.max_new_tokens = held_out_tokens(config, trainer.args, max_new_tokens)
         self.seed = seed
         self.results: dict[str, dict[str, dict[str, Any]]] = {}  # of the last evaluation
-        self._decoding = trainer.judge_config.decoding(max_new_tokens=self.max_new_tokens)
-        encode = PromptEncoder(
-            trainer.processing_class, trainer.score_space, self._decoding, context_length(trainer.model.config)
-        )
-        for name, dataset in datasets.items():
-            try:
-                encode(dataset["prompt"][:])
-            except ValueError as error:
-                raise ValueError(f"judge_eval: dataset {name!r}: {error}") from error
+        self._decoding = judge.decoding(max_new_tokens=self.max_new_tokens)
+        tokenizer = trainer.processing_class
+        check_held_out(datasets, self.max_new_tokens, config, trainer.score_space, tokenizer, judge.prompt_format())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

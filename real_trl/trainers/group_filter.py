@@ -152,8 +152,10 @@ class GroupSampler:
         needed = share * accelerator.num_processes
         counts = dict.fromkeys(("prompts_drawn", "too_low", "too_high"), 0)
         counts["stale"] = min(len(self.surplus), needed)
+        statuses: list[str] = []
         for used in range(1, self.rounds + 1):
             groups = gather_object(groups)
+            statuses += [rollout.status for group in groups for rollout in group]
             accuracies = [group_accuracy(group) for group in groups]
             too_low, too_high = map(self.filter.too_low, accuracies), map(self.filter.too_high, accuracies)
             verdicts = list(zip(groups, too_low, too_high, strict=True))
@@ -169,10 +171,11 @@ class GroupSampler:
             if used < self.rounds:
                 rows = self._draw(needed)[rank * share : (rank + 1) * share]
                 groups = sample(rows)
+        unscored = sum(status != "ok" for status in statuses)
         raise GroupFilterError(
             f"group_filter: {len(self.surplus)} of the {needed} groups of a step passed {self.filter.text!r} within "
             f"group_filter_rounds={self.rounds} rounds: of {counts['prompts_drawn']} prompts, {counts['too_low']} had an accuracy "
-            f"too low and {counts['too_high']} too high. Widen group_filter, raise group_filter_rounds, or use prompts that the "
+            f"too low and {counts['too_high']} too high; {unscored} of {len(statuses)} completions show no score. Widen group_filter, raise group_filter_rounds, or use prompts that the "
             "judge scores neither always right nor always wrong."
         )
 
