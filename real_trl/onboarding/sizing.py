@@ -22,6 +22,7 @@ from real_trl.planning.setup import GIB, Cluster, Setup, Sharding
 
 _SPARE = 1.25  # on lengths that were estimated, or that a judge may exceed
 _SEQUENCES = 16  # rows of an update in supervised training, prompts of one in RL, where there is data enough
+_AROUND = 64  # tokens of a chat template around a prompt, and of a label behind the completion
 _STEPS = 100  # updates that small data are gone through several times for
 LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": ["all-linear"]}
 
@@ -159,10 +160,10 @@ def _lengths(found: Inspection, hardware: Hardware, context: int | None) -> tupl
     notes = []
     if not found.prompt.measured:
         notes.append("Lengths are estimated from characters, since the model's tokenizer is not on this machine.")
-    if context is not None and prompt + completion > context:
-        room = max(context - found.prompt.longest, context // 4)
-        completion = min(completion, room)
-        if found.prompt.longest + completion > context:
+    around = found.prompt.longest + _AROUND
+    if context is not None and max(prompt, around) + completion > context:
+        completion = min(completion, max(context - around, context // 4))
+        if around + completion > context:
             notes.append(
                 f"The longest prompt has about {found.prompt.longest} tokens, and the model reads {context} with its answer: shorten such rows, or "
                 "take a model with a longer context."

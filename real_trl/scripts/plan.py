@@ -94,6 +94,11 @@ def notes(recipe: Recipe, setup: Setup, memory: Memory, schedule: Schedule, shar
         f"Sharding: {setup.sharding} ({sharding_source}). Model states: {memory.source}.",
         f"Lengths: {schedule.lengths.source}; rows: {schedule.rows_source}.",
     ]
+    if setup.stage == "sft" and setup.size.context and setup.prompt > setup.size.context:
+        lines.append(
+            f"max_length: {setup.prompt:,} tokens are planned for, but the model reads {setup.size.context:,}: training refuses longer rows "
+            f"unless max_length is at most that."
+        )
     if setup.stage == "rl":
         longest = f"Memory is for prompts of up to {setup.prompt:,} tokens (--max_prompt_tokens)"
         lines.append(longest + ("." if memory.problems else f"; it fits for up to {longest_fitting_prompt(setup):,}."))

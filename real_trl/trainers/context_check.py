@@ -142,6 +142,10 @@ def prompt_fits(
     Raises:
         `ValueError`: if the completion limit leaves no room for a prompt, or is too low for marker and label.
     """
+    if args.max_completion_length is None and not args.use_vllm:
+        raise ValueError(
+            "max_completion_length: got null, and generation needs a limit. Set it to a number of tokens."
+        )
     longest = args.max_completion_length or 1
     shortest = len(space.marker_ids) + min(map(len, space.token_ids))
     if args.max_completion_length and args.max_completion_length < shortest and args.malformed != "force":

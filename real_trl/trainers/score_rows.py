@@ -89,6 +89,8 @@ class ScoreRows:
         }
 
     def _in_a_stream(self, row: dict[str, Any], index: int) -> dict[str, Any]:
+        if index == 0:  # once more from the beginning
+            self.losses.clear()
         found = self._row(row, index)
         if found["cut"] in MALFORMED_STATUSES:
             raise ValueError(self._unscored(row, found["cut"], f"row {index} of the stream"))

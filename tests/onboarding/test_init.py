@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow as pa
@@ -19,7 +20,7 @@ from rich.console import Console
 from transformers import LlamaConfig
 
 from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.onboarding import InitOptions, open_project
+from real_trl.onboarding import InitOptions, inspection, open_project, sizing
 from real_trl.onboarding.splits import divide
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.recipe import Lengths, make_setup, read_recipe
@@ -474,6 +475,17 @@ def test_splits_keep_questions_together_and_do_not_depend_on_order():
     shares = pd.Series(splits).value_counts(normalize=True)
     assert shares["test"] == pytest.approx(0.2, abs=0.02) and shares["validation"] == pytest.approx(0.1, abs=0.02)
     assert set(divide(["a", "b", "c"])) == {"train", "validation", "test"}
+
+
+def test_a_context_has_room_for_what_stands_around_a_prompt():
+    """A chat template, and a label: without them prompt and answer would just fit into 512 tokens."""
+    hardware = sizing.Hardware("a processor", False, Cluster(1, 1, "CPU", 2**33))
+    feedback = inspection.Lengths(50, 60, measured=True)  # 128 tokens are planned for it
+    for longest, fits in ((512 - 128 - 64, True), (512 - 128, False)):
+        found = SimpleNamespace(prompt=inspection.Lengths(100, longest, measured=True), feedback=feedback)
+        _, completion, notes = sizing._lengths(found, hardware, context=512)
+        assert completion == 128 and bool(notes) != fits
+        assert fits or "the model reads 512 with its answer" in notes[0]
 
 
 def test_help_lists_the_roles():

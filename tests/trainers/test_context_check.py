@@ -99,6 +99,8 @@ def test_completion_limits_that_cannot_be(tmp_path, options, message):
     data = Dataset.from_list(rows(TEXT)).remove_columns("completion")
     with pytest.raises(ValueError, match=message):
         REALTrainer(build_model(), real_config(tmp_path, **options), data, processing_class=TOKENIZER)
+    with pytest.raises(ValueError, match="max_completion_length: got null"):
+        prompt_fits(build_model(), real_config(max_completion_length=None), SPACE, TOKENIZER)
     if options["max_completion_length"] == 5:  # forced, marker and label need no room in the completion
         prompt_fits(build_model(), real_config(malformed="force", **options), SPACE, TOKENIZER)
 
