@@ -172,11 +172,12 @@ class GroupSampler:
                 rows = self._draw(needed)[rank * share : (rank + 1) * share]
                 groups = sample(rows)
         unscored = sum(status != "ok" for status in statuses)
+        mute = f" {unscored} of their {len(statuses)} completions show no score." if unscored else ""
         raise GroupFilterError(
             f"group_filter: {len(self.surplus)} of the {needed} groups of a step passed {self.filter.text!r} within "
             f"group_filter_rounds={self.rounds} rounds: of {counts['prompts_drawn']} prompts, {counts['too_low']} had an accuracy "
-            f"too low and {counts['too_high']} too high; {unscored} of {len(statuses)} completions show no score. Widen group_filter, raise group_filter_rounds, or use prompts that the "
-            "judge scores neither always right nor always wrong."
+            f"too low and {counts['too_high']} too high.{mute} Widen group_filter, raise group_filter_rounds, or use "
+            "prompts that the judge scores neither always right nor always wrong."
         )
 
     def _draw(self, count: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@
 import os
 import re
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -242,6 +243,16 @@ def test_too_few_groups_stop_the_run_and_those_that_passed_are_kept():
     assert len(sampling.drawn) == 3 and prompts(sampling.sampler.surplus) == ["good first 0"]
     # What is left is used when someone goes on
     assert sampling.fill(["hard", "good"])[0] == ["good first 0", "good first 1"]
+
+
+def test_completions_without_a_score_are_named():
+    sampling = Sampling(["hard"] * 4, rounds=1)
+    groups = [kind_group({"prompt": "hard 1"}), kind_group({"prompt": "hard 2"})]
+    groups[0] = [replace(rollout, status="missing") for rollout in groups[0]]
+    with pytest.raises(
+        GroupFilterError, match=f"2 had an accuracy too low and 0 too high. {K} of their {2 * K} completions show no"
+    ):
+        sampling.sampler.fill(groups, sampling.sample, Accelerator(cpu=True))
 
 
 @settings(max_examples=80, deadline=None)
