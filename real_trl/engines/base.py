@@ -270,10 +270,13 @@ class Engine(Protocol):
             Scale and marker.
         decoding ([`Decoding`]):
             How completions are decoded.
+        context_length (`int`, *optional*):
+            Tokens that the model reads, completion included; `None` where that is not known.
     """
 
     score_space: ScoreSpace
     decoding: Decoding
+    context_length: int | None
 
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model, before anything is generated."""

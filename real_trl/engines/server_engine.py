@@ -134,6 +134,7 @@ class ServerEngine:
                 f"extensions: {self.client.url} does not return the log-probabilities of chosen tokens. Set it to false."
             )
         self.encode = PromptEncoder(tokenizer, score_space, decoding, context_length or entry.get("max_model_len"))
+        self.context_length = self.encode.context_length
         self._byte_space = ScoreSpace.from_labels(
             score_space.labels, byte_tokenizer(), score_space.marker, score_space.values, score_space.thinking
         )

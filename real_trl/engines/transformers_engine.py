@@ -125,6 +125,7 @@ class TransformersEngine:
             )
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop_ids[0]
         self.encode = PromptEncoder(tokenizer, score_space, decoding, context_length(model.config))
+        self.context_length = self.encode.context_length
         self.generation_config = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens,
             do_sample=decoding.do_sample,

@@ -141,6 +141,7 @@ class VLLMEngine:
         config = self.llm.llm_engine.model_config
         self.stop_ids = stop_token_ids(tokenizer, model_name_or_path, revision, config.hf_config)
         self.encode = PromptEncoder(tokenizer, score_space, decoding, config.max_model_len)
+        self.context_length = self.encode.context_length
 
     @property
     def one_pass(self) -> bool:

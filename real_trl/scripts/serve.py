@@ -38,8 +38,10 @@ class ServeArguments(ServedJudge):
         api_key_env (`str`, *optional*):
             Environment variable with the key that clients need; it then has to be set. By default `REAL_TRL_API_KEY`,
             if it is.
-        max_body_bytes, max_rows, max_waiting, request_timeout:
+        max_body_bytes, max_prompt_bytes, max_rows, max_waiting, request_timeout:
             See [`~real_trl.serving.app.Limits`].
+        max_connections (`int`, *optional*, defaults to `512`):
+            Connections at a time; where there are more, those go first that owe the rest of a request.
         shutdown_timeout (`float`, *optional*, defaults to `30`):
             Seconds in which what waits is still judged when the service is stopped; the rest is refused.
     """
@@ -51,9 +53,13 @@ class ServeArguments(ServedJudge):
         metadata={"help": "Environment variable with the clients' key. Default: REAL_TRL_API_KEY, if set."},
     )
     max_body_bytes: int = field(default=2**20, metadata={"help": "Longest body of a request."})
+    max_prompt_bytes: int | None = field(
+        default=None, metadata={"help": "Longest prompt in bytes. Default: 32 for every token that the model reads."}
+    )
     max_rows: int = field(default=64, metadata={"help": "Rows in one request."})
     max_waiting: int = field(default=256, metadata={"help": "Rows that may wait; more are refused with 503."})
     request_timeout: float = field(default=300.0, metadata={"help": "Seconds until an unanswered request gets 504."})
+    max_connections: int = field(default=512, metadata={"help": "Connections at a time."})
     shutdown_timeout: float = field(
         default=30.0, metadata={"help": "Seconds for what waits when the service is stopped."}
     )
@@ -69,7 +75,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         from real_trl.serving.batching import Batcher
         from real_trl.serving.server import API_KEY_VARIABLE, Server, read_key
 
-        limits = Limits(args.max_body_bytes, args.max_rows, args.max_waiting, args.request_timeout)
+        limits = Limits(
+            args.max_body_bytes,
+            args.max_rows,
+            args.max_waiting,
+            args.request_timeout,
+            max_prompt_bytes=args.max_prompt_bytes,
+        )
+        if not args.max_connections >= 1:
+            raise ValueError(f"max_connections: got {args.max_connections}. Set it to at least 1.")
         if not args.shutdown_timeout >= 0:
             raise ValueError(f"shutdown_timeout: got {args.shutdown_timeout}. Set it to at least 0.")
         key = read_key(args.api_key_env)
@@ -85,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     batcher = Batcher(judge, batch_size=size, max_waiting=args.max_waiting)
     app = create_app(judge, batcher, judge_name(args.judge), limits, key)
     print(f"Serving {args.judge} at {url_of(listener)} ({'with' if key else 'without'} a key)", flush=True)
-    Server(app, batcher, args.shutdown_timeout).serve_until_stopped(listener)
+    server = Server(app, batcher, args.shutdown_timeout, max_connections=args.max_connections)
+    server.serve_until_stopped(listener)
 
 
 if __name__ == "__main__":

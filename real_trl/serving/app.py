@@ -4,9 +4,10 @@
 
 import asyncio
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -15,9 +16,10 @@ from real_trl import __version__
 from real_trl.engines import Judgment
 from real_trl.judge import Judge
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
-from real_trl.serving.guard import Guard
+from real_trl.serving.guard import SMALL_BODY_BYTES, Guard
 from real_trl.serving.wire import Refused, RowReader, Score, ScoreRequest, Scores
 
+_HELD_BODIES = 64
 _CLIENT_CLOSED_REQUEST = 499  # nobody reads it, but the access log shows it
 
 
@@ -33,6 +35,10 @@ class Limits:
             Rows in one request.
         max_waiting (`int`, *optional*, defaults to `256`):
             Rows of all requests that wait for the engine.
+        max_prompt_bytes (`int`, *optional*):
+            Longest prompt; see [`~real_trl.serving.fields.check_size`] for the default.
+        max_held_bytes (`int`, *optional*):
+            Bytes of all bodies above 64 KiB that are not answered yet. By default 64 times `max_body_bytes`.
         request_timeout (`float`, *optional*, defaults to `300`):
             Seconds until a request is answered with 504.
         body_timeout (`float`, *optional*, defaults to `30`):
@@ -47,15 +53,22 @@ class Limits:
     max_waiting: int = 256
     request_timeout: float = 300.0
     body_timeout: float = 30.0
+    max_prompt_bytes: int | None = None
+    max_held_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "max_rows", "max_waiting", "request_timeout", "body_timeout"):
-            if not getattr(self, name) > 0:
+        for name in (each.name for each in fields(self)):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}. Set it above 0.")
         if self.max_rows > self.max_waiting:
             raise ValueError(
                 f"max_rows: got {self.max_rows}, but no more than max_waiting={self.max_waiting} may wait, so that such a "
                 "request would never be taken. Lower max_rows, or raise max_waiting."
+            )
+        if self.max_held_bytes is not None and self.max_held_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_held_bytes: got {self.max_held_bytes}, less than max_body_bytes={self.max_body_bytes}, so that such a body would "
+                "never be taken. Raise it, or lower max_body_bytes."
             )
 
 
@@ -77,8 +90,15 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
     """
     # The pages that FastAPI has for its documentation load scripts from elsewhere; openapi.json remains
     app = FastAPI(title="real_trl judge", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, key=key, max_body_bytes=limits.max_body_bytes, body_timeout=limits.body_timeout)
-    reader = RowReader(judge, limits.max_rows)
+    app.add_middleware(
+        Guard,
+        key=key,
+        max_body_bytes=limits.max_body_bytes,
+        body_timeout=limits.body_timeout,
+        max_held_bytes=limits.max_held_bytes or _HELD_BODIES * limits.max_body_bytes,
+    )
+    reader = RowReader(judge, limits.max_rows, limits.max_prompt_bytes)
+    reading = CapacityLimiter(2)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
@@ -104,7 +124,11 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
         """Scores a row, or several under `rows`."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "the body has to be JSON. Send it as application/json.", "Content-Type")
-        prompts, single = reader.read(await request.body())
+        content = await request.body()
+        if len(content) <= SMALL_BODY_BYTES:
+            prompts, single = reader.read(content)
+        else:  # takes long enough for others to notice
+            prompts, single = await to_thread.run_sync(reader.read, content, limiter=reading)
         try:
             judgments = await _answer(request, batcher.submit(prompts), limits.request_timeout)
         except Busy as error:

@@ -1,6 +1,9 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Concurrent requests in common batches: one thread owns the engine, and what waits meanwhile is judged together next."""
+"""
+Concurrent requests in common batches: one thread judges, and what waits meanwhile is judged together next. What comes in is
+checked by other threads, so that a long prompt, which takes long to be made into tokens, keeps nobody else waiting.
+"""
 
 import contextlib
 import itertools
@@ -40,12 +43,19 @@ class JudgingFailed(Exception):
     """The engine failed on a request, for a reason that is in the log."""
 
 
+_SHORT = 2**16  # characters of a request whose check is a matter of milliseconds
+
+
 @dataclass(eq=False)
 class _Request:
-    prompts: list[str]
+    prompts: list[str]  # none any more when it is answered or given up
     future: "Future[list[Judgment]]" = field(default_factory=Future)
     judged: dict[int, Judgment] = field(default_factory=dict)
-    waiting: int = 0  # rows that the engine has not been given yet
+    num_checked: int = 0
+
+    def __post_init__(self) -> None:
+        self.num_rows = self.waiting = len(self.prompts)  # waiting: rows that the engine has not been given yet
+        self.size = sum(map(len, self.prompts))
 
     def fail(self, error: Exception) -> None:
         with contextlib.suppress(InvalidStateError):  # nobody waits for it any more
@@ -53,22 +63,22 @@ class _Request:
 
     def answer(self, row: int, judgment: Judgment) -> None:
         self.judged[row] = judgment
-        if len(self.judged) == len(self.prompts):
+        if len(self.judged) == self.num_rows:
             with contextlib.suppress(InvalidStateError):
-                self.future.set_result([self.judged[row] for row in range(len(self.prompts))])
+                self.future.set_result([self.judged[row] for row in range(self.num_rows)])
 
 
 class Batcher:
     """
-    Judges the requests of many threads in batches, in the order in which they came.
+    Judges the requests of many threads in batches, in the order in which they came and were found to fit.
 
     A batch is made of what waits when the engine is free. Every request is checked before it gets into a batch, and one on
     which the engine fails is told from the others of its batch by judging them one by one, so that no request fails for
-    another.
+    another. One thread checks short requests, and one the others, prompt by prompt and shorter requests first.
 
     Args:
         judge ([`Judge`]):
-            The judge. Nothing else may use its engine meanwhile.
+            The judge. Nothing else may use its engine meanwhile. Its engine's `check` is called beside `judge`.
         batch_size (`int`):
             Prompts that the engine is given at once.
         max_waiting (`int`):
@@ -86,14 +96,16 @@ class Batcher:
         self.judge, self.batch_size, self.max_waiting, self.window = judge, batch_size, max_waiting, window
         self._seeds = itertools.count(seed)
         self._changed = threading.Condition()
-        self._open: set[_Request] = set()  # neither answered nor given up; guarded, as are the next two
-        self._arrived: list[_Request] = []
+        self._open: set[_Request] = set()  # neither answered nor given up; guarded, as are the next three
+        self._arrived: list[_Request] = []  # of these, those that are to be checked
+        self._ready: deque[tuple[_Request, int]] = deque()
         self._closing = False
-        self._ready: deque[tuple[_Request, int]] = deque()  # the thread's own, as are the next two
-        self._expected = 1
+        self._expected = 1  # the judging thread's own, as is the next
         self._batch_seconds = 1.0
         self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
         self._thread.start()
+        for long in (False, True):
+            threading.Thread(target=self._check_arrived, args=(long,), name="check", daemon=True).start()
 
     @property
     def ready(self) -> bool:
@@ -121,7 +133,8 @@ class Batcher:
         Raises:
             [`Busy`]: if too many prompts wait already, or if the service ends.
         """
-        request = _Request(list(prompts), waiting=len(prompts))
+        request = _Request(list(prompts))
+        request.future.add_done_callback(lambda _: self._discard(request))
         with self._changed:
             if not self.ready:
                 raise Busy("The service is shutting down. Try again when it is back.", retry_after=5)
@@ -133,15 +146,14 @@ class Batcher:
                 )
             self._open.add(request)
             self._arrived.append(request)
-            self._changed.notify()
-        request.future.add_done_callback(lambda _: self._discard(request))
+            self._changed.notify_all()
         return request.future
 
     def drain(self) -> None:
         """Take no more requests; those that wait are still judged."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def refuse_waiting(self) -> None:
         """Take no more requests, and refuse those that wait. The batch under way is finished."""
@@ -156,70 +168,88 @@ class Batcher:
         self._thread.join(timeout)
 
     def _discard(self, request: _Request) -> None:
+        """Nothing remains of a request that is answered or given up, however long the engine is busy."""
         with self._changed:
             self._open.discard(request)
+            if request in self._arrived:
+                self._arrived.remove(request)
+            if request.waiting:
+                self._ready = deque(each for each in self._ready if each[0] is not request)
+            request.prompts, request.waiting = [], 0
+            self._changed.notify_all()
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            if batch:
+            if batch:  # else its requests were given up meanwhile
                 started = time.monotonic()
                 self._judge(batch)
                 self._batch_seconds = time.monotonic() - started
 
-    def _next_batch(self) -> list[tuple[_Request, int]] | None:
-        """Rows to be judged together, `None` at the end. Whatever has arrived is checked first."""
+    def _next_batch(self) -> list[tuple[_Request, int, str]] | None:
+        """Rows to be judged together and their prompts, `None` at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._arrived or self._ready or self._closing)
+            self._changed.wait_for(lambda: self._ready or (self._closing and not self._arrived))
             expected = min(self._expected, self.batch_size)
-            self._changed.wait_for(lambda: self._closing or self._num_rows() >= expected, timeout=self.window)
-            arrived, self._arrived = self._arrived, []
-            if not arrived and not self._ready:
-                return None
-        for request in arrived:
-            self._check(request)
-        batch: list[tuple[_Request, int]] = []
-        while self._ready and len(batch) < self.batch_size:
-            request, row = self._ready.popleft()
-            request.waiting -= 1
-            if not request.future.done():  # else its client has gone
-                batch.append((request, row))
-        return batch
+            self._changed.wait_for(lambda: self._closing or len(self._ready) >= expected, timeout=self.window)
+            batch: list[tuple[_Request, int, str]] = []
+            while self._ready and len(batch) < self.batch_size:
+                request, row = self._ready.popleft()
+                request.waiting -= 1
+                batch.append((request, row, request.prompts[row]))
+            return batch or ([] if self._arrived or not self._closing else None)
 
-    def _num_rows(self) -> int:
-        return len(self._ready) + sum(len(request.prompts) for request in self._arrived)
+    def _check_arrived(self, long: bool) -> None:
+        """Check what arrives and is `long`, or is not."""
 
-    def _check(self, request: _Request) -> None:
-        if request.future.done():
-            return
+        def next_request() -> _Request | None:
+            mine = (request for request in self._arrived if (request.size > _SHORT) == long)
+            return min(mine, key=lambda request: request.size // _SHORT, default=None)
+
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: next_request() or self._closing)
+                if (request := next_request()) is None:
+                    return
+                row, prompt = request.num_checked, request.prompts[request.num_checked]
+            error = self._check(prompt, row)
+            if error is not None:
+                request.fail(error)
+            with self._changed:
+                request.num_checked += 1
+                if request in self._arrived and request.num_checked == request.num_rows:
+                    self._arrived.remove(request)
+                    self._ready.extend((request, row) for row in range(request.num_rows))
+                    self._changed.notify_all()
+
+    def _check(self, prompt: str, row: int) -> Exception | None:
         try:
-            self.judge.engine.check(request.prompts)
+            self.judge.engine.check([prompt])
         except ValueError as error:
-            request.fail(PromptTooLong(str(error)))
+            return PromptTooLong(str(error).replace("prompt 0 (", f"prompt {row} (", 1))
         except Exception as error:
-            request.fail(_failed(error))
-        else:
-            self._ready.extend((request, row) for row in range(len(request.prompts)))
+            return _failed(error)
+        return None
 
-    def _judge(self, batch: list[tuple[_Request, int]]) -> None:
+    def _judge(self, batch: list[tuple[_Request, int, str]]) -> None:
         try:
-            judgments = self.judge.judge([request.prompts[row] for request, row in batch], seed=next(self._seeds))
+            judgments = self.judge.judge([prompt for *_, prompt in batch], seed=next(self._seeds))
         except Exception as error:
             # What cannot be reached cannot be reached for any of them; but one row may have taken too long
             unreachable = isinstance(error, OSError) and not isinstance(error, TimeoutError)
             if len(batch) > 1 and not unreachable:
                 logger.warning("A batch of %d failed (%s); its rows are judged one by one.", len(batch), error)
-                for request, row in batch:
+                for request, row, prompt in batch:
                     if not request.future.done():  # else it has failed for another row, or its client has gone
-                        self._judge([(request, row)])
+                        self._judge([(request, row, prompt)])
                 return
             failed = _failed(error)
-            for request, _ in batch:
+            for request, *_ in batch:
                 request.fail(failed)
             return
         with self._changed:
-            rows = sum(len(request.prompts) for request in self._open)
+            rows = sum(request.num_rows for request in self._open)
         self._expected = rows
-        for (request, row), judgment in zip(batch, judgments, strict=True):
+        for (request, row, _), judgment in zip(batch, judgments, strict=True):
             request.answer(row, judgment)
 
 

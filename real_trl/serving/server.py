@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -12,8 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from real_trl.serving.batching import Batcher
+from real_trl.serving.connections import ACCEPTED_AT_ONCE, BoundedConnection, possible_connections
 
 API_KEY_VARIABLE = "REAL_TRL_API_KEY"
+_MAY_WAIT = 2048  # connections that have not been accepted
 
 
 def read_key(variable: str | None) -> str | None:
@@ -56,11 +59,30 @@ class Server(uvicorn.Server):
             What it waits for.
         grace (`float`):
             Seconds.
+        max_connections (`int`, *optional*, defaults to `512`), head_timeout (`float`, *optional*, defaults to `15`):
+            See [`~real_trl.serving.connections.BoundedConnection`]; there are fewer connections where the process may not have as
+            many files open.
     """
 
-    def __init__(self, app: FastAPI, batcher: Batcher, grace: float) -> None:
-        super().__init__(uvicorn.Config(app, log_level="info", server_header=False))
+    def __init__(
+        self, app: FastAPI, batcher: Batcher, grace: float, *, max_connections: int = 512, head_timeout: float = 15.0
+    ) -> None:
+        connection = functools.partial(
+            BoundedConnection, max_connections=possible_connections(max_connections), head_timeout=head_timeout
+        )
+        # A connection that became a WebSocket would be beyond all limits
+        config = uvicorn.Config(
+            app, http=connection, ws="none", log_level="info", server_header=False, backlog=ACCEPTED_AT_ONCE
+        )
+        super().__init__(config)
         self.batcher, self.grace = batcher, grace
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin; called by uvicorn."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            # asyncio accepts as many connections at once as may wait, but many may wait without harm
+            listener.listen(_MAY_WAIT)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End; called by uvicorn on SIGINT and SIGTERM."""

@@ -7,14 +7,17 @@ import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from real_trl.engines import Judgment
 from real_trl.judge import Judge
-from real_trl.serving.fields import ROW_FIELDS, prompt_fields, reads
+from real_trl.serving.fields import ROW_FIELDS, check_size, prompt_fields, reads
 
 _NAMES = {str: "text", int: "a number", float: "a number", bool: "a truth value", list: "a list", dict: "an object"}
 _NAMES |= {type(None): "null"}
 _OBJECT = 'Give an object such as {"instruction": …, "rubric": …, "response": …}, or {"prompt": …}.'
+_MAX_FIELDS = 64
+_SHOWN_NAME = 100  # characters
 # pydantic's type of error → how to mend it
 _FIXES = {
     "string_type": "Give text, in quotes.",
@@ -122,10 +125,12 @@ class RowReader:
             Whose prompts.
         max_rows (`int`):
             Rows that one request may have.
+        max_prompt_bytes (`int`, *optional*):
+            Longest prompt in bytes, as of [`~real_trl.serving.fields.check_size`].
     """
 
-    def __init__(self, judge: Judge, max_rows: int) -> None:
-        self.judge, self.max_rows = judge, max_rows
+    def __init__(self, judge: Judge, max_rows: int, max_prompt_bytes: int | None = None) -> None:
+        self.judge, self.max_rows, self.max_prompt_bytes = judge, max_rows, max_prompt_bytes
         self._template = judge.config.template()
         self.fields = prompt_fields(judge.config)
 
@@ -134,11 +139,16 @@ class RowReader:
         The prompts of a request, and whether it was one row rather than a list.
 
         Raises:
-            [`Refused`]: with 400 if the body is not JSON, 413 if it has too many rows, and 422 if a field is unknown,
-                missing, or of another type.
+            [`Refused`]: with 400 if the body is not JSON, 413 if it has too many rows or a prompt is too long, and 422 if a field
+                is unknown, missing, or of another type.
         """
         try:
-            request = ScoreRequest.model_validate_json(body)
+            given = from_json(body)
+        except ValueError as error:
+            raise Refused(400, f"the body is not valid JSON ({error}). Correct it.") from None
+        self._check_counts(given)
+        try:
+            request = ScoreRequest.model_validate(given)
         except ValidationError as error:
             raise _invalid(error) from None
         if single := "rows" not in request.model_fields_set:
@@ -146,17 +156,37 @@ class RowReader:
         else:
             rows = request.rows
             if others := (request.model_fields_set | set(request.model_extra)) - {"rows"}:
-                name = min(others)
+                name = min(others)[:_SHOWN_NAME]
                 raise Refused(422, "it stands beside rows. Put it into every row.", name)
             if not rows:
                 raise Refused(422, "there is none. Give at least one.", "rows")
-            if len(rows) > self.max_rows:
-                raise Refused(
-                    413, f"got {len(rows)}, the limit is {self.max_rows}. Send them in several requests.", "rows"
-                )
         return [self._prompt(row, "" if single else f"rows[{place}].") for place, row in enumerate(rows)], single
 
+    def _check_counts(self, request: object) -> None:
+        """Refuse what has too many parts, before an object, and perhaps an error, is made of each of them."""
+        rows = request.get("rows") if isinstance(request, dict) else None
+        rows = rows if isinstance(rows, list) else []
+        if len(rows) > self.max_rows:
+            raise Refused(
+                413, f"got {len(rows)}, the limit is {self.max_rows}. Send them in several requests.", "rows"
+            )
+        for path, fields in (("the request", request), *((f"rows[{place}]", row) for place, row in enumerate(rows))):
+            if isinstance(fields, dict) and len(fields) > _MAX_FIELDS:
+                raise Refused(
+                    422,
+                    f"{path} has {len(fields)} fields, of at most {_MAX_FIELDS}. Send {', '.join(self.fields)} only.",
+                    None if path == "the request" else path,
+                )
+
     def _prompt(self, row: Row, path: str) -> str:
+        prompt = self._rendered(row, path)
+        try:
+            check_size(self.judge, prompt, self.max_prompt_bytes)
+        except ValueError as error:
+            raise Refused(413, str(error).removeprefix("prompt: "), path + "prompt") from None
+        return prompt
+
+    def _rendered(self, row: Row, path: str) -> str:
         given = {name: getattr(row, name) for name in ROW_FIELDS} | row.model_extra
         given = {name: value for name, value in given.items() if value is not None}
         for name in given:
@@ -164,6 +194,7 @@ class RowReader:
                 if len(given) > 1:
                     raise Refused(422, "a complete prompt stands alone. Remove it, or the other fields.", path + name)
             elif self._template is not None and not reads(self._template, name):
+                name = name[:_SHOWN_NAME]
                 near = difflib.get_close_matches(name, self.fields, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise Refused(
@@ -187,12 +218,10 @@ class RowReader:
 def _invalid(error: ValidationError) -> Refused:
     """The first of pydantic's findings."""
     first = error.errors(include_url=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
-        reason = first["msg"].removeprefix("Invalid JSON: ")
-        return Refused(400, f"the body is not valid JSON ({reason}). Correct it.")
     path = ""
     for part in first["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        part = part if isinstance(part, int) else part[:_SHOWN_NAME]
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     path = path.removesuffix(".[key]")
     found = _NAMES.get(type(first["input"]), "something else")
     fix = _FIXES.get(first["type"], "Correct it.")
