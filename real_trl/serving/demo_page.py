@@ -4,9 +4,13 @@
 
 import os
 
+from starlette.middleware import Middleware
+
 from real_trl.judge import Judge
-from real_trl.serving.fields import prompt_fields
+from real_trl.serving.fields import check_size, prompt_fields
+from real_trl.serving.guard import Guard
 from real_trl.serving.judgment_html import STYLE, error_html, judgment_html
+from real_trl.serving.page_requests import PageRequests
 
 # Read when gradio is imported: no usage statistics, no look for newer versions
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -32,6 +36,7 @@ def build_page(judge: Judge, name: str) -> gr.Blocks:
     def score(*texts: str) -> tuple[str, str]:
         row = {field: text for field, text in zip(fields, texts, strict=True) if text and text.strip()}
         try:
+            check_size(judge, judge.prompts([row])[0])
             judgment = judge.score([row])[0]
         except ValueError as error:
             return error_html(str(error)), ""
@@ -58,7 +63,8 @@ def build_page(judge: Judge, name: str) -> gr.Blocks:
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> None:
-    """Serve the page, without blocking: nothing is loaded from elsewhere, and nothing is shared."""
+    """Serve the page, without blocking: nothing is loaded from elsewhere, nothing is shared, and no files are taken."""
+    limits = {"max_body_bytes": 2**20, "body_timeout": 30.0, "max_held_bytes": 2**26}
     page.launch(
         server_name=host,
         server_port=port,
@@ -69,4 +75,6 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
         footer_links=[],
         theme=gr.themes.Default(font=_SYSTEM_FONTS, font_mono=("ui-monospace", "monospace")),
         css=STYLE,
+        max_file_size=1,
+        app_kwargs={"middleware": [Middleware(Guard, key=None, **limits), Middleware(PageRequests)]},
     )
