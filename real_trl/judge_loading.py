@@ -186,7 +186,8 @@ def find_judge(name: str | Path, options: SourceOptions | None = None, /, **give
         _check_not_contradicted(name, asked, config)
         if not config.knows_template_arguments:
             said = {name: getattr(asked, name) for name in _UNRECORDED if getattr(asked, name) is not None}
-            config.use_format(replace(config.prompt_format(), **said))
+            if said:
+                config.use_format(replace(config.prompt_format(), **said))
         if config.thinking is None:
             config.thinking = tag_list(asked.thinking)
         space = config.score_space(tokenizer)
