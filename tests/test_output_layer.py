@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
@@ -245,6 +246,7 @@ def test_the_engine_under_autocast():
 
 def test_the_engine_reads_a_model_in_training():
     """accelerate has put autocast into its forward, which is not active around it."""
+    AcceleratorState._reset_state()  # of an earlier test
     model = Accelerator(cpu=True, mixed_precision="bf16").prepare_model(build("bias"))
     seen, ids = [], torch.tensor([ROWS[0][0]])
     hook = model.base_model.register_forward_hook(lambda m, args, output: seen.append(output.last_hidden_state))
@@ -253,6 +255,7 @@ def test_the_engine_reads_a_model_in_training():
         with float32_logits(model):
             logits = model(ids).logits
     hook.remove()
+    AcceleratorState._reset_state()
     exact = seen[1].double() @ model.lm_head.weight.double().T + model.lm_head.bias.double()
     assert (logits - exact).abs().max() < 1e-5 < 1e-3 < (rounded - exact).abs().max()
 
