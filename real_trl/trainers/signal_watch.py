@@ -29,6 +29,7 @@ class SignalMixin:
     _silent_steps = 0  # in a row, up to now
     _moved: bool | None = None  # whether any step of the run had a gradient; unknown before the first
     _last_reason = ""
+    _norms_known = False
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as [`~transformers.Trainer.train`] does; [`NoSignalError`] if there is nothing to learn from."""
@@ -74,6 +75,9 @@ class SignalMixin:
 
     def _watch(self, norm: float | None) -> None:
         reason, step = self._why_silent(), self.state.global_step + 1
+        self._norms_known = self._norms_known or bool(norm) or not self.is_deepspeed_enabled
+        if not self._norms_known:  # DeepSpeed says 0 where its optimizer works out no norm
+            norm = None
         if norm == 0:
             reason = reason or "its gradient was zero"
         elif norm is not None and not math.isfinite(norm):

@@ -181,6 +181,18 @@ def test_a_gradient_that_is_not_finite_is_not_applied(tmp_path, clip):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2"]
 
 
+def test_deepspeed_may_know_no_norms(tmp_path):
+    """It says 0 then, always; a 0 among others is one."""
+    trainer = raft(tmp_path, max_steps_without_signal=2)
+    trainer.is_deepspeed_enabled = True
+    for _ in range(5):
+        trainer._watch(0.0)
+    trainer._watch(0.5)
+    trainer._watch(0.0)
+    with pytest.raises(NoSignalError, match="its gradient was zero"):
+        trainer._watch(0.0)
+
+
 def test_a_stream_without_rows_trains_no_step(tmp_path):
     stream = IterableDataset.from_generator(lambda: iter([{"prompt": "Grade", "score": 3.0}]))
     options = {"num_generations": K, "per_device_train_batch_size": 2 * K, "max_completion_length": 20}
