@@ -84,6 +84,7 @@ def build_trainer(
         if way != "TRL":
             _read_labelled_rows_only(model)
     else:
+        options |= {"preflight_scored_rate": 0.0, "max_steps_without_signal": 0}  # the completions are made up
         trainer = in_own_dtype(
             model, lambda: REALTrainer(model, REALConfig(**options, shared_prefix=way == "REAL"), **data)
         )
