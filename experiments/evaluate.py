@@ -39,7 +39,13 @@ def predict(
     lines = []
     for greedy in (True, False):
         loaded = Judge.from_pretrained(
-            judge, do_sample=not greedy, max_new_tokens=max_new_tokens, batch_size=rows, malformed="force"
+            # All judges are asked in the same way, also one whose training sampled from a nucleus
+            judge,
+            do_sample=not greedy,
+            top_p=1.0,
+            max_new_tokens=max_new_tokens,
+            batch_size=rows,
+            malformed="force",
         )
         for split in TEST_SPLITS:
             data = make_dataset(split, rows, score_range=score_range)

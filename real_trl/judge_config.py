@@ -56,6 +56,8 @@ class JudgeConfig:
             The template itself, so that the judge can be used where the file is not.
         temperature (`float`, *optional*, defaults to `1.0`):
             Temperature of the CoT and of the score distribution.
+        top_p (`float`, *optional*, defaults to `1.0`):
+            Nucleus of the sampled CoT in training.
         normalize_expectation (`bool`, *optional*, defaults to `False`):
             Whether the expected score is divided by the probability mass on the labels.
         thinking (`list[str]`, *optional*):
@@ -81,6 +83,7 @@ class JudgeConfig:
     prompt_template: str | None = None
     prompt_template_text: str | None = None
     temperature: float = 1.0
+    top_p: float = 1.0
     normalize_expectation: bool = False
     thinking: list[str] | None = None
     method: str | None = None
@@ -115,9 +118,9 @@ class JudgeConfig:
             setattr(self, name, value)
 
     def decoding(self, **options: Any) -> Decoding:
-        """How the judge's completions are decoded; `options` are what it does not remember: `max_new_tokens`, `top_p` …"""
-        own = {"temperature": self.temperature, "normalize_expectation": self.normalize_expectation}
-        return Decoding(**vars(self.prompt_format()), **own, **options)
+        """How the judge's completions are decoded, as in training but for `options`, such as `max_new_tokens`."""
+        own = {name: getattr(self, name) for name in ("temperature", "top_p", "normalize_expectation")}
+        return Decoding(**vars(self.prompt_format()), **{**own, **options})
 
     def use_template(self, template: PromptTemplate | None) -> None:
         """Remember the template that prompts are rendered with."""

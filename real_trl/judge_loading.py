@@ -91,7 +91,7 @@ class JudgeSource:
             max_new_tokens = default_max_new_tokens(config)
         decoding = self.config.decoding(
             do_sample=asked.do_sample,
-            top_p=asked.top_p,
+            top_p=self.config.top_p if asked.top_p is None else asked.top_p,
             max_new_tokens=max_new_tokens,
             malformed=asked.malformed,
             truncate_prompts=asked.truncate_prompts,

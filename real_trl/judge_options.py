@@ -133,8 +133,10 @@ class EngineOptions(_Options):
             [`ServerEngine`], which needs at least `base_url`.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
             Type of the weights, by default as saved.
-        do_sample, top_p, malformed, truncate_prompts:
+        do_sample, malformed, truncate_prompts:
             See [`Decoding`].
+        top_p (`float`, *optional*):
+            Nucleus of the sampled rationale. Defaults to that which the judge was trained with, else 1.
         max_new_tokens (`int`, *optional*):
             Longest completion. Defaults to 1024, and for models with a short context to half of it.
         batch_size (`int`, *optional*, defaults to `8`):
@@ -152,7 +154,10 @@ class EngineOptions(_Options):
     )
     dtype: str = field(default="auto", metadata={"help": "Type of the weights. Default: as saved."})
     do_sample: bool = field(default=True, metadata={"help": "Sample the rationale; false decodes greedily."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus of the sampled rationale."})
+    top_p: float | None = field(
+        default=None,
+        metadata={"help": "Nucleus of the sampled rationale. Default: that of the judge's training, else 1."},
+    )
     max_new_tokens: int | None = field(
         default=None, metadata={"help": "Longest completion. Default: 1024, or half of a shorter context."}
     )
@@ -169,7 +174,7 @@ class EngineOptions(_Options):
         for name in ("batch_size", "max_new_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}. Set it to at least 1.")
-        if not 0 < self.top_p <= 1:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: got {self.top_p}. Set it above 0 and to at most 1, which is no truncation.")
         known = self.dtype == "auto" or isinstance(getattr(torch, str(self.dtype), None), torch.dtype)
         if not known and not isinstance(self.dtype, torch.dtype):

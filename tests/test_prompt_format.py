@@ -241,6 +241,41 @@ def test_training_goes_on_with_the_same_format(tmp_path):
     assert check_start(str(tmp_path), None, space, None, **settings) is True
 
 
+# --- sampling
+
+
+def test_the_nucleus_of_training_is_that_of_judging(tmp_path):
+    trainer = make(REALTrainer, rows(user()), tmp_path, top_p=0.9, temperature=0.8)
+    assert (trainer.judge_config.top_p, trainer.judge_config.temperature) == (0.9, 0.8)
+    trainer.judge_config.save(tmp_path)
+    trainer.processing_class.save_pretrained(tmp_path)
+    trainer.model.save_pretrained(tmp_path)
+    source = find_judge(tmp_path)
+    assert source.load_engine(max_new_tokens=8).decoding.top_p == 0.9
+    assert source.load_engine(max_new_tokens=8, top_p=1.0).decoding.top_p == 1.0
+    held_out = Dataset.from_list([{"prompt": "right", "score": 4.0}])
+    assert JudgeEvaluationCallback(trainer, {"held out": held_out}, 1)._decoding.top_p == 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("top_k", {"top_k": 5}),
+        ("min_p", {"min_p": 0.1}),
+        ("repetition_penalty", {"repetition_penalty": 1.1}),
+        ("no_repeat_ngram_size", {"generation_kwargs": {"no_repeat_ngram_size": 3}}),
+        ("temperature", {"generation_kwargs": '{"temperature": 0.5}'}),
+    ],
+)
+def test_sampling_that_no_judge_can_repeat_is_refused(name, given):
+    with pytest.raises(ValueError, match=f"{name}: got .*, but no judge samples that way"):
+        REALConfig("unused", bf16=False, use_cpu=True, **given)
+
+
+def test_other_arguments_of_generation_are_left_alone():
+    REALConfig("unused", bf16=False, use_cpu=True, generation_kwargs={"stop_strings": ["."]}, top_k=-1, min_p=0.0)
+
+
 # --- held-out data, and tokenizers without an end of text
 
 

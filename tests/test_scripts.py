@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from real_trl import JudgeConfig
 from real_trl.data import build_completion
+from real_trl.prompt_format import PromptFormat
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.synthetic import build_model, build_tokenizer, make_dataset
 from tests.tiny import TOKENIZER, chat_tokenizer, prompt_dataset, warm_model
@@ -280,6 +281,27 @@ def test_chat_models_get_messages(tmp_path):
     assert JudgeConfig.load(trained).chat
     output = run("evaluate", tmp_path, trained, **data, eval_splits=["all"])
     assert evaluation_of(output)["judges"]["rl"]["judge"]["chat"]
+
+
+def test_recipes_say_what_stands_around_prompts(tmp_path, capsys):
+    """All stages ask in the same way, which the judge brings along from the first that says it."""
+    model = tmp_path / "model"
+    warm_model().save_pretrained(model)
+    chat_tokenizer().save_pretrained(model)
+    rows = [{**row, "feedback": "7+4 is 12, right."} for row in prompt_dataset([4.0, 2.0, 5.0, 1.0])]
+    data = {"dataset_name": write_rows(tmp_path / "train.jsonl", rows), "dataset_options": None, "max_steps": 1}
+    data |= {"dataset_train_split": "train", "preflight_scored_rate": None}
+    settings = {"system_prompt": "Grade.", "chat_template_kwargs": {"enable_thinking": False}}
+    warm = run("sft", tmp_path, model, **data, **settings)
+    prompt = PromptFormat(chat=True, **settings)
+    assert JudgeConfig.load(warm).prompt_format() == prompt
+    trained = run("rl", tmp_path, warm, **{**data, "preflight_scored_rate": 0})
+    assert JudgeConfig.load(trained).prompt_format() == prompt
+    for name, value in [("system_prompt", "Be kind."), ("chat_template_kwargs", {"enable_thinking": True})]:
+        message = refusal(capsys, "rl", tmp_path, warm, **{**data, name: value})
+        assert message.startswith(f"error: {name}: got {value!r}, but the judge") and "was trained with" in message
+    message = refusal(capsys, "sft", tmp_path, model, **data, **settings, chat=False)
+    assert message.startswith("error: system_prompt: got 'Grade.', but prompts do not go through a chat template")
 
 
 @pytest.mark.parametrize("prompt", ["Grade this.", "Grade this. ", "Grade this.\n"])

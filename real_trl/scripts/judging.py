@@ -97,6 +97,8 @@ class JudgingArguments(JudgeOptions):
         loading = ("dtype", "attn_implementation", "load_in_8bit", "load_in_4bit")
         own = [each.name for each in fields(SourceOptions) if hasattr(source.config, each.name)]
         decoding = [each.name for each in fields(EngineOptions)]
+        run = {name: getattr(self, name) for name in decoding if name not in _NOT_DECODING}
+        run["top_p"] = source.config.top_p if run["top_p"] is None else run["top_p"]
         local = self.engine != "server" or Path(source.name).is_dir()
         return {
             "model": {
@@ -107,7 +109,7 @@ class JudgingArguments(JudgeOptions):
             },
             "loading": {name: getattr(model_args, name) for name in loading},
             "judge": {name: getattr(source.config, name) for name in own if name != "prompt_template"},
-            "decoding": {name: getattr(self, name) for name in decoding if name not in _NOT_DECODING},
+            "decoding": run,
         }
 
 

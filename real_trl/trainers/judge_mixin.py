@@ -107,6 +107,7 @@ class JudgeTrainerMixin(SignalMixin, CheckedDataMixin, PublishingMixin, ResumeMi
             space,
             **vars(prompt_format),
             temperature=getattr(args, "temperature", 1.0),
+            top_p=getattr(args, "top_p", 1.0),
             normalize_expectation=args.normalize_expectation,
             method=method,
             base_model=model if isinstance(model, str) else get_config_model_id(model.config),

@@ -23,6 +23,40 @@ _CHOICES = {
 }
 
 
+# Of `generation_kwargs`, what changes which token comes next
+_SAMPLING = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "typical_p",
+        "do_sample",
+        "num_beams",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "bad_words",
+    }
+    | {
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "no_repeat_ngram_size",
+        "guidance_scale",
+        "sequence_bias",
+    }
+    | {
+        "bad_words_ids",
+        "suppress_tokens",
+        "begin_suppress_tokens",
+        "logit_bias",
+        "logits_processors",
+        "allowed_token_ids",
+    }
+    | {"exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "penalty_alpha", "min_tokens"}
+)
+
+
 @dataclass
 class REALConfig(RLOOConfig):
     r"""
@@ -213,6 +247,20 @@ class REALConfig(RLOOConfig):
                 raise ValueError(f"{name}: got {getattr(self, name)}, which REALTrainer does not use; {instead}.")
         default_precision(self)
         super().__post_init__()
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        """Completions are sampled as a judge samples them: by temperature and top-p, and nothing else."""
+        plain = {"top_k": (None, 0, -1), "min_p": (None, 0, 0.0), "repetition_penalty": (None, 1, 1.0)}
+        given = {name: getattr(self, name) for name, values in plain.items() if getattr(self, name) not in values}
+        options = self.generation_kwargs if isinstance(self.generation_kwargs, dict) else {}
+        given |= {name: value for name, value in options.items() if name in _SAMPLING}
+        for name, value in given.items():
+            raise ValueError(
+                f"{name}: got {value!r}, but no judge samples that way: completions would be drawn from another distribution than the "
+                "one whose log-probabilities are trained, and that judges with. Leave it out; temperature and top_p are saved with "
+                "the judge."
+            )
 
     def _check_whole_groups(self, name: str, num_generations: int) -> None:
         size = getattr(self, name)
