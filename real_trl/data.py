@@ -18,6 +18,7 @@ from .data_rows import RowReader, strip_score_sentence
 from .data_sources import HoldOut, read_source
 from .prompts import load_template
 from .rationales import rationale_faults
+from .recipe_values import check_numbers, shown
 from .scale import Scale
 from .score_space import DEFAULT_MARKER
 
@@ -179,6 +180,7 @@ class DataArguments:
             raise ValueError(f"holdout_group={self.holdout_group!r} needs holdout_fraction. Set it, e.g. to 0.2.")
         if self.max_rows is not None and self.max_rows < 1:
             raise ValueError(f"max_rows={self.max_rows} must be at least 1. Remove the field to use all rows.")
+        check_numbers(self)
 
 
 def load_judge_dataset(
@@ -298,10 +300,10 @@ def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name}={value!r} is not valid JSON ({error}). Give a mapping.") from error
+        except (ValueError, RecursionError) as error:  # nested too deep, or a number of thousands of digits
+            raise ValueError(f"{name}={shown(value)} is not valid JSON ({error}). Give a mapping.") from error
     if value is not None and not isinstance(value, Mapping):
-        raise ValueError(f"{name}={value!r} must be a mapping, not a {type(value).__name__}.")
+        raise ValueError(f"{name}={shown(value)} must be a mapping, not a {type(value).__name__}.")
     return dict(value or {})
 
 

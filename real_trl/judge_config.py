@@ -15,6 +15,7 @@ from real_trl.engines.base import Decoding
 from real_trl.json_text import to_json
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import PromptTemplate, load_template
+from real_trl.recipe_values import checked_values
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 
 JUDGE_CONFIG_NAME = "judge_config.json"
@@ -168,7 +169,7 @@ class JudgeConfig:
             )
         try:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested too deep
             raise ValueError(
                 f"{path}: not valid JSON ({error}). Restore it from the judge's training output."
             ) from error
@@ -182,4 +183,7 @@ class JudgeConfig:
             raise ValueError(
                 f"{path}: unknown fields {sorted(unknown)}. It may come from a newer real_trl: upgrade, or remove them."
             )
-        return cls(**stored)
+        try:
+            return cls(**checked_values(cls, stored))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error} Or restore it from the judge's training output.") from error

@@ -15,6 +15,7 @@ import torch
 
 from real_trl.data import as_mapping
 from real_trl.engines import ENGINES
+from real_trl.recipe_values import check_numbers
 from real_trl.thinking import THINKING_HELP
 
 
@@ -112,12 +113,11 @@ class SourceOptions(_Options):
     thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
 
     def __post_init__(self) -> None:
+        if self.temperature == 0:
+            raise ValueError("temperature: got 0. Set it above 0; for greedy decoding set do_sample to false.")
+        check_numbers(self)
         if self.chat_template_kwargs is not None:
             self.chat_template_kwargs = as_mapping("chat_template_kwargs", self.chat_template_kwargs)
-        if self.temperature is not None and not self.temperature > 0:
-            raise ValueError(
-                f"temperature: got {self.temperature}. Set it above 0; for greedy decoding set do_sample to false."
-            )
 
 
 @dataclass
@@ -168,14 +168,10 @@ class EngineOptions(_Options):
     batch_size: int = field(default=8, metadata={"help": "Prompts per generation batch and process."})
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.engine not in ENGINES:
             raise ValueError(f"engine: got {self.engine!r}. Set it to one of: {', '.join(ENGINES)}.")
         self.engine_options = as_mapping("engine_options", self.engine_options)
-        for name in ("batch_size", "max_new_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to at least 1.")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: got {self.top_p}. Set it above 0 and to at most 1, which is no truncation.")
         known = self.dtype == "auto" or isinstance(getattr(torch, str(self.dtype), None), torch.dtype)
         if not known and not isinstance(self.dtype, torch.dtype):
             raise ValueError(f"dtype: got {self.dtype!r}. Set it to auto, float32, bfloat16 or float16.")

@@ -10,6 +10,7 @@ import torch
 
 from real_trl.engines.distribution_checks import impossible
 from real_trl.objectives import expected_score
+from real_trl.recipe_values import check_numbers
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.spoken import NOTHING, Spoken, spoken_text
 from real_trl.unscored import UNSCORED
@@ -64,14 +65,7 @@ class Decoding:
     def __post_init__(self) -> None:
         if self.malformed not in MALFORMED_HANDLING:
             raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens: got {self.max_new_tokens}. Set it to at least 1.")
-        if not self.temperature > 0:
-            raise ValueError(
-                f"temperature: got {self.temperature}. Set it above 0; for greedy decoding set do_sample to false."
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: got {self.top_p}. Set it above 0 and to at most 1, which is no truncation.")
+        check_numbers(self)
 
 
 _SCORES = ("sampled_score", "most_likely_score", "expected_score", "probabilities", "spread", "mass")

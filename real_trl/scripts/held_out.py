@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from real_trl.benchmark_data import load_benchmark
 from real_trl.data import DataArguments, as_mapping, load_judge_dataset
+from real_trl.recipe_values import check_numbers
 from real_trl.score_space import ScoreSpace
 
 
@@ -47,9 +48,7 @@ class HeldOutArguments:
 
     def __post_init__(self) -> None:
         self.judge_eval_benchmark_paths = as_mapping("judge_eval_benchmark_paths", self.judge_eval_benchmark_paths)
-        for name in ("judge_eval_steps", "judge_eval_rows", "judge_eval_max_new_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}. Set it to at least 1, or remove it.")
+        check_numbers(self)
         unused = [
             name
             for name in vars(self)

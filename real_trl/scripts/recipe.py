@@ -5,7 +5,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,9 +13,13 @@ from typing import Any, NoReturn
 import yaml
 from trl import TrlParser
 
+from real_trl.recipe_values import checked_values, shown
+
 
 class RecipeParser(TrlParser):
     """TRL's parser, with errors that name the recipe, the unknown key and what was probably meant."""
+
+    _stated: Set[str] = frozenset()  # what the recipe says
 
     def error(self, message: str) -> NoReturn:
         """argparse would print every option before its message."""
@@ -25,29 +29,85 @@ class RecipeParser(TrlParser):
         args = list(sys.argv[1:] if args is None else args)
         args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
         known = {action.dest for action in self._actions} | {"env"}
-        if "--config" in args[:-1]:
+        if args and args[-1] == "--config":
+            raise ValueError("--config: got no value. Give the path of a recipe.")
+        if "--config" in args:
             self._check_recipe(Path(args[args.index("--config") + 1]), known)
         options = {option for action in self._actions for option in action.option_strings} | {"--config"}
         for arg in args:
             name = arg.split("=", 1)[0]
             if arg.startswith("--") and name not in options:
                 raise ValueError(f"command line: unknown option {name!r}.{_hint(name, options)} Correct or remove it.")
-        return super().parse_args_and_config(args, **kwargs)
+        try:
+            return super().parse_args_and_config(args, **kwargs)
+        except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, AssertionError) as error:
+            # Values that fit their fields, but not each other or what they name, in the checks of libraries
+            raise ValueError(
+                f"the options cannot be read together: {type(error).__name__}: {error}. Correct the one that it is about."
+            ) from error
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does it; every value, of the command line, the recipe or a default, is one that its field can have."""
+        namespace, rest = super().parse_known_args(args, namespace)
+        # argparse has None for some fields that nobody set, whatever their default
+        stated = {name: value for name, value in vars(namespace).items() if value is not None or name in self._stated}
+        for cls in self.dataclass_types:
+            for name, value in checked_values(cls, stated).items():
+                setattr(namespace, name, value)
+        return namespace, rest
 
     def _check_recipe(self, path: Path, known: set[str]) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"--config {path}: no such file. Give the path of a recipe.")
         try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+            text = path.read_text(encoding="utf-8")
+            _refuse_duplicates(path, yaml.compose(text, yaml.SafeLoader))
+            recipe = yaml.safe_load(text)
+        except DuplicateKeyError:
+            raise
+        except RecursionError:
+            raise ValueError(f"{path}: not a recipe: its values are nested too deep. Correct it.") from None
+        except (yaml.YAMLError, ValueError) as error:  # no UTF-8, a date that is none, a number of thousands of digits
             raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
         if not isinstance(recipe, dict):
             raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
+        self._stated = set(recipe)
         for key, value in recipe.items():
             if key not in known:
                 raise ValueError(
-                    f"{path}: unknown key {key!r} (value {value!r}).{_hint(key, known)} Correct or remove it."
+                    f"{path}: unknown key {shown(key)} (value {shown(value)}).{_hint(key, known)} Correct or remove it."
                 )
+
+        for name, value in (recipe.get("env") or {}).items() if isinstance(recipe.get("env"), dict) else ():
+            if not isinstance(name, str) or not name or set(name) & {"=", "\0"} or "\0" in str(value):
+                raise ValueError(
+                    f"{path}: env: {shown(name)} cannot be the name of a variable, or its value. Correct it."
+                )
+
+
+class DuplicateKeyError(ValueError):
+    """A key stands twice in a mapping of a recipe; YAML would take the last."""
+
+
+def _refuse_duplicates(path: Path, root: yaml.Node | None) -> None:
+    todo, seen = [root], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[tuple[str, str], int] = {}
+            for key, value in node.value:
+                todo.append(value)
+                name, line = (key.tag, str(key.value)), key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode) and name in lines:
+                    raise DuplicateKeyError(
+                        f"{path}: {key.value!r} stands twice, in lines {lines[name]} and {line}. Remove one of them."
+                    )
+                lines[name] = line
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -82,10 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.request_timeout,
             max_prompt_bytes=args.max_prompt_bytes,
         )
-        if not args.max_connections >= 1:
-            raise ValueError(f"max_connections: got {args.max_connections}. Set it to at least 1.")
-        if not args.shutdown_timeout >= 0:
-            raise ValueError(f"shutdown_timeout: got {args.shutdown_timeout}. Set it to at least 0.")
         key = read_key(args.api_key_env)
         listener = bind(args.host, args.port)
         judge = args.load()

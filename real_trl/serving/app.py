@@ -4,7 +4,7 @@
 
 import asyncio
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from real_trl import __version__
 from real_trl.engines import Judgment
 from real_trl.judge import Judge
+from real_trl.recipe_values import check_numbers
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
 from real_trl.serving.guard import SMALL_BODY_BYTES, Guard
 from real_trl.serving.wire import Refused, RowReader, Score, ScoreRequest, Scores
@@ -57,9 +58,7 @@ class Limits:
     max_held_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (each.name for each in fields(self)):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}. Set it above 0.")
+        check_numbers(self)
         if self.max_rows > self.max_waiting:
             raise ValueError(
                 f"max_rows: got {self.max_rows}, but no more than max_waiting={self.max_waiting} may wait, so that such a "

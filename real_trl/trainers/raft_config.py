@@ -7,9 +7,10 @@ from typing import Any
 
 from trl import SFTConfig
 
+from real_trl.recipe_values import check_numbers
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import check_not_negative, check_steps_without_signal, default_precision
+from real_trl.trainers.config_defaults import default_precision
 
 
 @dataclass
@@ -77,8 +78,7 @@ class RAFTConfig(SFTConfig):
     )
 
     def __post_init__(self) -> None:
-        check_not_negative(self, "regression_weight", "log_likelihood_weight")
-        check_steps_without_signal(self)
+        check_numbers(self)
         if self.regression_weight == 0 and self.log_likelihood_weight == 0:
             raise ValueError(
                 "regression_weight and log_likelihood_weight: both are 0, so there is nothing to train on. Set one above 0."

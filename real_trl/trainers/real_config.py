@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from trl import RLOOConfig
 
+from real_trl.recipe_values import check_numbers
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import check_not_negative, check_steps_without_signal, default_precision
+from real_trl.trainers.config_defaults import default_precision
 from real_trl.trainers.group_filter import GroupFilter
 
 # reward -> prediction weight β of the method (the table of `real_trl.objectives`)
@@ -190,6 +191,7 @@ class REALConfig(RLOOConfig):
     max_completion_length: int | None = field(default=1024, metadata={"help": "Longest completion, in tokens."})
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}. Set it to one of: {', '.join(choices)}.")
@@ -211,19 +213,6 @@ class REALConfig(RLOOConfig):
                     f"{name}: got {getattr(self, name)!r} with reward={self.reward!r}, but only reward='regression' has two parts. "
                     "Leave it out."
                 )
-        check_not_negative(self, "log_likelihood_weight", "prediction_weight", "advantage_eps")
-        check_not_negative(self, "beta")
-        if not 0 <= self.preflight_scored_rate <= 1:
-            raise ValueError(
-                f"preflight_scored_rate: got {self.preflight_scored_rate}. Set it from 0, not to look, to 1."
-            )
-        check_steps_without_signal(self)
-        if self.temperature <= 0:
-            raise ValueError(
-                f"temperature: got {self.temperature}. Set it above 0: the policy gradient needs samples."
-            )
-        if self.advantage_clip is not None and self.advantage_clip <= 0:
-            raise ValueError(f"advantage_clip: got {self.advantage_clip}. Set it above 0, or to null for no clipping.")
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations: got {self.num_generations}. The leave-one-out baseline compares completions of the same "
@@ -231,8 +220,6 @@ class REALConfig(RLOOConfig):
             )
         if self.group_filter is not None:
             GroupFilter.parse(self.group_filter, self.num_generations)
-        if self.group_filter_rounds < 1:
-            raise ValueError(f"group_filter_rounds: got {self.group_filter_rounds}. Set it to 1 or more.")
         self._check_whole_groups("per_device_train_batch_size", self.num_generations)
         if self.eval_strategy != "no":
             self._check_whole_groups("per_device_eval_batch_size", self.num_generations_eval or self.num_generations)
