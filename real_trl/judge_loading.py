@@ -12,6 +12,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from real_trl.context_length import default_max_new_tokens
 from real_trl.engines import Decoding, Engine, ServerEngine, TransformersEngine, VLLMEngine
+from real_trl.finite_weights import check_finite
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_options import EngineOptions, SourceOptions
 from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, uses_chat
@@ -97,7 +98,9 @@ class JudgeSource:
             truncate_prompts=asked.truncate_prompts,
         )
         if asked.engine == "transformers":
-            return self._transformers(decoding, asked.batch_size, asked.dtype, engine_options)
+            engine = self._transformers(decoding, asked.batch_size, asked.dtype, engine_options)
+            check_finite(engine.model, self.name)
+            return engine
         if asked.engine == "vllm":
             return VLLMEngine(
                 self.name,

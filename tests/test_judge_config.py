@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from real_trl.finite_weights import check_finite, check_finite_files
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig, package_versions
 from real_trl.score_space import ScoreSpace
-from tests.tiny import TOKENIZER
+from tests.tiny import TOKENIZER, build_model
 
 SPACE = ScoreSpace.from_labels(["5", "3", "1"], TOKENIZER, marker="the score is ", values=[1.0, 0.5, 0.0])
 
@@ -58,3 +59,14 @@ def test_missing_fields_are_named(tmp_path, text):
     (tmp_path / JUDGE_CONFIG_NAME).write_text(text)
     with pytest.raises(ValueError, match="judge_config.json: .*score_values"):
         JudgeConfig.load(tmp_path)
+
+
+def test_a_judge_whose_weights_are_not_finite_is_refused(tmp_path):
+    model = build_model()
+    model.get_input_embeddings().weight.data[3, 1] = float("nan")
+    with pytest.raises(ValueError, match="some/judge: its weights are not finite .*embed.*lower learning_rate"):
+        check_finite(model, "some/judge")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="some/judge: its weights are not finite .*embed"):
+        check_finite_files(tmp_path, "some/judge")
+    check_finite(build_model(), "some/judge")

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from real_trl.finite_weights import check_finite_files
 from real_trl.new_folder import check_new, new_folder
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
@@ -59,6 +60,7 @@ class Publication:
             `ValueError`: if a part is missing, or a file holds a token or a path of this machine.
         """
         write_judge_files(self.judge, target, merge=self.merge, base_model=self.base_model)
+        check_finite_files(target, str(self.judge.folder))
         self._card().save(target / CARD_NAME)
         bases = [stage.base_model for stage in find_lineage(self.judge.config).stages]
         local = [self.judge.folder, Path.cwd(), Path.home(), *(base for base in bases if base and Path(base).is_dir())]

@@ -325,6 +325,7 @@ def train_and_save(trainer: Trainer, stage: Stage) -> None:
     try:
         trainer.train(resume_from_checkpoint=stage.checkpoint)
         trainer.check_learned()
+        trainer.check_weights()
     except StopWithCheckpoint as error:
         with user_errors():
             raise ValueError(str(error)) from error

@@ -17,6 +17,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
+from real_trl.finite_weights import not_finite
 from real_trl.trainers.checkpoints import (
     StopWithCheckpoint,
     check_checkpoint,
@@ -154,6 +155,7 @@ class ResumeMixin:
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.check_weights()
         args, step = self.args, self.state.global_step
         checkpoint = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{step}")
         if args.should_save:
@@ -184,12 +186,31 @@ class ResumeMixin:
     def _save_last_step(self) -> None:
         if self._last_step is None or self.args.save_strategy == "no" or self._saved_step == self.state.global_step:
             return
+        if self._diverged():
+            return  # the last checkpoint is the one to go on from
         states, sampling = self._last_step
         _set_random_states(states, self.accelerator.device)
         if sampling is not None:
             self.load_sampling_state(sampling)
         self._save_checkpoint(self.model, trial=None)
         self.accelerator.print(f"Saved the last finished step: {PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+
+    def check_weights(self) -> None:
+        """
+        To be called before a judge is saved.
+
+        Raises:
+            `StopWithCheckpoint`: on every process, if weights are not finite. No checkpoint is written or deleted then.
+        """
+        if self._diverged():
+            raise StopWithCheckpoint(
+                f"step {self.state.global_step}: its update left weights that are not finite, which are not saved; earlier checkpoints "
+                "are kept. Lower learning_rate, set max_grad_norm, or use another precision."
+            )
+
+    def _diverged(self) -> bool:
+        faulty = torch.tensor(float(not_finite(self.model) is not None), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(faulty, reduction="sum") > 0)
 
     def _sampling_file(self, checkpoint: Path) -> Path:
         return checkpoint / f"sampling_state_{self.args.process_index}.pt"

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from datasets import IterableDataset
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
-from real_trl.trainers.checkpoints import list_checkpoints
+from real_trl.trainers.checkpoints import StopWithCheckpoint, list_checkpoints
 from real_trl.trainers.rewards import score_rewards
 from real_trl.trainers.signal_watch import GroupSignal, NoSignalError
 from tests.tiny import TOKENIZER, build_model, encode, prompt_dataset
@@ -191,6 +191,25 @@ def test_deepspeed_may_know_no_norms(tmp_path):
     trainer._watch(0.0)
     with pytest.raises(NoSignalError, match="its gradient was zero"):
         trainer._watch(0.0)
+
+
+class Overflowing(RAFTTrainer):
+    """The third step's update leaves weights that are not finite, though its gradient was."""
+
+    def _maybe_log_save_evaluate(self, *args, **kwargs):
+        if self.state.global_step == 3:
+            next(self.model.parameters()).data.flatten()[0] = math.inf
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("save_steps", "kept"), [(1, "checkpoint-2"), (2, "checkpoint-2")])
+def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path, save_steps, kept):
+    trainer = raft(tmp_path, Overflowing, save_strategy="steps", save_steps=save_steps, save_total_limit=1)
+    with pytest.raises(StopWithCheckpoint, match="step 3: its update|step 4: its"):
+        trainer.train()
+    assert [path.name for path in list_checkpoints(tmp_path)] == [kept]
+    with pytest.raises(StopWithCheckpoint, match="weights that are not finite, which are not saved"):
+        trainer.check_weights()
 
 
 def test_a_stream_without_rows_trains_no_step(tmp_path):
