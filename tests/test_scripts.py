@@ -420,7 +420,7 @@ def test_bad_rows_are_refused_before_the_model_is_loaded(tmp_path, judge, capsys
         ("evaluate", {"score_labels": None}, "score_labels: not set"),
         ("evaluate", {"score_labels": "1-5", "malformed": "ignore"}, "malformed: got 'ignore'"),
         ("evaluate", {"score_labels": "1-5", "temperature": 0}, "temperature: got 0"),
-        ("evaluate", {"score_labels": "1-5", "batch_size": 0}, "batch_size=0"),
+        ("evaluate", {"score_labels": "1-5", "batch_size": 0}, "batch_size: got 0"),
     ],
 )
 def test_bad_settings_are_refused_before_the_model_is_loaded(tmp_path, no_weights, capsys, stage, keys, expected):
