@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.control_tokens import HiddenText, TextEncoder, break_common_controls
@@ -189,7 +190,13 @@ class PromptEncoding:
                 "text), or use a chat model."
             )
         options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
-        return self.tokenizer.apply_chat_template(conversations, **options, **self.format.template_arguments())
+        try:
+            return self.tokenizer.apply_chat_template(conversations, **options, **self.format.template_arguments())
+        except TemplateError as error:  # as of templates that take no system message
+            raise ValueError(
+                f"the tokenizer's chat template refuses a conversation of {', '.join(m['role'] for m in conversations[0])}: {error}. "
+                "Change system_prompt or chat_template_kwargs, or set chat to false."
+            ) from error
 
     def _tell(self, hidden: HiddenText) -> None:
         if hidden.found and not self._told:

@@ -232,6 +232,15 @@ def test_a_template_that_writes_the_date_writes_that_of_training(tmp_path):
     assert today([PROMPT]) != dated([PROMPT])
 
 
+def test_a_template_without_system_messages_says_so():
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+    assert chat_encoding(template)([PROMPT])
+    with pytest.raises(
+        ValueError, match="refuses a conversation of system, user: no system role. Change system_prompt"
+    ):
+        chat_encoding(template, system_prompt="Be kind.")([PROMPT])
+
+
 def test_without_a_chat_template_there_is_no_chat():
     with pytest.raises(
         ValueError, match="chat: prompts are to go through the chat template, but the tokenizer has none"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training stages do the same way: check the recipe against the judge they start from, load data and model, resume."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.judge_config import JudgeConfig
 from real_trl.merged_weights import merge_whole
-from real_trl.pretrained import load_tokenizer, uses_chat
+from real_trl.pretrained import load_tokenizer
 from real_trl.prompt_format import PromptFormat
-from real_trl.prompts import load_template, plain_prompt
+from real_trl.prompts import load_template
 from real_trl.report import plot_training_curves
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.held_out import HeldOutArguments
+from real_trl.scripts.prompt_stage import as_messages, check_start, stage_format, stage_prompt
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
 from real_trl.trainers.checkpoints import StopWithCheckpoint
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
+
+__all__ = ["Stage", "StageArguments", "as_messages", "check_start", "make_trainer", "open_stage", "stage_prompt"]
 
 
 @dataclass
@@ -53,74 +55,6 @@ class StageArguments(HeldOutArguments):
     allow_changed_recipe: bool = field(
         default=False, metadata={"help": "Resume though the recipe or the data has changed."}
     )
-
-
-def as_messages(text: str, role: str) -> list[dict[str, str]]:
-    """`text` as one chat message."""
-    return [{"role": role, "content": text}]
-
-
-def stage_prompt(text: str, chat: bool, system_prompt: str | None = None) -> str | list[dict[str, str]]:
-    """A prompt as the trainers get it: messages, or plain text."""
-    return PromptFormat(chat, system_prompt).messages(text) if chat else plain_prompt(text)
-
-
-def check_start(
-    name: str,
-    revision: str | None,
-    space: ScoreSpace,
-    chat: bool | None,
-    system_prompt: str | None = None,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-) -> bool | None:
-    """
-    Check a recipe against the judge that training starts from, if it is one.
-
-    Args:
-        name (`str`):
-            Model to start from.
-        revision (`str`, *optional*):
-            Its revision on the Hub.
-        space (`ScoreSpace`):
-            The recipe's scale, marker and tags of thinking.
-        chat (`bool`, *optional*), system_prompt (`str`, *optional*), chat_template_kwargs (`Mapping`, *optional*):
-            What the recipe says about what stands around the prompts.
-
-    Returns:
-        `bool`, *optional*: `chat`, or the judge's own where the recipe does not say.
-
-    Raises:
-        ValueError: if the judge was trained on another scale, marker or tags of thinking, or with other prompts: the other choice
-            of chat template, another system message or other arguments in it.
-    """
-    judge = _start_judge(name, revision)
-    if judge is None:
-        return chat
-    stated = {
-        "score_labels": list(space.labels),
-        "score_values": list(space.values),
-        "score_marker": space.marker,
-        "chat": chat,
-        # Judges that were trained before do not say
-        "thinking": None if judge.thinking is None else space.thinking.stated or [],
-        "system_prompt": system_prompt if judge.knows_template_arguments else None,
-        "chat_template_kwargs": chat_template_kwargs if judge.knows_template_arguments else None,
-    }
-    for field_name, value in stated.items():
-        own = getattr(judge, field_name)
-        if value is not None and value != own:
-            raise ValueError(
-                f"{field_name}: got {value!r}, but the judge {name!r} that training starts from was trained with {own!r}. "
-                f"Set {field_name} to that, or start from another model."
-            )
-    return judge.chat
-
-
-def _start_judge(name: str, revision: str | None) -> JudgeConfig | None:
-    try:
-        return JudgeConfig.load(name, revision)
-    except FileNotFoundError:
-        return None
 
 
 @dataclass
@@ -190,7 +124,14 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         values=training_args.score_values,
         thinking=training_args.thinking,
     )
-    prompt_format = _prompt_format(stage_args, training_args, model_args, tokenizer, space)
+    prompt_format = stage_format(
+        (model_args.model_name_or_path, model_args.model_revision),
+        tokenizer,
+        space,
+        stage_args.chat,
+        stage_args.system_prompt,
+        training_args.chat_template_kwargs,
+    )
     training_args.chat_template_kwargs = dict(prompt_format.chat_template_kwargs) or None
 
     def load(split: str) -> Dataset:
@@ -225,23 +166,6 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         held_out=stage_args.held_out(data_args, space),
         held_out_args=stage_args,
     )
-
-
-def _prompt_format(
-    stage_args: StageArguments,
-    training_args: Any,
-    model_args: ModelConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    space: ScoreSpace,
-) -> PromptFormat:
-    """What stands around the prompts, by the recipe and the judge that training starts from."""
-    model, system, arguments = model_args, stage_args.system_prompt, training_args.chat_template_kwargs
-    start = (model.model_name_or_path, model.model_revision)
-    chat = uses_chat(check_start(*start, space, stage_args.chat, system, arguments), tokenizer)
-    judge = _start_judge(*start)
-    if judge is not None and judge.knows_template_arguments:
-        system, arguments = judge.system_prompt, judge.chat_template_kwargs
-    return PromptFormat(chat, system, arguments or {})
 
 
 def make_parser(config_class: type) -> RecipeParser:

@@ -1,0 +1,108 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a training stage puts around its prompts, by its recipe and by the judge that training starts from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from real_trl.judge_config import JudgeConfig
+from real_trl.pretrained import uses_chat
+from real_trl.prompt_format import PromptFormat
+from real_trl.prompts import plain_prompt
+from real_trl.score_space import ScoreSpace
+
+
+def as_messages(text: str, role: str) -> list[dict[str, str]]:
+    """`text` as one chat message."""
+    return [{"role": role, "content": text}]
+
+
+def stage_prompt(text: str, chat: bool, system_prompt: str | None = None) -> str | list[dict[str, str]]:
+    """A prompt as the trainers get it: messages, or plain text."""
+    return PromptFormat(chat, system_prompt).messages(text) if chat else plain_prompt(text)
+
+
+def check_start(
+    name: str,
+    revision: str | None,
+    space: ScoreSpace,
+    chat: bool | None,
+    system_prompt: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> bool | None:
+    """
+    Check a recipe against the judge that training starts from, if it is one.
+
+    Args:
+        name (`str`):
+            Model to start from.
+        revision (`str`, *optional*):
+            Its revision on the Hub.
+        space (`ScoreSpace`):
+            The recipe's scale, marker and tags of thinking.
+        chat (`bool`, *optional*), system_prompt (`str`, *optional*), chat_template_kwargs (`Mapping`, *optional*):
+            What the recipe says about what stands around the prompts.
+
+    Returns:
+        `bool`, *optional*: `chat`, or the judge's own where the recipe does not say.
+
+    Raises:
+        ValueError: if the judge was trained on another scale, marker or tags of thinking, or with other prompts: the other choice
+            of chat template, another system message or other arguments in it.
+    """
+    judge = _start_judge(name, revision)
+    if judge is None:
+        return chat
+    stated = {
+        "score_labels": list(space.labels),
+        "score_values": list(space.values),
+        "score_marker": space.marker,
+        "chat": chat,
+        # Judges that were trained before do not say
+        "thinking": None if judge.thinking is None else space.thinking.stated or [],
+        "system_prompt": system_prompt if judge.knows_template_arguments else None,
+        "chat_template_kwargs": chat_template_kwargs if judge.knows_template_arguments else None,
+    }
+    for field_name, value in stated.items():
+        own = getattr(judge, field_name)
+        if value is not None and value != own:
+            raise ValueError(
+                f"{field_name}: got {value!r}, but the judge {name!r} that training starts from was trained with {own!r}. "
+                f"Set {field_name} to that, or start from another model."
+            )
+    return judge.chat
+
+
+def _start_judge(name: str, revision: str | None) -> JudgeConfig | None:
+    try:
+        return JudgeConfig.load(name, revision)
+    except FileNotFoundError:
+        return None
+
+
+def stage_format(
+    start: tuple[str, str | None],
+    tokenizer: PreTrainedTokenizerBase,
+    space: ScoreSpace,
+    chat: bool | None,
+    system_prompt: str | None,
+    chat_template_kwargs: Mapping[str, Any] | None,
+) -> PromptFormat:
+    """
+    What stands around the prompts: what the recipe says, else what the judge that training starts from says.
+
+    Args:
+        start (`tuple`):
+            Name and revision of the model to start from.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer.
+        space, chat, system_prompt, chat_template_kwargs:
+            As of [`check_start`], with its errors.
+    """
+    chat = uses_chat(check_start(*start, space, chat, system_prompt, chat_template_kwargs), tokenizer)
+    judge = _start_judge(*start)
+    if judge is not None and judge.knows_template_arguments:
+        system_prompt, chat_template_kwargs = judge.system_prompt, judge.chat_template_kwargs
+    return PromptFormat(chat, system_prompt, chat_template_kwargs or {})
