@@ -177,6 +177,7 @@ class Judgment:
         missing_mass: float = 0.0,
         entropy: float | None = None,
         said: Spoken | None = None,
+        fault: str | None = None,
     ) -> "Judgment":
         """
         Judgment of a completion whose score distribution is known. Whatever the engine, numbers that are no distribution (see
@@ -198,20 +199,24 @@ class Judgment:
                 See [`Judgment`].
             said ([`Spoken`], *optional*):
                 Thinking and rationale, by default as they stand in `completion`.
+            fault (`str`, *optional*):
+                Why the engine's numbers are no distribution, if it has found that already.
         """
         scores = dict.fromkeys(_SCORES)
         said = spoken_text(space, completion) if said is None else said
+        if fault is None and score_log_probs is not None:
+            fault = impossible(score_log_probs.double(), missing_mass, space.labels)
+        if fault is not None:
+            return cls.unscored(
+                fault,
+                completion,
+                said=said,
+                prompt_tokens=prompt_tokens,
+                num_tokens=num_tokens,
+                normalized=normalize,
+            )
         if score_log_probs is not None:
             known = score_log_probs.double()
-            if fault := impossible(known, missing_mass, space.labels):
-                return cls.unscored(
-                    fault,
-                    completion,
-                    said=said,
-                    prompt_tokens=prompt_tokens,
-                    num_tokens=num_tokens,
-                    normalized=normalize,
-                )
             # What rounding puts above 1 is taken off all labels alike
             known = known.clamp(max=0) - known.clamp(max=0).exp().nansum().log().clamp(min=0)
             probabilities = known.exp().tolist()

@@ -44,13 +44,14 @@ logger = logging.getLogger(__name__)
 class _Recorder(LogitsProcessor):
     """
     Records the log-probabilities of `token_ids` at `temperature`, before any top-p or top-k truncation, and the entropy
-    of the whole distribution.
+    of the whole distribution. A row whose logits are no distribution (NaN, infinite) ends, with `stop_id`: nothing can be drawn
+    from it, and the others of its batch are not to blame.
     """
 
-    def __init__(self, num_rows: int, token_ids: list[int], temperature: float) -> None:
-        self.token_ids, self.temperature = token_ids, temperature
+    def __init__(self, num_rows: int, token_ids: list[int], temperature: float, stop_id: int) -> None:
+        self.token_ids, self.temperature, self.stop_id = token_ids, temperature, stop_id
         self._rows, self._left = num_rows, list(range(num_rows))
-        self._steps: list[tuple[list[int], Tensor, Tensor]] = []
+        self._steps: list[tuple[list[int], Tensor, Tensor, Tensor]] = []
 
     def keep_rows(self, rows: Sequence[int]) -> None:
         """From now on, only these of the rows are generated; see [`~real_trl.group_generation.FollowsRows`]."""
@@ -60,19 +61,25 @@ class _Recorder(LogitsProcessor):
         logits = scores.float() / self.temperature
         normalizer = logits.logsumexp(-1, keepdim=True)
         log_probs = logits - normalizer
-        self._steps.append((self._left, log_probs[:, self.token_ids], -(log_probs.exp() * log_probs).sum(-1)))
-        return scores
+        broken = ~normalizer.isfinite()
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        self._steps.append((self._left, log_probs[:, self.token_ids], entropy, broken.squeeze(1)))
+        stop = torch.arange(scores.size(1), device=scores.device) == self.stop_id
+        return torch.where(broken, torch.where(stop, 0.0, -torch.inf).to(scores.dtype), scores)
 
-    def recorded(self) -> tuple[Tensor, Tensor]:
+    def recorded(self) -> tuple[Tensor, Tensor, list[bool]]:
         """
         Log-probabilities `(N, steps, len(token_ids))` in double precision, in which the tree subtracts them and which not every
-        accelerator has, and entropies `(N, steps)`, both on the CPU; NaN where a row had ended.
+        accelerator has, and entropies `(N, steps)`, both on the CPU; NaN where a row had ended. And which of the `N` rows ended
+        because their logits were no distribution.
         """
         shape = self._rows, len(self._steps), len(self.token_ids)
         log_probs, entropies = torch.full(shape, torch.nan, dtype=torch.float64), torch.full(shape[:2], torch.nan)
+        broken = torch.zeros(self._rows, dtype=torch.bool)
         for step, (rows, *values) in enumerate(self._steps):
             log_probs[rows, step], entropies[rows, step] = values[0].cpu().double(), values[1].cpu()
-        return log_probs, entropies
+            broken[rows] |= values[2].cpu()
+        return log_probs, entropies, broken.tolist()
 
 
 @contextmanager
@@ -179,7 +186,7 @@ class TransformersEngine:
     def _judge_batch(self, prompt_ids: list[list[int]]) -> list[Judgment]:
         space = self.score_space
         root_tokens = [space.tree.edges[index][1] for index in self._root_edges]
-        recorder = _Recorder(len(prompt_ids), root_tokens, self.decoding.temperature)
+        recorder = _Recorder(len(prompt_ids), root_tokens, self.decoding.temperature, self.stop_ids[0])
         with _no_decoding_defaults(self.model):
             output = generate_groups(
                 self.model, prompt_ids, self.generation_config, self.pad_id, LogitsProcessorList([recorder])
@@ -189,7 +196,7 @@ class TransformersEngine:
         opened = [space.opened_by(ids) for ids in prompt_ids]
         locations = [space.locate(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
 
-        recorded, entropies = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
+        recorded, entropies, broken = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
         sizes = space.tree.num_log_probs
         log_probs = recorded.new_full((len(completions), sum(sizes)), torch.nan)
         places = []
@@ -219,6 +226,7 @@ class TransformersEngine:
                 num_tokens=len(ids),
                 entropy=entropies[row, : len(ids)].mean().item(),
                 said=spoken(space, ids, opened[row]),
+                fault="the model's logits are no distribution (NaN or infinite)" if broken[row] else None,
             )
             for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from real_trl.engines.base import Decoding, Judgment
+from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.score_reading import MAX_TOKEN_IDS, read_completion, request_seed, root_tokens
+from real_trl.engines.score_reading import MAX_TOKEN_IDS, ScoreReading, read_completion, request_seed, root_tokens
 from real_trl.positions import why_read_otherwise_by_vllm
 from real_trl.pretrained import eos_ids
 from real_trl.score_space import ScoreSpace
@@ -190,25 +191,25 @@ class VLLMEngine:
         completions = [list(output.token_ids) for output in outputs]
         opened = [space.opened_by(ids) for ids in prompt_ids]
         locations = [space.locate(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
-        readings = [
-            read_completion(
-                space,
-                self.decoding,
-                ids,
-                location,
-                self.stop_ids,
-                partial(_log_probs, output) if self.one_pass else None,
-                tags,
-            )
-            for ids, location, output, tags in zip(completions, locations, outputs, opened, strict=True)
-        ]
+        readings: list[ScoreReading | None] = []
+        faults: dict[int, str] = {}  # rows whose numbers are no distribution
+        for row, (ids, location, output, tags) in enumerate(zip(completions, locations, outputs, opened, strict=True)):
+            recorded = partial(_log_probs, output) if self.one_pass else None
+            try:
+                reading = read_completion(space, self.decoding, ids, location, self.stop_ids, recorded, tags)
+            except NoDistribution as error:
+                reading, faults[row] = None, str(error)
+            readings.append(reading)
         pending = [(row, read) for row, reading in enumerate(readings) if reading for read in reading.reads()]
         answers = self._generate(
             [prompt_ids[row] + read.context for row, read in pending],
             [self._reading(read.tokens) for _, read in pending],
         )
         for (row, read), answer in zip(pending, answers, strict=True):
-            readings[row].record(read.node, _log_probs(answer.outputs[0], 0))
+            try:
+                readings[row].record(read.node, _log_probs(answer.outputs[0], 0))
+            except NoDistribution as error:
+                faults[row] = str(error)
         return [
             Judgment.from_distribution(
                 self.tokenizer.decode(ids, skip_special_tokens=True),
@@ -219,9 +220,10 @@ class VLLMEngine:
                 prompt_tokens=len(prompt),
                 num_tokens=len(ids),
                 said=spoken(space, ids, tags),
+                fault=faults.get(row),
             )
-            for prompt, ids, tags, location, reading in zip(
-                prompt_ids, completions, opened, locations, readings, strict=True
+            for row, (prompt, ids, tags, location, reading) in enumerate(
+                zip(prompt_ids, completions, opened, locations, readings, strict=True)
             )
         ]
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
+from real_trl.json_text import finite
 from real_trl.judge import Judge
 from real_trl.thinking import ThinkingTags, tags_to_strip, without_thinking
+from real_trl.unscored import UNSCORED
 
 try:
     import anyio.to_thread
@@ -77,7 +79,8 @@ def judge_scorer(
             unscored whose judgment shows no score; by default the score is read at an appended marker.
 
     Returns:
-        `Scorer`. An output that is too long for the judge is left unscored, which the explanation says.
+        `Scorer`. An output that is too long for the judge, or to which its engine gives no answer, is left unscored, which the
+        explanation says.
 
     Raises:
         `ValueError`: naming the field, if the judge cannot be loaded or its prompt has no such field; while scoring, if a
@@ -127,18 +130,19 @@ def _given(state: TaskState, fields: PromptFields, answer: str, tags: Sequence[T
 
 
 def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score:
-    """A judgment without a score is NaN, which Inspect keeps out of its metrics."""
-    probabilities = [None if math.isnan(p) else p for p in judgment.probabilities or ()]
+    """A judgment without a score is NaN, which Inspect keeps out of its metrics. Why the engine gave no answer is its explanation."""
+    probabilities = finite(judgment.probabilities or [])
     return Score(
         value=math.nan if judgment.expected_score is None else judgment.expected_score,
         answer=answer,
-        explanation=judgment.rationale,
+        explanation=f"unscored: {judgment.error}" if judgment.status == UNSCORED else judgment.rationale,
         metadata={
             "status": judgment.status,
+            "error": judgment.error,
             "sampled_score": judgment.sampled_score,
             "most_likely_score": judgment.most_likely_score,
             "probabilities": dict(zip(labels, probabilities, strict=True)) if probabilities else None,
-            "spread": judgment.spread,
+            "spread": finite(judgment.spread),
             "mass": judgment.mass,
             "normalized": judgment.normalized,
         },

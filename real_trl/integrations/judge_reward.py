@@ -18,11 +18,14 @@ from real_trl.integrations.prompt_fields import PromptFields, judge_template, te
 from real_trl.judge import Judge, as_rows
 from real_trl.table_rows import class_names, features_of
 from real_trl.thinking import tags_to_strip
+from real_trl.unscored import UNSCORED, grouped_reasons
 
 logger = logging.getLogger(__name__)
 
 # What TRL passes beside the columns of the dataset
 _OF_THE_TRAINER = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+
+_MOST_REASONS = 20  # of unscored responses that are warned of
 
 
 class JudgeReward:
@@ -42,7 +45,8 @@ class JudgeReward:
     `instruction`, and its other fields from columns of the dataset. The same rows in the same batch get the same rewards at
     every step; the random numbers of the trainer are left alone. TRL logs the rewards as `rewards/<name>/mean`; the share
     of malformed judgments is logged as `<name>/malformed`, that of completions which do not end their thinking as
-    `<name>/unanswered`, and the rationales as the column `<name>_rationale` of its table of
+    `<name>/unanswered`, that of completions to which the judge's engine gave no answer as `<name>/unscored`, and the rationales as the
+    column `<name>_rationale` of its table of
     completions (`log_completions`).
 
     Args:
@@ -59,7 +63,8 @@ class JudgeReward:
             mass on the labels, counts as its end. `False` gives the score as it is.
         malformed (`str`, *optional*, defaults to `"drop"`):
             Judgments whose completion shows no score: `"drop"` gives them no reward (`None`, which TRL leaves out);
-            `"force"` takes the score read at an appended marker. So does a response that is too long for the judge get none.
+            `"force"` takes the score read at an appended marker. So do a response that is too long for the judge and one that the
+            judge's server refuses get none.
         num_samples (`int`, *optional*, defaults to `1`):
             Judgments of each completion, which are averaged.
         seed (`int`, *optional*, defaults to `0`):
@@ -103,7 +108,7 @@ class JudgeReward:
         self.__name__ = name
         self.normalize, self.malformed, self.num_samples, self.seed = normalize, malformed, num_samples, seed
         self._fields = {"columns": columns, "texts": {"rubric": rubric, "reference": reference}}
-        self._path, self._options, self._warned = None, options, False
+        self._path, self._options, self._warned, self._reasons = None, options, False, set()
         self._unanswered = False  # whether a completion ever was; from then on, their share is logged
         if not isinstance(judge, Judge):
             self._path, self._options = judge, {"malformed": malformed, **options}
@@ -174,8 +179,8 @@ class JudgeReward:
                 The other columns of the dataset, and what TRL adds to them.
 
         Returns:
-            `list[float | None]`: `None` for a malformed judgment, for a completion that does not end its thinking, and for a response
-                that is too long for the judge.
+            `list[float | None]`: `None` for a malformed judgment, for one that is unscored (see [`Judgment`]), for a completion that
+                does not end its thinking, and for a response that is too long for the judge.
 
         Raises:
             `ValueError`: naming the field and the row, if the judge's prompt cannot be filled.
@@ -191,6 +196,7 @@ class JudgeReward:
         if readable:
             judged = self.judge.judge([asked[i] for i in readable], num_samples=self.num_samples, seed=self.seed)
             judgments = dict(zip(readable, judged, strict=True))
+        self._warn_of_unscored(list(judgments.values()))
         rewards = [self._reward(judgments[i]) if i in judgments else None for i in range(len(completions))]
         self._unanswered |= len(asked) < len(completions)
         if self._unanswered and of_the_trainer["log_metric"] is not None:
@@ -262,8 +268,20 @@ class JudgeReward:
             rationales = [judgments[i].rationale if i in judgments else None for i in range(len(rewards))]
             log_extra(f"{self.__name__}_rationale", rationales)
         if log_metric is not None and judgments:
-            malformed = sum(judgment.status != "ok" for judgment in judgments.values())
-            log_metric(f"{self.__name__}/malformed", malformed / len(judgments))
+            answered = [judgment for judgment in judgments.values() if judgment.status != UNSCORED]
+            if answered:
+                malformed = sum(judgment.status != "ok" for judgment in answered)
+                log_metric(f"{self.__name__}/malformed", malformed / len(answered))
+            log_metric(f"{self.__name__}/unscored", 1 - len(answered) / len(judgments))
+
+    def _warn_of_unscored(self, judgments: Sequence[Judgment]) -> None:
+        unscored = [judgment.error or "" for judgment in judgments if judgment.status == UNSCORED]
+        new = {reason: count for reason, count in grouped_reasons(unscored).items() if reason not in self._reasons}
+        for reason, count in new.items():
+            logger.warning(
+                "JudgeReward %r: %d of %d responses got no reward (%s)", self.__name__, count, len(judgments), reason
+            )
+        self._reasons |= set(new) if len(self._reasons) < _MOST_REASONS else set()
 
     def __getstate__(self) -> dict[str, Any]:
         """A judge that was given by its path is loaded again; a compiled template cannot be pickled."""

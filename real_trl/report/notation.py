@@ -96,8 +96,8 @@ def malformed_text(result: dict[str, Any]) -> str:
     """How many answers of one result were malformed, why, and how they count; said also when there were none."""
     convention = result["malformed_handling"]
     handling = f"{convention} ({HANDLING[convention]})" if convention in HANDLING else convention
-    count = sum(result["malformed"].values())
+    count, answers = sum(result["malformed"].values()), result["n_rows"] - result.get("n_unscored", 0)
     if not count:
-        return f"none of {result['n_rows']}; convention {handling}"
+        return f"none of {answers}; convention {handling}"
     reasons = ", ".join(f"{n} {status}" for status, n in result["malformed"].items())
-    return f"{count} of {result['n_rows']} ({number(result['malformed_rate'], 1, 100)}%: {reasons}); convention {handling}"
+    return f"{count} of {answers} ({number(result['malformed_rate'], 1, 100)}%: {reasons}); convention {handling}"

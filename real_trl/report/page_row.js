@@ -36,7 +36,8 @@ function drawCard(row, judge, judgment) {
   const text = element("div", { class: "text", tabindex: "0" }, element("span", { class: "head" }, judgment.head), judgment.rationale,
     element("span", { class: "tail" }, judgment.tail));
   return element("article", { class: "card" }, element("header", {}, element("h4", {}, judge), status),
-    element("p", { class: "facts" }, facts.join(" · ")), drawDistribution(row, judgment), text);
+    element("p", { class: "facts" }, facts.join(" · ")), ...(judgment.error ? [element("p", { class: "bad" }, judgment.error)] : []),
+    drawDistribution(row, judgment), text);
 }
 
 function drawDistribution(row, judgment) {

@@ -118,6 +118,7 @@ def _judgment(record: Mapping[str, Any], prompts: dict[str, int]) -> dict[str, A
     judgment = {key: plain(record.get(column)) for column, key in _FIGURES.items()}
     return judgment | {
         "status": str(record["status"]),
+        "error": plain(record.get("error")),
         "prompt": prompts.setdefault(prompt, len(prompts)),
         "head": head,
         "rationale": rationale,

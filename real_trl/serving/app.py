@@ -19,6 +19,7 @@ from real_trl.recipe_values import check_numbers
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
 from real_trl.serving.guard import SMALL_BODY_BYTES, Guard
 from real_trl.serving.wire import Refused, RowReader, Score, ScoreRequest, Scores
+from real_trl.unscored import UNSCORED, grouped_reasons
 
 _HELD_BODIES = 64
 _CLIENT_CLOSED_REQUEST = 499  # nobody reads it, but the access log shows it
@@ -120,7 +121,10 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
 
     @app.post("/score", response_model=Score | Scores, openapi_extra={"requestBody": body})
     async def score(request: Request) -> Score | Scores | Response:
-        """Scores a row, or several under `rows`."""
+        """
+        Scores a row, or several under `rows`. Where the engine gives no answer to some of them, these have the status `unscored` and an
+        `error`; where it gives none at all, the status of the answer is 502.
+        """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "the body has to be JSON. Send it as application/json.", "Content-Type")
         content = await request.body()
@@ -138,6 +142,9 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
             raise Refused(500, str(error)) from None
         if judgments is None:
             return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        if all(judgment.status == UNSCORED for judgment in judgments):
+            reasons = "; ".join(grouped_reasons(judgment.error or "" for judgment in judgments))
+            raise Refused(502, f"the judge's engine gave no answer that can be scored: {reasons}")
         scores = [Score.of(judgment, judge.labels) for judgment in judgments]
         return scores[0] if single else Scores(scores=scores)
 

@@ -17,6 +17,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 from real_trl.engines import Judgment
+from real_trl.engines.server_answer import NoAnswer
 from real_trl.judge import Judge
 
 logger = logging.getLogger(__name__)
@@ -241,6 +242,10 @@ class Batcher:
                 for request, row, prompt in batch:
                     if not request.future.done():  # else it has failed for another row, or its client has gone
                         self._judge([(request, row, prompt)])
+                return
+            if isinstance(error, NoAnswer):  # of a server that has answered nothing yet
+                for request, row in batch:
+                    request.answer(row, Judgment.unscored(str(error)))
                 return
             failed = _failed(error)
             for request, *_ in batch:

@@ -38,7 +38,7 @@ def build_page(judge: Judge, name: str) -> gr.Blocks:
         try:
             check_size(judge, judge.prompts([row])[0])
             judgment = judge.score([row])[0]
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # a server may be away, too busy, or refuse the key
             return error_html(str(error)), ""
         return judgment_html(judgment, judge.labels), judgment.rationale
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from real_trl.engines import Judgment
+from real_trl.unscored import UNSCORED
 
 _MANY_LABELS = 12  # from here on, bars are too narrow for a figure each
 STYLE = """
@@ -29,7 +30,9 @@ STYLE = """
 def judgment_html(judgment: Judgment, labels: Sequence[str]) -> str:
     """A judgment's figures, and its distribution as bars, each with its label; what comes from the judge is escaped."""
     notes = []
-    if judgment.status != "ok":
+    if judgment.status == UNSCORED:
+        notes.append(f"There is no score: {judgment.error}")
+    elif judgment.status != "ok":
         notes.append(
             f"The answer holds no score of the scale ({judgment.status})"
             + (": the distribution was read at a marker that was appended." if judgment.probabilities else ".")

@@ -87,6 +87,9 @@ class Score(BaseModel):
     normalized: bool = Field(description="Whether the expected score is divided by the mass.")
     rationale: str
     status: str
+    error: str | None = Field(
+        description="Why there is no score, if the judge's engine gave no answer (status unscored)."
+    )
     tokens: Tokens
 
     @classmethod
@@ -97,15 +100,16 @@ class Score(BaseModel):
             probabilities = dict(zip(labels, map(_known, probabilities), strict=True))
         return cls(
             expected_score=_known(judgment.expected_score),
-            sampled_score=judgment.sampled_score,
-            most_likely_score=judgment.most_likely_score,
+            sampled_score=_known(judgment.sampled_score),
+            most_likely_score=_known(judgment.most_likely_score),
             probabilities=probabilities,
             spread=_known(judgment.spread),
             mass=_known(judgment.mass),
-            missing_mass=judgment.missing_mass,
+            missing_mass=_known(judgment.missing_mass),
             normalized=judgment.normalized,
             rationale=judgment.rationale,
             status=judgment.status,
+            error=judgment.error,
             tokens=Tokens(prompt=judgment.prompt_tokens, completion=judgment.num_tokens),
         )
 
@@ -229,4 +233,4 @@ def _invalid(error: ValidationError) -> Refused:
 
 
 def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+    return value if value is not None and math.isfinite(value) else None
