@@ -10,7 +10,7 @@ About = Literal["prompt", "server", "busy", "key", "model"]
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 # With these a completion has ended in an ordinary way; whatever else a server says, it has not
-_FINISHED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token"})
+_FINISHED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "complete"})
 _CUT = frozenset({"length", "max_tokens", "model_length", "", "none"})
 _FILTERED = re.compile(
     r"content[ _-]?(filter|policy|management)|moderation|safety|flagged|policy[ _-]violation|prohibited|refusal|recitation|spii|"
@@ -20,7 +20,7 @@ _FILTERED = re.compile(
 _TOO_LONG = re.compile(r"context[ _](length|size|window)|max_model_len|too long|too many tokens", re.IGNORECASE)
 _BUSY = re.compile(
     r"overload|time[ds]?[ _-]?out|rate[ _-]?limit|too many requests|unavailable|try (it )?(again|later)|temporar|capacity|\bbusy\b|"
-    r"internal (server )?error|server_error|bad gateway|\babort",
+    r"internal (server )?error|server_error|bad gateway|\babort|insufficient_system_resource",
     re.IGNORECASE,
 )
 _THOUGHTS = frozenset({"thinking", "reasoning"})  # types of parts of a message
@@ -70,7 +70,7 @@ def words_of(answer: Any) -> str:
 def kind_of(answer: Any) -> About:
     """What an error is about, as far as its words and codes say it."""
     text, codes = str(answer), {str(part.get(key)).lower() for part in _parts(answer) for key in _CODES}
-    if codes & {"401", "invalid_api_key"}:
+    if codes & {"401", "invalid_api_key", "authentication_error"}:
         return "key"
     if "model_not_found" in codes:
         return "model"

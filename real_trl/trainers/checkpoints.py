@@ -43,6 +43,13 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(found, key=checkpoint_step, reverse=True)
 
 
+def without_nan(path: Path) -> None:
+    """Write Transformers' JSON again where it holds NaN or infinities, as the log of a step without a gradient may: null in their place."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if "NaN" in text or "Infinity" in text:
+        path.write_text(to_json(json.loads(text), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def write_manifest(checkpoint: Path, *, recipe: dict[str, Any] | None, resumable: bool) -> None:
     """
     Declare a checkpoint complete. To be called when every process has written its files.

@@ -31,7 +31,7 @@ class JudgeEvaluationCallback(TrainerCallback):
     `judge_eval/<dataset>/<inference>/<metric>` (inference `standard` or `rail`; metric `pearson`, `spearman`, `kendall` or
     `rmse`), `judge_eval/<dataset>/mean_tokens` (length of the completions), `/entropy` (mean token entropy, in nats),
     `/malformed_rate`, `/mean_mass` (probability on the labels) and `/rmse_of_the_mean` (what always answering the mean of the labels
-    reaches). An undefined correlation is not logged; after the last evaluation, a warning says why figures are worth nothing, where they
+    reaches), and `/unscored_rate` where the model's logits are NaN in some rows, which count in no figure. An undefined correlation is not logged; after the last evaluation, a warning says why figures are worth nothing, where they
     are. The random numbers of the training are left alone, and every process judges a share of the rows.
 
     Args:
@@ -168,5 +168,7 @@ class JudgeEvaluationCallback(TrainerCallback):
         }
         logs |= {name: result[name] for name in ("mean_tokens", "malformed_rate", "mean_mass")}
         logs["rmse_of_the_mean"] = result["baseline"]["mean"]["rmse"]
-        logs["entropy"] = float(frame["entropy"].mean())
+        logs["entropy"] = float(pd.to_numeric(frame["entropy"]).mean())
+        if result["n_unscored"]:  # the model's numbers are none
+            logs["unscored_rate"] = result["n_unscored"] / result["n_rows"]
         return {name: value for name, value in logs.items() if value is not None and value == value}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate.logging import get_logger
 from torch.utils.data import Sampler
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
@@ -24,6 +24,7 @@ from real_trl.trainers.checkpoints import (
     discard_checkpoint,
     last_complete_checkpoint,
     rotate_checkpoints,
+    without_nan,
     write_manifest,
 )
 from real_trl.trainers.rollout import Rollout
@@ -177,11 +178,18 @@ class ResumeMixin:
         self.accelerator.wait_for_everyone()
         if args.should_save:
             torch.save(args, checkpoint / TRAINING_ARGS_NAME)  # with the two arguments as they are
+            without_nan(checkpoint / TRAINER_STATE_NAME)
             write_manifest(checkpoint, recipe=self.recipe, resumable=not args.save_only_model)
             rotate_checkpoints(checkpoint, limit, self.state.best_model_checkpoint)
         if push:
             self._push_from_checkpoint(str(checkpoint))
         self._saved_step = step
+
+    def save_state(self) -> None:
+        """Transformers' own; what it writes is JSON, without NaN."""
+        super().save_state()
+        if self.args.should_save:
+            without_nan(Path(self.args.output_dir, TRAINER_STATE_NAME))
 
     def _save_last_step(self) -> None:
         if self._last_step is None or self.args.save_strategy == "no" or self._saved_step == self.state.global_step:

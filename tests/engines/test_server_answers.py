@@ -126,6 +126,7 @@ TRANSIENT = {
     "a timeout": {"error": {"type": "timeout", "message": "x"}},
     "no choices": {"choices": []},
     "aborted": choice(finish_reason="abort"),
+    "another provider's": choice(finish_reason="insufficient_system_resource"),
     "ended in an error": choice(finish_reason="error"),
     "the choice's error": choice(error={"message": "Provider returned error", "code": "429"}),
 }

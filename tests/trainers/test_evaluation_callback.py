@@ -9,7 +9,9 @@ from transformers import set_seed
 
 from real_trl import Judge, REALConfig, REALTrainer
 from real_trl.metrics import evaluate_predictions
+from real_trl.trainers.checkpoints import find_fault
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
+from tests.test_json_text import strict
 from tests.tiny import LINES, PROMPT, TOKENIZER, lora_config, prompt_dataset, warm_model
 
 TRAIN = prompt_dataset([1.0, 3.0, 5.0])
@@ -99,6 +101,27 @@ def test_entropy_is_that_of_the_tokens_distributions(tmp_path):
         per_row.append(torch.distributions.Categorical(logits=logits).entropy().mean().item())
     # The samples differ, since batches of one draw other numbers; the distributions are those of the same judge
     assert entropy == pytest.approx(sum(per_row) / len(per_row), rel=0.15)
+
+
+def test_a_model_whose_logits_are_no_numbers_has_no_figures(tmp_path):
+    trainer = make_trainer(tmp_path, steps=1)
+    trainer.model.get_output_embeddings().weight.data.fill_(float("nan"))
+    logs = trainer.callback_handler.callbacks[-1].evaluate()
+    assert logs["judge_eval/ood/unscored_rate"] == 1
+    assert not any(key.split("/")[-1] in ("rmse", "pearson", "malformed_rate", "entropy") for key in logs)
+
+
+def test_the_log_that_is_saved_is_json(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.state.log_history = [{"grad_norm": float("nan"), "loss": 0.5, "step": 1}, {"note": "NaN"}]
+    trainer.save_state()
+    saved = strict((tmp_path / "trainer_state.json").read_text())
+    assert saved["log_history"] == [{"grad_norm": None, "loss": 0.5, "step": 1}, {"note": "NaN"}]
+    trainer.create_optimizer_and_scheduler(num_training_steps=3)
+    trainer._save_checkpoint(trainer.model, trial=None)
+    checkpoint = tmp_path / "checkpoint-0"
+    assert strict((checkpoint / "trainer_state.json").read_text())["log_history"][0]["grad_norm"] is None
+    assert find_fault(checkpoint) is None  # the manifest is of the file as it is now
 
 
 def save(trainer, folder):
