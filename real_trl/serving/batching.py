@@ -244,7 +244,7 @@ class Batcher:
                         self._judge([(request, row, prompt)])
                 return
             if isinstance(error, NoAnswer):  # of a server that has answered nothing yet
-                for request, row in batch:
+                for request, row, _ in batch:
                     request.answer(row, Judgment.unscored(str(error)))
                 return
             failed = _failed(error)
