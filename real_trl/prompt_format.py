@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+from real_trl.json_text import to_json
+
 Messages = list[dict[str, Any]]
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
@@ -87,7 +89,7 @@ def check_template_arguments(arguments: Any) -> None:
         raise ValueError(f"chat_template_kwargs: {taken[0]!r} is not for the chat template. Remove it.")
     for name, value in arguments.items():
         try:
-            same = json.loads(json.dumps({name: value})) == {name: value}
+            same = json.loads(to_json({name: value})) == {name: value}
         except (TypeError, ValueError):
             same = False
         if not same:

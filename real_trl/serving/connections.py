@@ -3,7 +3,6 @@
 """Limits on connections, which uvicorn lacks: how many there are, and how long one may keep the server waiting for a request."""
 
 import asyncio
-import json
 import logging
 import os
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from real_trl.json_text import to_json
 from real_trl.serving.wire import Refused
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class BoundedConnection(H11Protocol):
         return True
 
     def _refuse(self, refused: Refused) -> None:
-        body = json.dumps(refused.body()).encode()
+        body = to_json(refused.body()).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
         response = h11.Response(status_code=refused.status, headers=list((headers | refused.headers).items()))
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):
