@@ -16,117 +16,35 @@ import json
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from unicodedata import category
 from weakref import WeakKeyDictionary
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-WORD_JOINER = "\u2060"
-"""Has no width and breaks no line: between the characters of a control string it leaves the text as it looks."""
+from real_trl.hidden_text import NAME, WORD_JOINER, HiddenText
 
-_BRACKETS = frozenset("<>[]{}|｜")
+_BARS = frozenset("<>|｜◁▷＜＞")
 _PUNCTUATION = frozenset(string.punctuation)
-_NAME = "\U0010fffd"  # opens and closes the name of a control token
 _ATTEMPTS = 5
-_NAMES = re.compile(f"{_NAME}[^{_NAME}]*{_NAME}")
-_HIDING = range(0xF0000, 0xFFFFE)  # private characters, of which those are taken that the text does not have
+_NAMES = re.compile(f"{NAME}[^{NAME}]*{NAME}")
 _COPIES: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple, _RenamedTokenizer]]" = WeakKeyDictionary()
-# What chat templates of common models have, for a server whose tokenizer is not known
-_COMMON = re.compile(
-    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?s>|<(?:bos|eos|pad|unk)>|\[/?[A-Z][A-Z_]{1,30}\]|<<?/?SYS>>?"
-    r"|</?(?:think|thinking|tool_call|tool_response|start_of_turn|end_of_turn|start_of_image|extra_id_\d+)>",
-)
 
 
 def is_control(token: AddedToken, chat_template: object = None) -> bool:
     """
-    Whether an added token is a control token: one that is flagged special, that holds a bracket or a bar, or that stands in
-    the chat template and is no mere word. White space, and words that somebody added to the vocabulary, are ordinary text.
+    Whether an added token is a control token: one that is flagged special, that is a word with a bracket or a bar in it, or that
+    stands in the chat template and is no mere word. White space, and words that somebody added to the vocabulary, are ordinary
+    text.
     """
     content = token.content
     if not content.strip():
         return False
+    if token.special:
+        return True
+    tagged = len(content) > 2 and any(c in _BARS or category(c) in ("Ps", "Pe") for c in content)
     in_template = chat_template is not None and content in str(chat_template)
-    return token.special or bool(_BRACKETS & set(content)) or (in_template and bool(_PUNCTUATION & set(content)))
-
-
-class HiddenText:
-    """
-    Texts whose control strings and ends are private characters, to be put into a chat template.
-
-    Args:
-        controls (`re.Pattern`):
-            The control strings.
-        texts (`Iterable[str]`):
-            All texts that [`hide`][HiddenText.hide] will be asked for.
-
-    Attributes:
-        found (`int`), example (`str`): How many control strings were hidden, and the last one.
-    """
-
-    def __init__(self, controls: re.Pattern[str], texts: Iterable[str]) -> None:
-        self._controls = controls
-        taken = frozenset(chain.from_iterable(texts))
-        self._free = (chr(code) for code in _HIDING if chr(code) not in taken)
-        self._hidden: dict[str, str] = {}  # text -> private character
-        self._used: set[str] = set()
-        self.found, self.example = 0, ""
-
-    def hide(self, text: str) -> str:
-        """`text` with private characters for its control strings, and for its first and last character that is no white space."""
-        # A name of a control token, as nobody writes it, would be one
-        text = text.replace(_NAME, _NAME + WORD_JOINER)
-        text = self._controls.sub(self._found, text)
-        core = text.strip()
-        if not core:
-            return text
-        start = text.index(core)
-        end = start + len(core)
-        edges = self._private(core[0]), self._private(core[-1])
-        inner = core[1:-1] + edges[1] if len(core) > 1 else ""
-        return text[:start] + edges[0] + inner + text[end:]
-
-    def _found(self, match: re.Match[str]) -> str:
-        self.found, self.example = self.found + 1, match[0]
-        return self._private(match[0])
-
-    def _private(self, text: str) -> str:
-        if text in self._used:  # an end that is hidden already
-            return text
-        if text not in self._hidden:
-            self._hidden[text] = next(self._free)
-            self._used.add(self._hidden[text])
-        return self._hidden[text]
-
-    def show(self, text: str, broken: bool = False) -> str:
-        """`text` with everything hidden shown again; `broken`: with control strings that no tokenizer takes for such."""
-        shown = {
-            ord(private): break_up(own, self._controls) if broken and self._controls.search(own) else own
-            for own, private in self._hidden.items()
-        }
-        return text.translate(shown)
-
-
-def break_up(text: str, controls: re.Pattern[str]) -> str:
-    """
-    `text` with a word joiner in every match of `controls`, behind its first character.
-
-    Raises:
-        ValueError: if a control token has one character, which cannot be broken.
-    """
-    while match := controls.search(text):
-        if len(match[0]) == 1:
-            raise ValueError(
-                f"a text holds {match[0]!r}, which is a control token of the tokenizer and has one character. Take it out of the text."
-            )
-        text = controls.sub(lambda match: match[0][0] + WORD_JOINER + match[0][1:], text)
-    return text
-
-
-def break_common_controls(text: str, controls: re.Pattern[str]) -> str:
-    """`text` with a word joiner in every string of `controls`, and in every one that is a control token of common models."""
-    return break_up(break_up(text, controls), _COMMON)
+    return tagged or (in_template and not _PUNCTUATION.isdisjoint(content))
 
 
 class TextEncoder:
@@ -209,9 +127,9 @@ class _RenamedTokenizer:
 
     def __init__(self, backend: Tokenizer, controls: Mapping[str, int], never: frozenset[int]) -> None:
         state = json.loads(backend.to_str())
-        names = {content: f"{_NAME}{index:x}{_NAME}" for index, content in enumerate(controls)}
+        names = {content: f"{NAME}{index:x}{NAME}" for index, content in enumerate(controls)}
         self._names, self._contents, self._never = names, {name: content for content, name in names.items()}, never
-        self.boundary = f"{_NAME}boundary{_NAME}"
+        self.boundary = f"{NAME}boundary{NAME}"
         added, own_ids = [AddedToken(self.boundary, normalized=False, special=True)], {self.boundary: self.BOUNDARY}
         for token in state["added_tokens"]:
             id_, content = token.pop("id"), token.pop("content")
@@ -222,7 +140,7 @@ class _RenamedTokenizer:
         self._copy = Tokenizer.from_str(json.dumps({**state, "added_tokens": [], "truncation": None, "padding": None}))
         # The copy counts its added tokens on from the number of words, which are no ids of words where there are no gaps
         gaps = max(self._copy.get_vocab().values(), default=-1) + 1 - self._copy.get_vocab_size()
-        self._copy.add_tokens([f"{_NAME}gap {index}{_NAME}" for index in range(gaps)])
+        self._copy.add_tokens([f"{NAME}gap {index}{NAME}" for index in range(gaps)])
         self._copy.add_special_tokens([token for token in added if token.special])
         self._copy.add_tokens([token for token in added if not token.special])
         self._own_ids = {self._copy.token_to_id(name): id_ for name, id_ in own_ids.items()}
@@ -236,7 +154,7 @@ class _RenamedTokenizer:
         """Ids of the tokenizer itself; errors as of [`TextEncoder.encode`]."""
         encoded = self._copy.encode_batch(list(texts), add_special_tokens=False)
         for index, text in enumerate(texts):
-            if _NAME in text and (known := self._without_lone_names(text, encoded[index])) != text:
+            if NAME in text and (known := self._without_lone_names(text, encoded[index])) != text:
                 text, encoded[index] = known, self._copy.encode(known, add_special_tokens=False)
             if not self._never.isdisjoint(encoded[index].ids):
                 encoded[index] = self._without_control_words(text, encoded[index])
@@ -265,7 +183,7 @@ class _RenamedTokenizer:
             is_token = any(start <= match.start() < end for start, end in taken)
             return match[0] if is_token else self._contents.get(match[0], match[0])
 
-        return _NAMES.sub(lone, text) if text.count(_NAME) > 2 * len(taken) else text
+        return _NAMES.sub(lone, text) if text.count(NAME) > 2 * len(taken) else text
 
 
 def _renamed(encoder: TextEncoder) -> _RenamedTokenizer | None:

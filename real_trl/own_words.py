@@ -39,3 +39,12 @@ def own_words(space: ScoreSpace, completion: str, opened: ThinkingTags | None = 
     verdicts = sorted((space.marker + label for label in space.labels), key=len, reverse=True)
     verdict = next((verdict for verdict in verdicts if rest.endswith(verdict)), "")
     return [*parts, (rest.removesuffix(verdict), False), (verdict, True)]
+
+
+def own_controls(space: ScoreSpace, opened: ThinkingTags | None = None) -> list[str]:
+    """The words of a judge that may be control tokens: the tags of its thinking, and what its marker and labels are made of."""
+    tags = opened or space.thinking.tags
+    words = space.tokenizer.added_tokens_decoder.values()
+    verdicts = [space.marker + label for label in space.labels]
+    own = [word.content for word in words if any(word.content in verdict for verdict in verdicts)]
+    return own if tags is None else [tags.opening, tags.closing, *own]

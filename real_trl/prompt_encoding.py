@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way from prompts to tokens: training, all engines, serving and evaluation read what this makes."""
 
+import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.control_tokens import HiddenText, TextEncoder, break_common_controls
+from real_trl.control_tokens import TextEncoder
+from real_trl.hidden_text import HiddenText, break_common_controls, break_up
 from real_trl.own_words import Parts
 from real_trl.prompt_format import Messages, PromptFormat, answer_message
 from real_trl.prompts import plain_prompt
@@ -19,6 +22,7 @@ from real_trl.text import well_formed
 
 logger = logging.getLogger(__name__)
 
+_TEXT_ARGUMENTS = ("tools", "documents")  # arguments of chat templates that are text, as messages are
 _OPENED = re.compile(r"[<\[](\w*(?:think|thought|reason)\w*)[>\]](?!.*[<\[]/\1[>\]])", re.DOTALL | re.IGNORECASE)
 
 
@@ -72,12 +76,12 @@ class PromptEncoding:
         message = {name: well_formed(text) for name, text in answer_message(completion).items()}
         content = message.pop("content").removesuffix(self.tokenizer.eos_token or "")
         parts = words(content) if words else [(content, False)]
-        hidden = self.text.hide([prompt, content, self.format.system_prompt or "", *message.values()])
+        hidden = self._hidden([prompt, content, *message.values()])
         written = [text if own else hidden.hide(text) for text, own in parts]
         if self.format.chat:
             reasoning = {name: hidden.hide(text) for name, text in message.items()}
             closed = max((i for i, (_, own) in enumerate(parts[:-1]) if own), default=None)
-            first, second = self._chat_pair(self._hidden_messages(prompt, hidden), written, closed, reasoning)
+            first, second = self._chat_pair(prompt, written, closed, reasoning, hidden)
         elif message:
             raise ValueError(
                 f"column 'completion' has {next(iter(message))!r}, but prompts do not go through a chat template."
@@ -107,8 +111,27 @@ class PromptEncoding:
         A prompt as messages for a server that applies its own chat template: with a word joiner (U+2060, no width) in what is a
         control token of this tokenizer, or of common models.
         """
-        messages = self.format.messages(well_formed(prompt))
-        return [{**m, "content": break_common_controls(m["content"], self.text.pattern)} for m in messages]
+        return self._harmless(self.format.messages(well_formed(prompt)))
+
+    def chat_arguments(self) -> dict[str, Any]:
+        """The `chat_template_kwargs` for such a server, with the same in their texts."""
+        arguments = dict(self.format.chat_template_kwargs)
+        return arguments | {name: self._harmless(arguments[name]) for name in _TEXT_ARGUMENTS if name in arguments}
+
+    def going_on(self, completion: str, own: Iterable[str]) -> str:
+        """
+        A completion as text that a server is to go on with: with a word joiner in what would be a control token, but for the
+        judge's `own` words.
+        """
+        kept = frozenset(own)
+        return self.text.pattern.sub(lambda m: m[0] if m[0] in kept else break_up(m[0], self.text.pattern), completion)
+
+    def _harmless(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return break_common_controls(value, self.text.pattern)
+        if isinstance(value, Mapping):
+            return {name: self._harmless(item) for name, item in value.items()}
+        return [self._harmless(item) for item in value] if isinstance(value, list | tuple) else value
 
     @cached_property
     def generation_tail(self) -> str:
@@ -118,33 +141,36 @@ class PromptEncoding:
         """
         if not self.format.chat:
             return ""
-        hidden = self.text.hide(["x"])
+        hidden = self._hidden(["x"])
         mark = hidden.hide("x")
-        return self._apply_template([self.format.messages(mark)], add_generation_prompt=True)[0].rpartition(mark)[2]
+        return self._apply_template([self.format.messages(mark)], hidden)[0].rpartition(mark)[2]
 
     def _render(self, prompts: Sequence[str]) -> tuple[HiddenText, list[str]]:
         prompts = [well_formed(prompt) for prompt in prompts]
-        hidden = self.text.hide([*prompts, self.format.system_prompt or ""])
+        hidden = self._hidden(prompts)
         if not self.format.chat:
             rendered = [hidden.hide(plain_prompt(prompt)) for prompt in prompts]
         else:
-            rendered = self._apply_template(
-                [self._hidden_messages(p, hidden) for p in prompts], add_generation_prompt=True
-            )
+            rendered = self._apply_template([self._hidden_messages(prompt, hidden) for prompt in prompts], hidden)
         self._tell(hidden)
         return hidden, rendered
 
+    def _hidden(self, texts: Sequence[str]) -> HiddenText:
+        own = json.dumps([self.format.system_prompt, dict(self.format.chat_template_kwargs)], ensure_ascii=False)
+        return self.text.hide([*texts, own])
+
     def _chat_pair(
-        self, messages: Messages, written: list[str], closed: int | None, reasoning: dict[str, str]
+        self, prompt: str, written: list[str], closed: int | None, reasoning: dict[str, str], hidden: HiddenText
     ) -> tuple[str, str]:
         """
         The prompt's rendering, and how the template goes on with an answer that is `written` in parts, of which that at `closed`
         ends the judge's thinking.
         """
-        asked = self._apply_template([messages], add_generation_prompt=True)[0]
+        messages = self._hidden_messages(prompt, hidden)
+        asked = self._apply_template([messages], hidden)[0]
         content = "".join(written)
         answer = {"role": "assistant", "content": content, **reasoning}
-        whole = self._apply_template([[*messages, answer]], add_generation_prompt=False)[0]
+        whole = self._apply_template([[*messages, answer]], hidden, add_generation_prompt=False)[0]
         # Templates write thinking in their own way, or leave it out, and what follows it as it is
         parts = [] if closed is None else written[:closed]
         thoughts = [text.strip() for text in (*parts, *reasoning.values()) if text.strip()]
@@ -181,7 +207,9 @@ class PromptEncoding:
     def _hidden_messages(self, prompt: str, hidden: HiddenText) -> Messages:
         return [{**m, "content": hidden.hide(well_formed(m["content"]))} for m in self.format.messages(prompt)]
 
-    def _apply_template(self, conversations: list[Messages], *, add_generation_prompt: bool) -> list[str]:
+    def _apply_template(
+        self, conversations: list[Messages], hidden: HiddenText, *, add_generation_prompt: bool = True
+    ) -> list[str]:
         if not conversations:
             return []
         if not self.tokenizer.chat_template:  # a server may have one
@@ -189,9 +217,14 @@ class PromptEncoding:
                 "chat: prompts are to go through the chat template, but the tokenizer has none. Set chat to false (give prompts as "
                 "text), or use a chat model."
             )
-        options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+        options = {
+            "tokenize": False,
+            "add_generation_prompt": add_generation_prompt,
+            **self.format.template_arguments(),
+        }
+        options |= {name: hidden.hide_controls(options[name]) for name in _TEXT_ARGUMENTS if name in options}
         try:
-            return self.tokenizer.apply_chat_template(conversations, **options, **self.format.template_arguments())
+            return self.tokenizer.apply_chat_template(conversations, **options)
         except TemplateError as error:  # as of templates that take no system message
             raise ValueError(
                 f"the tokenizer's chat template refuses a conversation of {', '.join(m['role'] for m in conversations[0])}: {error}. "

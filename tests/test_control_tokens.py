@@ -8,6 +8,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from real_trl.control_tokens import TextEncoder
 from real_trl.engines import Decoding
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.prompt_encoding import PromptEncoding
@@ -113,6 +114,65 @@ def test_the_template_does_not_see_control_strings():
     tokenizer = tokenizer_of("qwen", template)
     [ids] = PromptEncoding(tokenizer, PromptFormat(chat=True))(["My answer is 7.<think>"])
     assert tokenizer.decode(ids) == "<|im_start|>My answer is 7.<think><|im_end|>"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_templates_that_write_json_get_it_as_it_is(name):
+    """Ends of a text that JSON escapes are not hidden from the template, which escapes them."""
+    tokenizer = tokenizer_of(name, "{% for m in messages %}<|im_start|>{{ m | tojson }}<|im_end|>{% endfor %}")
+    for text in ('"quoted"', "back\\slash\\", '"', "A", "line\nbreak"):
+        [ids] = PromptEncoding(tokenizer, PromptFormat(chat=True))([text])
+        chat = [{"role": "user", "content": text}]
+        assert ids == tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True)["input_ids"]
+
+
+def test_tools_are_text_as_well():
+    tools = [{"type": "function", "function": {"name": "look", "description": "Looks. <|im_end|> <think>"}}]
+    template = "{{ tools | tojson }}{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    tokenizer = tokenizer_of("qwen", template)
+    encoding = PromptEncoding(tokenizer, PromptFormat(chat=True, chat_template_kwargs={"tools": tools}))
+    [ids] = encoding(["A"])
+    assert [i for i in ids if i in encoding.text.never] == tokenizer.convert_tokens_to_ids(
+        ["<|im_start|>", "<|im_end|>"]
+    )
+    assert "Looks. <|im_end|> <think>" in tokenizer.decode(ids)
+    [told] = encoding.chat_arguments()["tools"]
+    assert told["function"] == {"name": "look", "description": "Looks. <\u2060|im_end|> <\u2060think>"}
+
+
+@pytest.mark.parametrize(
+    ("token", "control"),
+    [
+        *[
+            (token, True)
+            for token in ("<think>", "[/INST]", "◁think▷", "<｜User｜>", "|||IP|||", "《start》", "USER:")
+        ],
+        *[(token, False) for token in ("covid", "C++", "don't", "[", "<<", "😀", "\n\n", "user", "content")],
+    ],
+)
+def test_which_added_tokens_are_control_tokens(token, control):
+    tokenizer = copy.deepcopy(TOKENIZERS["qwen"]())
+    tokenizer.chat_template = "{% for m in messages if m.role == 'user' %}USER: {{ m.content }}{% endfor %}"
+    tokenizer.add_tokens([token])
+    assert (token in TextEncoder(tokenizer).controls) == control
+    tokenizer = copy.deepcopy(TOKENIZERS["qwen"]())
+    tokenizer.add_special_tokens({"extra_special_tokens": [token]})
+    assert (token in TextEncoder(tokenizer).controls) == bool(token.strip())
+
+
+def test_a_server_with_a_tokenizer_of_its_own_gets_no_control_token_of_common_models():
+    encoding = PromptEncoding(TOKENIZERS["qwen"](), PromptFormat(chat=True))
+    attack = "<|eot_id|> </s> [/INST] <start_of_turn> <｜User｜> <think>"
+    [message] = encoding.chat_messages(attack)
+    assert message["content"] == attack.replace("<", "<\u2060").replace("[", "[\u2060")
+    ordinary = "[RESULT] 4, [A], <b>bold</b>, a < b, x[I], | a | b |, <<EOF"
+    assert encoding.chat_messages(ordinary)[0]["content"] == ordinary
+
+
+def test_what_a_server_goes_on_with_keeps_the_judges_own_words():
+    encoding = PromptEncoding(tokenizer_of("qwen"), PromptFormat())
+    text = "<think> it says <|im_end|> </think> [INST]"
+    assert encoding.going_on(text, ["<think>"]) == "<think> it says <\u2060|im_end|> </think> [\u2060INST]"
 
 
 def test_a_name_of_the_copy_is_text_as_well():

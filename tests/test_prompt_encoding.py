@@ -8,11 +8,15 @@ from functools import partial
 import pytest
 from transformers import AutoTokenizer
 
+from real_trl import RAFTConfig
 from real_trl.own_words import own_words
 from real_trl.prompt_encoding import PromptEncoding
 from real_trl.prompt_format import TRAINING_DATE, PromptFormat
 from real_trl.score_space import ScoreSpace
+from real_trl.trainers.context_check import row_fits
+from real_trl.trainers.row_tokenizer import RowTokenizer
 from tests.test_control_tokens import tokenizer_of
+from tests.tiny import build_model
 from tests.tokenizers_zoo import SUBWORD, TOKENIZERS, qwen
 
 HEAD = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -179,6 +183,27 @@ def test_thinking_is_between_the_judges_own_tags(template):
         assert (
             encoding.with_completion(PROMPT, completion.removeprefix("<think>\n"), words_of(encoding))[0] == prompt_ids
         )
+
+
+def test_a_row_that_thinks_is_measured_as_it_is_trained(tmp_path):
+    """The check of the context knows the judge's own words too, or it would refuse an answer in an open block."""
+    tokenizer = chat_encoding(OPENS).tokenizer
+    space = ScoreSpace.from_labels("1-5", tokenizer, thinking="<think> </think>")
+    row = {"prompt": [{"role": "user", "content": PROMPT}], "score": 4.0}
+    row["completion"] = [{"role": "assistant", "content": f"It is good.\n</think>\n\n{COMPLETION}"}]
+    args = RAFTConfig(str(tmp_path), use_cpu=True, bf16=False, max_length=None)
+    tokens = len(RowTokenizer(PromptEncoding(tokenizer, PromptFormat(chat=True)), space)(row)["input_ids"])
+    model = build_model("qwen3", tokenizer=tokenizer)
+    for longest, excess in ((tokens, 0), (tokens - 1, 1)):
+        model.config.max_position_embeddings = longest
+        fits = row_fits(model, args, tokenizer, PromptFormat(chat=True), space)
+        if excess:
+            with pytest.raises(
+                ValueError, match=f"row 0 has {tokens} tokens in its prompt and completion, 1 too many"
+            ):
+                fits([row], ["row 0"], "train_dataset")
+        else:
+            fits([row], ["row 0"], "train_dataset")
 
 
 def test_quoted_tags_are_no_thinking():

@@ -41,6 +41,7 @@ from real_trl.engines.top_tokens import (
     read_text_completion,
     read_top,
 )
+from real_trl.own_words import own_controls
 from real_trl.pretrained import eos_ids
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.spoken import Spoken, spoken
@@ -233,7 +234,7 @@ class ServerEngine:
         else:
             options = {"logprobs": True, "top_logprobs": self.top_logprobs, **self._sampling(seed)}
             if self.decoding.chat_template_kwargs:
-                options["chat_template_kwargs"] = dict(self.decoding.chat_template_kwargs)
+                options["chat_template_kwargs"] = self.encode.encoding.chat_arguments()
             messages = self.encode.encoding.chat_messages(prompt)
             answer = self.client.post("chat/completions", {"messages": messages, **options, **self._extra_body})
         completion = TopTokens.from_answer(answer)
@@ -242,9 +243,11 @@ class ServerEngine:
         location = completion.locate(self._byte_space, opened)
         reading = read_text_completion(self.score_space, self.decoding, completion, location, can_continue, opened)
         pieces = piece_texts(self.score_space)
+        own = own_controls(self.score_space, opened)
         while reading is not None and can_continue and (reads := reading.reads()):
             for read in reads:
-                answer = self._post_text(prompt + read.context, temperature=1.0, max_tokens=1)
+                context = self.encode.encoding.going_on(read.context, own)
+                answer = self._post_text(prompt + context, temperature=1.0, max_tokens=1)
                 reading.record(read.node, *read_top(first_top(answer), pieces))
         prompt_tokens = completion.prompt_tokens or len(prompt_ids)
         said = completion.said(self.score_space, opened)
@@ -255,7 +258,7 @@ class ServerEngine:
         if not self.decoding.chat_template_kwargs or not self.tokenizer.chat_template or not prompt_tokens:
             return
         options = {"add_generation_prompt": True, "return_dict": True}
-        arguments = ({}, self.decoding.chat_template_kwargs)
+        arguments = ({}, self.encode.encoding.chat_arguments())
         without, asked = (
             len(self.tokenizer.apply_chat_template(messages, **options, **each)["input_ids"]) for each in arguments
         )

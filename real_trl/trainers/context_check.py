@@ -15,6 +15,7 @@ from real_trl.prompt_format import PromptFormat, prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.real_config import REALConfig
+from real_trl.trainers.row_tokenizer import RowTokenizer
 
 Turns = str | Sequence[Mapping[str, Any]]
 Encode = Callable[[list[Any]], list[list[int]]]
@@ -182,6 +183,7 @@ def row_fits(
     args: RAFTConfig,
     tokenizer: PreTrainedTokenizerBase,
     prompt_format: PromptFormat | None = None,
+    space: ScoreSpace | None = None,
 ) -> ContextCheck:
     """The check of a prompt with its completion. Where rows are cut at a `max_length` that fits, none is too long."""
     length = _context_of(model, args)
@@ -207,8 +209,8 @@ def row_fits(
             for turns in rows
         ]
         asked = prompt_format or training_format(pairs, tokenizer, args)
-        encoding = PromptEncoding(tokenizer, asked)
-        return [sum(encoding.with_completion(prompt_text(pair, asked), pair["completion"]), []) for pair in pairs]
+        tokenize = RowTokenizer(PromptEncoding(tokenizer, asked), space)
+        return [tokenize(pair)["input_ids"] for pair in pairs]
 
     return ContextCheck(limits, encode, "prompt and completion", turns)
 

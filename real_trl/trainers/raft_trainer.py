@@ -4,7 +4,6 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,13 +16,11 @@ from trl import SFTTrainer
 
 from real_trl import objectives
 from real_trl.label_tree import LabelTree
-from real_trl.own_words import own_words
 from real_trl.packed_sequences import pack_sequences, pad_sequences
 from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
 from real_trl.positions import separate_rows
 from real_trl.prefix_attention import install_prefix_attention, why_not_exact
-from real_trl.prompt_encoding import PromptEncoding
-from real_trl.prompt_format import prompt_text, training_format
+from real_trl.prompt_format import training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.token_selection import TokenSelection
 from real_trl.trainers.context_check import row_fits
@@ -31,6 +28,7 @@ from real_trl.trainers.data_checks import askable, one_dataset
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
+from real_trl.trainers.row_tokenizer import RowTokenizer
 from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
 from real_trl.tree_attention import check_tree_attention
 
@@ -54,23 +52,6 @@ class ScoreCollator:
         histograms = [example.get("score_histogram") for example in examples]
         batch["label_weights"] = objectives.label_weights(batch["targets"], self.values, histograms)
         return batch
-
-
-class RowTokenizer:
-    """
-    A row's prompt and completion as TRL's tokenized columns, `input_ids` and `completion_mask`, the prompt's as those of the
-    judge that is trained. It knows no trainer, so that `datasets` can recognise rows that it has tokenized before.
-    """
-
-    def __init__(self, encoding: PromptEncoding, space: ScoreSpace) -> None:
-        self.encoding = encoding
-        self.words = partial(own_words, space, opened=space.thinking.opened_by(encoding.generation_tail))
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, list[int]]:
-        prompt = prompt_text(row, self.encoding.format)
-        prompt_ids, completion_ids = self.encoding.with_completion(prompt, row["completion"], self.words)
-        mask = [0] * len(prompt_ids) + [1] * len(completion_ids)
-        return {"input_ids": prompt_ids + completion_ids, "completion_mask": mask}
 
 
 class _ForwardWithScores:
@@ -160,7 +141,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         )
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
-        checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format)]
+        checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format, self.score_space)]
         columns = ("prompt", "completion", "score")
         train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, columns, *checks)
         method = "raft" if args.regression_weight else "sft"
