@@ -15,6 +15,7 @@ from datasets import Dataset
 from real_trl.scripts.common import make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
 from real_trl.trainers import REALConfig, REALTrainer
+from real_trl.trainers.preflight import DEFAULT_SCORED_RATE
 
 
 def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None) -> Dataset:
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with user_errors():
         stage = open_stage(REALConfig, argv, require_feedback=False)
+        if stage.training_args.preflight_scored_rate is None:
+            stage.training_args.preflight_scored_rate = DEFAULT_SCORED_RATE
         trainer = make_trainer(
             REALTrainer,
             stage,

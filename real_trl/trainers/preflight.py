@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+DEFAULT_SCORED_RATE = 0.05
 _FIRST = 32  # completions that are sampled at first of a larger batch, or a group for each process if that is more
 _ENOUGH = 64  # completions on which a run is stopped
 _SHOWN = 300  # characters of an answer

@@ -114,9 +114,10 @@ class REALConfig(RLOOConfig):
             gradient flows through the score. `"force"`: the marker is appended (behind the closing tag, where the thinking does not
             end) and the score distribution read there.
             `"ignore"`: it takes no part in its group's baseline and gets no gradient.
-        preflight_scored_rate (`float`, *optional*, defaults to `0.05`):
+        preflight_scored_rate (`float`, *optional*):
             Least share of the answers to some prompts, sampled before the first step, that must show a score; with fewer, training
-            stops with what the model wrote (with `malformed="force"` that is a warning). `0`: nothing is sampled.
+            stops with what the model wrote (with `malformed="force"` that is a warning). `0`: nothing is sampled. Defaults to 0.05 in
+            the stage `rl`, which loads and saves a judge around the training, and to 0 for a trainer that is made in Python.
         max_steps_without_signal (`int`, *optional*, defaults to `20`):
             Training ends after so many steps in a row without anything to learn from (no gradient, no group whose rewards differ, no
             completion with a score), and a stage does not save a judge that had nothing else. `0`: never.
@@ -171,9 +172,11 @@ class REALConfig(RLOOConfig):
     malformed: str = field(
         default="penalize", metadata={"help": "Completions without a score: `penalize`, `force` or `ignore`."}
     )
-    preflight_scored_rate: float = field(
-        default=0.05,
-        metadata={"help": "Share of sampled answers that must show a score before the first step; 0 does not look."},
+    preflight_scored_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of sampled answers that must show a score before the first step; 0 does not look. Default in `rl`: 0.05."
+        },
     )
     max_steps_without_signal: int = field(
         default=20, metadata={"help": "Steps in a row without anything to learn from that end training; 0: none do."}

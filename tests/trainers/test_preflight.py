@@ -27,6 +27,7 @@ OPTIONS = {
     "save_strategy": "no",
     "max_steps": 1,
     "learning_rate": 1e-3,
+    "preflight_scored_rate": 0.05,
 }
 
 
@@ -142,4 +143,4 @@ def test_a_run_that_is_gone_on_with_is_not_looked_at(tmp_path):
 @pytest.mark.parametrize("rate", [-0.1, 1.5])
 def test_a_rate_is_a_share(tmp_path, rate):
     with pytest.raises(ValueError, match=f"preflight_scored_rate: got {rate}. Set it from 0"):
-        REALConfig(str(tmp_path), **OPTIONS, preflight_scored_rate=rate)
+        REALConfig(str(tmp_path), **OPTIONS | {"preflight_scored_rate": rate})
