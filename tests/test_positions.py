@@ -374,14 +374,13 @@ def test_training_generates_each_row_by_itself(tmp_path):
         **options,
         max_completion_length=16,
         score_labels="1-10",
-        generation_kwargs={"do_sample": False},
         max_steps=1,
-        preflight_scored_rate=0.0,
     )
     with patch(
         "real_trl.trainers.context_check.context_length", return_value=None
     ):  # "dynamic" is meant to go beyond it
         trainer = REALTrainer(model, args, train_dataset=prompt_dataset([4.0, 2.0]), processing_class=DIGITS)
+    trainer.generation_config.do_sample = False  # to be compared; a recipe cannot say so
     prompts = [encode(text, eos=False, tokenizer=DIGITS) for text in ("Grade this", "Grade this homework from 1 to 5")]
     completions = trainer._generate_single_turn(prompts, None, {})
     for prompt, completion in zip(prompts, completions, strict=True):

@@ -226,7 +226,12 @@ def test_the_manifest_has_the_recipe_and_no_token(finished):
     assert recipe["training"]["learning_rate"] == 1e-3 and recipe["training"]["model_init_kwargs"] == {}
     assert recipe["training"]["lr_scheduler_type"] == "linear"
     assert recipe["data"]["dataset_name"] == str(finished / "train.jsonl")
-    assert recipe["model"]["dtype"] == "float32" and recipe["run"] == {"chat": False, "world_size": 1, "zero_stage": 0}
+    assert recipe["model"]["dtype"] == "float32" and recipe["run"] == {
+        "chat": False,
+        "system_prompt": None,
+        "world_size": 1,
+        "zero_stage": 0,
+    }
     assert recipe["training_data"]["rows"] == 4
 
 

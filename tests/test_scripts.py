@@ -146,7 +146,7 @@ def test_sft_rl_evaluate_end_to_end(tmp_path, untrained, capsys):
         rows = predictions_of(output, trained, split)
         columns = (
             "row id group prompt completion rationale status target sampled_score most_likely_score expected_score "
-            "probabilities spread mass missing_mass prompt_tokens num_tokens entropy"
+            "probabilities spread mass missing_mass prompt_tokens num_tokens entropy normalized error thinking"
         )
         assert set(columns.split()) == set(rows.columns)
         dataset = make_dataset(split, 6)

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 ACCEPTED_AT_ONCE = 64
 """Connections that are accepted before the limit is looked at."""
 _SPARE_FILES = 32
+_GRACE = 0.25  # seconds in which a connection may send the head of its request before it can be closed for another
 
 
 class BoundedConnection(H11Protocol):
@@ -27,7 +28,7 @@ class BoundedConnection(H11Protocol):
     those would have everybody else refused.
 
     Where there are too many connections, the one is closed that owes the rest of a request for longest; those that have never
-    sent one go first. Only if all requests are being worked on, a new connection is refused, with 503.
+    sent one go first. If all requests are being worked on, or have only just begun, a new connection is refused, with 503.
 
     Args:
         max_connections (`int`):
@@ -94,7 +95,12 @@ class BoundedConnection(H11Protocol):
 
     def _make_room(self) -> bool:
         """Whether another connection could be closed."""
-        owing = [other for other in self.connections if other._awaits_head or other.cycle.more_body]
+        latest = self.loop.time() - _GRACE
+        owing = [
+            other
+            for other in self.connections
+            if other._since < latest and (other._awaits_head or other.cycle.more_body)
+        ]
         if not owing:
             return False
         victim = min(owing, key=lambda other: (other._answered, other._since))

@@ -142,5 +142,5 @@ def test_a_run_that_is_gone_on_with_is_not_looked_at(tmp_path):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5])
 def test_a_rate_is_a_share(tmp_path, rate):
-    with pytest.raises(ValueError, match=f"preflight_scored_rate: got {rate}. Set it from 0"):
+    with pytest.raises(ValueError, match=f"preflight_scored_rate: got {rate}. Set it to at least 0"):
         REALConfig(str(tmp_path), **OPTIONS | {"preflight_scored_rate": rate})
