@@ -68,7 +68,7 @@ def test_trainers_refuse_it_before_the_first_step(tmp_path, trainer_class, confi
     def make_trainer(labels):
         options = {"per_device_train_batch_size": 2, "bf16": False, "use_cpu": True, "report_to": "none"}
         if config_class is REALConfig:
-            options["num_generations"] = 2
+            options |= {"num_generations": 2, "max_completion_length": 16}
         return trainer_class(
             model=build_model("mistral", tokenizer=DIGITS, sliding_window=64),
             args=config_class(str(tmp_path), score_labels=labels, **options),
