@@ -36,6 +36,7 @@ def report_of(capsys, argv=TINY):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_both_train_on_the_same_tokens(capsys, trainers):
     report = report_of(capsys)
     assert {"update_ratio", "update_seconds", "tokens_per_second", "tokens", "positions"} <= report.keys()
@@ -58,6 +59,7 @@ def test_both_train_on_the_same_tokens(capsys, trainers):
     }
 
 
+@pytest.mark.slow
 def test_other_tokens_are_noticed(monkeypatch):
     """A trainer that loses rows would win the race."""
 

@@ -282,6 +282,7 @@ def test_crossover():
     assert scaling.crossover([2, 4], [0.5, 1.0]) == pytest.approx(4)
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path, monkeypatch):
     axes = {**scaling.QUICK_AXES, "num_generations": (2,), "layers": (1,)}
     monkeypatch.setattr(scaling, "QUICK_AXES", axes)

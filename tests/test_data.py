@@ -136,6 +136,7 @@ def test_datasets_builder_is_used_for_hub_style_names(tmp_path):
     assert sorted(len(part) for part in parts) == [1, 2]
 
 
+@pytest.mark.slow
 def test_unreachable_hub():
     code = (
         "from real_trl.data import *\n"

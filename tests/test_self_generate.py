@@ -185,6 +185,7 @@ def _parts(folder: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_file(tmp_path, judge, data):
     keys = {"num_samples": 3, "batch_size": 4}
     whole = contents(generate(tmp_path / "whole", judge, data, **keys))

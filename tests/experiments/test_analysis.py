@@ -81,6 +81,7 @@ def test_only_seeds_of_both_runs_are_compared(tmp_path):
     assert not results.has("good", "nobody")
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth(tmp_path):
     """Over 60 draws of seeds and rows with r known, a nominal 95% interval covers it often enough, and is not idle."""
     truth = np.sqrt(16 / 12) / np.sqrt(16 / 12 + 0.6**2) - np.sqrt(16 / 12) / np.sqrt(16 / 12 + 1)

@@ -196,6 +196,7 @@ def test_the_key_is_needed(folder):
         assert client.post("/score", json=ROWS[0], headers={"Authorization": f"bearer {KEY}"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_under_load(folder, tmp_path, capsys):
     """The benchmark, shortly: the real process with a key, clients, and others that send what has to be refused."""
     rows = tmp_path / "rows.jsonl"
