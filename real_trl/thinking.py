@@ -155,7 +155,13 @@ class Thinking:
 
     def opened_by_ids(self, tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int]) -> ThinkingTags | None:
         """[`opened_by`][Thinking.opened_by] of a prompt in tokens."""
-        return self.opened_by(raw_text(tokenizer, prompt_ids[-_TAIL:])) if self.possible else None
+        tail = prompt_ids[-_TAIL:]
+        opened = self.opened_by(raw_text(tokenizer, tail)) if self.possible else None
+        if opened is None:
+            return None
+        token = tokenizer.get_added_vocab().get(opened.opening)
+        # The same characters in the text of a user are not that token, and open nothing
+        return opened if token is None or token in tail else None
 
     def tags_in(self, completion: str, opened: ThinkingTags | None = None) -> ThinkingTags | None:
         """The tags between which a completion thinks, if it can: those that the prompt has opened, the model's own, or known ones."""

@@ -100,7 +100,8 @@ def find_faults(
         targets = None
     for inference, scores in predictions.items():
         scores = np.asarray(scores, dtype=np.float64)
-        if targets is None and 0 < len(scores) < _FEW:
+        # Where all labels are the same, a good judge's predictions do not vary either
+        if targets is None and (0 < len(scores) < _FEW or any(fault.kind == "constant_labels" for fault in faults)):
             continue
         if not len(scores):
             faults.append(Fault("no_rows", inference, True, "no row counts"))

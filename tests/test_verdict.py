@@ -26,6 +26,13 @@ TARGETS = np.tile([1.0, 2.0, 3.0, 4.0, 5.0], 20)  # mean 3, RMSE of always 3: sq
 OK = np.array(["ok"] * 100, dtype=object)
 
 
+def test_a_good_judge_of_labels_that_are_all_the_same_is_not_worth_nothing():
+    faults = find_faults(
+        np.array(["ok"] * 20), {"rail": np.full(20, 5.0)}, targets=np.full(20, 5.0), values=[1.0, 2.0, 3.0, 4.0, 5.0]
+    )
+    assert [fault.kind for fault in faults] == ["constant_labels"] and not faults[0].severe
+
+
 def kinds(status=OK, predictions=None, targets=TARGETS, **more) -> set[tuple[str, str, bool]]:
     predictions = {"rail": TARGETS * 0.5 + 1.5} if predictions is None else predictions
     return {

@@ -11,13 +11,15 @@ TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 # With these a completion has ended in an ordinary way; whatever else a server says, it has not
 _FINISHED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "complete"})
-_CUT = frozenset({"length", "max_tokens", "model_length", "", "none"})
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "", "none"})
 _FILTERED = re.compile(
     r"content[ _-]?(filter|policy|management)|moderation|safety|flagged|policy[ _-]violation|prohibited|refusal|recitation|spii|"
     r"blocklist",
     re.IGNORECASE,
 )
-_TOO_LONG = re.compile(r"context[ _](length|size|window)|max_model_len|too long|too many tokens", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"context[ _](length|size|window)|max_model_len|(?<!took )too long(?! to )|too many tokens(?! per)", re.IGNORECASE
+)
 _BUSY = re.compile(
     r"overload|time[ds]?[ _-]?out|rate[ _-]?limit|too many requests|unavailable|try (it )?(again|later)|temporar|capacity|\bbusy\b|"
     r"internal (server )?error|server_error|bad gateway|\babort|insufficient_system_resource",
@@ -74,9 +76,11 @@ def kind_of(answer: Any) -> About:
         return "key"
     if "model_not_found" in codes:
         return "model"
+    if codes & set(map(str, TRANSIENT - {500})):  # 500 comes with faults of a prompt, too
+        return "busy"
     if _FILTERED.search(text) or _TOO_LONG.search(text):
         return "prompt"
-    return "busy" if codes & set(map(str, TRANSIENT)) or _BUSY.search(text) else "server"
+    return "busy" if "500" in codes or _BUSY.search(text) else "server"
 
 
 def is_too_long(words: str) -> bool:
@@ -183,7 +187,8 @@ def _thought_in(part: Any) -> str:
 def _is_same_model(asked: str, named: str) -> bool:
     """Whether two names are of one model: a folder or owner, a tag (`:latest`) and a version may be in one of them only."""
     (asked, tag), (named, other_tag) = (
-        re.fullmatch(r"(.*?)(:[^/:]+)?", name.lower().rstrip("/")).groups() for name in (asked, named)
+        re.fullmatch(r"(.*?)(:[^/:]+)?", name.strip().lower().rstrip("/"), re.DOTALL).groups()
+        for name in (asked, named)
     )
     if tag and other_tag and tag != other_tag:
         return False

@@ -48,6 +48,10 @@ from real_trl.spoken import Spoken, spoken
 
 logger = logging.getLogger(__name__)
 
+# Fields of a request that scores depend on
+_OWN_FIELDS = frozenset(
+    {"model", "prompt", "messages", "temperature", "max_tokens", "logprobs", "top_logprobs", "n", "stream"}
+)
 APIS = ("completions", "chat")
 
 
@@ -123,6 +127,8 @@ class ServerEngine:
     ) -> None:
         self.decoding = decoding = decoding or Decoding()
         _check_options(decoding, api, extensions, max_concurrency, top_logprobs)
+        if taken := sorted(_OWN_FIELDS & set(extra_body or {})):
+            raise ValueError(f"extra_body: {taken[0]!r} is set by the engine. Leave it out.")
         self.tokenizer, self.score_space, self.api = tokenizer, score_space, api
         self.top_logprobs, self.max_concurrency, self._extra_body = top_logprobs, max_concurrency, extra_body or {}
         self.client = ServerClient(

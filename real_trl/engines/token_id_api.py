@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from real_trl.engines.distribution_checks import IMPOSSIBLE, NoDistribution, checked_log_probs
 from real_trl.engines.score_reading import MAX_TOKEN_IDS, root_tokens
-from real_trl.engines.server_answer import NoAnswer, is_finished
+from real_trl.engines.server_answer import NoAnswer, StaysBusy, is_finished
 from real_trl.engines.server_client import ServerClient
 from real_trl.engines.spelling import spelled
 from real_trl.score_space import ScoreSpace
@@ -82,7 +82,12 @@ def has_extensions(client: ServerClient, space: ScoreSpace) -> bool:
         if "token_ids" not in choice or not isinstance(top, Mapping) or not _named_by_id(top) >= set(tokens):
             logger.info("%s has no extensions for exact scores: it ignores what was asked for", client.url)
             return False
-    except (NoAnswer, LookupError, TypeError, AttributeError) as error:
+    except NoAnswer as error:
+        if error.about == "busy":  # to take it for a server without them would change how all scores are read
+            raise StaysBusy(f"{client.url}: {error}. Try again later.") from error
+        logger.info("%s has no extensions for exact scores: %s", client.url, error)
+        return False
+    except (LookupError, TypeError, AttributeError) as error:
         logger.info("%s has no extensions for exact scores: %s", client.url, error)
         return False
     try:

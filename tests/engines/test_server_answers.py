@@ -8,7 +8,7 @@ import pytest
 
 from real_trl.engines import Decoding, ServerEngine
 from real_trl.engines.distribution_checks import NoDistribution
-from real_trl.engines.server_answer import NoAnswer, StaysBusy, check_answer
+from real_trl.engines.server_answer import NoAnswer, StaysBusy, check_answer, kind_of
 from real_trl.engines.spelling import spelled
 from real_trl.engines.token_id_api import completion_ids, log_probs_by_id
 from real_trl.engines.top_tokens import TopTokens, read_top
@@ -482,3 +482,20 @@ def test_a_broken_connection_is_of_the_row_unless_it_stays():
         server.failures += ["drop"]
         with pytest.raises(StaysBusy, match="a broken connection"):
             list(engine.judge(["a"]))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "The request took too long, please try again", "code": 504},
+        {"message": "Rate limit reached: too many tokens per minute", "code": 429},
+        {"message": "Moderation service temporarily unavailable", "code": 503},
+    ],
+)
+def test_what_may_pass_is_no_fault_of_the_prompt(error):
+    assert kind_of(error) == "busy"
+
+
+def test_a_newline_in_the_name_of_a_model():
+    choice = {"text": "a", "finish_reason": "max_output_tokens"}
+    assert check_answer({"model": "m\n", "choices": [choice]}, "m") == choice
