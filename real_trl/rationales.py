@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 SHARE = 0.1  # of the rows: up to here texts that are no rationale are exceptions, beyond it the column is none
 SAME_SHARE = 0.5  # of the rows that may have one and the same text
+_RATINGS = 5  # numbers that may be the ratings of one row
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _FEW = 10  # rows among which a text may repeat by chance
 _PLACEHOLDERS = frozenset({"na", "nan", "none", "null", "nil", "empty", "todo", "tbd"})
 # Words that say no more than that a number is a score: "Score: 4", "my overall rating is 4 out of 5 stars"
@@ -81,8 +83,11 @@ def is_rationale(text: str, labels: Iterable[str] = ()) -> bool:
             Labels of the scale, for those that are words ("good").
     """
     words = _words(text)
-    if not any(char.isalpha() for word in words for char in word) or "".join(words) in _PLACEHOLDERS:
+    if "".join(words) in _PLACEHOLDERS:
         return False
+    if not any(char.isalpha() for word in words for char in word):
+        # A calculation says why; a score, with what it is out of, or those of some raters, does not
+        return re.search(r"\d\s*=", text) is not None or len(_NUMBER.findall(text)) > _RATINGS
     named = [f" {' '.join(_words(label))} " for label in labels]
     left = f" {' '.join(words)} "
     for label in sorted(filter(str.strip, named), key=len, reverse=True):

@@ -15,6 +15,9 @@ from real_trl.scripts import init
 from tests.tiny import TOKENIZER, build_model
 
 NONE = (
+    "= 4",
+    "4, 4, 5",
+    "4.5 / 5.0",
     "4",
     "4/5",
     " 4. ",
@@ -38,6 +41,8 @@ SOME = (
     "No.",
     "好",
     "A mark in the margin",
+    "3+4=7; 2-5=-3",
+    "4+1 2+1 2-3 5-5 3+1",
 )
 
 
