@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way from prompts to tokens: training, all engines, serving and evaluation read what this makes."""
 
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from real_trl.control_tokens import TextEncoder
 from real_trl.hidden_text import HiddenText, break_common_controls, break_up
+from real_trl.json_text import to_json
 from real_trl.own_words import Parts
 from real_trl.prompt_format import Messages, PromptFormat, answer_message
 from real_trl.prompts import plain_prompt
@@ -156,7 +156,7 @@ class PromptEncoding:
         return hidden, rendered
 
     def _hidden(self, texts: Sequence[str]) -> HiddenText:
-        own = json.dumps([self.format.system_prompt, dict(self.format.chat_template_kwargs)], ensure_ascii=False)
+        own = to_json([self.format.system_prompt, dict(self.format.chat_template_kwargs)])
         return self.text.hide([*texts, own])
 
     def _chat_pair(
