@@ -95,7 +95,10 @@ def assemble_evaluation(
             "values": list(values),
         }
         evaluation["results"][dataset] = {
-            judge: {**evaluate_with_intervals(frame, malformed, **options), "mean_entropy": _mean(frame, "entropy")}
+            judge: {
+                **evaluate_with_intervals(frame, malformed, labels=scale.labels, **options),
+                "mean_entropy": _mean(frame, "entropy"),
+            }
             for judge, frame in judges.items()
         }
         if len(judges) > 1:
@@ -117,7 +120,9 @@ def assemble_evaluation(
         for column in breakdown_columns(breakdown_by, dataset, list(first)):
             by_value: dict[str, dict[str, Any]] = {}
             for judge, frame in judges.items():
-                for value, result in breakdown(frame, column, malformed, intervals=True, **options).items():
+                for value, result in breakdown(
+                    frame, column, malformed, intervals=True, labels=scale.labels, **options
+                ).items():
                     by_value.setdefault(str(value), {})[judge] = result
             by_column[column] = by_value
         if by_column:

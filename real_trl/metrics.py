@@ -134,7 +134,11 @@ def pair_credits(
 
 
 def evaluate_predictions(
-    rows: Rows, malformed: MalformedHandling = "force", values: Sequence[float] | None = None, n_bins: int = 10
+    rows: Rows,
+    malformed: MalformedHandling = "force",
+    values: Sequence[float] | None = None,
+    n_bins: int = 10,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
     Metrics of one evaluation run, for standard decoding (the score that was sampled) and for RAIL (the expected score
@@ -156,6 +160,8 @@ def evaluate_predictions(
             kappa and no calibration.
         n_bins (`int`, *optional*, defaults to `10`):
             Largest number of bins of the calibration error.
+        labels (`Sequence[str]`, *optional*):
+            Labels of the scale, by which a rationale that is nothing but a score is told, also of a scale of words.
 
     Returns:
         `dict[str, Any]`: In plain numbers and text:
@@ -216,6 +222,7 @@ def evaluate_predictions(
         values=values,
         **{name: numbers(rows, name) for name in ("mass", "missing_mass") if name in rows},
         rationales=list(column(rows, "rationale")) if "rationale" in rows else None,
+        labels=labels,
     )
     return result | {
         "malformed_rate": float(np.sum(is_malformed) / np.sum(answered)) if answered.any() else float("nan"),

@@ -8,6 +8,7 @@ chain of thought, but no answer: a judge that thinks "so the overall score is 5?
 ([`ThinkingTags.answer_start`]): the answer begins after the last closing tag, and a block that is not closed has none.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from real_trl.token_text import raw_ids, raw_text
 
 THINKING_HELP = "Tags around the judge's thinking, as '<think> </think>', or none. Default: the judge's own, else as its tokenizer has them."
+_QUOTES = "\"'`“‘«("
 _TAIL = 48  # tokens of a prompt that may hold the tag it ends with, and blanks
 
 
@@ -63,6 +65,17 @@ class ThinkingTags:
         """Whether a block ends in `text` that has not begun there."""
         opening, closing = text.find(self.opening), text.find(self.closing)
         return closing >= 0 and (opening < 0 or closing < opening)
+
+    def shows_an_opened_prompt(self, text: str) -> bool:
+        """
+        Whether `text` is evidence that prompts open a block: it ends one that has not begun there, and the tag is no quote within a
+        sentence, as in "write `</think>` and then the answer".
+        """
+        if not self.ends_what_a_prompt_opened(text):
+            return False
+        before, _, after = text.partition(self.closing)
+        line = before.rpartition("\n")[2]
+        return not line.strip() or (line[-1] not in _QUOTES and re.match(r"[^\S\n]+\S", after) is None)
 
     def without(self, block: str) -> str:
         """The text of a block of thinking, without its first and its last tag."""

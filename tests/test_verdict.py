@@ -106,6 +106,16 @@ def test_rationales_that_are_none_are_a_thing_to_know():
         assert kinds(rationales=rationales) == {("rationale", "", False)}
 
 
+def test_a_scale_of_words_has_its_words_for_scores():
+    words = Scale(("bad", "fair", "good"), (1.0, 2.0, 3.0))
+    rows = frame(np.tile([1.0, 2.0, 3.0, 2.0], 25)).assign(target=np.tile([1.0, 2.0, 3.0, 2.0], 25))
+    rows = rows.assign(rationale=["bad", "fair", "good", "fair"] * 25, probabilities=[[0.2, 0.3, 0.5]] * 100)
+    plain = assemble_evaluation({"bench": {"a": rows}}, scale=words, breakdown_by=["group"], num_resamples=20)
+    faults = [fault["text"] for fault in plain["results"]["bench"]["a"]["verdict"]]
+    assert any("rationale" in text and "score" in text for text in faults), faults
+    assert evaluate_predictions(rows, values=words.values)["verdict"] != plain["results"]["bench"]["a"]["verdict"]
+
+
 def test_what_always_the_same_answer_reaches():
     constants = baseline_errors(np.array([1.0, 1.0, 4.0]))
     assert constants["mean"] == {"value": 2.0, "rmse": pytest.approx(np.sqrt(2)), "mae": pytest.approx(4 / 3), "n": 3}

@@ -27,8 +27,10 @@ _BUSY = re.compile(
 )
 _THOUGHTS = frozenset({"thinking", "reasoning"})  # types of parts of a message
 _CODES = ("code", "status", "status_code", "type")
-# What follows a model's name where a server answers with a version of it
-_VERSION = re.compile(r"[-@_](\d{3,}[\d-]*|latest|v\d+)(-preview)?")
+# What follows a model's name where a server answers with a version of it: a date, in one of the forms that providers write, 001, latest
+_YEAR, _MONTH, _DAY = r"20\d\d", r"(0[1-9]|1[0-2])", r"(0[1-9]|[12]\d|3[01])"
+_DATE = rf"{_YEAR}-?{_MONTH}(-?{_DAY})?|{_MONTH}-?{_DAY}(-?{_YEAR})?|2\d{_MONTH}({_DAY})?"
+_VERSION = re.compile(rf"[-@_](preview-)?({_DATE}|0\d\d|latest)(-preview)?")
 
 
 class NoAnswer(ValueError):

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import time
+import weakref
 from typing import Any
 
 import httpx
@@ -86,6 +87,7 @@ class ServerClient:
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
             limits=httpx.Limits(max_connections=None),
         )
+        weakref.finalize(self, self._client.close)
 
     def model_entry(self) -> dict[str, Any]:
         """

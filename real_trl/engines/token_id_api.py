@@ -60,10 +60,11 @@ def completion_ids(choice: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
     top = (choice.get("logprobs") or {}).get("top_logprobs") or []
     if len(top) != len(ids):
         raise NoDistribution(f"the server returned log-probabilities at {len(top)} positions of {len(ids)} tokens")
-    text = choice["text"]
-    if text:
-        written = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        spelled([written.encode()], text, finished=is_finished(choice))
+    text, finished, shown = choice["text"], is_finished(choice), ids
+    if finished and not text.strip():  # one token has ended it, not any number of them
+        finished, shown = False, ids[:-1]
+    written = tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    spelled([written.encode()], text, finished=finished)
     return ids
 
 

@@ -19,7 +19,8 @@ def policy_answers(
     [`~real_trl.integrations.prompt_fields.answer_of`]).
 
     The chat template that the prompts go through later is not known here. It is the same for all of them: if one completion closes a
-    block of thinking that it has not opened, the template opens it, and a completion without the closing tag is still thinking.
+    block of thinking that it has not opened, the template opens it, and a completion without the closing tag is still thinking. A tag
+    that is quoted within a sentence shows nothing about the others.
 
     Args:
         prompts, completions (`list[str]` or `list[list[dict]]`):
@@ -31,7 +32,7 @@ def policy_answers(
         `ValueError`: naming the row, if a completion is no text of the assistant.
     """
     texts = [_answer(index, completion, ()) for index, completion in enumerate(completions)]
-    by_batch = next((each for each in tags if any(map(each.ends_what_a_prompt_opened, texts))), None)
+    by_batch = next((each for each in tags if any(map(each.shows_an_opened_prompt, texts))), None)
     opened = [_opened_by(prompt, tags) or by_batch for prompt in prompts]
     return [_answer(index, completion, tags, opened[index]) for index, completion in enumerate(completions)]
 

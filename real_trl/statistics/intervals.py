@@ -25,6 +25,7 @@ def evaluate_with_intervals(
     level: float = 0.95,
     seed: int = 0,
     n_bins: int = 10,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
     [`~real_trl.metrics.evaluate_predictions`] with bootstrap intervals clustered by group.
@@ -46,6 +47,8 @@ def evaluate_with_intervals(
             Of the samples.
         n_bins (`int`, *optional*, defaults to `10`):
             Largest number of bins of the calibration error.
+        labels (`Sequence[str]`, *optional*):
+            Labels of the scale.
 
     Returns:
         `dict[str, Any]`: The result without intervals, and `intervals`: `{"standard" | "rail": {metric: [low, high]}}`
@@ -54,7 +57,7 @@ def evaluate_with_intervals(
         [`~real_trl.statistics.resampling.expanded_bca_interval`]. `[nan, nan]` where the figure is undefined, where there are
         fewer than 6 groups, or where more than half of the resamples have no defined figure; `notes` says so.
     """
-    result = evaluate_predictions(rows, malformed, values, n_bins)
+    result = evaluate_predictions(rows, malformed, values, n_bins, labels)
     counted = counted_rows(rows, malformed, values)
     result["intervals"] = {}
     blocks, n_blocks = united_blocks(counted.groups, counted.n_groups, seed)

@@ -159,7 +159,7 @@ class JudgeEvaluationCallback(TrainerCallback):
         if state.distributed_type != DistributedType.NO:
             judged = gather_object(judged)
         frame = pd.DataFrame(sorted(judged, key=lambda row: row["row"]))
-        result = evaluate_predictions(frame, values=engine.score_space.values)
+        result = evaluate_predictions(frame, values=engine.score_space.values, labels=engine.score_space.labels)
         self.results[name] = {"the judge": result}
         logs = {
             f"{inference}/{metric}": result[inference][metric]

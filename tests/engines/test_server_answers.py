@@ -209,6 +209,16 @@ def test_a_wrong_key_and_an_unknown_model_end_the_run_at_once(answer, error, wor
         ("a/judge", "b/judge", False),
         ("llama-3", "llama-3.1", False),
         ("claude-3", "claude-3-5", False),
+        ("claude-3-5-sonnet", "claude-3-5-sonnet-20241022", True),
+        ("gpt-4-turbo", "gpt-4-turbo-preview-2024-04-09", True),
+        ("mistral-large", "mistral-large-2407", True),
+        ("gemini-2.0-flash", "gemini-2.0-flash-001", True),
+        ("kimi-k2", "kimi-k2-0905-preview", True),
+        ("judge", "judge-500", False),
+        ("judge", "judge-v2", False),
+        ("judge", "judge-1332", False),
+        ("judge", "judge-2024-13", False),
+        ("judge", "judge-70000000", False),
     ],
 )
 def test_names_of_one_model(asked, named, same):
@@ -433,9 +443,24 @@ def test_token_ids_have_to_be_those_of_the_text():
         ({"token_ids": ["5"]}, "in place of the tokens"),
         ({"token_ids": ids[:-1]}, f"{len(ids)} positions of {len(ids) - 1} tokens"),
         ({"text": "So the overall score is 2"}, "do not spell"),
+        ({"text": ""}, "do not spell"),
+        ({"text": " \n"}, "do not spell"),
     ):
         with pytest.raises(NoDistribution, match=words):
             completion_ids(full | fields, tokenizer)
+
+
+def test_an_empty_text_is_that_of_what_ended_it():
+    tokenizer = zoo.TOKENIZERS["qwen"]()
+    for ids, finish_reason in (
+        ([], "stop"),
+        ([tokenizer.eos_token_id], "stop"),
+        (tokenizer(".")["input_ids"], "stop"),
+    ):
+        answer = by_id([{}] * len(ids), token_ids=ids, text="", finish_reason=finish_reason)
+        assert completion_ids(answer, tokenizer) == ids
+    with pytest.raises(NoDistribution, match="do not spell"):
+        completion_ids(answer | {"finish_reason": "length"}, tokenizer)
 
 
 def test_a_server_whose_numbers_cannot_be_is_refused_at_the_start():

@@ -77,6 +77,15 @@ def test_one_completion_that_closes_a_block_shows_that_the_prompts_open_it():
     assert policy_answers(["a"] * 2, [closed, unclosed], ()) == [closed, unclosed]
 
 
+@pytest.mark.parametrize(
+    "quote", ["Write </think> and then the answer.", "Use `</think>`.", "“</think>” ends it.", 'By "</think>"!']
+)
+def test_a_quoted_tag_shows_nothing_about_the_other_completions(quote):
+    assert policy_answers(["a"] * 3, [quote, ANSWER, THOUGHT], KNOWN)[1:] == [ANSWER, THOUGHT]
+    for closed in (f"{THOUGHT}</think>{ANSWER}", f"{THOUGHT}\n</think> {ANSWER}", f"{THOUGHT} </think>\n{ANSWER}"):
+        assert policy_answers(["a"] * 3, [quote, closed, THOUGHT], KNOWN)[1:] == [ANSWER, None]
+
+
 def test_a_prompt_that_opens_the_block_itself():
     begun = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>\n"}]
     assert policy_answers(["a\n<think>\n", "a"], [THOUGHT, THOUGHT], KNOWN) == [None, THOUGHT]
