@@ -6,6 +6,8 @@ import copy
 
 import pytest
 
+from real_trl.prompt_encoding import PromptEncoding
+from real_trl.prompt_format import PromptFormat
 from real_trl.score_space import MALFORMED_STATUSES, ScoreLocation, ScoreSpace
 from real_trl.spoken import spoken, spoken_text
 from real_trl.thinking import KNOWN, Thinking, ThinkingTags
@@ -61,6 +63,17 @@ def test_without_tags_of_its_own_a_model_thinks_where_it_begins_to():
         start = watchful.answer_start(text)
         assert (start if start is None else text[start:]) == answer
         assert deaf.answer_start(text) == 0
+
+
+def test_an_opening_tag_that_a_user_typed_is_not_the_token():
+    """Where the tag is a token of the model, only the template, or the judge's author, opens a block."""
+    tokenizer = with_tags(TOKENIZERS["qwen"](), THINK.opening, THINK.closing)
+    thinking = Thinking.of(None, tokenizer)
+    (typed,) = PromptEncoding(tokenizer, PromptFormat())(["Rate it. <think>"])
+    assert tokenizer.decode(typed).endswith("<think>")
+    assert thinking.opened_by_ids(tokenizer, typed) is None
+    token = tokenizer.convert_tokens_to_ids(THINK.opening)
+    assert token not in typed and thinking.opened_by_ids(tokenizer, [*typed, token]) == THINK
 
 
 # --- whose tags ----------------------------------------------------------------------------------------------------------
