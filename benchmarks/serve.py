@@ -5,10 +5,16 @@
 
     python -m benchmarks.serve --judge outputs/quickstart/seed-0/real --seconds 20 20 120
 
+    python -m benchmarks.serve --judge outputs/quickstart/seed-0/real --hostile
+
 Starts the real service on a free port of the loopback address. Each client sends one row at a time and the next when it has its
 answer, which is compared with what `Judge` says directly, greedily, one row at a time. In the last run others
 send meanwhile what the service has to refuse (broken JSON, wrong types, too much, prompts that are too long, no key) or hang up. Prints
 requests a second, latencies, errors, wrong answers and the service's resident memory; `--json` ends with one line of JSON.
+
+With `--hostile` there are 64 clients for two minutes, beside 160 sockets that say nothing, 160 that have sent half a head or half a
+body, and 24 requests of a megabyte at a time. An error or a wrong answer, a `/health`
+that takes longer than `--health_seconds`, or memory that has grown by more than 64 MiB in the second half, ends with status 1.
 """
 
 import argparse
@@ -33,6 +39,7 @@ import psutil
 import torch
 
 from benchmarks.common import describe_machine
+from benchmarks.hostile import Attack
 from real_trl.json_text import to_json
 from real_trl.judge import Judge
 from real_trl.serving.wire import Score
@@ -99,7 +106,7 @@ class Load:
     """
 
     def __init__(self, url: str, key: str, rows: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> None:
-        self.url, self.headers = url, {"Authorization": f"Bearer {key}"}
+        self.url, self.key, self.headers = url, key, {"Authorization": f"Bearer {key}"}
         self.rows, self.expected = rows, expected
         self.latencies: list[float] = []
         self.errors: Counter[str] = Counter()
@@ -108,7 +115,7 @@ class Load:
         self._next = itertools.count()
 
     async def run(
-        self, num_clients: int, seconds: float, disturbances: float, process: psutil.Process
+        self, num_clients: int, seconds: float, disturbances: float, process: psutil.Process, hostile: bool = False
     ) -> dict[str, Any]:
         """The figures of one run."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=num_clients)
@@ -118,6 +125,8 @@ class Load:
             end = started + seconds
             work = [self._client(http, end) for _ in range(num_clients)]
             work += [self._disturb(end, disturbances)] if disturbances else []
+            attack = Attack(self.url, self.key, end) if hostile else None
+            work += [attack.run()] if attack else []
             work += [self._watch(process, memory, end, seconds / 10)]
             await asyncio.gather(*work)
             taken, cpu = time.perf_counter() - started, _cpu_seconds(process) - cpu
@@ -138,7 +147,7 @@ class Load:
             "largest_difference": self.largest_difference,
             "refused": dict(sorted(self.refusals.items())),
             "memory_mib": [round(rss / 2**20, 1) for rss in memory],
-        }
+        } | ({"hostile": attack.figures()} if attack else {})
 
     async def _client(self, http: httpx.AsyncClient, end: float) -> None:
         while time.perf_counter() < end:
@@ -211,8 +220,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--rows", type=Path, help="JSON Lines with a request a line. Default: sheets of the embedded task"
     )
     parser.add_argument("--num_rows", type=int, default=200, help="rows that are sent, in turns")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--seconds", type=float, nargs="+", default=[20, 20, 120], help="for each number of clients")
+    parser.add_argument("--clients", type=int, nargs="+", help="default: 1 16 64; with --hostile: 64")
+    parser.add_argument("--seconds", type=float, nargs="+", help="for each of them; default: 20 20 120, or 120")
+    parser.add_argument("--hostile", action="store_true", help="hostile clients beside them")
+    parser.add_argument("--health_seconds", type=float, default=1.0, help="longest that /health may take beside those")
     parser.add_argument(
         "--disturbances", type=float, default=5, help="refused and abandoned requests a second in the last run"
     )
@@ -220,6 +231,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
+    args.clients = args.clients or ([64] if args.hostile else [1, 16, 64])
+    args.seconds = args.seconds or ([120] if args.hostile else [20, 20, 120])
     if len(args.seconds) != len(args.clients):
         parser.error(f"--seconds: got {len(args.seconds)} for {len(args.clients)} numbers of clients; give as many")
 
@@ -234,8 +247,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with running_service(args.judge, key, "--batch_size", str(args.batch_size)) as (url, process):
         asyncio.run(Load(url, key, rows, expected).run(4, args.warm_seconds, 0, process))
         for place, (clients, seconds) in enumerate(zip(args.clients, args.seconds, strict=True)):
-            rate = args.disturbances if place == len(args.clients) - 1 else 0
-            run = asyncio.run(Load(url, key, rows, expected).run(clients, seconds, rate, process))
+            rate = args.disturbances if place == len(args.clients) - 1 and not args.hostile else 0
+            run = asyncio.run(Load(url, key, rows, expected).run(clients, seconds, rate, process, args.hostile))
             runs.append(run)
             latency = ", ".join(f"{name} {value:.0f}" for name, value in run["latency_ms"].items())
             print(
@@ -248,6 +261,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             if rate:
                 print(f"  disturbances: {run['refused']}", flush=True)
+            if args.hostile:
+                print(f"  hostile: {run['hostile']}", flush=True)
     for run in runs[1:]:
         ratio, cpu = (run[name] / runs[0][name] for name in ("answers_a_second", "answers_a_cpu_second"))
         print(
@@ -257,6 +272,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(to_json({"runs": runs, "settings": vars(args), **describe_machine(torch.device("cpu"))}, default=str))
     if any(run["errors"] or run["wrong"] for run in runs):
         raise SystemExit("there were errors or wrong answers")
+    for run in runs if args.hostile else []:
+        memory = run["memory_mib"][len(run["memory_mib"]) // 2 :]
+        if run["hostile"]["errors"] or run["hostile"]["health_ms"]["largest"] > 1000 * args.health_seconds:
+            raise SystemExit("/health was late, or hostile clients were not answered as they should")
+        if sum(args.seconds) >= 30 and memory[-1] - memory[0] > 64:
+            raise SystemExit(f"memory grew by {memory[-1] - memory[0]:.0f} MiB in the second half")
 
 
 if __name__ == "__main__":

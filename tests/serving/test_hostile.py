@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from benchmarks import serve as benchmark
 from real_trl.serving import connections
 from real_trl.serving.app import Limits
 from real_trl.serving.batching import Batcher, PromptTooLong
@@ -212,3 +213,14 @@ def test_no_health_check_waits_for_a_body(folder):
     with service(folder, Limits(max_body_bytes=2000), key="a-key") as (_, client), connect(client) as opened:
         opened.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         assert b" 200 " in opened.recv(4096)
+
+
+def test_clients_beside_hostile_ones(folder, tmp_path, capsys):
+    """The benchmark, shortly: no wrong answer, none that is lost, and `/health` goes on."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+    options = "--hostile --clients 16 --seconds 5 --warm_seconds 0.5 --health_seconds 10 --json"
+    benchmark.main(["--judge", str(folder), "--rows", str(rows), *options.split()])
+    (run,) = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
+    assert run["answers"] > 0 and not run["errors"] and not run["wrong"]
+    assert {"one prompt: 413", "many rows: 413"} <= run["hostile"]["large"].keys()
