@@ -29,13 +29,20 @@ def check_finite(model: nn.Module, name: str) -> None:
 
 
 def check_finite_files(folder: Path, name: str) -> None:
-    """As [`check_finite`], of the weights in the `.safetensors` files of a folder, one tensor at a time."""
+    """As [`check_finite`], of the weights in the `.safetensors` files of a folder."""
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118 (it is no mapping)
-                tensor = file.get_tensor(key)
-                if tensor.is_floating_point() and not tensor.float().isfinite().all():
-                    raise _refusal(name, key)
+        if fault := not_finite_in(path):
+            raise _refusal(name, fault)
+
+
+def not_finite_in(path: Path) -> str | None:
+    """As [`not_finite`], of a `.safetensors` file, one tensor at a time."""
+    with safe_open(path, "pt") as file:
+        for key in file.keys():  # noqa: SIM118 (it is no mapping)
+            tensor = file.get_tensor(key)
+            if tensor.is_floating_point() and not tensor.float().isfinite().all():
+                return key
+    return None
 
 
 def _refusal(name: str, weight: str) -> ValueError:

@@ -1,8 +1,9 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether two checkpoints hold the same, bit for bit."""
+"""Whether two checkpoints hold the same, bit for bit; and a bit that changes."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def assert_same_checkpoint(checkpoint: Path, other: Path) -> None:
     states = [json.loads((folder / "trainer_state.json").read_text()) for folder in (checkpoint, other)]
     for key in ("global_step", "epoch", "max_steps", "best_global_step", "best_metric"):
         assert states[0][key] == states[1][key]
+
+
+def flip_a_bit(path: Path) -> None:
+    """The size, and the time that it was written, stay the same."""
+    content, times = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def is_same(first: Any, second: Any) -> bool:

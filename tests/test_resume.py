@@ -14,6 +14,7 @@ from datasets import Dataset
 from real_trl.scripts import sft
 from real_trl.scripts.resume import check_recipe, fingerprint
 from real_trl.trainers.checkpoints import MANIFEST_NAME, list_checkpoints, write_manifest
+from tests.checkpoint_files import flip_a_bit
 from tests.tiny import TOKENIZER, prompt_dataset, warm_model
 
 RECIPE = {
@@ -125,6 +126,33 @@ def test_without_a_complete_checkpoint_it_starts_from_the_beginning(finished, ou
     assert out.count("it has no manifest.json, the file that is written last") == 2
     assert f"No complete checkpoint in {output}: starting from the beginning" in out
     assert (output / "checkpoint-2" / MANIFEST_NAME).is_file()
+
+
+def test_a_file_that_changed_at_equal_size_is_named_and_the_next_older_checkpoint_used(finished, output, capsys):
+    before = (output / "model.safetensors").read_bytes()
+    flip_a_bit(output / "checkpoint-2" / "model.safetensors")
+    stage(finished, output.parent)
+    lines = capsys.readouterr().out.splitlines()
+    [skipped] = [line for line in lines if line.startswith(f"Skipping {output / 'checkpoint-2'}")]
+    assert "model.safetensors has changed since it was written" in skipped
+    assert any(line.startswith(f"Going on from {output / 'checkpoint-1'}") for line in lines)
+    assert (output / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["bit", "truncated", "manifest"])
+def test_without_an_undamaged_checkpoint_nothing_is_lost(finished, output, capsys, damage):
+    for checkpoint in list_checkpoints(output):
+        if damage == "bit":
+            flip_a_bit(checkpoint / "optimizer.pt")
+        elif damage == "truncated":
+            (checkpoint / "optimizer.pt").write_bytes(b"half")
+        else:
+            (checkpoint / MANIFEST_NAME).write_text('{"files": ')
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    message = refusal(capsys, finished, output.parent)
+    assert "no checkpoint in output_dir=" in message and "Nothing was changed" in message
+    assert "checkpoint-2: " in message and "checkpoint-1: " in message
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
 # --- what has changed ----------------------------------------------------------------------------------------------------

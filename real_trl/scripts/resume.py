@@ -18,6 +18,7 @@ from real_trl.judge_config import package_versions
 from real_trl.prompt_format import PromptFormat
 from real_trl.provenance import data_fingerprint
 from real_trl.trainers.checkpoints import (
+    are_damaged,
     check_checkpoint,
     last_complete_checkpoint,
     list_checkpoints,
@@ -36,7 +37,7 @@ _SAFE = """
     eval_* per_device_eval_batch_size num_generations_eval dataset_test_split
     dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
     dataset_num_proc ddp_timeout trust_remote_code versions.*
-    preflight_scored_rate max_steps_without_signal
+    preflight_scored_rate max_steps_without_signal hash_checkpoints
     vllm_server_* vllm_group_port vllm_gpu_memory_utilization vllm_enable_sleep_mode
 """
 # Under DeepSpeed these come back with the optimizer's state, whatever the recipe says
@@ -50,7 +51,8 @@ def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
     if there is one; `false` starts anew; anything else is a path.
 
     Raises:
-        ValueError: if a checkpoint that was asked for is not complete (naming what is wrong and the last complete one);
+        ValueError: if a checkpoint that was asked for is not complete (naming what is wrong and the last complete one); if there
+            are damaged ones, and no other;
             with `false`, if `output_dir` holds checkpoints, which would be overwritten.
     """
     wanted, output_dir = training_args.resume_from_checkpoint, training_args.output_dir
@@ -63,12 +65,18 @@ def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
             )
         return None
     if choice != "true":
-        check_checkpoint(wanted)
+        check_checkpoint(wanted, hashes=training_args.hash_checkpoints)
         _say(training_args, f"Going on from {wanted}")
         return str(wanted)
-    last, faulty = last_complete_checkpoint(output_dir)
+    last, faulty = last_complete_checkpoint(output_dir, hashes=training_args.hash_checkpoints)
     for path, fault in faulty.items():
         _say(training_args, f"Skipping {path}: {fault}")
+    if last is None and are_damaged(faulty):
+        raise ValueError(
+            f"resume_from_checkpoint: no checkpoint in output_dir={output_dir!r} can be gone on from "
+            f"({'; '.join(f'{path.name}: {fault}' for path, fault in faulty.items())}). Nothing was changed. Put back the files, or choose "
+            "another output_dir, or delete these checkpoints to start anew."
+        )
     if last is not None:
         _say(training_args, f"Going on from {last} (resume_from_checkpoint: false and a new output_dir start anew)")
     elif faulty or wanted is not None:

@@ -43,6 +43,9 @@ class RAFTConfig(SFTConfig):
         max_steps_without_signal (`int`, *optional*, defaults to `20`):
             Training ends after so many steps in a row without a gradient, and a stage does not save a judge that had no other. `0`:
             never.
+        hash_checkpoints (`bool`, *optional*, defaults to `True`):
+            State the SHA-256 of every file in a checkpoint, and go on from it only if they are the same. `False` saves 0.7 s a GB at each
+            checkpoint, which counts where one has hundreds of GB; sizes are always checked.
 
     Batches are read without padding where the model allows it, see [`RAFTTrainer`]: `packing` and `padding_free` are neither
     needed nor accepted, and `train_sampling_strategy="group_by_length"` saves nothing.
@@ -72,6 +75,10 @@ class RAFTConfig(SFTConfig):
     )
     max_steps_without_signal: int = field(
         default=20, metadata={"help": "Steps in a row without a gradient that end training; 0: none do."}
+    )
+    hash_checkpoints: bool = field(
+        default=True,
+        metadata={"help": "State and check the SHA-256 of a checkpoint's files; false for very large ones."},
     )
     max_length: int | None = field(
         default=3000, metadata={"help": "Longest prompt and completion together, in tokens; null for no limit."}

@@ -106,16 +106,18 @@ class ResumeMixin:
         """
         checkpoint = str(resume_from_checkpoint) if resume_from_checkpoint else None
         if resume_from_checkpoint is True:
-            last, faulty = last_complete_checkpoint(self.args.output_dir)
+            last, faulty = last_complete_checkpoint(self.args.output_dir, hashes=self.args.hash_checkpoints)
+            found = "; ".join(f"{path.name}: {fault}" for path, fault in faulty.items()) or "no checkpoint at all"
+            if last is not None and faulty:
+                logger.warning(f"Going on from {last}: later checkpoints cannot be ({found}).")
             if last is None:
-                found = "; ".join(f"{path.name}: {fault}" for path, fault in faulty.items()) or "no checkpoint at all"
                 raise ValueError(
                     f"resume_from_checkpoint: got True, but output_dir={self.args.output_dir!r} holds no complete checkpoint "
                     f"({found}). Leave it out to start from the beginning."
                 )
             checkpoint = str(last)
         elif checkpoint is not None:
-            check_checkpoint(checkpoint)
+            check_checkpoint(checkpoint, hashes=self.args.hash_checkpoints)
         self._last_step = self._saved_step = None
         try:
             return super().train(checkpoint, *args, **kwargs)
@@ -179,8 +181,9 @@ class ResumeMixin:
         if args.should_save:
             torch.save(args, checkpoint / TRAINING_ARGS_NAME)  # with the two arguments as they are
             without_nan(checkpoint / TRAINER_STATE_NAME)
-            write_manifest(checkpoint, recipe=self.recipe, resumable=not args.save_only_model)
-            rotate_checkpoints(checkpoint, limit, self.state.best_model_checkpoint)
+            hashes = args.hash_checkpoints
+            write_manifest(checkpoint, recipe=self.recipe, resumable=not args.save_only_model, hashes=hashes)
+            rotate_checkpoints(checkpoint, limit, self.state.best_model_checkpoint, hashes=hashes)
         if push:
             self._push_from_checkpoint(str(checkpoint))
         self._saved_step = step

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Complete checkpoints, and runs that go on from them as if nothing had happened."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from peft import PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import RandomSampler
 from trl.trainer.utils import RepeatSampler
 
@@ -26,7 +27,7 @@ from real_trl.trainers.checkpoints import (
     rotate_checkpoints,
     write_manifest,
 )
-from tests.checkpoint_files import assert_same_checkpoint, is_same
+from tests.checkpoint_files import assert_same_checkpoint, flip_a_bit, is_same
 from tests.tiny import TOKENIZER, lora_config, prompt_dataset, warm_model
 
 # --- folders -------------------------------------------------------------------------------------------------------------
@@ -42,6 +43,14 @@ def make_checkpoint(output: Path, step: int, *, resumable: bool = True) -> Path:
 
 
 FAULTS = {
+    "a bit": (
+        lambda path: flip_a_bit(path / "model.safetensors"),
+        "model.safetensors has changed since it was written",
+    ),
+    "a bit in a subfolder": (
+        lambda path: flip_a_bit(path / "global_step/shard_0.pt"),
+        "global_step/shard_0.pt has changed since it was written",
+    ),
     "no manifest": (lambda path: (path / MANIFEST_NAME).unlink(), "it has no manifest.json"),
     "half a manifest": (lambda path: (path / MANIFEST_NAME).write_text('{"files": {"model.saf'), "cannot be read"),
     "another manifest": (lambda path: (path / MANIFEST_NAME).write_text("[]"), "cannot be read"),
@@ -114,6 +123,51 @@ def test_older_checkpoints_are_deleted_incomplete_ones_first(tmp_path, limit, be
     (tmp_path / "checkpoint-30" / MANIFEST_NAME).unlink()
     rotate_checkpoints(tmp_path / "checkpoint-40", limit, best and str(tmp_path / best))
     assert [path.name for path in list_checkpoints(tmp_path)] == [f"checkpoint-{step}" for step in kept]
+
+
+def test_a_damaged_checkpoint_takes_the_place_of_no_good_one(tmp_path):
+    for step in (1, 2, 3):
+        make_checkpoint(tmp_path, step)
+    flip_a_bit(tmp_path / "checkpoint-2" / "optimizer.pt")
+    rotate_checkpoints(tmp_path / "checkpoint-3", 2, None)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-1"]
+
+
+def test_hashes_can_be_left_out_and_left_unchecked(tmp_path):
+    first = make_checkpoint(tmp_path, 1)
+    flip_a_bit(first / "optimizer.pt")
+    assert "optimizer.pt has changed" in find_fault(first) and find_fault(first, hashes=False) is None
+    write_manifest(first, recipe=None, resumable=True, hashes=False)
+    assert "sha256" not in json.loads((first / MANIFEST_NAME).read_text()) and find_fault(first) is None
+    trainer = run(raft(tmp_path / "run", max_steps=2, hash_checkpoints=False))
+    for name in ("checkpoint-1", "checkpoint-2"):
+        assert "sha256" not in json.loads((tmp_path / "run" / name / MANIFEST_NAME).read_text())
+    assert trainer.state.global_step == 2
+
+
+def test_every_file_has_its_hash(tmp_path):
+    checkpoint = last_checkpoint(run(raft(tmp_path, max_steps=1)).args.output_dir)
+    stated = json.loads((checkpoint / MANIFEST_NAME).read_text())["sha256"]
+    names = {path.name for path in checkpoint.iterdir()} - {MANIFEST_NAME}
+    assert stated == {name: hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() for name in names}
+
+
+def test_a_checkpoint_of_an_earlier_version(tmp_path):
+    """It states neither hashes nor that its weights are finite: sizes are checked, and weights read."""
+    run(raft(tmp_path, max_steps=2))
+    for checkpoint in list_checkpoints(tmp_path):
+        manifest = json.loads((checkpoint / MANIFEST_NAME).read_text())
+        del manifest["sha256"], manifest["finite"]
+        (checkpoint / MANIFEST_NAME).write_text(json.dumps(manifest))
+    last = last_checkpoint(tmp_path)
+    assert last.name == "checkpoint-2"
+    weights = load_file(last / "model.safetensors")
+    weights["model.norm.weight"][3] = torch.nan
+    save_file(weights, last / "model.safetensors", metadata={"format": "pt"})
+    assert find_fault(last) == "model.safetensors: model.norm.weight holds NaN or an infinity: training had diverged"
+    assert last_checkpoint(tmp_path).name == "checkpoint-1"
+    rotate_checkpoints(make_checkpoint(tmp_path, 3), 2, None)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-1"]
 
 
 def test_the_manifest_is_deleted_first(tmp_path, monkeypatch):
@@ -218,6 +272,22 @@ def test_a_run_goes_on_exactly_from_every_kind_of_step(tmp_path, case):
         assert len(list_checkpoints(output)) == trainer.state.global_step - step
 
 
+@pytest.mark.parametrize("make", [raft, real])
+def test_the_next_older_checkpoint_is_gone_on_from(tmp_path, caplog, make):
+    run(make(tmp_path, max_steps=3))
+    before = load_file(tmp_path / "checkpoint-3" / "model.safetensors")
+    flip_a_bit(tmp_path / "checkpoint-3" / "optimizer.pt")
+    flip_a_bit(tmp_path / "checkpoint-2" / "rng_state.pth")
+    with caplog.at_level("WARNING"):
+        make(tmp_path, max_steps=3).train(resume_from_checkpoint=True)
+    [line] = [line for line in caplog.messages if "Going on from" in line]
+    assert str(tmp_path / "checkpoint-1") in line
+    assert "checkpoint-3: optimizer.pt has changed" in line and "checkpoint-2: rng_state.pth has changed" in line
+    after = load_file(last_checkpoint(tmp_path) / "model.safetensors")
+    assert last_checkpoint(tmp_path).name == "checkpoint-3"
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_every_process_has_its_sampling_state_in_the_checkpoint(tmp_path):
     trainer = run(real(tmp_path, max_steps=1))
     manifest = json.loads((tmp_path / "checkpoint-1" / MANIFEST_NAME).read_text())
@@ -301,9 +371,9 @@ def test_the_best_model_is_kept_and_loaded(tmp_path):
 def test_older_checkpoints_are_deleted_only_when_the_new_one_is_complete(tmp_path, monkeypatch):
     seen = []
 
-    def rotate(current, *args):
+    def rotate(current, *args, **options):
         seen.append([find_fault(current), *(path.name for path in list_checkpoints(tmp_path))])
-        rotate_checkpoints(current, *args)
+        rotate_checkpoints(current, *args, **options)
 
     monkeypatch.setattr(resume_mixin, "rotate_checkpoints", rotate)
     trainer = run(raft(tmp_path, max_steps=3, save_total_limit=1))
