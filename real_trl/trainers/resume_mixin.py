@@ -27,6 +27,7 @@ from real_trl.trainers.checkpoints import (
     without_nan,
     write_manifest,
 )
+from real_trl.trainers.log_mixin import LogMixin
 from real_trl.trainers.rollout import Rollout
 
 logger = get_logger(__name__)
@@ -64,7 +65,7 @@ class EpochSampler(Sampler[int]):
         return len(self.sampler)
 
 
-class ResumeMixin:
+class ResumeMixin(LogMixin):
     """
     Complete checkpoints, and an exact continuation from them.
 
@@ -72,8 +73,8 @@ class ResumeMixin:
 
     - `train`: goes on from complete checkpoints only, and saves the last finished step on [`StopWithCheckpoint`];
     - `_save_checkpoint`: writes the manifest, and pushes and deletes older checkpoints only after that;
-    - `_load_rng_state`: restores with the random states what the trainer's `sampling_state()`, if it has one, returned,
-      and a reference model that follows the policy (`sync_ref_model`);
+    - `_load_rng_state`: restores with the random states what the log is made from ([`LogMixin`]), what the trainer's
+      `sampling_state()`, if it has one, returned, and a reference model that follows the policy (`sync_ref_model`);
     - `_get_train_sampler`, `_run_epoch`: the data's order depends on seed and epoch only; a run that was killed after its
       last step is not trained any further;
     - `evaluate`: leaves the random states as they were, so that training does not depend on when it is evaluated;
@@ -90,7 +91,7 @@ class ResumeMixin:
 
     recipe: dict[str, Any] | None = None
     _train_sampler: Any = None
-    _last_step: tuple[dict[str, Any], dict[str, Any] | None] | None = None
+    _last_step: tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]] | None = None
     _saved_step: int | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -119,6 +120,7 @@ class ResumeMixin:
         elif checkpoint is not None:
             check_checkpoint(checkpoint, hashes=self.args.hash_checkpoints)
         self._last_step = self._saved_step = None
+        self._first_step = 0
         try:
             return super().train(checkpoint, *args, **kwargs)
         except StopWithCheckpoint:
@@ -154,8 +156,9 @@ class ResumeMixin:
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         # References, not bytes: this happens every step, and is hardly ever needed
         sampling = self.sampling_state() if hasattr(self, "sampling_state") else None
-        self._last_step = _random_states(self.accelerator.device), sampling
+        states = _random_states(self.accelerator.device)
         super()._maybe_log_save_evaluate(*args, **kwargs)
+        self._last_step = states, sampling, self.log_state()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.check_weights()
@@ -173,6 +176,8 @@ class ResumeMixin:
         sampling = None if args.save_only_model else self._sampling_bytes()
         if sampling is not None:
             self._sampling_file(checkpoint).write_bytes(sampling)
+        if not args.save_only_model:
+            self.save_log_state(checkpoint)
         if getattr(args, "sync_ref_model", False):
             reference = self.accelerator.get_state_dict(self.ref_model)
             if args.should_save:
@@ -199,10 +204,11 @@ class ResumeMixin:
             return
         if self._diverged():
             return  # the last checkpoint is the one to go on from
-        states, sampling = self._last_step
+        states, sampling, log = self._last_step
         _set_random_states(states, self.accelerator.device)
         if sampling is not None:
             self.load_sampling_state(sampling)
+        self.load_log_state(log)
         self._save_checkpoint(self.model, trial=None)
         self.accelerator.print(f"Saved the last finished step: {PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
 
@@ -241,6 +247,7 @@ class ResumeMixin:
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
+        self.read_log_state(Path(checkpoint))
         if Path(checkpoint, _REFERENCE).is_file():
             reference = torch.load(Path(checkpoint, _REFERENCE), map_location="cpu", weights_only=True)
             self.accelerator.unwrap_model(self.ref_model).load_state_dict(reference)

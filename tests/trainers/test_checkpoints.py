@@ -288,6 +288,51 @@ def test_the_next_older_checkpoint_is_gone_on_from(tmp_path, caplog, make):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "eval_runtime")
+
+
+def log_of(trainer):
+    kept = [{k: v for k, v in entry.items() if k not in TIMES} for entry in trainer.state.log_history]
+    return [dict(sorted(entry.items())) for entry in kept]
+
+
+@pytest.mark.parametrize("logging_steps", [1, 3])
+@pytest.mark.parametrize("make", [raft, real])
+def test_the_log_goes_on_as_if_nothing_had_happened(tmp_path, make, logging_steps):
+    """With one line a step, and with lines over steps before and after the interruption."""
+    options = {"logging_steps": logging_steps, "max_steps": 5}
+    whole = log_of(run(make(tmp_path / "whole", **options)))
+    assert len(whole) == {1: 6, 3: 2}[logging_steps]
+    losses = [entry["loss"] for entry in whole if "loss" in entry]
+    if logging_steps == 1:
+        assert whole[-1]["train_loss"] == pytest.approx(sum(losses) / 5)
+        tokens = [entry["num_tokens"] for entry in whole if "num_tokens" in entry]
+        assert tokens == sorted(tokens) and tokens[0] > 0
+    for folder, step in (
+        ("whole", 2),
+        ("again", 4),
+    ):  # interrupted twice, in the middle of a line over three steps and of another
+        trainer = run(make(tmp_path / "again", **options), tmp_path / folder / f"checkpoint-{step}")
+        assert is_same(log_of(trainer), whole)
+
+
+def test_speeds_are_those_of_the_steps_that_were_taken(tmp_path):
+    run(raft(tmp_path, max_steps=4))
+    entry = run(raft(tmp_path, max_steps=4), tmp_path / "checkpoint-3").state.log_history[-1]
+    assert entry["train_steps_per_second"] * entry["train_runtime"] == pytest.approx(1, rel=0.05)
+    assert entry["train_samples_per_second"] * entry["train_runtime"] == pytest.approx(2, rel=0.05)
+
+
+def test_the_log_goes_on_from_a_checkpoint_of_an_earlier_version(tmp_path):
+    whole = log_of(run(raft(tmp_path, max_steps=4, logging_steps=1)))
+    checkpoint = tmp_path / "checkpoint-2"
+    (checkpoint / "log_state_0.pt").unlink()
+    write_manifest(checkpoint, recipe=None, resumable=True)
+    resumed = log_of(run(raft(tmp_path / "again", max_steps=4, logging_steps=1), checkpoint))
+    assert resumed[-1]["train_loss"] == pytest.approx(whole[-1]["train_loss"])
+    assert [e.get("num_tokens") for e in resumed] == [e.get("num_tokens") for e in whole]
+
+
 def test_every_process_has_its_sampling_state_in_the_checkpoint(tmp_path):
     trainer = run(real(tmp_path, max_steps=1))
     manifest = json.loads((tmp_path / "checkpoint-1" / MANIFEST_NAME).read_text())
