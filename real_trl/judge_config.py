@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a judge must remember about its own training in order to be used: `judge_config.json`, saved beside the weights."""
 
-import json
 import platform
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -13,13 +12,21 @@ from transformers.utils import cached_file
 
 from real_trl.engines.base import Decoding
 from real_trl.json_text import to_json
+from real_trl.limited_templates import MAX_SOURCE, MAX_TEXT
+from real_trl.model_files import read_json
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import PromptTemplate, load_template
 from real_trl.recipe_values import checked_values
+from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
+from real_trl.thinking import tag_list
 
 JUDGE_CONFIG_NAME = "judge_config.json"
 _TRACKED_PACKAGES = ("real_trl", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
+_MAX_LENGTHS = {
+    **dict.fromkeys(("score_marker", "prompt_template", "base_model", "method", "template_date"), 4096),
+    **{"prompt_template_text": MAX_SOURCE, "system_prompt": MAX_TEXT},
+}
 
 
 def package_versions() -> dict[str, str]:
@@ -134,6 +141,17 @@ class JudgeConfig:
             return PromptTemplate(self.prompt_template_text, self.prompt_template or "<template>")
         return load_template(self.prompt_template) if self.prompt_template else None
 
+    def check(self) -> None:
+        """`ValueError` for values that are each of the right type, and make no judge: its scale, its chat's arguments, its template."""
+        for name, limit in _MAX_LENGTHS.items():
+            if len(getattr(self, name) or "") > limit:
+                raise ValueError(f"{name}: it has more than {limit:,} characters, the limit.")
+        Scale.parse(self.score_labels, self.score_values)
+        tag_list(self.thinking)
+        self.prompt_format().template_arguments()
+        if self.prompt_template_text is not None:
+            self.template()
+
     def save(self, directory: str | Path) -> None:
         """Write `judge_config.json` into `directory`."""
         text = to_json(asdict(self), indent=2, default=str)
@@ -167,15 +185,9 @@ class JudgeConfig:
                 f"{name_or_path}: no {JUDGE_CONFIG_NAME} found. A judge trained with real_trl has this file beside its weights; for any other model, "
                 "state the scale with `score_labels` and `score_marker`."
             )
-        try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested too deep
-            raise ValueError(
-                f"{path}: not valid JSON ({error}). Restore it from the judge's training output."
-            ) from error
-        missing = [
-            name for name in ("score_labels", "score_values") if not isinstance(stored, dict) or name not in stored
-        ]
+        stored = read_json(path, kind=object)
+        scale = ("score_labels", "score_values")
+        missing = [name for name in scale if not isinstance(stored, dict) or name not in stored]
         if missing:
             raise ValueError(f"{path}: no {' and '.join(missing)}. Restore it from the judge's training output.")
         unknown = set(stored) - {f.name for f in fields(cls)}
@@ -184,6 +196,8 @@ class JudgeConfig:
                 f"{path}: unknown fields {sorted(unknown)}. It may come from a newer real_trl: upgrade, or remove them."
             )
         try:
-            return cls(**checked_values(cls, stored))
+            config = cls(**checked_values(cls, stored))
+            config.check()
+            return config
         except ValueError as error:
             raise ValueError(f"{path}: {error} Or restore it from the judge's training output.") from error

@@ -2,11 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading what others trained: tokenizers, chat templates, devices, and what to say when it cannot be had."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+from real_trl.limited_templates import check_chat_template
+from real_trl.model_files import check_settings
 
 
 def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -23,7 +28,9 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
         raise ValueError(
             f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
         )
-    try:
+    if Path(name).is_dir():
+        check_settings(Path(name))
+    with loading(name, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             name,
             revision=revision,
@@ -31,8 +38,7 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
             padding_side="left",
             truncation_side="left",
         )
-    except (OSError, ValueError) as error:
-        raise ValueError(cannot_load(name, "tokenizer", error)) from error
+    check_chat_template(tokenizer, name)
     if tokenizer.eos_token is None:
         use_eos_of(tokenizer, saved_generation_config(name, revision, trust_remote_code))
     return tokenizer
@@ -63,11 +69,11 @@ def saved_generation_config(
         config = GenerationConfig.from_pretrained(name, revision=revision)
         if config.eos_token_id is not None:
             return config
-    except (OSError, ValueError):
+    except Exception:  # whatever a broken file makes of it; the model's configuration is asked next
         pass
     try:
         return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError):
+    except Exception:  # as above; who loads the model is told
         return None
 
 
@@ -83,6 +89,20 @@ def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
 def distributed_state() -> PartialState:
     """The state of this process among those that accelerate launched."""
     return PartialState(cpu=not torch.accelerator.is_available())
+
+
+@contextmanager
+def loading(name: str, what: str) -> Iterator[None]:
+    """
+    Turns what a library raises at broken or foreign files into a `ValueError` that says which model and why. It may be anything:
+    `SafetensorError`, a plain `Exception` of tokenizers, `KeyError`, `RecursionError`. Too little memory is no fault of the files.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        raise ValueError(cannot_load(name, what, error)) from error
 
 
 def cannot_load(name: str, what: str, error: Exception) -> str:

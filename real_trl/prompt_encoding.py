@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.control_tokens import TextEncoder
 from real_trl.hidden_text import HiddenText, break_common_controls, break_up
 from real_trl.json_text import to_json
+from real_trl.limited_templates import TEMPLATE_ERRORS
 from real_trl.own_words import Parts
 from real_trl.prompt_format import Messages, PromptFormat, answer_message
 from real_trl.prompts import plain_prompt
@@ -225,7 +225,7 @@ class PromptEncoding:
         options |= {name: hidden.hide_controls(options[name]) for name in _TEXT_ARGUMENTS if name in options}
         try:
             return self.tokenizer.apply_chat_template(conversations, **options)
-        except TemplateError as error:  # as of templates that take no system message
+        except TEMPLATE_ERRORS as error:  # as of templates that take no system message
             raise ValueError(
                 f"the tokenizer's chat template refuses a conversation of {', '.join(m['role'] for m in conversations[0])}: {error}. "
                 "Change system_prompt or chat_template_kwargs, or set chat to false."

@@ -74,7 +74,12 @@ class PromptFormat:
         """Keyword arguments of `apply_chat_template`, the conversation excepted."""
         arguments = dict(self.chat_template_kwargs)
         if self.template_date is not None:
-            day = datetime.fromisoformat(self.template_date)
+            try:
+                day = datetime.fromisoformat(self.template_date)
+            except ValueError as error:
+                raise ValueError(
+                    f"template_date: got {self.template_date!r:.80}. Set it to a day, as 2026-11-28."
+                ) from error
             arguments.setdefault("strftime_now", day.strftime)
         return arguments
 

@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
 
 from .cells import plain
+from .limited_templates import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
 from .scale import Scale
 from .score_space import DEFAULT_MARKER
 from .text import well_formed
@@ -47,8 +47,9 @@ class PromptTemplate:
     `criteria`, `score1_description` …, `low` and `high` (the labels at the lower and the upper end of the scale, as
     numbers if all labels are numbers), `labels` (all of them, `poor, fair, good` where it is printed), `score_step` (the
     distance of neighbouring labels if it is everywhere the same, else undefined), `marker` (what stands before the
-    score), and any other name, which is then read from the column of that name. Rendering is sandboxed, and strict: a
-    variable without a value is an error unless the template guards it with `{% if name is defined %}`.
+    score), and any other name, which is then read from the column of that name. Rendering is sandboxed, limited in output and
+    time ([`~real_trl.limited_templates.LimitedEnvironment`]), and strict: a variable without a value is an error unless the
+    template guards it with `{% if name is defined %}`.
 
     Args:
         source (`str`):
@@ -63,7 +64,7 @@ class PromptTemplate:
     def __init__(self, source: str, name: str = "<template>"):
         self.name = name
         self.source = source
-        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        environment = LimitedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         try:
             self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
             self._template = environment.from_string(source)
@@ -177,7 +178,7 @@ class PromptTemplate:
             return well_formed(self._template.render(values))
         except UndefinedError as error:
             raise ValueError(self._undefined_message(error, row, columns, values)) from error
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        except TEMPLATE_ERRORS as error:
             raise ValueError(f"prompt_template={self.name!r} failed: {error}. Fix the template.") from error
 
     def _undefined_message(
@@ -217,7 +218,14 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
             f"prompt_template={name!r} is unknown: it is neither one of {list(TEMPLATE_NAMES)} nor an existing "
             f".jinja file."
         )
-    return PromptTemplate(path.read_text(encoding="utf-8"), name)
+    if path.stat().st_size > 4 * MAX_SOURCE:  # bytes of a character
+        raise ValueError(
+            f"prompt_template={name!r} has {path.stat().st_size:,} bytes; the limit is {MAX_SOURCE:,} characters."
+        )
+    try:
+        return PromptTemplate(path.read_text(encoding="utf-8"), name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"prompt_template={name!r} is not text in UTF-8 ({error}). Save it as UTF-8.") from error
 
 
 def plain_prompt(prompt: str) -> str:

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from .cells import plain
+from .recipe_values import shown
 
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"
 _NUMBERS = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?")
@@ -128,6 +129,8 @@ def parse_labels(labels: str | int | float | Sequence[str | int | float]) -> tup
     if isinstance(labels, str | int | float):
         return _spell_range(str(labels))
     labels = list(labels)
+    if len(labels) > _MAX_LABELS:
+        raise ValueError(f"score_labels has {len(labels):,} labels, more than {_MAX_LABELS:,}: list fewer.")
     parsed: list[str] = []
     for label in labels:
         if isinstance(label, bool):
@@ -135,12 +138,12 @@ def parse_labels(labels: str | int | float | Sequence[str | int | float]) -> tup
         if isinstance(label, int | float) and math.isfinite(label):
             label = str(int(label)) if label == int(label) else repr(label)
         if not isinstance(label, str) or not label.strip():
-            raise ValueError(f"score_labels holds {label!r}: a label must be non-empty text or a finite number.")
+            raise ValueError(f"score_labels holds {shown(label)}: a label must be non-empty text or a finite number.")
         if label.strip() in parsed:
-            raise ValueError(f"score_labels={labels!r} holds the label {label.strip()!r} twice: remove one.")
+            raise ValueError(f"score_labels={shown(labels)} holds the label {shown(label.strip())} twice: remove one.")
         parsed.append(label.strip())
     if len(parsed) < 2:
-        raise ValueError(f"score_labels={labels!r} is not a scale: give at least two labels.")
+        raise ValueError(f"score_labels={shown(labels)} is not a scale: give at least two labels.")
     return tuple(parsed)
 
 
@@ -166,7 +169,7 @@ def _spell_range(text: str) -> tuple[str, ...]:
             spelled = (f"{low + i * step:f}" for i in range(int(steps) + 1))
             return tuple(label.rstrip("0").rstrip(".") if "." in label else label for label in spelled)
     raise ValueError(
-        f"score_labels={text!r} is not a scale: write low-high, as '1-5' or 'A-E', low-high:step, as '1-5:0.5', or "
+        f"score_labels={shown(text)} is not a scale: write low-high, as '1-5' or 'A-E', low-high:step, as '1-5:0.5', or "
         f"list the labels, as 'poor,fair,good'."
     )
 

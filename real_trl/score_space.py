@@ -25,8 +25,10 @@ from transformers import PreTrainedTokenizerBase
 
 from real_trl.label_spellings import other_spellings
 from real_trl.label_tree import LabelTree
+from real_trl.recipe_values import shown
 from real_trl.scale import Scale, parse_labels
 from real_trl.score_location import MALFORMED_STATUSES, ScoreLocation
+from real_trl.text import well_formed
 from real_trl.thinking import Thinking, ThinkingTags
 from real_trl.token_text import raw_ids, raw_text
 
@@ -93,6 +95,9 @@ class ScoreSpace:
         bare = marker.rstrip()
         if not bare or marker[0].isspace():
             raise ValueError(f"score_marker={marker!r} must be text that does not begin with white space.")
+        for name, text in (("score_marker", marker), *(("score_labels", label) for label in labels)):
+            if well_formed(text) != text:
+                raise ValueError(f"{name}: {shown(text)} holds half a character (a lone surrogate). Correct it.")
 
         # In use the marker follows a rationale and a space, which changes its first token ("So" or "ĠSo"); the marker
         # itself plays the rationale here because its words are the ones that every usable tokenizer knows.

@@ -1,11 +1,13 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 import json
+from dataclasses import fields
 
 import pytest
 
 from real_trl.finite_weights import check_finite, check_finite_files
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig, package_versions
+from real_trl.prompts import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER, build_model
 
@@ -58,6 +60,103 @@ def test_unknown_fields_are_named(tmp_path):
 def test_missing_fields_are_named(tmp_path, text):
     (tmp_path / JUDGE_CONFIG_NAME).write_text(text)
     with pytest.raises(ValueError, match="judge_config.json: .*score_values"):
+        JudgeConfig.load(tmp_path)
+
+
+DEEP = "[" * 300 + "]" * 300
+NASTY = [
+    *(
+        "null",
+        "true",
+        "0",
+        "-1",
+        "1e400",
+        "NaN",
+        "-Infinity",
+        "1" * 400,
+        "1" * 5000,
+        '""',
+        '" "',
+        '"x"',
+        '"\\u0000"',
+        '"\\ud800"',
+    ),
+    *(
+        "[]",
+        "{}",
+        "[null]",
+        "[1]",
+        '["1"]',
+        '["1", "2"]',
+        "[NaN, 2]",
+        '[["1"], "2"]',
+        "[1, 1]",
+        '{"a": NaN}',
+        '{"a": {"b": [1]}}',
+    ),
+    *(
+        DEEP,
+        json.dumps("x" * 2**20),
+        json.dumps(["1"] * 100_000),
+        json.dumps(list(range(100_000))),
+        '{"a": 1, "a": 2}',
+    ),
+    *('"{% for i in range(9) %}"', '"{{ " * 3', '"2026-13-99"', '{"messages": 1}', '{"conversation": []}'),
+]
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(JudgeConfig)])
+def test_any_value_of_any_field_is_a_judge_or_a_message(tmp_path, field):
+    good = JudgeConfig.from_space(SPACE, chat=True)
+    good.use_template(PromptTemplate("{{ response }}", "mine.jinja"))
+    good.save(tmp_path)
+    path = tmp_path / JUDGE_CONFIG_NAME
+    stored = json.loads(path.read_text())
+    refused = 0
+    for value in NASTY:
+        parts = [
+            f"{json.dumps(name)}: {value if name == field else json.dumps(each)}" for name, each in stored.items()
+        ]
+        path.write_text("{" + ", ".join(parts) + "}")
+        try:
+            config = JudgeConfig.load(tmp_path)
+        except ValueError as error:
+            assert "judge_config.json: " in str(error) and len(str(error)) < 5000, value[:80]
+            refused += 1
+            continue
+        config.prompt_format().template_arguments()
+        if config.prompt_template_text is not None:
+            config.template()
+        config.decoding(max_new_tokens=8)
+        try:
+            space = config.score_space(TOKENIZER)
+        except ValueError:  # labels that this tokenizer does not keep apart
+            continue
+        assert len(space.labels) > 1
+    assert refused > 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"score_labels": 1, "score_labels": 2}', "'score_labels' stands in it twice"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"training": ' * 200 + "1" + "}" * 200, "nested deeper than 64"),
+        ("\x00\x01", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("NaN", "no score_labels"),
+    ],
+)
+def test_what_is_no_configuration_is_named(tmp_path, text, message):
+    (tmp_path / JUDGE_CONFIG_NAME).write_text(text)
+    with pytest.raises(ValueError, match=f"judge_config.json: .*{message}"):
+        JudgeConfig.load(tmp_path)
+
+
+def test_a_configuration_of_any_size_is_refused_unread(tmp_path):
+    with (tmp_path / JUDGE_CONFIG_NAME).open("wb") as file:
+        file.truncate(2**33)
+    with pytest.raises(ValueError, match="judge_config.json: it has 8,589,934,592 bytes; the limit is 67,108,864"):
         JudgeConfig.load(tmp_path)
 
 
