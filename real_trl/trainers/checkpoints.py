@@ -37,8 +37,10 @@ class StopWithCheckpoint(RuntimeError):
     """
     Training cannot go on, though nothing is wrong with what has been learned so far. The trainer saves the last finished
     step, unless `save_strategy` is `"no"`, before this error leaves `train()`. With several processes it must be raised
-    on all of them.
+    on all of them. Where `keeps_last_step` is false, the last checkpoint is the one to go on from.
     """
+
+    keeps_last_step = True
 
 
 def checkpoint_step(checkpoint: Path) -> int:

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation of TRL's RLOO trainer with the prompt of every group read once."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from torch import nn
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
@@ -14,6 +16,27 @@ from real_trl.group_generation import generate_groups
 from real_trl.policy_forward import causal_lm
 from real_trl.positions import generation_without_cache, separate_rows
 from real_trl.trainers.vllm_groups import generate_groups_with_vllm
+
+
+@contextmanager
+def _finite_logits(model: nn.Module) -> Iterator[list[bool]]:
+    """
+    Meanwhile, logits that nothing can be sampled from (NaN, infinite) are taken for zeros, so that every process gets to the end of what
+    all of them do; the list is then no longer empty. A device may not survive to sample from them.
+    """
+    broken: list[bool] = []
+
+    def look(layer: nn.Module, args: Any, logits: torch.Tensor) -> torch.Tensor | None:
+        if logits.logsumexp(-1).isfinite().all():
+            return None
+        broken.append(True)
+        return torch.zeros_like(logits)
+
+    hook = model.get_output_embeddings().register_forward_hook(look)
+    try:
+        yield broken
+    finally:
+        hook.remove()
 
 
 class GroupGenerationMixin:
@@ -26,6 +49,14 @@ class GroupGenerationMixin:
     """
 
     def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: list[Any] | None, multimodal_fields: dict[str, Any]
+    ) -> list[list[int]]:
+        with _finite_logits(causal_lm(self.model)) as broken:
+            completions = self._generate_finite(prompt_ids, images, multimodal_fields)
+        self.check_sampled(bool(broken))
+        return completions
+
+    def _generate_finite(
         self, prompt_ids: list[list[int]], images: list[Any] | None, multimodal_fields: dict[str, Any]
     ) -> list[list[int]]:
         if self.use_vllm and images is None:

@@ -17,6 +17,7 @@ from real_trl.prompt_format import PromptFormat
 from real_trl.publishing.trainer_mixin import PublishingMixin, check_publishing
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.data_checks import CheckedDataMixin
+from real_trl.trainers.finite_mixin import FiniteMixin
 from real_trl.trainers.resume_mixin import ResumeMixin
 from real_trl.trainers.signal_watch import SignalMixin
 
@@ -86,10 +87,10 @@ def check_adapter(model: "str | PreTrainedModel", peft_config: PeftConfig | None
         )
 
 
-class JudgeTrainerMixin(SignalMixin, CheckedDataMixin, PublishingMixin, ResumeMixin):
+class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMixin, ResumeMixin):
     """
     Saves the judge's configuration with every checkpoint and final model, checks all data ([`CheckedDataMixin`]), ends runs that learn
-    nothing ([`SignalMixin`]), goes on exactly from complete checkpoints ([`ResumeMixin`]), and publishes a judge with its own card
+    nothing ([`SignalMixin`]) or whose numbers are not finite ([`FiniteMixin`]), goes on exactly from complete checkpoints ([`ResumeMixin`]), and publishes a judge with its own card
     ([`PublishingMixin`]). Expects `self.judge_config`.
     """
 

@@ -212,7 +212,13 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             raise ValueError(
                 "RAFTTrainer does not return outputs: it never builds the logits. Use `prediction_loss_only=True`."
             )
-        inputs = dict(inputs)
+        return self.check_loss(self._raft_loss(model, dict(inputs), num_items_in_batch), inputs)
+
+    def row_keys(self, inputs: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        rows = zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)
+        return ("input_ids",), [(ids[mask].tolist(),) for ids, mask in rows]
+
+    def _raft_loss(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None) -> Tensor:
         score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
         written, label_weights = inputs.pop("written_labels"), inputs.pop("label_weights")
         forward = _ForwardWithScores(model, score_positions, self.score_space.tree, self._padding_free)

@@ -351,7 +351,10 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         log_real_metrics(
             self, inputs, output, rewards.objective.detach().flatten(), advantages, terms, log_probs.detach()
         )
-        return terms.loss
+        return self.check_loss(terms.loss, inputs)
+
+    def row_keys(self, inputs: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        return ("prompt", "score"), [(rollout.prompt, rollout.target) for rollout in inputs["rollouts"]]
 
     def sampling_state(self) -> dict[str, Any]:
         """What this process must know, beside weights, optimizer and random states, to go on with the next step."""

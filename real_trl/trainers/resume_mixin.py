@@ -17,7 +17,6 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
-from real_trl.finite_weights import not_finite
 from real_trl.trainers.checkpoints import (
     StopWithCheckpoint,
     check_checkpoint,
@@ -123,8 +122,9 @@ class ResumeMixin(LogMixin):
         self._first_step = 0
         try:
             return super().train(checkpoint, *args, **kwargs)
-        except StopWithCheckpoint:
-            self._save_last_step()
+        except StopWithCheckpoint as error:
+            if error.keeps_last_step:
+                self._save_last_step()
             raise
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -202,7 +202,7 @@ class ResumeMixin(LogMixin):
     def _save_last_step(self) -> None:
         if self._last_step is None or self.args.save_strategy == "no" or self._saved_step == self.state.global_step:
             return
-        if self._diverged():
+        if self.diverged():
             return  # the last checkpoint is the one to go on from
         states, sampling, log = self._last_step
         _set_random_states(states, self.accelerator.device)
@@ -211,23 +211,6 @@ class ResumeMixin(LogMixin):
         self.load_log_state(log)
         self._save_checkpoint(self.model, trial=None)
         self.accelerator.print(f"Saved the last finished step: {PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-
-    def check_weights(self) -> None:
-        """
-        To be called before a judge is saved.
-
-        Raises:
-            `StopWithCheckpoint`: on every process, if weights are not finite. No checkpoint is written or deleted then.
-        """
-        if self._diverged():
-            raise StopWithCheckpoint(
-                f"step {self.state.global_step}: its update left weights that are not finite, which are not saved; earlier checkpoints "
-                "are kept. Lower learning_rate, set max_grad_norm, or use another precision."
-            )
-
-    def _diverged(self) -> bool:
-        faulty = torch.tensor(float(not_finite(self.model) is not None), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(faulty, reduction="sum") > 0)
 
     def _sampling_file(self, checkpoint: Path) -> Path:
         return checkpoint / f"sampling_state_{self.args.process_index}.pt"

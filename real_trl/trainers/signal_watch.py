@@ -14,13 +14,13 @@ from real_trl.trainers.rewards import Rewards, score_advantages
 
 
 class NoSignalError(StopWithCheckpoint):
-    """There is nothing to learn from: no answer with a score, no gradient for many steps or in a whole run, or none that is finite."""
+    """There is nothing to learn from: no answer with a score, or no gradient for many steps or in a whole run."""
 
 
 class SignalMixin:
     """
-    Ends training after `args.max_steps_without_signal` steps in a row without a gradient. A gradient that is not finite ends it
-    before the weights are updated with it, but where half precision (fp16) leaves such steps out: they count as steps without one.
+    Ends training after `args.max_steps_without_signal` steps in a row without a gradient. Steps that half precision (fp16) leaves out,
+    because their gradient is not finite, count among them.
 
     What it overrides of [`~transformers.Trainer`], and why: `_get_grad_norm`, since all processes have the gradient's norm there,
     before the weights are updated; `train`, to begin counting.
@@ -80,16 +80,8 @@ class SignalMixin:
             norm = None
         if norm == 0:
             reason = reason or "its gradient was zero"
-        elif norm is not None and not math.isfinite(norm):
-            if self.args.fp16:
-                reason = (
-                    f"its gradient was {norm}, so that half precision left it out; use bf16, or lower learning_rate"
-                )
-            elif not self.is_deepspeed_enabled:  # which has updated the weights, or left them alone, by now
-                raise NoSignalError(
-                    f"step {step}: its gradient is {norm}, and every weight would be so after it. Training ends before that. Lower "
-                    "learning_rate, set max_grad_norm, or use another precision."
-                )
+        elif norm is not None and not math.isfinite(norm):  # only with fp16: any other run has ended by now
+            reason = f"its gradient was {norm}, so that half precision left it out; use bf16, or lower learning_rate"
         if self._moved is None:  # a run that is gone on with has moved, unless its checkpoint says otherwise
             self._moved = self.state.global_step > 0
         if reason is None:
