@@ -4,14 +4,16 @@
 
 import argparse
 import contextlib
-import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
+from real_trl.processes import LAUNCHER, command_started, exit_with, this_process
 from real_trl.unscored import EXIT_STATUS, STATUS_FILE
 
 STAGES = {
@@ -33,7 +35,8 @@ _SINGLE_PROCESS = ("score", "serve", "demo", "push", "init", "plan", "quickstart
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a stage in a process of its own; returns its exit status."""
+    """Run a stage, in this process or launched by it; returns its exit status."""
+    command_started()
     parser = argparse.ArgumentParser(
         prog="real-trl",
         description=__doc__,
@@ -51,38 +54,59 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(
                 f"--accelerate_config: {args.stage} is not launched in several processes; leave it out, or put it after the stage if it is an option of {args.stage}"
             )
-        command = [sys.executable, "-m", module, *rest]
-    else:
-        if args.accelerate_config and not Path(args.accelerate_config).is_file():
-            parser.error(
-                f"--accelerate_config {args.accelerate_config}: no such file; recipes/accelerate_configs/ has some"
-            )
-        launch = ["--config_file", args.accelerate_config] if args.accelerate_config else []
-        # --quiet: the stage has said what went wrong, the launcher need not add a traceback of its own
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *launch, "-m", module, *rest]
-    return _run(command)
+        sys.argv[1:] = rest
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return 0
+    if args.accelerate_config and not Path(args.accelerate_config).is_file():
+        parser.error(
+            f"--accelerate_config {args.accelerate_config}: no such file; recipes/accelerate_configs/ has some"
+        )
+    config = ["--config_file", args.accelerate_config] if args.accelerate_config else []
+    return launch([*config, "-m", module, *rest])
 
 
-def _run(command: list[str]) -> int:
+def launch(options: list[str]) -> int:
     """
-    Run a command whose processes end with this one: the launcher does not pass on what stops it, and a stage that went on
-    unseen would write beside the one that is started again.
+    `accelerate launch` in this process, which ends when the processes that it starts have ended; returns their exit status. A
+    signal that stops it is passed on to them.
     """
-    with tempfile.NamedTemporaryFile("r") as status:  # what a launcher of processes would turn into 1
-        process = subprocess.Popen(command, start_new_session=True, env={**os.environ, STATUS_FILE: status.name})
-        _pass_signals_on(process)
-        code = process.wait()
-        said = status.read()
-    return code or int(said or 0)
+    from accelerate.commands import launch as launcher
+    from accelerate.utils import patch_environment
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop_ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        status = Path(folder, "status")
+        try:
+            with patch_environment(**{STATUS_FILE: status, LAUNCHER: this_process()}):
+                launcher.launch_command(launcher.launch_command_parser().parse_args(options))
+            code = int(status.read_text() if status.exists() else 0)
+        except subprocess.CalledProcessError as error:  # what went wrong, the stage has said
+            code = error.returncode
+        except ChildFailedError as error:
+            code = error.get_first_failure()[1].exitcode
+        except SignalException as error:
+            code = -int(error.sigval)
+        except ValueError as error:
+            print(f"error: accelerate launch: {error}", file=sys.stderr)
+            code = 2
+    return code if code >= 0 else 128 - code
 
 
-def _pass_signals_on(process: subprocess.Popen) -> None:
-    def stop(number: int, frame: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+def _stop_ranks(number: int, frame: FrameType | None) -> None:
+    """Of one rank; torch's launcher of several has a handler of its own, which does the same."""
+    import psutil
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    ranks = psutil.Process().children()
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.send_signal(number)
+    signal.signal(number, lambda *_: [rank.kill() for rank in ranks])  # who asks twice does not want to wait
+    psutil.wait_procs(ranks)
+    exit_with(128 + number)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,16 @@ line for each finished batch. At the end the batches become the result's files, 
 then the same command asks for these again, and a line with a later attempt takes the place of the batch's earlier one.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from real_trl.json_text import to_json
+from real_trl.output_lock import WRITING, write_whole
 
 PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"
@@ -52,7 +51,8 @@ class StoredBatch:
 
 class GeneratedFolder:
     """
-    The folder of a generated dataset, or of a judge's predictions.
+    The folder of a generated dataset, or of a judge's predictions. Who writes to it holds its lock
+    ([`~real_trl.output_lock.only_writer`]), or that of a folder around it.
 
     Args:
         folder (`str` or `Path`):
@@ -66,7 +66,6 @@ class GeneratedFolder:
 
     def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]], result: str) -> None:
         self.folder, self.result = Path(folder), result
-        self._lock: TextIO | None = None
         self.made_with = json.loads(to_json(made_with, default=str))
 
     def check(self) -> bool:
@@ -82,8 +81,9 @@ class GeneratedFolder:
             raise ValueError(f"output_dir: {str(self.folder)!r} is a file. Choose another output_dir.")
         path = self.folder / PROVENANCE_NAME
         if not path.is_file():
-            # A run that is killed while it starts leaves no more than this
-            if {entry.name for entry in self.folder.iterdir()} - {_temporary(path).name, _PARTS}:
+            # A run that is killed while it starts leaves no more than this, and there may be the lock
+            names = {entry.name for entry in self.folder.iterdir()} - {_PARTS}
+            if any(not name.startswith((WRITING, ".lock")) for name in names):
                 raise ValueError(
                     f"output_dir: {str(self.folder)!r} is not empty and has no {PROVENANCE_NAME}, so its rows are of unknown "
                     "origin. Choose another output_dir, or delete the folder."
@@ -109,44 +109,11 @@ class GeneratedFolder:
                 if then.get(name) != value:
                     yield f"{section}.{name} was {then.get(name)!r}, now it is {value!r}"
 
-    def lock(self) -> None:
-        """
-        Let nobody else write to the folder until it is closed, the content is complete or this process ends. What was found of it
-        before may have changed meanwhile.
-
-        Raises:
-            ValueError: if another process writes to it.
-        """
-        path = self.folder / _PARTS / "lock"
-        while self._lock is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Whoever completes the folder deletes its parts, and the lock with them
-            with contextlib.suppress(FileNotFoundError):
-                lock = path.open("w")
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    lock.close()
-                    raise ValueError(
-                        f"output_dir: another process is writing to {str(self.folder)!r}. Wait for it, or stop it; a run that was killed may "
-                        "have left processes behind."
-                    ) from error
-                if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                    self._lock = lock
-
     def start(self, run: Mapping[str, Any]) -> None:
-        """
-        Lock the folder, record what the content is made with, and add `run` (versions, processes) to the runs that made it.
-
-        Raises:
-            ValueError: if another process writes to it, or has completed it since it was checked.
-        """
-        self.lock()
-        if self.check():
-            self.discard_parts()
-            raise ValueError(
-                f"output_dir: another process has completed {str(self.folder)!r} meanwhile. Give the command again: it uses what is there."
-            )
+        """Record what the content is made with, and add `run` (versions, processes) to the runs that made it."""
+        (self.folder / _PARTS).mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(f"{WRITING}*"):  # of a run that was killed
+            left.unlink()
         path = self.folder / PROVENANCE_NAME
         runs = _read_json(path)["runs"] if path.is_file() else []
         self._write_provenance({"complete": False, "runs": [*runs, run]})
@@ -215,7 +182,7 @@ class GeneratedFolder:
         `unscored`: then the batches stay, and the command goes on with these rows when it is given again.
         """
         for name, content in files.items():
-            _write(self.folder / name, content)
+            write_whole(self.folder / name, content)
         runs = _read_json(self.folder / PROVENANCE_NAME)["runs"]
         if unscored:
             self._write_provenance({"complete": False, "runs": runs, "counts": {**counts, "unscored": unscored}})
@@ -225,18 +192,11 @@ class GeneratedFolder:
 
     def replace(self, name: str, content: str | bytes) -> None:
         """Write one of the result's files again, there whole or as it was."""
-        _write(self.folder / name, content)
+        write_whole(self.folder / name, content)
 
     def discard_parts(self) -> None:
-        """Delete the batches, which a complete folder does not need, and the lock."""
+        """Delete the batches, which a complete folder does not need."""
         shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
-        self.close()
-
-    def close(self) -> None:
-        """Let others write to the folder: after an error, the command may be given again in the same process."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -245,7 +205,7 @@ class GeneratedFolder:
 
     def _write_provenance(self, content: Mapping[str, Any]) -> None:
         text = to_json({**content, "made_with": self.made_with}, indent=2)
-        _write(self.folder / PROVENANCE_NAME, text + "\n")
+        write_whole(self.folder / PROVENANCE_NAME, text + "\n")
 
 
 def _discard_torn_line(file: Any) -> None:
@@ -268,17 +228,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}). Delete its folder to start anew.") from error
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    temporary = _temporary(path)
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

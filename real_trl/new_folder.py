@@ -3,10 +3,11 @@
 """A folder that is written for the first time: nothing is overwritten, and nothing half-written is left."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from real_trl.output_lock import only_writer, writing_path
 
 
 def check_new(option: str, folder: Path) -> None:
@@ -18,12 +19,18 @@ def check_new(option: str, folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write into, which takes its place in the end; after an error nothing is left of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
-        target = Path(temporary, "folder")
-        yield target
-        if folder.exists():
-            folder.rmdir()
-        shutil.move(target, folder)
+def new_folder(option: str, folder: Path) -> Iterator[Path]:
+    """
+    A folder beside `folder` to make and to write into, which takes its place in the end; after an error nothing is left of it.
+    `ValueError` as of [`check_new`], and if another process writes it.
+    """
+    with only_writer(folder, option):
+        check_new(option, folder)
+        target = writing_path(folder)
+        try:
+            yield target
+            if folder.exists():
+                folder.rmdir()
+            target.rename(folder)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`evaluate` with several judges, benchmarks, averages, probes, interruptions, and what it refuses."""
 
-import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import TransformersEngine
+from real_trl.output_lock import only_writer
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import evaluate
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model
@@ -175,11 +175,7 @@ def test_a_refused_evaluation_does_not_block_its_remedy(tmp_path, judges, data, 
 
 def test_two_evaluations_do_not_write_to_one_folder(tmp_path, judges, data, capsys):
     keys = {"model_name_or_path": judges["warm"], "dataset_name": data}
-    parts = tmp_path / "evaluation" / "predictions" / "warm" / "all" / "parts"
-    parts.mkdir(parents=True)
-    (parts.parent / "provenance.json").write_text(json.dumps({"made_with": {}, "runs": []}))
-    with (parts / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with only_writer(tmp_path / "evaluation"):
         assert "another process is writing to" in refusal(capsys, tmp_path, **keys)
     assert len(read(run(tmp_path, **keys), "warm")) == 16
 

@@ -359,18 +359,18 @@ def test_a_second_run_that_starts_before_the_first_ends(tmp_path, folder, monkey
     assert "another process is writing to" in refused[0] and refused[0].startswith("output: ")
     before = (tmp_path / "a.scored.jsonl").read_bytes()
 
-    # The first ends between the second's look at the folder and its lock
+    # The first ends just before the second has the lock
     (tmp_path / "a.scored.jsonl").unlink()
     shutil.rmtree(tmp_path / "a.scored.jsonl.provenance")
-    lock = score.GeneratedFolder.lock
+    only_writer = score.only_writer
 
-    def lock_late(self):
-        monkeypatch.setattr(score.GeneratedFolder, "lock", lock)
+    def lock_late(*args):
+        monkeypatch.setattr(score, "only_writer", only_writer)
         run(data, folder)
         monkeypatch.setattr(score.ScoreArguments, "load", None)  # nothing is left to be scored
-        lock(self)
+        return only_writer(*args)
 
-    monkeypatch.setattr(score.GeneratedFolder, "lock", lock_late)
+    monkeypatch.setattr(score, "only_writer", lock_late)
     run(data, folder)
     assert "Already complete" in capsys.readouterr().out
     assert (tmp_path / "a.scored.jsonl").read_bytes() == before

@@ -214,9 +214,9 @@ def test_killed_again_and_again_it_ends_with_the_same_file(tmp_path, judge, data
 def test_a_run_that_was_killed_while_it_started_can_be_started_again(tmp_path, judge, data):
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / "provenance.json.tmp").write_text('{"complete": fal')
+    (folder / ".writing-provenance.json").write_text('{"complete": fal')
     assert rows_of(generate(folder, judge, data))
-    assert not (folder / "provenance.json.tmp").exists()
+    assert not (folder / ".writing-provenance.json").exists()
 
 
 def test_a_run_that_ends_early_lets_go_of_its_folder(tmp_path, judge, data, monkeypatch):

@@ -4,7 +4,7 @@
 
 import csv
 import json
-import sys
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -206,10 +206,16 @@ def test_self_generate_leaves_the_refused_row_out_and_asks_for_it_again(tmp_path
 
 def test_the_exit_status_survives_the_launcher(tmp_path, monkeypatch, capsys):
     """accelerate launch turns every status into 1: the stage writes it down for the command that started it."""
-    code = f"import os; open(os.environ[{STATUS_FILE!r}], 'w').write('3')"
-    assert cli._run([sys.executable, "-c", code]) == 3
-    assert cli._run([sys.executable, "-c", "pass"]) == 0
-    assert cli._run([sys.executable, "-c", "raise SystemExit(2)"]) == 2
+    script = tmp_path / "stage.py"
+    for code, expected in {
+        f"import os; open(os.environ[{STATUS_FILE!r}], 'w').write('3')": 3,
+        "pass": 0,
+        "raise SystemExit(2)": 2,
+    }.items():
+        script.write_text(code)
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "signal", lambda *_: None)  # of this process
+            assert cli.launch([str(script)]) == expected
     status = tmp_path / "status"
     unscored = {"rows": [(f"row {i}", f"request {i}: filtered") for i in range(8)], "rows of b": []}
     monkeypatch.setenv(STATUS_FILE, str(status))

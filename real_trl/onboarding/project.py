@@ -86,7 +86,7 @@ class Project:
             `ValueError`: if the folder holds something, or the written data does not load.
         """
         folder = Path(self.options.output_dir)
-        with new_folder(folder) as target:
+        with new_folder("--output_dir", folder) as target:
             plan = self.plan
             rows = write_splits(
                 self.source, self.splits, plan.found.keys, plan.found.rationales, target / "data", plan.group_column

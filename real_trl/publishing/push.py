@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from real_trl.finite_weights import check_finite_files
-from real_trl.new_folder import check_new, new_folder
+from real_trl.new_folder import new_folder
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage
@@ -108,8 +108,7 @@ def write_folder(publication: Publication, target: str | Path) -> list[str]:
         `ValueError`: if the folder holds something, or as [`Publication.write`].
     """
     target = Path(target).expanduser()
-    check_new("--local_dir", target)
-    with new_folder(target) as folder:
+    with new_folder("--local_dir", target) as folder:
         return publication.write(folder)
 
 

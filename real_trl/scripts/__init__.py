@@ -1,2 +1,10 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
+"""The stages and commands. Started as one (`python -m real_trl.scripts.rl`), signals are taken care of before the slow imports."""
+
+import sys
+
+from real_trl.processes import command_started
+
+if sys.argv[:1] == ["-m"]:  # what Python has there until it has found the module
+    command_started()

@@ -3,10 +3,12 @@
 """What the training stages do the same way: check the recipe against the judge they start from, load data and model, resume."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
@@ -14,6 +16,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.merged_weights import merge_whole
+from real_trl.output_lock import only_writer
 from real_trl.pretrained import load_tokenizer
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template
@@ -97,7 +100,7 @@ class Stage:
     held_out_args: HeldOutArguments
 
 
-def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedback: bool) -> Stage:
+def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, *, require_feedback: bool) -> Stage:
     """
     Parse a training recipe and load its tokenizer and data.
 
@@ -106,6 +109,8 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
             [`RAFTConfig`] or [`REALConfig`].
         argv (`Sequence[str]`, *optional*):
             Command line; `None` for the process's own.
+        held (`contextlib.ExitStack`):
+            What is to be given up at the end: the lock of `output_dir`.
         require_feedback (`bool`):
             Whether every row needs a rationale.
 
@@ -113,6 +118,10 @@ def open_stage(config_class: type, argv: Sequence[str] | None, *, require_feedba
         ValueError: naming field, value and fix, if anything in the recipe or the data is wrong.
     """
     stage_args, data_args, training_args, model_args = make_parser(config_class).parse_args_and_config(argv)
+    state = PartialState() if training_args.world_size > 1 else None
+    held.enter_context(
+        only_writer(training_args.output_dir, state=state)
+    )  # from here on all ranks see the same checkpoints
     checkpoint = checkpoint_to_resume(training_args)
     tokenizer = load_tokenizer(
         model_args.model_name_or_path, model_args.model_revision, training_args.trust_remote_code

@@ -8,6 +8,7 @@ A web page to try a judge on: fill in the fields of its prompt, see its rational
 The page runs on this machine and loads nothing from elsewhere. Decoding is greedy unless `--do_sample true`.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not is_local(args.host):
         print(f"warning: whoever reaches {args.host} can use this page.", file=sys.stderr)
     print(f"The page to try {args.judge}: {url}", flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ends the page, and this
     page.block_thread()
 
 

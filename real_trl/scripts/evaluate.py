@@ -16,6 +16,7 @@ status is 3, and the same command asks for them again. Status 2 is an error that
 import gc
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from real_trl.evaluation import assemble_evaluation, check_breakdown
 from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
+from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
 from real_trl.prompts import TEMPLATE_NAMES
@@ -184,64 +186,71 @@ def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dic
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
-    with user_errors():
-        parser = RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig), epilog=EXIT_STATUS)
-        args, data_args, model_args = parser.parse_args_and_config(argv)
-        check_kept_columns(data_args.keep_columns)
-        if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
-            raise ValueError(f"output_dir: {args.output_dir!r} is a file. Choose another output_dir.")
-        paths = args.judges or {judge_name(model_args.model_name_or_path or ""): model_args.model_name_or_path}
-        judges = {name: args.find(path, model_args) for name, path in paths.items()}
-        scale = check_same_scale(judges)
-        datasets = {name: load_datasets(args, data_args, judge) for name, judge in judges.items()}
-        check_breakdown(args.breakdown, next(iter(datasets.values())))
-        for judge in judges.values():
-            warn_of_other_template(judge.config, data_args.prompt_template)
-        state = distributed_state()
-        plan = plan_runs(args, model_args, judges, datasets)
-    predict(args, model_args, judges, plan, state)
-    if not state.is_main_process:
-        return
-    output = Path(args.output_dir)
-    frames: dict[str, dict[str, pd.DataFrame]] = {}
-    probed: dict[str, dict[str, dict[str, pd.DataFrame]]] = {}
-    for (judge, dataset, probe), run in plan.runs.items():
-        if probe:
-            probed.setdefault(dataset, {}).setdefault(judge, {})[probe] = run.read()
-        else:
-            frames.setdefault(dataset, {})[judge] = run.read()
-    with user_errors():
-        evaluation = assemble_evaluation(
-            frames,
-            probed,
-            scale=scale,
-            malformed=args.malformed,
-            breakdown_by=args.breakdown,
-            num_resamples=args.num_resamples,
-            seed=args.seed,
+    with ExitStack() as held:
+        with user_errors():
+            parser = RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig), epilog=EXIT_STATUS)
+            args, data_args, model_args = parser.parse_args_and_config(argv)
+            check_kept_columns(data_args.keep_columns)
+            if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
+                raise ValueError(f"output_dir: {args.output_dir!r} is a file. Choose another output_dir.")
+            state = distributed_state()
+            held.enter_context(only_writer(args.output_dir, state=state))
+            paths = args.judges or {judge_name(model_args.model_name_or_path or ""): model_args.model_name_or_path}
+            judges = {name: args.find(path, model_args) for name, path in paths.items()}
+            scale = check_same_scale(judges)
+            datasets = {name: load_datasets(args, data_args, judge) for name, judge in judges.items()}
+            check_breakdown(args.breakdown, next(iter(datasets.values())))
+            for judge in judges.values():
+                warn_of_other_template(judge.config, data_args.prompt_template)
+            plan = plan_runs(args, model_args, judges, datasets)
+        predict(args, model_args, judges, plan, state)
+        if not state.is_main_process:
+            return
+        output = Path(args.output_dir)
+        frames: dict[str, dict[str, pd.DataFrame]] = {}
+        probed: dict[str, dict[str, dict[str, pd.DataFrame]]] = {}
+        for (judge, dataset, probe), run in plan.runs.items():
+            if probe:
+                probed.setdefault(dataset, {}).setdefault(judge, {})[probe] = run.read()
+            else:
+                frames.setdefault(dataset, {})[judge] = run.read()
+        with user_errors():
+            evaluation = assemble_evaluation(
+                frames,
+                probed,
+                scale=scale,
+                malformed=args.malformed,
+                breakdown_by=args.breakdown,
+                num_resamples=args.num_resamples,
+                seed=args.seed,
+            )
+        evaluation |= {
+            "judges": {
+                name: {
+                    "model": judge.name,
+                    "judge": {k: v for k, v in asdict(judge.config).items() if k != "versions"},
+                }
+                for name, judge in judges.items()
+            },
+            "settings": {"arguments": args.stated(), "data": asdict(data_args)},
+            "versions": package_versions(),
+            "command": " ".join(["real-trl evaluate", *(sys.argv[1:] if argv is None else argv)]),
+        }
+        write_report(output, evaluation, frames)
+        print(
+            f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}"
         )
-    evaluation |= {
-        "judges": {
-            name: {"model": judge.name, "judge": {k: v for k, v in asdict(judge.config).items() if k != "versions"}}
-            for name, judge in judges.items()
-        },
-        "settings": {"arguments": args.stated(), "data": asdict(data_args)},
-        "versions": package_versions(),
-        "command": " ".join(["real-trl evaluate", *(sys.argv[1:] if argv is None else argv)]),
-    }
-    write_report(output, evaluation, frames)
-    print(f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}")
-    Console().print(evaluation_table(evaluation, args.breakdown or ()))  # ends with the verdict
-    unscored, totals = {}, {}
-    for judge, dataset, probe in plan.runs:
-        frame = probed[dataset][judge][probe] if probe else frames[dataset][judge]
-        what = f"rows of {dataset}" + f", probe {probe}" * bool(probe) + f", judge {judge}" * (len(judges) > 1)
-        missing = frame[frame["error"].notna()]
-        unscored[what] = [
-            (f"id {name}", str(error)) for name, error in zip(missing["id"], missing["error"], strict=True)
-        ]
-        totals[what] = len(frame)
-    end_with_unscored(unscored, totals)
+        Console().print(evaluation_table(evaluation, args.breakdown or ()))  # ends with the verdict
+        unscored, totals = {}, {}
+        for judge, dataset, probe in plan.runs:
+            frame = probed[dataset][judge][probe] if probe else frames[dataset][judge]
+            what = f"rows of {dataset}" + f", probe {probe}" * bool(probe) + f", judge {judge}" * (len(judges) > 1)
+            missing = frame[frame["error"].notna()]
+            unscored[what] = [
+                (f"id {name}", str(error)) for name, error in zip(missing["id"], missing["error"], strict=True)
+            ]
+            totals[what] = len(frame)
+        end_with_unscored(unscored, totals)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from real_trl.output_lock import only_writer
+from real_trl.scripts.recipe import user_errors
+
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -59,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", default="outputs/smollm2-135m/base", help="where the model goes")
     args = parser.parse_args(argv)
-    export(args.output_dir)
+    with user_errors(), only_writer(args.output_dir):
+        export(args.output_dir)
     print(f"SmolLM2-135M-Instruct saved to {args.output_dir}")
 
 

@@ -5,7 +5,6 @@
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -97,18 +96,11 @@ class PredictionRun:
                 What the progress bar says.
 
         Raises:
-            `ValueError`: if a prompt is too long for the model, or another process writes to the folder.
+            `ValueError`: if a prompt is too long for the model.
         """
-        with closing(self.output):
-            self._run(load_engine, state, desc)
-
-    def _run(self, load_engine: Callable[[], Engine], state: PartialState, desc: str) -> None:
         state.wait_for_everyone()  # nobody writes before all have looked
         if self.complete:
             return
-        if state.is_main_process:
-            self.output.lock()  # nobody else adds batches after they are counted
-        state.wait_for_everyone()
         prompts = self.dataset["prompt"][:]
         batches = plan_batches(prompts, self.num_samples, self.batch_size)
         missing = MissingUnits(self.output, batches)

@@ -16,6 +16,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from rich.console import Console
 
 from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
+from real_trl.output_lock import only_writer
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.report.cells import is_doubtful
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.scripts.predictions import RESULT
+from real_trl.scripts.recipe import user_errors
 from real_trl.synthetic import build_model, build_tokenizer
 
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae")
@@ -146,7 +149,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.seeds < 1:
         parser.error(f"--seeds: got {args.seeds}, must be at least 1")
     _check_recipes(parser, args.recipes)
+    with ExitStack() as held:
+        with user_errors():
+            held.enter_context(only_writer(args.output_dir))
+        run_seeds(args, overrides)
 
+
+def run_seeds(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Everything, from the options of [`main`]."""
     # One thread is enough for so small a model, and its figures do not depend on the number of cores
     torch.set_num_threads(1)
     console = Console()

@@ -9,6 +9,7 @@ The data needs prompts and scores; rationales are sampled.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from datasets import Dataset
 
@@ -28,16 +29,17 @@ def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
-    with user_errors():
-        stage = open_stage(REALConfig, argv, require_feedback=False)
-        if stage.training_args.preflight_scored_rate is None:
-            stage.training_args.preflight_scored_rate = DEFAULT_SCORED_RATE
-        trainer = make_trainer(
-            REALTrainer,
-            stage,
-            lambda dataset: training_rows(dataset, stage.prompt_format.chat, stage.prompt_format.system_prompt),
-        )
-    train_and_save(trainer, stage)
+    with ExitStack() as held:
+        with user_errors():
+            stage = open_stage(REALConfig, argv, held, require_feedback=False)
+            if stage.training_args.preflight_scored_rate is None:
+                stage.training_args.preflight_scored_rate = DEFAULT_SCORED_RATE
+            trainer = make_trainer(
+                REALTrainer,
+                stage,
+                lambda dataset: training_rows(dataset, stage.prompt_format.chat, stage.prompt_format.system_prompt),
+            )
+        train_and_save(trainer, stage)
 
 
 if __name__ == "__main__":

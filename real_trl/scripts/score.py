@@ -21,7 +21,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import Judge
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
+from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
 from real_trl.prompts import load_template
 from real_trl.scripts.batches import MissingUnits
@@ -225,18 +226,12 @@ def open_output(
 
 
 def is_complete(output: GeneratedFolder, state: PartialState) -> bool:
-    """Whether the scores are there; else nobody but this run writes them from now on. `ValueError` if they were made differently."""
+    """Whether the scores are there; `ValueError` if they were made differently."""
     try:
         complete = output.check()
-        state.wait_for_everyone()  # nobody writes before all have looked
-        if not complete:
-            if state.is_main_process:
-                output.lock()
-            state.wait_for_everyone()
-            complete = output.check()  # another run may have ended meanwhile
-            state.wait_for_everyone()
     except ValueError as error:
         raise ValueError(str(error).replace("output_dir", "output")) from error
+    state.wait_for_everyone()  # nobody writes before all have looked
     return complete
 
 
@@ -269,20 +264,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
         argv = ["--data", *argv]
-    with user_errors():
-        usage = "real-trl score DATA --judge JUDGE [--output FILE] [options]"
-        parser = RecipeParser((ScoreArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
-        args, model_args = parser.parse_args_and_config(argv)
-        if model_args.model_name_or_path:
-            raise ValueError(f"model_name_or_path: got {model_args.model_name_or_path!r}. Call it judge: --judge DIR.")
-        source = read_rows(args.data)
-        judge = args.find(args.judge, model_args)
-        scored = ScoredFile(args.output_path, source, judge.space.labels, args.prefix)
-        prompts = make_prompts(args, judge, source)
-        warn_of_other_template(judge.config, args.prompt_template)
-        state = distributed_state()
-        output = open_output(args, model_args, judge, prompts)
-    with closing(output):
+    with ExitStack() as held:
+        with user_errors():
+            usage = "real-trl score DATA --judge JUDGE [--output FILE] [options]"
+            parser = RecipeParser((ScoreArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
+            args, model_args = parser.parse_args_and_config(argv)
+            if model_args.model_name_or_path:
+                raise ValueError(
+                    f"model_name_or_path: got {model_args.model_name_or_path!r}. Call it judge: --judge DIR."
+                )
+            source = read_rows(args.data)
+            judge = args.find(args.judge, model_args)
+            scored = ScoredFile(args.output_path, source, judge.space.labels, args.prefix)
+            state = distributed_state()
+            held.enter_context(only_writer(args.output_path, "output", state))
+            prompts = make_prompts(args, judge, source)
+            warn_of_other_template(judge.config, args.prompt_template)
+            output = open_output(args, model_args, judge, prompts)
         with user_errors():
             complete = is_complete(output, state)
         if complete:

@@ -17,6 +17,7 @@ from real_trl.data_files import Source
 from real_trl.engines import Judgment
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.json_text import to_json
+from real_trl.output_lock import writing_path
 
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
 SCORES += ("rationale", "status", "error")
@@ -83,7 +84,7 @@ class ScoredFile:
     def write(self, folder: GeneratedFolder, num_batches: int) -> None:
         """Write all rows, with the scores of the batches that are stored in `folder`. The file is there whole or not at all."""
         scores = self._scores(folder, num_batches)
-        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary = writing_path(self.path)
         write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
         write[self.path.suffix.lower()](temporary, scores)
         with temporary.open("rb") as file:

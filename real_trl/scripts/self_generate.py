@@ -18,7 +18,7 @@ process: the result is the same however often a run was stopped and however many
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from real_trl.generated_folder import GeneratedFolder
 from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
+from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
 from real_trl.provenance import data_fingerprint
 from real_trl.rationales import rationale_faults
@@ -189,26 +190,27 @@ def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
-    with user_errors():
-        parser = RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig), epilog=EXIT_STATUS)
-        args, data_args, model_args = parser.parse_args_and_config(argv)
-        if taken := sorted(_OWN_COLUMNS.intersection(data_args.keep_columns or ())):
-            raise ValueError(
-                f"keep_columns: {taken[0]!r} is a column that the generated data have of their own. Rename it in the data, or "
-                "leave it out."
+    with ExitStack() as held:
+        with user_errors():
+            parser = RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig), epilog=EXIT_STATUS)
+            args, data_args, model_args = parser.parse_args_and_config(argv)
+            if taken := sorted(_OWN_COLUMNS.intersection(data_args.keep_columns or ())):
+                raise ValueError(
+                    f"keep_columns: {taken[0]!r} is a column that the generated data have of their own. Rename it in the data, or "
+                    "leave it out."
+                )
+            state = distributed_state()
+            held.enter_context(only_writer(args.output_dir, state=state))
+            judge = args.find(model_args.model_name_or_path, model_args)
+            space = judge.space
+            dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
+            _check_kept(dataset, data_args.keep_columns or [])
+            if "feedback" in dataset.column_names:
+                dataset = dataset.remove_columns("feedback")
+            warn_of_other_template(judge.config, data_args.prompt_template)
+            output = GeneratedFolder(
+                args.output_dir, describe(args, data_args, model_args, judge, dataset), result="train.jsonl"
             )
-        judge = args.find(model_args.model_name_or_path, model_args)
-        space = judge.space
-        dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
-        _check_kept(dataset, data_args.keep_columns or [])
-        if "feedback" in dataset.column_names:
-            dataset = dataset.remove_columns("feedback")
-        warn_of_other_template(judge.config, data_args.prompt_template)
-        state = distributed_state()
-        output = GeneratedFolder(
-            args.output_dir, describe(args, data_args, model_args, judge, dataset), result="train.jsonl"
-        )
-    with closing(output):
         with user_errors():
             complete = output.check()
         state.wait_for_everyone()  # nobody writes before all have looked

@@ -10,6 +10,7 @@ The data needs a rationale (`feedback`) for every score; the completion trained 
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from datasets import Dataset
 
@@ -42,16 +43,17 @@ def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool, system_prompt
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
-    with user_errors():
-        stage = open_stage(RAFTConfig, argv, require_feedback=True)
-        trainer = make_trainer(
-            RAFTTrainer,
-            stage,
-            lambda dataset: training_rows(
-                dataset, stage.space, stage.prompt_format.chat, stage.prompt_format.system_prompt
-            ),
-        )
-    train_and_save(trainer, stage)
+    with ExitStack() as held:
+        with user_errors():
+            stage = open_stage(RAFTConfig, argv, held, require_feedback=True)
+            trainer = make_trainer(
+                RAFTTrainer,
+                stage,
+                lambda dataset: training_rows(
+                    dataset, stage.space, stage.prompt_format.chat, stage.prompt_format.system_prompt
+                ),
+            )
+        train_and_save(trainer, stage)
 
 
 if __name__ == "__main__":

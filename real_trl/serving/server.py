@@ -94,6 +94,7 @@ class Server(uvicorn.Server):
         """Serve until SIGINT or SIGTERM, which end the process with status 0."""
         # Uvicorn raises the signal again when it has ended, for whoever handled it before
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             self.run(sockets=[listener])
         if not self.force_exit:

@@ -27,6 +27,7 @@ from torch import distributed
 
 from real_trl.finite_weights import not_finite_in
 from real_trl.json_text import to_json
+from real_trl.output_lock import write_whole
 
 MANIFEST_NAME = "manifest.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
@@ -86,12 +87,7 @@ def write_manifest(checkpoint: Path, *, recipe: dict[str, Any] | None, resumable
     if hashes:
         manifest["sha256"] = dict(zip(names, _digests(files), strict=True))
     manifest["recipe"] = recipe
-    temporary = checkpoint / f".{MANIFEST_NAME}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(to_json(manifest, indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, checkpoint / MANIFEST_NAME)
+    write_whole(checkpoint / MANIFEST_NAME, to_json(manifest, indent=1))
 
 
 def read_manifest(checkpoint: str | Path) -> dict[str, Any]:
