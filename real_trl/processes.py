@@ -21,6 +21,7 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 _EXIT_SECONDS = 10.0  # for what has to be done at the end
 _POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
+_main_thread_forks = True
 
 
 def command_started() -> None:
@@ -33,7 +34,7 @@ def command_started() -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a script
                 signal.signal(number, _stop)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forked)
+        os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
     launcher = os.environ.pop(LAUNCHER, "")
     # Accelerate's launcher sets the second for a single process
     if launcher or "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -91,11 +92,16 @@ def _stop(number: int, frame: FrameType | None) -> None:
     exit_with(128 + number)
 
 
-def _forked() -> None:
+def _before_fork() -> None:
+    global _main_thread_forks
+    _main_thread_forks = threading.current_thread() is threading.main_thread()
+
+
+def _after_fork() -> None:
     """In a child: signals as in any other process, as libraries expect of their workers, and an end with the parent."""
     for number, default in zip(_STOPS, (signal.SIG_DFL, signal.default_int_handler), strict=True):
         handler = signal.getsignal(number)
         if handler is _stop:
             signal.signal(number, default)
-    if sys.platform == "linux":
+    if sys.platform == "linux" and _main_thread_forks:  # else it would end with that thread
         end_with_parent()

@@ -147,6 +147,28 @@ def test_forked_workers_take_signals_as_libraries_expect_it():
     assert process.communicate(timeout=20)[0] == f"{-signal.SIGTERM}\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
+def test_a_worker_that_a_thread_forks_does_not_end_with_the_thread():
+    process = start_code(
+        """
+        import threading
+        command_started()
+        children = []
+        def fork():
+            children.append(os.fork())
+            if not children[0]:
+                time.sleep(0.5)
+                os._exit(7)
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+        print("ready", flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+        """
+    )
+    assert process.communicate(timeout=20)[0] == "7\n"
+
+
 LAUNCHES = """
 import subprocess
 from real_trl.processes import this_process
