@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from real_trl.disk import writing
 from real_trl.json_text import to_json
 from real_trl.output_lock import WRITING, write_whole
 
 PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"
+_KEPT = "Every batch that was finished is kept"
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class GeneratedFolder:
         if unscored or attempt:
             content |= {"attempt": attempt, "unscored": list(unscored)}
         path = self.folder / _PARTS / f"{process:05d}.jsonl"
-        with path.open("r+b" if path.exists() else "w+b") as file:
+        with writing(path, _KEPT), path.open("r+b" if path.exists() else "w+b") as file:
             _discard_torn_line(file)
             file.write(to_json(content).encode() + b"\n")
             file.flush()

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder that is written for the first time: nothing is overwritten, and nothing half-written is left."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from real_trl.output_lock import only_writer, writing_path
+from real_trl.output_lock import WRITING, only_writer, writing_path
 
 
 def check_new(option: str, folder: Path) -> None:
@@ -16,6 +17,30 @@ def check_new(option: str, folder: Path) -> None:
         raise ValueError(
             f"{option}: {str(folder)!r} is there already, and not empty. Choose another folder, or delete it."
         )
+
+
+@contextmanager
+def replaced_files(folder: Path) -> Iterator[Path]:
+    """
+    A folder within `folder` to write files into, which take the place of those in `folder` once all of them are written; after an error,
+    all is as it was. To be called by the only writer of `folder`.
+    """
+    new = folder / f"{WRITING}files"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        move_files(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def move_files(source: Path, folder: Path) -> None:
+    """Put the files of `source` in the place of those in `folder`, each whole."""
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from real_trl.disk import writing
 from real_trl.json_text import to_json
 
 WRITING = ".writing-"
@@ -39,7 +40,7 @@ def writing_path(path: Path) -> Path:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file that is there whole or not at all, also after the machine has lost power."""
     temporary = writing_path(path)
-    with temporary.open("wb") as file:
+    with writing(path), temporary.open("wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())

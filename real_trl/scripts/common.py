@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training stages do the same way: check the recipe against the judge they start from, load data and model, resume."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.disk import writing
 from real_trl.merged_weights import merge_whole
-from real_trl.output_lock import only_writer
+from real_trl.new_folder import move_files
+from real_trl.output_lock import WRITING, only_writer
 from real_trl.pretrained import load_tokenizer
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template
@@ -26,7 +30,7 @@ from real_trl.scripts.held_out import HeldOutArguments
 from real_trl.scripts.prompt_stage import as_messages, check_start, stage_format, stage_prompt
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
-from real_trl.trainers.checkpoints import StopWithCheckpoint
+from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 
@@ -254,6 +258,13 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
 
 def train_and_save(trainer: Trainer, stage: Stage) -> None:
     """Train, and save the judge and the training log to `output_dir`. A run that cannot go on says why, with status 2."""
+    with writing(
+        stage.training_args.output_dir, "Complete checkpoints, and a judge that was there before, are as they were"
+    ):
+        _train_and_save(trainer, stage)
+
+
+def _train_and_save(trainer: Trainer, stage: Stage) -> None:
     args = stage.training_args
     try:
         trainer.train(resume_from_checkpoint=stage.checkpoint)
@@ -262,14 +273,29 @@ def train_and_save(trainer: Trainer, stage: Stage) -> None:
     except StopWithCheckpoint as error:
         with user_errors():
             raise ValueError(str(error)) from error
-    trainer.save_model(args.output_dir)
-    trainer.save_state()
+    _save_judge(trainer, Path(args.output_dir))
     if stage.held_out and trainer.is_world_process_zero():
         _save_curves(trainer, stage)
     trainer.accelerator.print(f"Judge saved to {args.output_dir}")
     if args.push_to_hub:
         with user_errors():
             trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)
+
+
+def _save_judge(trainer: Trainer, folder: Path) -> None:
+    """Judge and training log, beside what is there until all of it is written."""
+    new = folder / f"{WRITING}judge"  # the same for all processes
+    if trainer.args.should_save:
+        shutil.rmtree(new, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(new), _internal_call=True)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        trainer.state.save_to_json(str(new / TRAINER_STATE_NAME))
+        without_nan(new / TRAINER_STATE_NAME)
+        move_files(new, folder)
+        shutil.rmtree(new)
+    trainer.accelerator.wait_for_everyone()
 
 
 def _save_curves(trainer: Trainer, stage: Stage) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
+from real_trl.disk import disk_errors
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.serving.options import ServedJudge
@@ -34,6 +35,7 @@ class DemoArguments(ServedJudge):
     port: int = field(default=7860, metadata={"help": "Port; 0 for a free one."})
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Show the page until stopped; `argv` defaults to the command line."""
     with user_errors():

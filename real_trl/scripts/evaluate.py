@@ -29,11 +29,13 @@ from trl import ModelConfig
 
 from real_trl.benchmark_data import load_benchmark
 from real_trl.data import load_judge_dataset
+from real_trl.disk import disk_errors, writing
 from real_trl.engines import Engine
 from real_trl.evaluation import assemble_evaluation, check_breakdown
 from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
+from real_trl.new_folder import replaced_files
 from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
@@ -172,6 +174,11 @@ def predict(
 
 def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:
     """Everything but the predictions. An undefined figure is null in JSON; the notes say why it is undefined."""
+    with writing(output, "The predictions and an earlier report are as they were"), replaced_files(output) as new:
+        _write_report(new, evaluation, frames)
+
+
+def _write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:
     text = to_json(evaluation, indent=2, default=str)
     (output / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     (output / "report.md").write_text(markdown_report(evaluation) + "\n", encoding="utf-8")
@@ -184,6 +191,7 @@ def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dic
     html_report(evaluation, frames, output / "report.html", plots=plots)
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:

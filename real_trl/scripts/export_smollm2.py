@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from real_trl.disk import disk_errors
 from real_trl.output_lock import only_writer
 from real_trl.scripts.recipe import user_errors
 
@@ -57,6 +58,7 @@ def export(output_dir: str | Path) -> None:
     tokenizer.save_pretrained(output_dir)
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the export; `argv` defaults to the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.table import Table
 
+from real_trl.disk import disk_errors
 from real_trl.new_folder import check_new
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
@@ -122,6 +123,7 @@ def report(plan: Plan, sizes: Sizes, folder: str, console: Console) -> None:
         )
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `argv` defaults to the command line."""
     console = Console()

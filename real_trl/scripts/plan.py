@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from real_trl.disk import disk_errors
 from real_trl.json_text import to_json
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.memory import Memory, kv_bytes, plan_memory
@@ -228,6 +229,7 @@ def as_json(
     }
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the plan; `argv` defaults to the command line."""
     with user_errors():

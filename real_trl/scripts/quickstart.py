@@ -26,6 +26,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from real_trl.disk import disk_errors
 from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.output_lock import only_writer
@@ -139,6 +140,7 @@ def _check_recipes(parser: argparse.ArgumentParser, recipes: Path) -> None:
         parser.error(f"--recipes: {recipes} has no {missing[0]}.yaml; run from the root of the repository")
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the quickstart; `argv` defaults to the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import yaml
 from trl import TrlParser
 
+from real_trl.disk import disk_message
 from real_trl.recipe_values import checked_values, shown
 
 
@@ -126,6 +127,7 @@ def user_errors() -> Iterator[None]:
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("REAL_TRL_DEBUG"):
             raise
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # every process finds the same fault
-            print(f"error: {error}", file=sys.stderr)
+        full = disk_message(error)
+        if full or os.environ.get("LOCAL_RANK", "0") == "0":  # every process finds the same fault
+            print(f"error: {full or error}", file=sys.stderr)
         raise SystemExit(2) from None

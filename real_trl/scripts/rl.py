@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 from datasets import Dataset
 
+from real_trl.disk import disk_errors
 from real_trl.scripts.common import make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
 from real_trl.trainers import REALConfig, REALTrainer
@@ -27,6 +28,7 @@ def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None
     )
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:

@@ -32,6 +32,7 @@ from trl import ModelConfig
 
 from real_trl.data import as_mapping
 from real_trl.data_files import Source, read_file
+from real_trl.disk import disk_errors
 from real_trl.engines import MALFORMED_HANDLING, check_num_samples
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.integrations.prompt_fields import PromptFields
@@ -259,6 +260,7 @@ def unscored_rows(
     return found
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)

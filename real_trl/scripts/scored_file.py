@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from real_trl.data_files import Source
+from real_trl.disk import writing
 from real_trl.engines import Judgment
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.json_text import to_json
@@ -86,7 +87,8 @@ class ScoredFile:
         scores = self._scores(folder, num_batches)
         temporary = writing_path(self.path)
         write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
-        write[self.path.suffix.lower()](temporary, scores)
+        with writing(self.path, "Every row that was scored is kept"):
+            write[self.path.suffix.lower()](temporary, scores)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)

@@ -28,6 +28,7 @@ from trl import ModelConfig
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_rows import strip_score_sentence
+from real_trl.disk import disk_errors
 from real_trl.engines import Engine, check_num_samples
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.json_text import to_json
@@ -188,6 +189,7 @@ def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
                 ) from error
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:

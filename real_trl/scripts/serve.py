@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
+from real_trl.disk import disk_errors
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.judging import units_per_call
 from real_trl.scripts.recipe import RecipeParser, user_errors
@@ -65,6 +66,7 @@ class ServeArguments(ServedJudge):
     )
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until stopped; `argv` defaults to the command line."""
     with user_errors():

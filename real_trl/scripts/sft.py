@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from datasets import Dataset
 
 from real_trl.data import build_completion
+from real_trl.disk import disk_errors
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.common import as_messages, make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
@@ -41,6 +42,7 @@ def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool, system_prompt
     return dataset.map(to_row, remove_columns=unused, desc="Building completions")
 
 
+@disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:
