@@ -106,7 +106,9 @@ def weight_files(folder: Path) -> list[str]:
         `ValueError`: if there are none, they are pickles, one is damaged or lacking, or an index names a file elsewhere.
     """
     present = {path.name for path in folder.iterdir()}
-    is_adapter = ADAPTER_CONFIG in present
+    is_adapter = ADAPTER_CONFIG in present and bool(
+        {ADAPTER, ADAPTER_INDEX} & present or not {WEIGHTS, INDEX} & present
+    )
     single, index = (ADAPTER, ADAPTER_INDEX) if is_adapter else (WEIGHTS, INDEX)
     if single not in present and index not in present:
         pickle = next((name for name in PICKLES if name in present), None)
@@ -138,6 +140,17 @@ def weight_files(folder: Path) -> list[str]:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{folder}: {name} is not whole ({error}). Copy or train it again.") from error
     return shards if shards == [single] else [index, *shards]
+
+
+def check_weights(folder: str | Path) -> None:
+    """[`weight_files`] of a model or adapter on this disk, and of the model that the adapter is for; of anything else, nothing."""
+    seen: set[Path] = set()
+    while (folder := Path(folder)).is_dir() and folder.resolve() not in seen:
+        seen.add(folder.resolve())
+        weight_files(folder)
+        if not (folder / ADAPTER_CONFIG).is_file():
+            return
+        folder = str(read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path"))
 
 
 def check_inside(says: Path, name: str) -> None:

@@ -46,7 +46,7 @@ def model_fingerprint(name_or_path: str, revision: str | None = None) -> str:
                 return f"commit {extract_commit_hash(path, None)}"
         raise ValueError(f"model_name_or_path: {name_or_path!r} holds no config.json. Give a model.")
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)}):
+    for path in sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.is_file()}):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             if path.stat().st_size <= _WHOLE_UP_TO:

@@ -13,9 +13,10 @@ from jinja2 import Environment, StrictUndefined
 from real_trl.json_text import to_json
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import PromptTemplate
-from real_trl.publishing.lineage import Lineage, find_lineage
+from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.methods import method_of
 from real_trl.publishing.results import eval_results, evaluation_table
+from real_trl.report.markup import markdown_code, markdown_escape, plain_line
 from real_trl.scale import abridged
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -26,6 +27,7 @@ _EXAMPLES = {
     "reference": "Canberra.",
     "criteria": "Is the answer right and complete?",
 }
+_MAX_SHOWN = 500
 NOT_EVALUATED = "This judge was not evaluated when it was published."
 CITATION = """@inproceedings{zhang2026real,
   title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},
@@ -67,15 +69,16 @@ def build_card(
     """
     lineage = find_lineage(config, base_model)
     method = method_of(config.method)
-    data = [stage.training.get("data") for stage in lineage.stages]
+    data = [TrainingData.of(stage) for stage in lineage.stages]
+    title = plain_line(name.rsplit("/", 1)[-1]) or "judge"
     card_data = ModelCardData(
         base_model=lineage.base_model,
         base_model_relation=None if lineage.base_model is None else ("adapter" if adapter else "finetune"),
-        datasets=sorted({each["hub_dataset"] for each in data if each and each.get("hub_dataset")}) or None,
+        datasets=sorted({each.hub_dataset for each in data if each and each.hub_dataset}) or None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
-        license=license,
-        model_name=name.rsplit("/", 1)[-1],
+        license=license and plain_line(license),
+        model_name=title,
         tags=["llm-as-a-judge", "real_trl", "trl", *([method.tag] if method else []), "arxiv:2603.17145"],
         eval_results=eval_results(evaluation) if evaluation and eval_results(evaluation) else None,
     )
@@ -83,20 +86,26 @@ def build_card(
     page = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     text = page.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=card_data.to_yaml(),
-        title=name.rsplit("/", 1)[-1],
-        labels=abridged(config.score_labels),
-        marker=config.score_marker.rstrip(),
+        title=markdown_escape(title),
+        labels=markdown_escape(_cut(abridged(config.score_labels))),
+        marker=markdown_code(_cut(config.score_marker.rstrip()) + "…"),
         reads="a complete prompt" if template is None else _variables_text(template),
         method=method,
         snippet=usage_snippet(name, template),
         adapter=adapter,
-        base_model=lineage.base_model,
+        base_code=markdown_code(lineage.base_model or "the base model"),
         stages=_stages(lineage),
         base_text=_base_text(lineage),
         data=_data_text(lineage),
-        hyperparameters={n: _shown(v) for n, v in config.training.items() if n != "data" and v is not None},
+        hyperparameters={
+            markdown_code(_cut(name)): markdown_escape(_cut(value))
+            for name, value in config.training.items()
+            if name != "data" and value is not None
+        },
         evaluation=evaluation_table(evaluation) if evaluation else NOT_EVALUATED,
-        versions=config.versions,
+        versions={
+            markdown_escape(_cut(name)): markdown_escape(_cut(version)) for name, version in config.versions.items()
+        },
         citation=CITATION,
     )
     card = ModelCard(text)
@@ -164,17 +173,16 @@ def _row_variables(template: PromptTemplate) -> list[str]:
 
 
 def _variables_text(template: PromptTemplate) -> str:
-    names = [f"`{variable}`" for variable in _row_variables(template)]
+    names = [markdown_code(variable) for variable in _row_variables(template)]
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def _stages(lineage: Lineage) -> list[str]:
     named = []
     for config in lineage.stages:
-        method = method_of(config.method)
-        training = config.training.get("data") or {}
-        rows = f", on {training['rows']:,} rows of {training['dataset_name']}" if training.get("rows") else ""
-        named.append(f"{method.name if method else config.method or 'unknown method'}{rows}")
+        method, data = method_of(config.method), TrainingData.of(config)
+        rows = f", on {data.rows:,} rows of {markdown_escape(_cut(data.dataset_name))}" if data and data.rows else ""
+        named.append(f"{method.name if method else markdown_escape(config.method or 'unknown method')}{rows}")
     return named
 
 
@@ -182,18 +190,20 @@ def _base_text(lineage: Lineage) -> str:
     if lineage.base_model:
         return f"[{lineage.base_model}](https://huggingface.co/{lineage.base_model})"
     if lineage.root:
-        return f"`{lineage.root}`, a local model that is not on the Hub as far as is known."
+        return f"{markdown_code(_cut(lineage.root))}, a local model that is not on the Hub as far as is known."
     return "not recorded."
 
 
 def _data_text(lineage: Lineage) -> str:
-    data = lineage.stages[-1].training.get("data")
+    data = TrainingData.of(lineage.stages[-1])
     if not data:
         return "not recorded."
-    hub = data.get("hub_dataset")
-    name = f"[{hub}](https://huggingface.co/datasets/{hub})" if hub else f"`{data['dataset_name']}`"
-    return f"{name}, split `{data['split']}`, {data['rows']:,} rows."
+    hub = data.hub_dataset
+    name = f"[{hub}](https://huggingface.co/datasets/{hub})" if hub else markdown_code(_cut(data.dataset_name))
+    return f"{name}, split {markdown_code(_cut(data.split))}, {data.rows:,} rows."
 
 
-def _shown(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+def _cut(value: Any) -> str:
+    """`value` as text; a card is no place for more than a few lines of it."""
+    text = str(value)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

@@ -7,7 +7,6 @@ What is left behind: checkpoints, optimizer states, `training_args.bin` (a pickl
 this machine.
 """
 
-import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,14 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError
-from peft import AutoPeftModelForCausalLM
-from safetensors import SafetensorError, safe_open
+from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoConfig, GenerationConfig
 
 from real_trl.json_text import to_json
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.merged_weights import merge_whole
+from real_trl.model_files import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    ADAPTER_INDEX,
+    INDEX,
+    PICKLES,
+    WEIGHTS,
+    check_weights,
+    read_json,
+    weight_files,
+)
+from real_trl.pretrained import load_tokenizer, loading
 from real_trl.publishing.lineage import find_lineage, is_hub_id, mark_local, public_name
+from real_trl.publishing.own_code import own_code
+from real_trl.publishing.regular import check_regular
 
 _MODEL = ("config.json", "generation_config.json")
 _TOKENIZER = (
@@ -30,16 +42,13 @@ _TOKENIZER = (
     *("vocab.json", "vocab.txt", "merges.txt", "spiece.model", "chat_template.jinja"),
 )
 _TEMPLATES = "additional_chat_templates"
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_ADAPTER, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_OTHER_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 # Patterns of what a judge that was published before may have left in its place: any of it could be loaded with this one's files
 REPLACED = (
     *_MODEL,
     *_TOKENIZER,
     f"{_TEMPLATES}/*.jinja",
-    *("model.safetensors", "model-*.safetensors", _INDEX, _ADAPTER, _ADAPTER_CONFIG),
-    *("pytorch_model-*.bin", *_OTHER_WEIGHTS),
+    *(WEIGHTS, "model-*.safetensors", INDEX, ADAPTER, "adapter_model-*.safetensors", ADAPTER_INDEX, ADAPTER_CONFIG),
+    *("pytorch_model-*.bin", *PICKLES),
 )
 
 
@@ -77,72 +86,78 @@ def find_judge_files(folder: str | Path) -> JudgeFiles:
         raise ValueError(
             f"judge {str(folder)!r}: no such directory. Give the output_dir of a training stage (`real-trl sft`, `real-trl rl`)."
         )
-    if not (folder / JUDGE_CONFIG_NAME).is_file():
+    # Every name is looked at before anything is read through it: what it stands for may be elsewhere, or no file at all
+    candidates = (JUDGE_CONFIG_NAME, *_MODEL, *_TOKENIZER, WEIGHTS, INDEX, ADAPTER, ADAPTER_INDEX, ADAPTER_CONFIG)
+    present = {name for name in candidates if check_regular(folder, name)}
+    if JUDGE_CONFIG_NAME not in present:
         raise ValueError(
             f"judge {str(folder)!r}: no {JUDGE_CONFIG_NAME}, which says on which scale it scores. Give the output_dir of a training "
             "stage, which holds one."
         )
     config = JudgeConfig.load(folder)
-    present = {path.name for path in folder.iterdir() if path.is_file()}
     tokenizer = [name for name in _TOKENIZER if name in present]
     if not {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"} & present:
         raise ValueError(
             f"judge {str(folder)!r}: no tokenizer (tokenizer.json). Save it there: `tokenizer.save_pretrained({str(folder)!r})`."
         )
     tokenizer += [str(path.relative_to(folder)) for path in sorted(folder.glob(f"{_TEMPLATES}/*.jinja"))]
-    weights, adapter_base = _weights(folder, present)
-    if adapter_base is not None and config.base_model == mark_local(adapter_base, is_local=True):
-        adapter_base = config.base_model  # PEFT writes down a relative directory as it writes a model id
-    if adapter_base is None:
-        tokenizer += [name for name in _MODEL if name in present] + _own_code(folder)
-    return JudgeFiles(folder, config, [JUDGE_CONFIG_NAME, *tokenizer, *weights], adapter_base)
-
-
-def _weights(folder: Path, present: set[str]) -> tuple[list[str], str | None]:
-    """The files of the weights, each opened, and an adapter's base model."""
+    weights = weight_files(folder)
     adapter_base = None
-    if _ADAPTER in present and _ADAPTER_CONFIG in present:
-        adapter_base = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        files, names = [_ADAPTER], [_ADAPTER_CONFIG, _ADAPTER]
-    elif _INDEX in present:
-        files = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        names = [_INDEX, *files]
-    elif _WEIGHTS in present:
-        files, names = [_WEIGHTS], [_WEIGHTS]
-    else:
-        other = [name for name in _OTHER_WEIGHTS if name in present]
-        fix = "Train it with this library, or load and save it with `save_pretrained`, which writes safetensors."
-        raise ValueError(
-            f"judge {str(folder)!r}: no weights ({_WEIGHTS}, or {_ADAPTER} with {_ADAPTER_CONFIG})"
-            + (
-                f"; {other[0]} is a pickle, which is not published. {fix}"
-                if other
-                else ". Give a finished training's output_dir."
-            )
-        )
-    for name in files:
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"judge {str(folder)!r}: {name} is missing, which {_INDEX} lists. Copy or train it again."
-            )
-        try:
-            with safe_open(folder / name, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"judge {str(folder)!r}: {name} is not whole ({error}). Copy or train it again."
-            ) from error
-    if adapter_base is None and "config.json" not in present:
+    if ADAPTER_CONFIG in present and {ADAPTER, ADAPTER_INDEX} & set(weights):
+        weights.insert(0, ADAPTER_CONFIG)
+        adapter_base = _adapter_base(folder)
+        if config.base_model == mark_local(adapter_base, is_local=True):
+            adapter_base = config.base_model  # PEFT writes down a relative directory as it writes a model id
+    elif "config.json" not in present:
         raise ValueError(f"judge {str(folder)!r}: no config.json beside the weights. Copy or train it again.")
-    return names, adapter_base
+    else:
+        tokenizer += [name for name in _MODEL if name in present] + own_code(folder)
+    names = [JUDGE_CONFIG_NAME, *tokenizer, *weights]
+    for name in names:
+        check_regular(folder, name)
+    _parse(folder, names, adapter_base is not None)
+    return JudgeFiles(folder, config, names, adapter_base)
 
 
-def _own_code(folder: Path) -> list[str]:
-    """The modules of a model with code of its own, which `config.json` names."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not config.get("auto_map"):
-        return []
-    return sorted(path.name for path in folder.glob("*.py"))
+def _adapter_base(folder: Path) -> str:
+    base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ValueError(
+            f"{folder / ADAPTER_CONFIG}: base_model_name_or_path is {base!r:.80}. Set it to the base model's name."
+        )
+    return base
+
+
+def _parse(folder: Path, names: Iterable[str], is_adapter: bool) -> None:
+    """`ValueError` for a file that is not what its name says; whoever loads the judge would find out, or worse."""
+    names = set(names)
+    for name in names:
+        if name.endswith(".json"):
+            read_json(folder / name, max_bytes=2**29 if name in ("tokenizer.json", "vocab.json") else 2**26)
+        elif name.endswith((".txt", ".jinja")):
+            try:
+                (folder / name).read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{folder / name}: it is not text in UTF-8 ({error}). Copy it again.") from error
+        elif (
+            name.endswith(".model") and (folder / name).read_bytes()[:1] != b"\n"
+        ):  # the first field of its protocol buffer
+            raise ValueError(f"{folder / name}: it is no SentencePiece model. Copy it again.")
+    has_code = [
+        name for name in ("config.json", "tokenizer_config.json") if name in names and _auto_map(folder / name)
+    ]
+    if is_adapter:
+        with loading(str(folder / ADAPTER_CONFIG), "configuration of an adapter"):
+            PeftConfig.from_pretrained(folder)
+    elif not has_code:
+        with loading(str(folder / "config.json"), "configuration"):
+            AutoConfig.from_pretrained(folder)
+    if "tokenizer_config.json" not in has_code:
+        load_tokenizer(str(folder), None, False)
+
+
+def _auto_map(path: Path) -> Any:
+    return read_json(path).get("auto_map")
 
 
 def write_judge_files(judge: JudgeFiles, target: Path, *, merge: bool = False, base_model: str | None = None) -> None:
@@ -165,8 +180,9 @@ def write_judge_files(judge: JudgeFiles, target: Path, *, merge: bool = False, b
     check_adapter_base(judge, merge, base_model)
     target.mkdir(parents=True, exist_ok=True)
     for name in judge.names:
-        if merge and name in (_ADAPTER, _ADAPTER_CONFIG):
+        if merge and name.startswith("adapter_"):
             continue
+        check_regular(judge.folder, name)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(judge.folder / name, target / name)
     if merge:
@@ -175,7 +191,7 @@ def write_judge_files(judge: JudgeFiles, target: Path, *, merge: bool = False, b
     _edit(target / "config.json", remove=("_name_or_path",))
     _edit(target / "tokenizer_config.json", remove=("name_or_path",))
     if base_model and not merge:
-        _edit(target / _ADAPTER_CONFIG, base_model_name_or_path=base_model)
+        _edit(target / ADAPTER_CONFIG, base_model_name_or_path=base_model)
     if judge.adapter_base is not None and not merge:
         _write_base_config(judge.adapter_base, target)
     if not (target / "generation_config.json").is_file() and not list(target.glob("*.py")):
@@ -210,8 +226,10 @@ def public_judge_config(config: JudgeConfig, base_model: str | None = None) -> J
 
 def _merge(judge: JudgeFiles, target: Path) -> None:
     try:
-        model = AutoPeftModelForCausalLM.from_pretrained(judge.folder, dtype="auto")
-    except (OSError, ValueError, HfHubHTTPError) as error:
+        with loading(str(judge.adapter_base), "model"):
+            check_weights(judge.folder)
+            model = AutoPeftModelForCausalLM.from_pretrained(judge.folder, dtype="auto")
+    except ValueError as error:
         raise ValueError(
             f"--merge: the base model {judge.adapter_base!r} of the adapter could not be loaded ({error}). Put it there, or publish "
             "the adapter without --merge."
@@ -234,7 +252,7 @@ def _edit(path: Path, remove: Iterable[str] = (), **values: Any) -> None:
     """Change entries of a JSON file, if it is there and needs it."""
     if not path.is_file():
         return
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     changed = {name: value for name, value in content.items() if name not in remove} | values
     if changed != content:
         path.write_text(to_json(changed, indent=2) + "\n", encoding="utf-8")

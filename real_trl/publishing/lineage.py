@@ -2,13 +2,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a judge was trained from: back from stage to stage, to a model on the Hub or to the name of a local one."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub.utils import validate_repo_id
 
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+from real_trl.model_files import read_json
+from real_trl.recipe_values import shown
+
+
+class TrainingData(NamedTuple):
+    """What a stage recorded about its data: a public name, its id on the Hub if it is there, its split, and its number of rows."""
+
+    dataset_name: str
+    hub_dataset: str | None
+    split: str
+    rows: int
+
+    @classmethod
+    def of(cls, config: JudgeConfig) -> "TrainingData | None":
+        """From `training` of a judge's configuration; `None` if nothing was recorded, `ValueError` if it is malformed."""
+        data = config.training.get("data")
+        if data is None:
+            return None
+        fault = None if isinstance(data, dict) else f"it is {shown(data)}, not a mapping"
+        for name, kind in {"dataset_name": str, "split": str, "rows": int, "hub_dataset": str}.items():
+            value = None if fault else data.get(name)
+            if fault is None and not (type(value) is kind or (value is None and name == "hub_dataset")):
+                fault = f"{name} is {shown(value)}"
+        if fault is None and data.get("hub_dataset") and not is_hub_id(data["hub_dataset"]):
+            fault = f"hub_dataset is {shown(data['hub_dataset'])}, no id on the Hub"
+        if fault:
+            raise ValueError(
+                f"{JUDGE_CONFIG_NAME}: training.data: {fault}. It says dataset_name, hub_dataset, split and rows: restore it from the "
+                "training's output, or remove it."
+            )
+        return cls(*(data.get(name) for name in cls._fields))
 
 
 @dataclass(frozen=True)
@@ -49,9 +80,8 @@ def find_lineage(config: JudgeConfig, base_model: str | None = None) -> Lineage:
             stages.insert(0, before)
             start = before.base_model
         elif (folder / "adapter_config.json").is_file():
-            start = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get(
-                "base_model_name_or_path"
-            )
+            start = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+            start = start if isinstance(start, str) and start else None
         else:
             break
     if base_model is not None:

@@ -12,10 +12,11 @@ from huggingface_hub import EvalResult
 
 from real_trl.generated_folder import PROVENANCE_NAME
 from real_trl.json_text import to_json
+from real_trl.model_files import read_json
 from real_trl.provenance import model_fingerprint
 from real_trl.publishing.files import JudgeFiles
 from real_trl.report.cells import is_doubtful
-from real_trl.report.markup import markdown_verdict
+from real_trl.report.markup import markdown_escape, markdown_verdict, plain_line
 from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, MARK, METRICS, malformed_text
 from real_trl.report.verdicts import baseline_rows
 
@@ -50,12 +51,18 @@ def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
             "it out: the card then says that the judge was not evaluated."
         )
     try:
-        evaluation = json.loads(path.read_text(encoding="utf-8"))
-        judges, results = evaluation["judges"], evaluation["results"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        found = _about(judge, read_json(path, max_bytes=2**28), path)
+        evaluation_table(found), eval_results(found)
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(
-            f"--evaluation {str(path)!r}: this is no evaluation of real_trl ({error!r}). Make it with `real-trl evaluate`."
+            f"--evaluation {str(path)!r}: this is no evaluation of real_trl ({error!r:.200}). Make it with `real-trl evaluate`."
         ) from error
+    return found
+
+
+def _about(judge: JudgeFiles, evaluation: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What an evaluation says about a judge."""
+    judges, results = evaluation["judges"], evaluation["results"]
     config = judge.config
     own = {
         "score_labels": config.score_labels,
@@ -77,6 +84,10 @@ def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
         )
     name = _of_these_weights(names, judges, results, path, judge.folder)
     about = {dataset: by_judge[name] for dataset, by_judge in results.items() if name in by_judge}
+    if not about:
+        raise ValueError(
+            f"--evaluation {str(path)!r}: it has no results of {name!r}. Make it with `real-trl evaluate`."
+        )
     return {
         "name": name,
         "judge": judges[name].get("judge") or {},
@@ -113,7 +124,7 @@ def _fingerprints(name: str, model: str | None, results: Mapping[str, Any], fold
     for dataset, by_judge in results.items():
         provenance = folder / "predictions" / name / dataset / PROVENANCE_NAME
         if name in by_judge and provenance.is_file():
-            made_with = json.loads(provenance.read_text(encoding="utf-8"))["made_with"]
+            made_with = read_json(provenance)["made_with"]
             found.add(made_with["model"]["fingerprint"])
     if not found and model and Path(model).is_dir():
         found.add(model_fingerprint(model))
@@ -145,16 +156,16 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
         for inference, title in INFERENCES.items():
             doubt = MARK if is_doubtful(result, inference) else ""
             cells = [_cell(result, inference, name, doubt) for name in _SHOWN]
-            label = dataset_label(dataset, evaluation["settings"])
+            label = markdown_escape(dataset_label(dataset, evaluation["settings"]))
             lines.append(f"| {label} | {title} | {result[inference]['n']} | {' | '.join(cells)} |")
         for always in baseline_rows({evaluation["name"]: result}, _SHOWN):
-            texts = [cell.text for cell in always]
+            texts = [markdown_escape(cell.text) for cell in always]
             lines.append(f"| {label} | Always {texts[1]} | {texts[-1]} | {' | '.join(texts[2:-1])} |")
     malformed = "; ".join(
         f"{dataset_label(dataset, evaluation['settings'])}: {malformed_text(result)}"
         for dataset, result in evaluation["results"].items()
     )
-    note = f"Completions without a score: {malformed}."
+    note = f"Completions without a score: {markdown_escape(malformed)}."
     legend = " ".join([LEGEND, *(text for name, text in EXTRA_LEGEND.items() if name in _SHOWN)])
     rule = evaluation.get("judge", {}).get("normalize_expectation")
     expectation = "" if rule is None else f" RAIL: {EXPECTATIONS[bool(rule)]}."
@@ -185,7 +196,8 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     found = []
     source = (evaluation["settings"].get("data") or {}).get("dataset_name")
     for dataset, result in evaluation["results"].items():
-        label = dataset_label(dataset, evaluation["settings"])
+        dataset = plain_line(dataset)
+        label = plain_line(dataset_label(dataset, evaluation["settings"]))
         for inference, title in INFERENCES.items():
             for metric in _SHOWN:
                 value = result[inference].get(metric)
@@ -195,7 +207,7 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
                     EvalResult(
                         task_type="text-generation",
                         task_name="LLM-as-a-judge scoring",
-                        dataset_type=dataset if label == dataset else public_data_name(source),
+                        dataset_type=dataset if label == dataset else plain_line(public_data_name(source)),
                         dataset_name=label,
                         dataset_split=None if label == dataset else dataset,
                         metric_type=metric,

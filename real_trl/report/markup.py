@@ -33,6 +33,7 @@ _LATEX = {
         "†": r"$^\dagger$",
     },
 }
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LATEX_TITLES = {"pearson": "$r$", "spearman": r"$\rho$", "kendall": r"$\tau$", "rmse": "RMSE"}
 
 
@@ -207,8 +208,19 @@ def latex_escape(text: str) -> str:
 
 
 def markdown_escape(text: str) -> str:
-    """`text` with Markdown's and HTML's special characters escaped, on one line."""
-    return re.sub(r"([\\`*_\[\]<>&|#~])", r"\\\1", " ".join(str(text).split()))
+    """`text` with Markdown's and HTML's special characters escaped, on one line; it becomes no link, and holds no control character."""
+    return re.sub(r"([\\`*_\[\]<>&|#~$@]|:(?=//)|(?<=www)\.)", r"\\\1", plain_line(text))
+
+
+def markdown_code(text: str) -> str:
+    """`text` as code, on one line; what would end the code, or a cell of a table, is escaped text instead."""
+    line = plain_line(text)
+    return f"`{line}`" if line and not re.search(r"[`|]", line) else markdown_escape(line)
+
+
+def plain_line(text: object) -> str:
+    """`text` on one line, with U+FFFD for each control character: of terminals, of the direction of writing, and lone surrogates."""
+    return _CONTROL.sub("\ufffd", " ".join(str(text).split()))
 
 
 def _average(figures: Iterable[dict[str, Any]], same_scale: bool) -> dict[str, float]:
