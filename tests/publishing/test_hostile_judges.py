@@ -31,6 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     write_judge(folder / "whole")
     write_adapter(folder / "adapter", str(folder / "base"))
+    write_evaluation(folder / "evaluation", JudgeConfig.load(folder / "whole"))
     return folder
 
 
@@ -328,10 +329,9 @@ def test_no_text_breaks_out_of_its_place_in_a_card(tmp_path):
     }
 
 
-def test_names_in_an_evaluation_break_out_of_nothing(judge, tmp_path):
+def test_names_in_an_evaluation_break_out_of_nothing(made, judge, tmp_path):
     files = find_judge_files(judge)
-    write_evaluation(tmp_path / "evaluation", files.config)
-    path = tmp_path / "evaluation" / "evaluation.json"
+    path = Path(shutil.copy(made / "evaluation" / "evaluation.json", tmp_path))
     content = json.loads(path.read_text())
     expected = evaluation_table(read_evaluation(path, files))
     for part in ("results", "datasets"):
@@ -348,35 +348,29 @@ def test_names_in_an_evaluation_break_out_of_nothing(judge, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["judges", "results", "settings", "datasets"])
-@pytest.mark.parametrize(
-    "value", [None, 7, [], {}, "text", {"test": 1}, {"test": {"my-real": []}}, {"my-real": {"judge": 5}}]
-)
-def test_an_evaluation_of_any_form_is_a_message(judge, tmp_path, capsys, part, value):
-    write_evaluation(tmp_path / "evaluation", JudgeConfig.load(judge))
-    edit(tmp_path / "evaluation" / "evaluation.json", **{part: value})
-    if part in ("judges", "results"):
-        assert "--evaluation" in refused(judge, capsys, "--evaluation", str(tmp_path / "evaluation"))
-    else:
+def test_an_evaluation_of_any_form_is_a_message(made, tmp_path, part):
+    files, path = find_judge_files(made / "whole"), tmp_path / "evaluation.json"
+    good = json.loads((made / "evaluation" / "evaluation.json").read_text())
+    for value in (None, 7, [], {}, "text", {"test": 1}, {"test": {"my-real": []}}, {"my-real": {"judge": 5}}):
+        path.write_text(json.dumps({**good, part: value}))
         try:
-            main([str(judge), "--local_dir", str(tmp_path / "out"), "--evaluation", str(tmp_path / "evaluation")])
-        except SystemExit as status:
-            assert status.code == 2 and "--evaluation" in capsys.readouterr().err
+            evaluation = read_evaluation(path, files)
+        except ValueError as error:
+            assert str(error).startswith("--evaluation ")
+        else:
+            assert part in ("settings", "datasets")
+            build_card(files.config, "acme/judge", evaluation=evaluation)
 
 
-def test_a_token_whose_underscore_is_escaped_is_found(judge, tmp_path):
-    evaluation = {"name": "x", "judge": {}, "results": {}, "settings": {}, "datasets": {}}
-    config = JudgeConfig.load(judge)
-    write_evaluation(tmp_path / "evaluation", config)
-    path = tmp_path / "evaluation" / "evaluation.json"
+def test_a_token_whose_underscore_is_escaped_is_found(made, judge, tmp_path):
+    path = Path(shutil.copy(made / "evaluation" / "evaluation.json", tmp_path))
     content = json.loads(path.read_text())
     for part in ("results", "datasets"):
         content[part] = {TOKEN: content[part]["test"]}
     path.write_text(json.dumps(content))
     files = find_judge_files(judge)
-    evaluation = read_evaluation(path, files)
-    evaluation["results"] = {TOKEN: {**evaluation["results"][TOKEN]}}
     with pytest.raises(ValueError, match=r"README\.md: it holds an access token"):
-        write_folder(Publication(files, "acme/judge", evaluation=evaluation), tmp_path / "out")
+        write_folder(Publication(files, "acme/judge", evaluation=read_evaluation(path, files)), tmp_path / "out")
 
 
 def test_weights_of_every_form_are_known(judge):
