@@ -21,9 +21,13 @@ import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
 from .cells import column_names, plain
+from .shown_text import has_columns, original_cell
 from .table_rows import class_names, features_of, iterate_table, take
 
 EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
+SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
+SCORES += ("rationale", "status", "error")
+"""The columns that `real-trl score` writes."""
 _SHOWN = 5  # how many bad lines an error message lists
 
 
@@ -141,7 +145,8 @@ class Source:
 
 def read_file(path: Path) -> Source:
     """
-    Reads a `.json` (a list of objects), `.jsonl`, `.csv` (all values are text) or `.parquet` file.
+    Reads a `.json` (a list of objects), `.jsonl`, `.csv` (all values are text; of a file that `score` wrote, without the
+    apostrophes that it put before formulas) or `.parquet` file.
 
     Raises:
         `ValueError`: if the extension is not supported or the file is corrupt.
@@ -253,6 +258,10 @@ def _read_csv(path: Path) -> Source:
                 if not record:
                     continue
                 if header is None:
+                    # `score` wrote it: text that begins as a formula does has an apostrophe before it
+                    names = list(map(original_cell, record))
+                    scored = has_columns(names, SCORES)
+                    record = names if scored else record
                     try:
                         header = column_names(record)
                     except ValueError as error:
@@ -263,7 +272,7 @@ def _read_csv(path: Path) -> Source:
                         f"{path}, line {start}: {len(record)} values for the {len(header)} columns {header}. Fix the "
                         f"line."
                     )
-                rows.append(dict(zip(header, record, strict=True)))
+                rows.append(dict(zip(header, map(original_cell, record) if scored else record, strict=True)))
                 lines.append(start)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}, line {last + 1}: not valid CSV in UTF-8 ({error}). Fix the file.") from error

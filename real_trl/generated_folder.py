@@ -20,6 +20,7 @@ from typing import Any
 from real_trl.disk import writing
 from real_trl.json_text import to_json
 from real_trl.output_lock import WRITING, write_whole
+from real_trl.redaction import redacted, without_secrets
 
 PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"
@@ -61,14 +62,14 @@ class GeneratedFolder:
             Where it is.
         made_with (`Mapping[str, Mapping]`):
             Everything that its rows depend on, as JSON, by section. A section that holds a `fingerprint` is compared by
-            that alone: its other entries only describe.
+            that alone: its other entries only describe. Secrets in it are not kept.
         result (`str`):
             The file that a complete folder has.
     """
 
     def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]], result: str) -> None:
         self.folder, self.result = Path(folder), result
-        self.made_with = json.loads(to_json(made_with, default=str))
+        self.made_with = redacted(json.loads(to_json(made_with, default=str)))
 
     def check(self) -> bool:
         """
@@ -108,8 +109,8 @@ class GeneratedFolder:
             if "fingerprint" in now and now["fingerprint"] == then.get("fingerprint"):
                 continue
             for name, value in now.items():
-                if then.get(name) != value:
-                    yield f"{section}.{name} was {then.get(name)!r}, now it is {value!r}"
+                if without_secrets({name: then.get(name)}) != without_secrets({name: value}):
+                    yield f"{section}.{name} was {redacted(then.get(name))!r}, now it is {value!r}"
 
     def start(self, run: Mapping[str, Any]) -> None:
         """Record what the content is made with, and add `run` (versions, processes) to the runs that made it."""

@@ -17,11 +17,21 @@ from real_trl.model_files import read_json
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import PromptTemplate, load_template
 from real_trl.recipe_values import checked_values
+from real_trl.redaction import holds_secret, redacted
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from real_trl.thinking import tag_list
 
 JUDGE_CONFIG_NAME = "judge_config.json"
+# What a judge reads. A secret in it could not be taken out without changing the judge: training refuses it
+PROMPT_FIELDS = (
+    "score_labels",
+    "score_marker",
+    "thinking",
+    "system_prompt",
+    "chat_template_kwargs",
+    "prompt_template_text",
+)
 _TRACKED_PACKAGES = ("real_trl", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
 _MAX_LENGTHS = {
     **dict.fromkeys(("score_marker", "prompt_template", "base_model", "method", "template_date"), 4096),
@@ -38,6 +48,17 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:  # peft is optional at run time
             continue
     return versions
+
+
+def check_public(**fields: Any) -> None:
+    """`ValueError` if something that is saved with a judge, and that it reads, holds a secret. The secret is not shown."""
+    for name, value in fields.items():
+        text = value if isinstance(value, str) else to_json(value, default=str)
+        if holds_secret(text) or redacted({name: value}) != {name: value}:
+            raise ValueError(
+                f"{name}: it holds a secret ({redacted({name: value})[name]!r:.200}), which would be saved with the judge, since this is "
+                "part of its prompt. Take it out."
+            )
 
 
 @dataclass
@@ -153,8 +174,10 @@ class JudgeConfig:
             self.template()
 
     def save(self, directory: str | Path) -> None:
-        """Write `judge_config.json` into `directory`."""
-        text = to_json(asdict(self), indent=2, default=str)
+        """Write `judge_config.json` into `directory`, without secrets; what makes the prompt stays as it is."""
+        stored = asdict(self)
+        stored |= redacted({name: value for name, value in stored.items() if name not in PROMPT_FIELDS})
+        text = to_json(stored, indent=2, default=str)
         Path(directory, JUDGE_CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
 
     @classmethod

@@ -16,6 +16,7 @@ import torch
 from real_trl.data import as_mapping
 from real_trl.engines import ENGINES
 from real_trl.recipe_values import check_numbers
+from real_trl.redaction import check_not_redacted
 from real_trl.thinking import THINKING_HELP
 
 
@@ -172,6 +173,7 @@ class EngineOptions(_Options):
         if self.engine not in ENGINES:
             raise ValueError(f"engine: got {self.engine!r}. Set it to one of: {', '.join(ENGINES)}.")
         self.engine_options = as_mapping("engine_options", self.engine_options)
+        check_not_redacted("engine_options", self.engine_options)
         known = self.dtype == "auto" or isinstance(getattr(torch, str(self.dtype), None), torch.dtype)
         if not known and not isinstance(self.dtype, torch.dtype):
             raise ValueError(f"dtype: got {self.dtype!r}. Set it to auto, float32, bfloat16 or float16.")

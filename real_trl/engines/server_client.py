@@ -22,6 +22,7 @@ from real_trl.engines.server_answer import (
     kind_of,
     words_of,
 )
+from real_trl.redaction import redact_text
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class ServerClient:
         return self._masked(words_of(response.text if answer is None else answer))
 
     def _masked(self, words: str) -> str:
-        return (words.replace(self._key, "***") if self._key else words)[:_LONGEST_WORDS]
+        return redact_text(words, self._key)[:_LONGEST_WORDS]
 
     def _unknown_model(self, known: list[str] | None, words: str = "") -> str:
         if known is None:

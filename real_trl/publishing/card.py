@@ -16,6 +16,7 @@ from real_trl.prompts import PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.methods import method_of
 from real_trl.publishing.results import eval_results, evaluation_table
+from real_trl.redaction import redacted
 from real_trl.report.markup import markdown_code, markdown_escape, plain_line
 from real_trl.scale import abridged
 
@@ -67,7 +68,7 @@ def build_card(
     Returns:
         [`~huggingface_hub.ModelCard`]: checked with [`check_card`].
     """
-    lineage = find_lineage(config, base_model)
+    lineage = redacted(find_lineage(config, base_model))
     method = method_of(config.method)
     data = [TrainingData.of(stage) for stage in lineage.stages]
     title = plain_line(name.rsplit("/", 1)[-1]) or "judge"
@@ -99,7 +100,7 @@ def build_card(
         data=_data_text(lineage),
         hyperparameters={
             markdown_code(_cut(name)): markdown_escape(_cut(value))
-            for name, value in config.training.items()
+            for name, value in lineage.stages[-1].training.items()
             if name != "data" and value is not None
         },
         evaluation=evaluation_table(evaluation) if evaluation else NOT_EVALUATED,

@@ -4,18 +4,16 @@
 
 import mmap
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import get_token
 
+from real_trl.redaction import holds_secret
+
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY")
-_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}\b")
-_TOKEN_BYTES = re.compile(_TOKEN.pattern.encode())
 _TEXTS = (".json", ".md", ".jinja", ".txt", ".py", ".yaml")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
-_MASK = "<token>"
 
 
 def known_tokens(*more: str | None) -> list[str]:
@@ -24,18 +22,11 @@ def known_tokens(*more: str | None) -> list[str]:
     return sorted({token.strip() for token in tokens if token and token.strip()}, key=len, reverse=True)
 
 
-def redact(text: object, *more: str | None) -> str:
-    """`text` with every token replaced: the known ones, `more`, and whatever has a token's form."""
-    shown = str(text)
-    for token in known_tokens(*more):
-        shown = shown.replace(token, _MASK)
-    return _TOKEN.sub(_MASK, shown)
-
-
 def check_nothing_private(folder: Path, local_paths: Iterable[str | Path], *more: str | None) -> None:
     """
     Refuse a folder that holds something private: a known token (see [`known_tokens`]) anywhere in a file, however large; or, in
-    texts (vocabularies apart) and the headers of safetensors files, what has a token's form or is one of `local_paths`.
+    texts (vocabularies apart) and the headers of safetensors files, any other secret
+    ([`~real_trl.redaction.holds_secret`]) or one of `local_paths`.
 
     Raises:
         `ValueError`: naming the file, and never the token.
@@ -49,7 +40,7 @@ def check_nothing_private(folder: Path, local_paths: Iterable[str | Path], *more
         text = file.read_bytes() if is_text else _header(file)
         if file.suffix == ".md":  # where Markdown's signs are escaped
             text += b"\n" + text.replace(b"\\", b"")
-        if _TOKEN_BYTES.search(text) or _holds(file, tokens):
+        if holds_secret(text.decode("utf-8", "replace")) or _holds(file, tokens):
             raise ValueError(
                 f"{name}: it holds an access token, which would become public. Remove it from the judge's files, and revoke the "
                 "token if the file was ever shared."

@@ -18,7 +18,8 @@ from real_trl.new_folder import new_folder
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage
-from real_trl.publishing.privacy import check_nothing_private, known_tokens, redact
+from real_trl.publishing.privacy import check_nothing_private, known_tokens
+from real_trl.redaction import redact_text
 
 CARD_NAME = "README.md"
 
@@ -83,10 +84,10 @@ def check_repo_id(repo_id: str) -> str:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"--repo_id: got {redact(repo_id)!r}. {redact(error)} Write user/name.") from None
+        raise ValueError(f"--repo_id: got {redact_text(repo_id)!r}. {redact_text(error)} Write user/name.") from None
     if repo_id.count("/") != 1:
         raise ValueError(
-            f"--repo_id: got {redact(repo_id)!r}. Write user/name: your account or organisation, and the model's name."
+            f"--repo_id: got {redact_text(repo_id)!r}. Write user/name: your account or organisation, and the model's name."
         )
     return repo_id
 
@@ -186,7 +187,7 @@ def upload(
 
 def _refused(field: str, error: Exception, api: HfApi, token: str | None) -> str:
     """What went wrong between here and the Hub, without a token."""
-    reason = redact(
+    reason = redact_text(
         " ".join(str(error).split()) or type(error).__name__, token, api.token if isinstance(api.token, str) else None
     )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None

@@ -15,6 +15,7 @@ from real_trl.json_text import to_json
 from real_trl.model_files import read_json
 from real_trl.provenance import model_fingerprint
 from real_trl.publishing.files import JudgeFiles
+from real_trl.redaction import redacted
 from real_trl.report.cells import is_doubtful
 from real_trl.report.markup import markdown_escape, markdown_verdict, plain_line
 from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, MARK, METRICS, malformed_text
@@ -74,7 +75,7 @@ def _about(judge: JudgeFiles, evaluation: Mapping[str, Any], path: Path) -> dict
     def matches(entry: Mapping[str, Any]) -> bool:
         said = json.loads(to_json(entry.get("judge", {})))
         said["training"] = {n: v for n, v in (said.get("training") or {}).items() if n != "data"}
-        return all(said.get(name) == json.loads(to_json(value)) for name, value in own.items())
+        return all(redacted(said.get(name)) == redacted(json.loads(to_json(value))) for name, value in own.items())
 
     names = [name for name, entry in judges.items() if matches(entry)]
     if not names:

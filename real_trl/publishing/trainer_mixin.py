@@ -3,13 +3,10 @@
 """`push_to_hub` of the trainers: the machinery of Transformers, with the card and the files of a judge."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import hf_api
@@ -18,9 +15,10 @@ from real_trl.judge_config import JudgeConfig
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import find_judge_files
 from real_trl.publishing.lineage import mark_local
-from real_trl.publishing.privacy import known_tokens, redact
+from real_trl.publishing.privacy import known_tokens
 from real_trl.publishing.push import CARD_NAME, Publication, upload
 from real_trl.publishing.results import public_data_name
+from real_trl.redaction import redact_text
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +49,6 @@ class PublishingMixin:
     """
 
     judge_config: JudgeConfig
-    _hub_token: str | None = None
 
     def _describe_origin(self) -> None:
         """
@@ -72,25 +69,9 @@ class PublishingMixin:
                 "rows": recipe["training_data"]["rows"],
             }
 
-    @contextmanager
-    def _without_token(self) -> Iterator[None]:
-        """`training_args.bin` is a pickle of the arguments as they are: the token is taken out while it is written."""
-        token = self.args.hub_token
-        self._hub_token = token or self._hub_token
-        self.args.hub_token = None
-        try:
-            yield
-        finally:
-            self.args.hub_token = token
-
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        with self._without_token():
-            super()._save(output_dir, state_dict=state_dict)
+        super()._save(output_dir, state_dict=state_dict)
         self._describe_origin()
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with self._without_token():
-            super()._save_checkpoint(model, trial)
 
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None, **unused: Any
@@ -125,9 +106,9 @@ class PublishingMixin:
         if self.args.hub_strategy == HubStrategy.EVERY_SAVE:
             message = f"Training in progress, step {self.state.global_step}"
             try:
-                self._publish(checkpoint_folder, message, self._hub_token, None)
+                self._publish(checkpoint_folder, message, self.args.hub_token, None)
             except (ValueError, OSError) as error:  # hours of training weigh more than a checkpoint's upload
-                logger.warning(f"{message}: not published. {redact(error, self._hub_token)}")
+                logger.warning(f"{message}: not published. {redact_text(error, self.args.hub_token)}")
 
     def _publish(self, folder: str, message: str | None, token: str | None, revision: str | None) -> str | None:
         if not self.is_world_process_zero():

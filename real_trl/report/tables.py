@@ -11,6 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from real_trl.shown_text import printable
+
 from .cells import Cell, Sheet
 from .legend import legend
 from .sheets import Evaluation, all_sheets
@@ -103,7 +105,7 @@ def _rich_table(sheet: Sheet, kept: Sequence[int]) -> Table:
 
 
 def _text(cell: Cell) -> Text:
-    text = Text(cell.text + cell.mark, style="bold" if cell.strong else "red" if cell.doubtful else "")
+    text = Text(printable(cell.text) + cell.mark, style="bold" if cell.strong else "red" if cell.doubtful else "")
     if cell.interval:
         low, high = cell.interval
         signed = low[0] in "+-" or high[0] in "+-"  # a dash beside a sign would be read as one

@@ -18,6 +18,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.disk import writing
+from real_trl.judge_config import check_public
 from real_trl.merged_weights import merge_whole
 from real_trl.new_folder import move_files
 from real_trl.output_lock import WRITING, only_writer
@@ -146,6 +147,8 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, 
         training_args.chat_template_kwargs,
     )
     training_args.chat_template_kwargs = dict(prompt_format.chat_template_kwargs) or None
+    if data_args.prompt_template:
+        check_public(prompt_template=load_template(data_args.prompt_template).source)
 
     def load(split: str) -> Dataset:
         return load_judge_dataset(

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from real_trl.disk import disk_errors
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.terminal import command_line
 from real_trl.serving.options import ServedJudge
 from real_trl.serving.sockets import bind, is_local, url_of
 
@@ -35,6 +36,7 @@ class DemoArguments(ServedJudge):
     port: int = field(default=7860, metadata={"help": "Port; 0 for a free one."})
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Show the page until stopped; `argv` defaults to the command line."""

@@ -24,7 +24,6 @@ from typing import Any
 import pandas as pd
 from accelerate import PartialState
 from datasets import Dataset
-from rich.console import Console
 from trl import ModelConfig
 
 from real_trl.benchmark_data import load_benchmark
@@ -40,13 +39,16 @@ from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
 from real_trl.prompts import TEMPLATE_NAMES
+from real_trl.redaction import redact_command, redacted
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.scale import Scale
 from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments, judge_name
 from real_trl.scripts.judging import warn_of_other_template
 from real_trl.scripts.predictions import OWN_COLUMNS, PredictionRun
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.terminal import CleanConsole, command_line
 from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
+from real_trl.shown_text import printable
 
 
 def check_kept_columns(names: Sequence[str] | None) -> None:
@@ -181,8 +183,8 @@ def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dic
 def _write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:
     text = to_json(evaluation, indent=2, default=str)
     (output / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-    (output / "report.md").write_text(markdown_report(evaluation) + "\n", encoding="utf-8")
-    (output / "table.tex").write_text(latex_table(evaluation) + "\n", encoding="utf-8")
+    (output / "report.md").write_text(printable(markdown_report(evaluation)) + "\n", encoding="utf-8")
+    (output / "table.tex").write_text(printable(latex_table(evaluation)) + "\n", encoding="utf-8")
     try:
         plots = save_plots(evaluation, frames, output / "plots")
     except ImportError as error:
@@ -191,6 +193,7 @@ def _write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, di
     html_report(evaluation, frames, output / "report.html", plots=plots)
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
@@ -234,21 +237,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         evaluation |= {
             "judges": {
-                name: {
-                    "model": judge.name,
-                    "judge": {k: v for k, v in asdict(judge.config).items() if k != "versions"},
-                }
+                name: redacted(
+                    {"model": judge.name, "judge": {k: v for k, v in asdict(judge.config).items() if k != "versions"}}
+                )
                 for name, judge in judges.items()
             },
-            "settings": {"arguments": args.stated(), "data": asdict(data_args)},
+            "settings": redacted({"arguments": args.stated(), "data": asdict(data_args)}),
             "versions": package_versions(),
-            "command": " ".join(["real-trl evaluate", *(sys.argv[1:] if argv is None else argv)]),
+            "command": " ".join(["real-trl evaluate", *redact_command(sys.argv[1:] if argv is None else argv)]),
         }
         write_report(output, evaluation, frames)
         print(
             f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}"
         )
-        Console().print(evaluation_table(evaluation, args.breakdown or ()))  # ends with the verdict
+        CleanConsole().print(evaluation_table(evaluation, args.breakdown or ()))  # ends with the verdict
         unscored, totals = {}, {}
         for judge, dataset, probe in plan.runs:
             frame = probed[dataset][judge][probe] if probe else frames[dataset][judge]

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from real_trl.disk import disk_errors
 from real_trl.output_lock import only_writer
 from real_trl.scripts.recipe import user_errors
+from real_trl.scripts.terminal import command_line
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -58,6 +59,7 @@ def export(output_dir: str | Path) -> None:
     tokenizer.save_pretrained(output_dir)
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the export; `argv` defaults to the command line."""

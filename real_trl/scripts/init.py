@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.prompt import Prompt
 from rich.table import Table
+from rich.text import Text
 
 from real_trl.disk import disk_errors
 from real_trl.new_folder import check_new
@@ -27,6 +27,7 @@ from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_p
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
 from real_trl.onboarding.sizing import Sizes
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.terminal import CleanConsole, command_line
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 _ROLES = {
@@ -69,20 +70,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def ask_for_column(unknown: Unknown, data: str, console: Console) -> str:
+def ask_for_column(unknown: Unknown, data: str, console: CleanConsole) -> str:
     """The column that only the user knows."""
-    console.print(f"[bold]{unknown.role}[/bold]: {_ROLES[unknown.role]}. Which column is it?", highlight=False)
+    console.print(Text.assemble((unknown.role, "bold"), f": {_ROLES[unknown.role]}. Which column is it?"))
     columns = open_data(data).columns
     if unknown.role == "score":  # may be several
-        return Prompt.ask(f"  {', '.join(columns)}", console=console)
+        return Prompt.ask(Text(f"  {', '.join(columns)}"), console=console)
     return Prompt.ask("  column", choices=columns, console=console)
 
 
-def ask_about(project: Project, console: Console) -> InitOptions:
+def ask_about(project: Project, console: CleanConsole) -> InitOptions:
     """What was guessed, for the user to correct."""
     options, plan = project.options, project.plan
     if options.score_labels is None:
-        console.print(plan.scores.note, highlight=False)
+        console.print(plan.scores.note)
         labels = Prompt.ask("scale", default=plan.scores.labels, console=console)
         options = replace(options, score_labels=labels if labels != plan.scores.labels or "," in labels else None)
     if plan.template is not None and not plan.roles.rubric and options.criteria is None:
@@ -90,7 +91,7 @@ def ask_about(project: Project, console: Console) -> InitOptions:
     return options
 
 
-def open_with_questions(options: InitOptions, console: Console | None) -> Project:
+def open_with_questions(options: InitOptions, console: CleanConsole | None) -> Project:
     """The project; with a console, what is not known is asked for there."""
     while True:
         try:
@@ -107,29 +108,28 @@ def open_with_questions(options: InitOptions, console: Console | None) -> Projec
         return project if answered == options else open_project(answered)
 
 
-def report(plan: Plan, sizes: Sizes, folder: str, console: Console) -> None:
+def report(plan: Plan, sizes: Sizes, folder: str, console: CleanConsole) -> None:
     """What was found and written."""
     table = Table(show_header=False, title=f"{plan.data}", title_justify="left")
     for row in describe(plan):
         table.add_row(*row)
     console.print(table)
     for note in [*plan.notes, *plan.found.notes, *sizes.notes]:
-        console.print(f"- {note}", highlight=False, markup=False)
-    console.print(f"Written to {folder}. Next:", highlight=False, markup=False)
+        console.print(f"- {note}")
+    console.print(f"Written to {folder}. Next:")
     names = (["raft", "real"] if plan.warm_start else ["real"]) + ["evaluate"]
     for name, stage in ((n, {"raft": "sft", "real": "rl"}.get(n, n)) for n in names):
-        console.print(
-            f"  real-trl {stage} --config {Path(folder, name)}.yaml", highlight=False, markup=False, soft_wrap=True
-        )
+        console.print(f"  real-trl {stage} --config {Path(folder, name)}.yaml", soft_wrap=True)
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `argv` defaults to the command line."""
-    console = Console()
+    console = CleanConsole()
     with user_errors():
         args = make_parser().parse_args(argv)
-        interactive = sys.stdin.isatty() and sys.stdout.isatty() and not args.yes
+        interactive = sys.stdin.isatty() and console.file.isatty() and not args.yes
         folder = args.output_dir or f"{Path(args.data).stem}-judge"
         check_new("--output_dir", Path(folder))
         model = args.model or DEFAULT_MODEL

@@ -17,8 +17,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from real_trl.disk import disk_errors
 from real_trl.json_text import to_json
@@ -40,6 +40,7 @@ from real_trl.planning.recipe import (
 from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_sharding
 from real_trl.planning.states import GENERATION, UPDATE
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.terminal import CleanConsole, command_line
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -158,11 +159,9 @@ def print_plan(
     setup: Setup, memory: Memory, schedule: Schedule, advice: Sequence[Advice], lines: Sequence[str], title: str
 ) -> None:
     """The tables."""
-    console, size = Console(), setup.size
-    console.print(
-        f"[bold]{title}[/bold] on {setup.cluster}: {count(size.total)} parameters, {count(size.trainable)} trained"
-        + (" (LoRA)" if size.lora else "")
-    )
+    console, size = CleanConsole(), setup.size
+    rest = f" on {setup.cluster}: {count(size.total)} parameters, {count(size.trainable)} trained"
+    console.print(Text.assemble((title, "bold"), rest, " (LoRA)" if size.lora else ""))
     moments = (GENERATION, UPDATE) if setup.stage == "rl" else (UPDATE,)
     table = Table(title="Memory per GPU, GiB", title_justify="left")
     table.add_column("")
@@ -183,13 +182,13 @@ def print_plan(
     console.print(f"Host memory for model states: {memory.host / GIB:.0f} GiB per node.")
     console.print(f"A training checkpoint takes {memory.checkpoint / 1e9:.1f} GB on disk.")
     for line in lines:
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     if not memory.problems:
-        console.print("[bold green]It fits.[/bold green]")
+        console.print("It fits.", style="bold green")
         return
-    console.print("[bold red]It does not fit:[/bold red]")
+    console.print("It does not fit:", style="bold red")
     for problem in memory.problems:
-        console.print(f"  {problem}.", highlight=False, markup=False)
+        console.print(f"  {problem}.")
     if not advice:
         console.print("No four changes known here make it fit: use more or larger GPUs, or a smaller model.")
         return
@@ -198,7 +197,7 @@ def print_plan(
         peaks = ", ".join(f"{moment} {each.memory.peak(moment) / GIB:.1f} GiB" for moment in moments)
         text = "\n    and ".join(change.text for change in each.changes)
         console.print(
-            f"  - {text}\n      ({peaks}; host {each.memory.host / GIB:.0f} GiB)", highlight=False, markup=False
+            f"  - {text}\n      ({peaks}; host {each.memory.host / GIB:.0f} GiB)",
         )
 
 
@@ -229,6 +228,7 @@ def as_json(
     }
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the plan; `argv` defaults to the command line."""

@@ -24,7 +24,6 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from rich.console import Console
 
 from real_trl.disk import disk_errors
 from real_trl.json_text import to_json
@@ -35,6 +34,7 @@ from real_trl.report.cells import is_doubtful
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.scripts.predictions import RESULT
 from real_trl.scripts.recipe import user_errors
+from real_trl.scripts.terminal import CleanConsole, command_line
 from real_trl.synthetic import build_model, build_tokenizer
 
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae")
@@ -63,7 +63,7 @@ def run_seed(
     seed: int,
     recipes: Path,
     output: Path,
-    console: Console,
+    console: CleanConsole,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
@@ -119,7 +119,7 @@ def _constant(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _train_and_evaluate(
-    name: str, step: Step, seed: int, recipes: Path, output: Path, console: Console, overrides: Sequence[str]
+    name: str, step: Step, seed: int, recipes: Path, output: Path, console: CleanConsole, overrides: Sequence[str]
 ) -> None:
     def run(stage: Any, recipe: str, model: Path, folder: Path, *options: str) -> None:
         paths = ["--model_name_or_path", str(model), "--output_dir", str(folder)]
@@ -140,6 +140,7 @@ def _check_recipes(parser: argparse.ArgumentParser, recipes: Path) -> None:
         parser.error(f"--recipes: {recipes} has no {missing[0]}.yaml; run from the root of the repository")
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the quickstart; `argv` defaults to the command line."""
@@ -161,7 +162,7 @@ def run_seeds(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Everything, from the options of [`main`]."""
     # One thread is enough for so small a model, and its figures do not depend on the number of cores
     torch.set_num_threads(1)
-    console = Console()
+    console = CleanConsole()
     started = time.perf_counter()
     summaries = [
         run_seed(seed, args.recipes, args.output_dir / f"seed-{seed}", console, overrides=overrides)
@@ -192,7 +193,7 @@ def run_seeds(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     )
     table = results_table({{"base": "base"}.get(method, method.upper()): rows for method, rows in summary.items()})
     with (args.output_dir / "results.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=100).print(table)
+        CleanConsole(file=file, width=100).print(table)
     console.rule("results")
     console.print(table)
     console.print(f"Picture: {picture}\nFigures: {args.output_dir / 'summary.json'}\nJudge:   {first / 'real'}")

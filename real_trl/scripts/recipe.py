@@ -15,6 +15,7 @@ from trl import TrlParser
 
 from real_trl.disk import disk_message
 from real_trl.recipe_values import checked_values, shown
+from real_trl.redaction import check_not_redacted, redact_command, remember
 
 
 class RecipeParser(TrlParser):
@@ -27,7 +28,11 @@ class RecipeParser(TrlParser):
         raise ValueError(f"{message}. Correct the option; --help lists them all.")
 
     def parse_args_and_config(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
-        args = list(sys.argv[1:] if args is None else args)
+        own = args is None
+        args = list(sys.argv[1:] if own else args)
+        remember(args)
+        if own:  # trackers record the command line
+            sys.argv[1:] = redact_command(args)
         args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
         known = {action.dest for action in self._actions} | {"env"}
         if args and args[-1] == "--config":
@@ -54,6 +59,7 @@ class RecipeParser(TrlParser):
         stated = {name: value for name, value in vars(namespace).items() if value is not None or name in self._stated}
         for cls in self.dataclass_types:
             for name, value in checked_values(cls, stated).items():
+                check_not_redacted(name, value)
                 setattr(namespace, name, value)
         return namespace, rest
 
@@ -73,6 +79,7 @@ class RecipeParser(TrlParser):
         if not isinstance(recipe, dict):
             raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
         self._stated = set(recipe)
+        remember(recipe)
         for key, value in recipe.items():
             if key not in known:
                 raise ValueError(

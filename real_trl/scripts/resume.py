@@ -17,6 +17,7 @@ from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.prompt_format import PromptFormat
 from real_trl.provenance import data_fingerprint
+from real_trl.redaction import redacted, without_secrets
 from real_trl.trainers.checkpoints import (
     are_damaged,
     check_checkpoint,
@@ -25,9 +26,8 @@ from real_trl.trainers.checkpoints import (
     read_manifest,
 )
 
-# Where a run is, and how it was started: not part of what it is. A token is never written down.
+# Where a run is, and how it was started: not part of what it is
 _LEFT_OUT = "do_train do_eval do_predict output_dir hub_token resume_from_checkpoint local_rank use_cpu debug"
-_SECRETS = {"token", "auth_token", "use_auth_token", "hub_token", "push_to_hub_token", "api_key", "password", "secret"}
 # What can change in the middle of a run without a change to what it learns
 _SAFE = """
     logging_* log_level log_level_replica log_on_each_node log_completions log_multimodal log_unique_prompts
@@ -89,7 +89,7 @@ def resolve_recipe(
 ) -> dict[str, dict[str, Any]]:
     """
     What a run is made of, as JSON: every argument after defaults, the number of processes, and the training data by its
-    contents. Without paths of the output, devices, and tokens.
+    contents. Without paths of the output, devices, and secrets.
 
     Args:
         training_args, data_args, model_args:
@@ -116,7 +116,7 @@ def resolve_recipe(
         "training_data": {"rows": len(dataset), "sha256": fingerprint(dataset)},
         "versions": package_versions(),
     }
-    return json.loads(to_json(sections))
+    return without_secrets(json.loads(to_json(sections)))
 
 
 def check_recipe(checkpoint: str | Path, recipe: dict[str, dict[str, Any]], *, allow_changed: bool) -> list[str]:
@@ -146,10 +146,10 @@ def check_recipe(checkpoint: str | Path, recipe: dict[str, dict[str, Any]], *, a
     for section, values in recipe.items():
         for name, value in values.items():
             before = old.get(section, {}).get(name, value)
-            if before == value:
+            if before == value or without_secrets({name: before}) == without_secrets({name: value}):
                 continue
             qualified = f"{section}.{name}" if section in ("training_data", "versions") else name
-            change = f"{qualified}: {before!r} in the checkpoint, {value!r} now"
+            change = f"{qualified}: {redacted(before)!r} in the checkpoint, {value!r} now"
             harmless = _matches(qualified, _SAFE) or (section == "data" and same_data)
             if not harmless and recipe["run"]["zero_stage"] and _matches(name, _IN_OPTIMIZER_STATE):
                 raise ValueError(
@@ -183,7 +183,7 @@ def _json(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
-        return {str(key): _json(item) for key, item in value.items() if str(key).lower() not in _SECRETS}
+        return {str(key): _json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [_json(item) for item in (sorted(value) if isinstance(value, set) else value)]
     if hasattr(value, "to_dict"):

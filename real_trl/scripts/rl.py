@@ -16,6 +16,7 @@ from datasets import Dataset
 from real_trl.disk import disk_errors
 from real_trl.scripts.common import make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
+from real_trl.scripts.terminal import command_line
 from real_trl.trainers import REALConfig, REALTrainer
 from real_trl.trainers.preflight import DEFAULT_SCORED_RATE
 
@@ -28,6 +29,7 @@ def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None
     )
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""

@@ -47,6 +47,7 @@ from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.score_summary import print_summary
 from real_trl.scripts.scored_file import ScoredFile, score_columns
+from real_trl.scripts.terminal import command_line
 from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
@@ -260,6 +261,7 @@ def unscored_rows(
     return found
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""

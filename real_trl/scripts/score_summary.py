@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from real_trl.data_files import read_file
@@ -17,6 +16,7 @@ from real_trl.report.notation import EXPECTATIONS
 from real_trl.report.tables import verdict_texts
 from real_trl.report.verdicts import verdict_of_scores
 from real_trl.scale import Scale
+from real_trl.scripts.terminal import CleanConsole
 from real_trl.unscored import UNSCORED, unscored_reasons
 from real_trl.verdict import find_faults
 
@@ -28,8 +28,8 @@ _SHOWN = 5  # reasons why rows are unscored
 def print_summary(path: Path, config: JudgeConfig, prefix: str = "") -> None:
     """What the scores in a file come to, and last whether they are worth anything."""
     rows, scale = list(read_file(path).iterate()), Scale(tuple(config.score_labels), tuple(config.score_values))
-    console = Console(highlight=False)
-    console.print(f"{len(rows)} rows scored: {path}", markup=False, soft_wrap=True)
+    console = CleanConsole()
+    console.print(f"{len(rows)} rows scored: {path}", soft_wrap=True)
     for line in summary(rows, scale, normalized=config.normalize_expectation, prefix=prefix):
         console.print(line, soft_wrap=True)
 

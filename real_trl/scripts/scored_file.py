@@ -13,15 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from real_trl.data_files import Source
+from real_trl.data_files import SCORES, Source
 from real_trl.disk import writing
 from real_trl.engines import Judgment
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.json_text import to_json
 from real_trl.output_lock import writing_path
+from real_trl.shown_text import spreadsheet_cell
 
-SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
-SCORES += ("rationale", "status", "error")
 EXTENSIONS = (".jsonl", ".csv", ".parquet")
 _ROWS_AT_ONCE = 1000
 
@@ -41,7 +40,8 @@ class ScoredFile:
 
     Args:
         path (`Path`):
-            `.jsonl`, `.csv` (of which cells that hold no text or number are JSON) or `.parquet`.
+            `.jsonl`, `.csv` (of which cells that hold no text or number are JSON, and no text is a formula, see
+            [`~real_trl.shown_text.spreadsheet_cell`]) or `.parquet`.
         source ([`~real_trl.data_files.Source`]):
             The rows.
         labels (`Sequence[str]`):
@@ -108,11 +108,10 @@ class ScoredFile:
     def _write_csv(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow([*self.source.columns, *self.columns])
+            writer.writerow(map(spreadsheet_cell, [*self.source.columns, *self.columns]))
             for row in self._rows(scores):
-                writer.writerow(
-                    [to_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values()]
-                )
+                cells = (to_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values())
+                writer.writerow(map(spreadsheet_cell, cells))
 
     def _write_parquet(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
         width = len(self.source.columns)

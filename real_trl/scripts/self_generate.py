@@ -42,6 +42,7 @@ from real_trl.score_space import ScoreSpace
 from real_trl.scripts.batches import MissingUnits, plan_batches
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.terminal import command_line
 from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.spoken import spoken_text
 from real_trl.unscored import UNSCORED
@@ -189,6 +190,7 @@ def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
                 ) from error
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""

@@ -24,6 +24,7 @@ from real_trl.disk import disk_errors
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.judging import units_per_call
 from real_trl.scripts.recipe import RecipeParser, user_errors
+from real_trl.scripts.terminal import command_line
 from real_trl.serving.options import ServedJudge
 from real_trl.serving.sockets import bind, is_local, url_of
 
@@ -66,6 +67,7 @@ class ServeArguments(ServedJudge):
     )
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until stopped; `argv` defaults to the command line."""

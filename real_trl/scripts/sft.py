@@ -19,6 +19,7 @@ from real_trl.disk import disk_errors
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.common import as_messages, make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
+from real_trl.scripts.terminal import command_line
 from real_trl.trainers import RAFTConfig, RAFTTrainer
 
 
@@ -42,6 +43,7 @@ def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool, system_prompt
     return dataset.map(to_row, remove_columns=unused, desc="Building completions")
 
 
+@command_line()
 @disk_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""

@@ -10,7 +10,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from trl.trainer.utils import get_config_model_id
 
-from real_trl.judge_config import JudgeConfig
+from real_trl.judge_config import JudgeConfig, check_public
 from real_trl.pretrained import saved_generation_config, use_eos_of
 from real_trl.prompt_encoding import PromptEncoding
 from real_trl.prompt_format import PromptFormat
@@ -104,6 +104,7 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
             raise ValueError(
                 "column 'prompt' holds messages, but the tokenizer has no chat template. Make the prompts text, or use a chat model."
             )
+        check_public(**vars(prompt_format), score_marker=space.marker, score_labels=list(space.labels))
         return JudgeConfig.from_space(
             space,
             **vars(prompt_format),

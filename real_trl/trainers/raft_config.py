@@ -10,11 +10,11 @@ from trl import SFTConfig
 from real_trl.recipe_values import check_numbers
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import default_precision
+from real_trl.trainers.config_defaults import PrivateArguments, default_precision
 
 
-@dataclass
-class RAFTConfig(SFTConfig):
+@dataclass(repr=False)
+class RAFTConfig(PrivateArguments, SFTConfig):
     r"""
     Configuration of the [`RAFTTrainer`].
 

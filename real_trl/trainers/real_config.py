@@ -9,7 +9,7 @@ from trl import RLOOConfig
 from real_trl.recipe_values import check_numbers
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import default_precision
+from real_trl.trainers.config_defaults import PrivateArguments, default_precision
 from real_trl.trainers.group_filter import GroupFilter
 
 # reward -> prediction weight β of the method (the table of `real_trl.objectives`)
@@ -58,8 +58,8 @@ _SAMPLING = frozenset(
 )
 
 
-@dataclass
-class REALConfig(RLOOConfig):
+@dataclass(repr=False)
+class REALConfig(PrivateArguments, RLOOConfig):
     r"""
     Configuration of the [`REALTrainer`].
 
