@@ -205,7 +205,6 @@ def test_a_new_secret_is_no_other_setting(tmp_path):
     first = folder(headers={"X": "old-secret-value"}, base_url="http://u:old-password@h/v1", size=3)
     first.start({})
     first.append(0, 0, [{"a": 1}])
-    first.close()
     assert b"old-" not in (tmp_path / "out" / "provenance.json").read_bytes()
     assert folder(headers={"X": "new-secret-value"}, base_url="http://u:new-password@h/v1", size=3).check() is False
     assert folder(base_url="http://u:new-password@h/v1", size=3).check() is False
