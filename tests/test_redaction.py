@@ -217,6 +217,7 @@ def test_a_judge_is_saved_without_secrets_and_with_its_prompt(tmp_path):
     config = JudgeConfig(
         list("12"),
         [1.0, 2.0],
+        chat=True,
         system_prompt="Answer with key=value.",
         base_model="https://u:pass-word@host/model",
         training={"data": {"dataset_name": FORMS["hf"]}, "seed": 3},
