@@ -147,6 +147,36 @@ def test_forked_workers_take_signals_as_libraries_expect_it():
     assert process.communicate(timeout=20)[0] == f"{-signal.SIGTERM}\n"
 
 
+SPAWNS = """
+import multiprocessing
+import os
+import time
+import real_trl.scripts
+
+def work(pid):
+    pid.put(os.getpid())
+    time.sleep(60)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    pid = context.Queue()
+    process = context.Process(target=work, args=(pid,))
+    process.start()
+    print(pid.get(), flush=True)
+    process.join()
+"""
+
+
+def test_spawned_workers_end_with_their_command(tmp_path):
+    script = tmp_path / "command.py"
+    script.write_text(SPAWNS)
+    process = start(str(script))
+    child = int(process.stdout.readline())
+    process.kill()
+    assert gone(child)
+    process.communicate()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
 def test_a_worker_that_a_thread_forks_does_not_end_with_the_thread():
     process = start_code(

@@ -4,7 +4,9 @@
 
 import sys
 
-from real_trl.processes import command_started
+from real_trl.processes import command_started, end_with_parent
 
 if sys.argv[:1] == ["-m"]:  # what Python has there until it has found the module
     command_started()
+elif "--multiprocessing-fork" in sys.orig_argv:  # a process that a command spawns, as vLLM does for its engine
+    end_with_parent()
