@@ -192,7 +192,8 @@ def prepare_in(parent: Path, command: str) -> Path:
 
 @pytest.mark.slow
 def test_killing_the_launcher_ends_its_rank_and_two_launches_exclude_each_other(tmp_path: Path):
-    folder = make_folder(tmp_path / "run", "rl", max_steps=10**6, save_strategy="no", eval_strategy="no")
+    endless = {"max_steps": 10**6, "max_steps_without_signal": 0, "learning_rate": 1e-9, "save_strategy": "no"}
+    folder = make_folder(tmp_path / "run", "rl", **endless, eval_strategy="no")
     first = start("rl", folder)
     while not (folder / ".out.lock").exists():
         assert first.poll() is None
