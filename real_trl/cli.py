@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 
 from real_trl.processes import LAUNCHER, command_started, exit_with, this_process
-from real_trl.scripts.terminal import command_line
 from real_trl.unscored import EXIT_STATUS, STATUS_FILE
 
 STAGES = {
@@ -35,10 +34,17 @@ STAGES = {
 _SINGLE_PROCESS = ("score", "serve", "demo", "push", "init", "plan", "quickstart", "export_smollm2")
 
 
-@command_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a stage, in this process or launched by it; returns its exit status."""
     command_started()
+    from real_trl.scripts.terminal import command_line  # takes a moment, in which a signal may come
+
+    with command_line():
+        return run(argv)
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """As [`main`], of which it is the inner part."""
     parser = argparse.ArgumentParser(
         prog="real-trl",
         description=__doc__,
