@@ -18,6 +18,7 @@ from real_trl.judge_options import EngineOptions, SourceOptions
 from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, uses_chat
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template
+from real_trl.recipe_values import shown
 from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from real_trl.thinking import tag_list
@@ -85,6 +86,17 @@ class JudgeSource:
             `ValueError`: if an option is impossible or does not fit the engine, or the model cannot be loaded.
         """
         asked = options or EngineOptions.of(given)
+        try:
+            return self._load(asked)
+        except (TypeError, AttributeError, LookupError, NotImplementedError) as error:
+            if not asked.engine_options:
+                raise
+            raise ValueError(
+                f"engine_options: got {shown(dict(asked.engine_options))}, which the engine {asked.engine!r} does not take ({type(error).__name__}: "
+                f"{error}). Correct or remove what it is about."
+            ) from error
+
+    def _load(self, asked: EngineOptions) -> Engine:
         engine_options, max_new_tokens = dict(asked.engine_options), asked.max_new_tokens
         if max_new_tokens is None:
             # A model that is on a server only has no configuration here

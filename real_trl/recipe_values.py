@@ -6,6 +6,7 @@ lets NaN through, and a recipe gives a field whatever YAML makes of it; neither 
 """
 
 import dataclasses
+import json
 import math
 import reprlib
 from collections.abc import Mapping
@@ -145,6 +146,7 @@ def checked(cls: type, field: dataclasses.Field, value: Any) -> Any:
         ValueError: naming field, value and fix, if it is not of the field's type or range, or none of its choices.
     """
     name, members = field.name, _members(_hints(cls)[field.name])
+    _check_within(name, value)
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -197,6 +199,38 @@ def checked(cls: type, field: dataclasses.Field, value: Any) -> Any:
     wanted = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", tuple: "a list"}
     names = [text for kind, text in wanted.items() if kind in kinds] or ["a value of another type"]
     raise ValueError(f"{name}: got {shown(value)}. Set it to {' or '.join(dict.fromkeys(names))}.")
+
+
+def _check_within(name: str, value: Any) -> None:
+    """No number in a mapping, however deep, or in `optim_args`, is NaN or infinite, and every key is a text."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return  # said where it is read
+    if name == "optim_args" and isinstance(value, str):
+        value = dict(part.partition("=")[::2] for part in value.split(","))
+        value = {key.strip(): _as_float(text) for key, text in value.items()}
+    if not isinstance(value, Mapping):
+        return
+    todo = [(f"{name}.{shown(key)[:40].strip(chr(39))}", key, each) for key, each in value.items()]
+    while todo:
+        place, key, each = todo.pop()
+        if not isinstance(key, str):
+            raise ValueError(f"{name}: got the key {shown(key)}. Set it to a mapping whose keys are texts.")
+        if isinstance(each, float | int) and not isinstance(each, bool):
+            check_number(place, each)
+        elif isinstance(each, Mapping):
+            todo += [(f"{place}.{shown(k)[:40].strip(chr(39))}", k, v) for k, v in each.items()]
+        elif isinstance(each, list | tuple):
+            todo += [(place, "", v) for v in each]
+
+
+def _as_float(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _choices(field: dataclasses.Field, members: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -5,14 +5,18 @@
 import dataclasses
 import json
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 from trl import ModelConfig
 
 from real_trl.data import DataArguments
+from real_trl.finite_weights import not_finite_in
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_options import JudgeOptions
+from real_trl.scripts import init, plan, push
 from real_trl.scripts.common import make_parser
 from real_trl.scripts.demo import DemoArguments
 from real_trl.scripts.evaluate import EvaluateArguments, EvaluateDataArguments
@@ -21,6 +25,8 @@ from real_trl.scripts.score import ScoreArguments
 from real_trl.scripts.self_generate import SelfGenerateArguments
 from real_trl.scripts.serve import ServeArguments
 from real_trl.trainers import RAFTConfig, REALConfig
+from tests.command_runs import STAGES as COMMANDS
+from tests.command_runs import make_inputs, run, start_anew
 
 STAGES = {
     "sft": lambda: make_parser(RAFTConfig),
@@ -198,6 +204,34 @@ def test_stages_that_judge(stage, field, value, tmp_path, capsys):
     assert refused(stage, tmp_path, capsys, **{field: value}).startswith(f"error: {field}: got ")
 
 
+@pytest.mark.parametrize(
+    ("stage", "field", "value", "words"),
+    [
+        ("sft", "lr_scheduler_kwargs", "{num_cycles: .nan}", "lr_scheduler_kwargs.num_cycles: got nan"),
+        ("sft", "lr_scheduler_kwargs", "'{\"num_cycles\": Infinity}'", "lr_scheduler_kwargs.num_cycles: got inf"),
+        (
+            "sft",
+            "model_init_kwargs",
+            "{rope_scaling: {factor: .inf}}",
+            "model_init_kwargs.rope_scaling.factor: got inf",
+        ),
+        ("rl", "generation_kwargs", "{a: [1, .nan]}", "generation_kwargs.a: got nan"),
+        ("sft", "chat_template_kwargs", "{1: 2}", "chat_template_kwargs: got the key 1"),
+        ("sft", "optim_args", "eps=1e-8,weight=nan", "optim_args.weight: got nan"),
+        ("sft", "dataset_options", "{size: 1.0e+400}", "dataset_options.size: got inf"),
+        ("evaluate", "engine_options", "{timeout: -.inf}", "engine_options.timeout: got -inf"),
+        (
+            "score",
+            "chat_template_kwargs",
+            "{deep: {deeper: {n: .nan}}}",
+            "chat_template_kwargs.deep.deeper.n: got nan",
+        ),
+    ],
+)
+def test_numbers_within_mappings(stage, field, value, words, tmp_path, capsys):
+    assert refused(stage, tmp_path, capsys, **{field: value}).startswith(f"error: {words}. Set it to")
+
+
 @pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "log_likelihood_weight"])
 def test_python_is_checked_like_a_recipe(name, tmp_path):
     for config in (RAFTConfig, REALConfig):
@@ -273,3 +307,121 @@ def test_a_judge_config_that_is_no_text(tmp_path):
     (tmp_path / "judge_config.json").write_bytes(json.dumps({}).encode("utf-16"))
     with pytest.raises(ValueError, match="judge_config.json"):
         JudgeConfig.load(tmp_path)
+
+
+# --- what only a run of the command shows ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def end_of(inputs, folder, stage, name, value):
+    """Of a stage with one field set to `value`, as YAML: what it said, and whether it was refused. It must be one or the other."""
+    folder = start_anew(inputs, folder)
+    recipe = yaml.safe_load((inputs / f"{stage}.yaml").read_text())
+    (folder / f"{stage}.yaml").unlink()
+    text = yaml.safe_dump({key: each for key, each in recipe.items() if key != name}) + f"{name}: {value}\n"
+    (folder / f"{stage}.yaml").write_text(text, encoding="utf-8")
+    code, said = run(stage, folder)
+    assert code in (0, 2) and "Traceback" not in said, (name, value, said[-2000:])
+    assert code == 0 or "error: " in said, (name, value)
+    if code == 0 and stage in ("sft", "rl"):
+        saved = [path for path in folder.rglob("*.safetensors") if not path.is_symlink()]
+        assert any("checkpoint-" not in str(path) for path in saved), (name, value)
+        assert not any(not_finite_in(path) for path in saved), (name, value)
+    return said if code else None
+
+
+@pytest.mark.parametrize(
+    ("stage", "field", "value"),
+    [
+        ("sft", "lr_scheduler_kwargs", "{a: 1}"),
+        ("sft", "gradient_checkpointing_kwargs", "{a: 1}\ngradient_checkpointing: true"),
+        ("sft", "model_init_kwargs", "{a: 1}"),
+        ("evaluate", "engine_options", "{a: 1}"),
+    ],
+)
+def test_what_only_a_library_refuses(inputs, tmp_path, stage, field, value):
+    recipe = inputs / f"{stage}.yaml"
+    if "gradient_checkpointing: true" in value:
+        inputs = start_anew(inputs, tmp_path / "inputs")
+        (inputs / recipe.name).unlink()
+        (inputs / recipe.name).write_text(recipe.read_text().replace("gradient_checkpointing: false\n", ""))
+    message = end_of(inputs, tmp_path / "run", stage, field, value)
+    [line] = [line for line in message.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {field}: ") and "'a'" in line and "Correct" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_runs_with_nasty_values_end_in_a_result_or_a_message(inputs, tmp_path, stage):
+    draw = random.Random(f"runs of {stage}")
+    names = [f.name for cls in STAGES[stage]().dataclass_types for f in dataclasses.fields(cls) if f.init]
+    ends = [
+        end_of(inputs, tmp_path / f"{number}", stage, draw.choice(names), draw.choice(NASTY)) for number in range(40)
+    ]
+    assert None in ends and any(ends)
+
+
+WRONG = [
+    "",
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "2.5",
+    "9" * 400,
+    "{",
+    "\ud7ff",
+    "a" * 5000,
+    "../../x",
+    "1xA100",
+    "-1xA100-80GB",
+    "5-1",
+]
+COMMAND_LINES = {
+    "plan": (plan, ["--config", "recipes/quickstart/real.yaml", "--gpus", "1xA100-80GB"]),
+    "init": (init, ["rows.csv", "--yes", "--model", "model", "--output_dir", "new"]),
+    "push": (push, ["judge", "--local_dir", "new"]),
+}
+
+
+@pytest.mark.parametrize("name", COMMAND_LINES)
+def test_command_lines_with_wrong_values_end_in_a_result_or_a_message(name, inputs, tmp_path, capsys, monkeypatch):
+    module, argv = COMMAND_LINES[name]
+    folder = start_anew(inputs, tmp_path / "run")
+    (folder / "rows.csv").write_text(
+        "question,answer,score\n" + "".join(f"q{i},a{i},{1 + i % 5}\n" for i in range(30))
+    )
+    (folder / "recipes").symlink_to(Path(__file__).parents[1] / "recipes")
+    monkeypatch.chdir(folder)
+    draw = random.Random(name)
+    actions = [action for action in module.make_parser()._actions if action.option_strings and action.nargs != 0]
+    for option in (action.option_strings[-1] for action in actions):
+        for value in draw.sample(WRONG, 2):
+            shutil.rmtree("new", ignore_errors=True)
+            try:
+                module.main([*argv, f"{option}={value}"])
+            except SystemExit as ended:
+                assert ended.code == 2 and "error: " in capsys.readouterr().err, (option, value)
+            except BaseException as error:
+                raise AssertionError(f"{option}={value}") from error
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--rows", "9" * 400),
+        ("--prompt_tokens", "nan"),
+        ("--completion_tokens", "inf"),
+        ("--max_prompt_tokens", "9" * 400),
+    ],
+)
+def test_a_plan_is_of_finite_numbers(option, value, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    with pytest.raises(SystemExit) as ended:
+        plan.main([*COMMAND_LINES["plan"][1], f"{option}={value}"])
+    assert ended.value.code == 2 and "error: " in capsys.readouterr().err

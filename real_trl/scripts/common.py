@@ -28,6 +28,7 @@ from real_trl.prompts import load_template
 from real_trl.report import plot_training_curves
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.held_out import HeldOutArguments
+from real_trl.scripts.open_options import OpenOptionError, naming_open_options
 from real_trl.scripts.prompt_stage import as_messages, check_start, stage_format, stage_prompt
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
@@ -191,6 +192,11 @@ def make_parser(config_class: type) -> RecipeParser:
 
 def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:
     """The stage's trainer on `to_rows(dataset)`. This loads the model."""
+    with naming_open_options(stage.recipe, stage.training_args, stage.model_args):
+        return _make_trainer(trainer_class, stage, to_rows)
+
+
+def _make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:
     train_dataset = to_rows(stage.train_dataset)
     eval_dataset = to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None
     _check_held_out(stage)
@@ -270,10 +276,11 @@ def train_and_save(trainer: Trainer, stage: Stage) -> None:
 def _train_and_save(trainer: Trainer, stage: Stage) -> None:
     args = stage.training_args
     try:
-        trainer.train(resume_from_checkpoint=stage.checkpoint)
+        with naming_open_options(stage.recipe, args, stage.model_args, trainer=trainer):
+            trainer.train(resume_from_checkpoint=stage.checkpoint)
         trainer.check_learned()
         trainer.check_weights()
-    except StopWithCheckpoint as error:
+    except (StopWithCheckpoint, OpenOptionError) as error:
         with user_errors():
             raise ValueError(str(error)) from error
     _save_judge(trainer, Path(args.output_dir))

@@ -39,6 +39,7 @@ from real_trl.planning.recipe import (
 )
 from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_sharding
 from real_trl.planning.states import GENERATION, UPDATE
+from real_trl.recipe_values import check_number
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.terminal import CleanConsole, command_line
 
@@ -81,6 +82,7 @@ def find_lengths(args: argparse.Namespace, measured: Lengths) -> Lengths:
     for name, value in stated.items():
         if value <= 0:
             raise ValueError(f"{name}: got {value} tokens. Give a number above 0.")
+        check_number(name, value)
     if not stated:
         return measured
     lengths = replace(measured, **stated, source="command line")
@@ -235,8 +237,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         args, overrides = make_parser().parse_known_args(argv)
         cluster = Cluster.parse(args.gpus)
-        if args.rows is not None and args.rows < 1:
-            raise ValueError(f"--rows: got {args.rows}. Give the number of rows, at least 1.")
+        if args.rows is not None:
+            if args.rows < 1:
+                raise ValueError(f"--rows: got {args.rows}. Give the number of rows, at least 1.")
+            check_number("--rows", args.rows, int)
         recipe = read_recipe(args.config, overrides, args.stage)
         if getattr(recipe.config, "max_completion_length", 0) is None:
             raise ValueError(
