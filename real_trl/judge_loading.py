@@ -15,7 +15,8 @@ from real_trl.engines import Decoding, Engine, ServerEngine, TransformersEngine,
 from real_trl.finite_weights import check_finite
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_options import EngineOptions, SourceOptions
-from real_trl.pretrained import cannot_load, distributed_state, load_tokenizer, uses_chat
+from real_trl.model_files import check_weights
+from real_trl.pretrained import distributed_state, load_tokenizer, loading, uses_chat
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template
 from real_trl.recipe_values import shown
@@ -98,6 +99,9 @@ class JudgeSource:
 
     def _load(self, asked: EngineOptions) -> Engine:
         engine_options, max_new_tokens = dict(asked.engine_options), asked.max_new_tokens
+        if asked.engine != "server" and "gguf_file" not in engine_options:
+            with loading(self.name, "model"):
+                check_weights(self.name)
         if max_new_tokens is None:
             # A model that is on a server only has no configuration here
             config = PreTrainedConfig() if asked.engine == "server" else self._model_config()
@@ -136,10 +140,9 @@ class JudgeSource:
     def _transformers(
         self, decoding: Decoding, batch_size: int, dtype: str | torch.dtype, options: dict[str, Any]
     ) -> TransformersEngine:
-        try:
-            model = self._load_weights(dtype=dtype, trust_remote_code=self.trust_remote_code, **options)
-        except (OSError, ValueError) as error:
-            raise ValueError(cannot_load(self.name, "model", error)) from error
+        safe = {} if "gguf_file" in options else {"use_safetensors": True}
+        with loading(self.name, "model"):
+            model = self._load_weights(dtype=dtype, trust_remote_code=self.trust_remote_code, **{**safe, **options})
         if not getattr(model, "is_quantized", False) and "device_map" not in options:  # else placed as it loads
             model = model.to(distributed_state().device)
         return TransformersEngine(model, self.tokenizer, self.space, decoding, batch_size=batch_size)
@@ -158,14 +161,12 @@ class JudgeSource:
 
     def _model_config(self) -> PreTrainedConfig:
         name = self.name
-        if Path(name, "adapter_config.json").is_file() and not Path(name, "config.json").is_file():
-            from peft import PeftConfig
+        with loading(self.name, "model"):
+            if Path(name, "adapter_config.json").is_file() and not Path(name, "config.json").is_file():
+                from peft import PeftConfig
 
-            name = PeftConfig.from_pretrained(name).base_model_name_or_path
-        try:
+                name = PeftConfig.from_pretrained(name).base_model_name_or_path
             return AutoConfig.from_pretrained(name, revision=self.revision, trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError) as error:
-            raise ValueError(cannot_load(self.name, "model", error)) from error
 
 
 def find_judge(name: str | Path, options: SourceOptions | None = None, /, **given: Any) -> JudgeSource:

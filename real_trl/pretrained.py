@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading what others trained: tokenizers, chat templates, devices, and what to say when it cannot be had."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from real_trl.limited_templates import check_chat_template
-from real_trl.model_files import check_settings
+from real_trl.model_files import ADAPTER_CONFIG, check_settings, check_weights
 
 
 def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -42,6 +43,14 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
     if tokenizer.eos_token is None:
         use_eos_of(tokenizer, saved_generation_config(name, revision, trust_remote_code))
     return tokenizer
+
+
+def check_model(name: str, revision: str | None, trust_remote_code: bool) -> None:
+    """`ValueError` if there is no model whose weights could be loaded, as far as files and configuration tell before they are."""
+    with loading(name, "model"):
+        check_weights(name)
+        if not Path(name, ADAPTER_CONFIG).is_file():
+            AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | GenerationConfig | None) -> list[int]:
@@ -92,16 +101,19 @@ def distributed_state() -> PartialState:
 
 
 @contextmanager
-def loading(name: str, what: str) -> Iterator[None]:
+def loading(name: str, what: str, within: str | None = None) -> Iterator[None]:
     """
     Turns what a library raises at broken or foreign files into a `ValueError` that says which model and why. It may be anything:
-    `SafetensorError`, a plain `Exception` of tokenizers, `KeyError`, `RecursionError`. Too little memory is no fault of the files.
+    `SafetensorError`, a plain `Exception` of tokenizers, `KeyError`, `RecursionError`. Too little memory is no fault of the files. With
+    `within`, only what is raised inside of functions of this name is turned.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, ImportError):
         raise
     except Exception as error:
+        if within and within not in (frame.name for frame in traceback.extract_tb(error.__traceback__)):
+            raise
         raise ValueError(cannot_load(name, what, error)) from error
 
 

@@ -14,6 +14,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from real_trl.context_length import context_length
+from real_trl.model_files import check_settings
+from real_trl.pretrained import loading
 from real_trl.synthetic import build_model
 
 # Dimensions in the `config.json` of each model's page on the Hub, so that planning needs no network. What is not given
@@ -125,11 +127,14 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
         raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
     path = Path(name)
     if (path / "adapter_config.json").is_file():
-        base = PeftConfig.from_pretrained(name).base_model_name_or_path
+        with loading(name, "model"):
+            base = PeftConfig.from_pretrained(name).base_model_name_or_path
         config, source = find_config(base, recipe, synthetic=synthetic)
         return config, f"{source}, under the adapter in {name}"
     if (path / "config.json").is_file():
-        return AutoConfig.from_pretrained(name), f"{name}/config.json"
+        check_settings(path)
+        with loading(name, "model"):
+            return AutoConfig.from_pretrained(name), f"{name}/config.json"
     for stage in sorted(recipe.parent.glob("*.yaml")):
         options = yaml.safe_load(stage.read_text(encoding="utf-8"))
         if isinstance(options, dict) and options.get("output_dir") == name and stage.name != recipe.name:

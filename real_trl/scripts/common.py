@@ -22,7 +22,7 @@ from real_trl.judge_config import check_public
 from real_trl.merged_weights import merge_whole
 from real_trl.new_folder import move_files
 from real_trl.output_lock import WRITING, only_writer
-from real_trl.pretrained import load_tokenizer
+from real_trl.pretrained import check_model, load_tokenizer, loading
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template
 from real_trl.report import plot_training_curves
@@ -167,6 +167,7 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, 
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
+        "use_safetensors": True,
         **(training_args.model_init_kwargs or {}),
     }
     return Stage(
@@ -201,16 +202,17 @@ def _make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[
     eval_dataset = to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None
     _check_held_out(stage)
     model = load_policy(stage)
-    trainer = trainer_class(
-        model=model,
-        args=stage.training_args,
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
-        processing_class=stage.tokenizer,
-        quantization_config=get_quantization_config(stage.model_args) if isinstance(model, str) else None,
-        # An adapter that is already there goes on being trained
-        peft_config=None if isinstance(model, PeftModel) else get_peft_config(stage.model_args),
-    )
+    with loading(stage.model_args.model_name_or_path, "model", within="create_model_from_path"):
+        trainer = trainer_class(
+            model=model,
+            args=stage.training_args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=stage.tokenizer,
+            quantization_config=get_quantization_config(stage.model_args) if isinstance(model, str) else None,
+            # An adapter that is already there goes on being trained
+            peft_config=None if isinstance(model, PeftModel) else get_peft_config(stage.model_args),
+        )
     trainer.recipe = stage.recipe
     template = stage.data_args.prompt_template
     trainer.judge_config.use_template(load_template(template) if template else None)
@@ -244,9 +246,11 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
     it the model with the adapter merged, ready for full training.
 
     Raises:
-        ValueError: for full training from an adapter with a KL penalty, whose reference model would not exist on disk.
+        ValueError: for weights that are damaged, lacking or pickles; for full training from an adapter with a KL penalty, whose
+            reference model would not exist on disk.
     """
     name, args = stage.model_args.model_name_or_path, stage.training_args
+    check_model(name, stage.model_args.model_revision, args.trust_remote_code)
     if not Path(name, "adapter_config.json").is_file():
         return name
     continues = stage.model_args.use_peft
@@ -258,9 +262,10 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
     kwargs, args.model_init_kwargs = args.model_init_kwargs, None
     if quantization := get_quantization_config(stage.model_args):
         kwargs["quantization_config"] = quantization
-    model = AutoPeftModelForCausalLM.from_pretrained(
-        name, is_trainable=continues, trust_remote_code=args.trust_remote_code, **kwargs
-    )
+    with loading(name, "model"):
+        model = AutoPeftModelForCausalLM.from_pretrained(
+            name, is_trainable=continues, trust_remote_code=args.trust_remote_code, **kwargs
+        )
     # PEFT froze the base weights, which full training needs
     return model if continues else merge_whole(model, "use_peft", "Set use_peft to true").requires_grad_(True)
 
