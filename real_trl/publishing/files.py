@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HfHubHTTPError
 from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoConfig, GenerationConfig
 
@@ -240,8 +239,9 @@ def _merge(judge: JudgeFiles, target: Path) -> None:
 def _write_base_config(base: str, target: Path) -> None:
     """The configuration of an adapter's base model, which tells what the adapter is for before any weights are loaded."""
     try:
-        AutoConfig.from_pretrained(base).save_pretrained(target)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+        with loading(base, "configuration"):
+            AutoConfig.from_pretrained(base).save_pretrained(target)
+    except ValueError as error:
         raise ValueError(
             f"base_model: the configuration of {base!r}, which the adapter is for, could not be loaded ({error}). Put the model there, or "
             "check the connection."
