@@ -12,7 +12,7 @@ from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from real_trl.limited_templates import check_chat_template
-from real_trl.model_files import ADAPTER_CONFIG, check_settings, check_weights
+from real_trl.model_files import check_settings, check_weights
 
 
 def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -43,14 +43,6 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
     if tokenizer.eos_token is None:
         use_eos_of(tokenizer, saved_generation_config(name, revision, trust_remote_code))
     return tokenizer
-
-
-def check_model(name: str, revision: str | None, trust_remote_code: bool) -> None:
-    """`ValueError` if there is no model whose weights could be loaded, as far as files and configuration tell before they are."""
-    with loading(name, "model"):
-        check_weights(name)
-        if not Path(name, ADAPTER_CONFIG).is_file():
-            AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | GenerationConfig | None) -> list[int]:
@@ -114,6 +106,11 @@ def loading(name: str, what: str, within: str | None = None) -> Iterator[None]:
     except Exception as error:
         if within and within not in (frame.name for frame in traceback.extract_tb(error.__traceback__)):
             raise
+        try:
+            if what == "model":
+                check_weights(name)  # which names the file
+        except (ValueError, OSError) as named:
+            error = named
         raise ValueError(cannot_load(name, what, error)) from error
 
 

@@ -20,9 +20,10 @@ from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.disk import writing
 from real_trl.judge_config import check_public
 from real_trl.merged_weights import merge_whole
+from real_trl.model_files import check_weights
 from real_trl.new_folder import move_files
 from real_trl.output_lock import WRITING, only_writer
-from real_trl.pretrained import check_model, load_tokenizer, loading
+from real_trl.pretrained import load_tokenizer, loading
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import load_template
 from real_trl.report import plot_training_curves
@@ -250,7 +251,6 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
             reference model would not exist on disk.
     """
     name, args = stage.model_args.model_name_or_path, stage.training_args
-    check_model(name, stage.model_args.model_revision, args.trust_remote_code)
     if not Path(name, "adapter_config.json").is_file():
         return name
     continues = stage.model_args.use_peft
@@ -263,6 +263,7 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
     if quantization := get_quantization_config(stage.model_args):
         kwargs["quantization_config"] = quantization
     with loading(name, "model"):
+        check_weights(name)
         model = AutoPeftModelForCausalLM.from_pretrained(
             name, is_trainable=continues, trust_remote_code=args.trust_remote_code, **kwargs
         )
