@@ -70,11 +70,14 @@ def only_writer(output: str | Path, option: str = "output_dir", state: PartialSt
     if not several or state.is_main_process:
         try:
             lock = _lock(output, option)
+            _discard_left_overs(output)
         except (ValueError, OSError) as error:
             refusal = error
     if several:
-        (refusal,) = broadcast_object_list([refusal])
+        (refusal,) = broadcast_object_list([refusal])  # nobody goes on before that
     if refusal is not None:
+        if lock is not None:
+            _release(lock)
         raise refusal
     if lock is None:
         yield
@@ -82,7 +85,6 @@ def only_writer(output: str | Path, option: str = "output_dir", state: PartialSt
     release = partial(_release, lock)
     atexit.register(release)
     try:
-        _discard_left_overs(output)
         yield
     finally:
         atexit.unregister(release)

@@ -69,12 +69,12 @@ def prepare(folder: Path, command: str) -> Path:
     return folder
 
 
-def start(command: str, folder: Path) -> subprocess.Popen:
+def start(command: str, folder: Path, log_name: str = "log.txt") -> subprocess.Popen:
     script = Path(sys.executable).with_name("real-trl")
     real_trl = [str(script)] if script.exists() else [sys.executable, "-m", "real_trl.cli"]
     options = SCORE if command == "score" else [command, "--config", "recipe.yaml"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    with (folder / "log.txt").open("w") as log:
+    with (folder / log_name).open("w") as log:
         return subprocess.Popen([*real_trl, *options], cwd=folder, env=environment, stdout=log, stderr=log)
 
 
@@ -200,8 +200,8 @@ def test_killing_the_launcher_ends_its_rank_and_two_launches_exclude_each_other(
         time.sleep(0.05)
     (rank,) = psutil.Process(first.pid).children()
     try:
-        assert start("rl", folder).wait(300) == 2
-        said = (folder / "log.txt").read_text()
+        assert start("rl", folder, "second.txt").wait(300) == 2
+        said = (folder / "second.txt").read_text()
         assert "another process is writing to" in said and f"(process {rank.pid} on " in said
         assert "Traceback" not in said
         assert first.poll() is None
