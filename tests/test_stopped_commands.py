@@ -108,13 +108,22 @@ def assert_nothing_runs(folder: Path) -> None:
 def left_alone(command: str, folder: Path) -> tuple[float, float]:
     """When it begins to work, and how long it takes, in seconds."""
     begun = time.monotonic()
-    process, works = start(command, folder), 0.0
+    process, begins = start(command, folder), 0.0
     while process.poll() is None:
-        if not works and list(folder.glob(".out*.lock")):
-            works = time.monotonic() - begun
+        if not begins and works(folder):
+            begins = time.monotonic() - begun
         time.sleep(0.01)
     assert process.returncode == 0, (folder / "log.txt").read_text()[-3000:]
-    return works, time.monotonic() - begun
+    return begins, time.monotonic() - begun
+
+
+def works(folder: Path) -> bool:
+    """Whether a command has its output's lock. What is killed leaves the file, but not who held it."""
+    try:
+        (holder,) = (json.loads(path.read_text()) for path in folder.glob(".out*.lock.json"))
+        return psutil.pid_exists(holder["pid"])
+    except (ValueError, OSError):
+        return False
 
 
 def assert_same_end(command: str, folder: Path, whole: Path) -> None:
@@ -134,12 +143,12 @@ def assert_same_end(command: str, folder: Path, whole: Path) -> None:
         assert (folder / path).read_bytes() == (whole / path).read_bytes(), path
 
 
-def stop(process: subprocess.Popen, number: int, moment: float, folder: Path) -> bool:
-    """Stop a command so many seconds after its start. `False` if it ended first."""
+def stop(process: subprocess.Popen, number: int, at_work: bool, seconds: float, folder: Path) -> bool:
+    """Stop a command so many seconds after its start, or after it has begun to work. `False` if it ended first."""
+    while process.poll() is None and not (works(folder) if at_work else handles_signals(process.pid)):
+        time.sleep(0.002)
     begun = time.monotonic()
-    while time.monotonic() < begun + moment or not handles_signals(process.pid):
-        if process.poll() is not None:
-            break
+    while process.poll() is None and time.monotonic() < begun + seconds:
         time.sleep(0.002)
     if process.poll() is None:
         process.send_signal(number)
@@ -151,13 +160,13 @@ def stop(process: subprocess.Popen, number: int, moment: float, folder: Path) ->
     return status != 0
 
 
-def moments(draw: random.Random, works: float, takes: float) -> Iterator[tuple[int, float]]:
+def moments(draw: random.Random, begins: float, takes: float) -> Iterator[tuple[int, bool, float]]:
     """A third of them anywhere, the others while it works."""
     signals = [number for number in STATUS for _ in range(MOMENTS)]
     draw.shuffle(signals)
     for number in signals:
-        first = 0.0 if draw.random() < 1 / 3 else works
-        yield number, first + draw.random() * (takes - first)
+        at_work = draw.random() > 1 / 3
+        yield number, at_work, draw.random() * (takes - begins if at_work else takes)
 
 
 def clear(folder: Path) -> None:
@@ -171,10 +180,10 @@ def test_a_command_that_is_stopped_again_and_again_ends_as_one_left_alone(tmp_pa
     print(f"REAL_TRL_KILL_SEED={SEED}", flush=True)
     # Both in a folder of the same name, which results may hold
     whole, folder = (prepare_in(tmp_path / name, command) for name in ("whole", "stopped"))
-    works, takes = left_alone(command, whole)
+    begins, takes = left_alone(command, whole)
     stopped = compared = 0
-    for number, moment in moments(random.Random(f"{SEED} {command}"), works, takes):
-        if stop(start(command, folder), number, moment, folder):
+    for number, at_work, seconds in moments(random.Random(f"{SEED} {command}"), begins, takes):
+        if stop(start(command, folder), number, at_work, seconds, folder):
             stopped += 1
         else:
             assert_same_end(command, folder, whole)
