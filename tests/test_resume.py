@@ -88,6 +88,12 @@ def test_the_same_command_goes_on(finished, output, capsys, options):
     assert [path.name for path in list_checkpoints(output)] == ["checkpoint-2", "checkpoint-1"]
 
 
+def test_new_secrets_are_the_same_recipe(finished, output, capsys):
+    stage(finished, output.parent, hub_token="hf_other", model_init_kwargs={"token": "hf_other"})
+    said = capsys.readouterr().out
+    assert f"Going on from {output / 'checkpoint-2'}" in said and "Changed" not in said
+
+
 def test_a_truncated_checkpoint_is_skipped_with_a_line(finished, output, capsys):
     optimizer = output / "checkpoint-2" / "optimizer.pt"
     size = optimizer.stat().st_size

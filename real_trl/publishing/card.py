@@ -16,7 +16,7 @@ from real_trl.prompts import PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.methods import method_of
 from real_trl.publishing.results import eval_results, evaluation_table
-from real_trl.redaction import redacted
+from real_trl.redaction import redact_text, redacted
 from real_trl.report.markup import markdown_code, markdown_escape, plain_line
 from real_trl.scale import abridged
 
@@ -68,7 +68,7 @@ def build_card(
     Returns:
         [`~huggingface_hub.ModelCard`]: checked with [`check_card`].
     """
-    lineage = redacted(find_lineage(config, base_model))
+    name, lineage = redact_text(name), redacted(find_lineage(config, base_model))
     method = method_of(config.method)
     data = [TrainingData.of(stage) for stage in lineage.stages]
     title = plain_line(name.rsplit("/", 1)[-1]) or "judge"
