@@ -32,7 +32,7 @@ _MAX_DEPTH = 64
 _AGAIN = "Copy it again, or restore it from the training's output."
 
 
-def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES, *, unique: bool = True) -> Any:
     """
     The content of a JSON file of settings.
 
@@ -43,6 +43,8 @@ def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES) -
             What it must hold.
         max_bytes (`int`, *optional*, defaults to 64 MiB):
             How large it may be.
+        unique (`bool`, *optional*, defaults to `True`):
+            Refuse a key that stands twice; readers differ in which of its values they take.
 
     Raises:
         `ValueError`: naming the file and what is wrong: it is too large, no JSON, nested too deep, or says a thing twice.
@@ -50,7 +52,9 @@ def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES) -
     path = Path(path)
     _check_size(path, max_bytes)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+        content = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates if unique else None
+        )
     except (ValueError, RecursionError, OSError) as error:  # no JSON, no UTF-8, nested too deep
         raise ValueError(f"{path}: not valid JSON ({error}). {_AGAIN}") from error
     if not isinstance(content, kind):
@@ -90,7 +94,7 @@ def check_settings(folder: Path) -> None:
     """`ValueError` if a file beside the weights is broken, or larger or deeper than a model's is: it could stop whoever reads it."""
     for name in (*CONFIGS, ADAPTER_CONFIG, INDEX, ADAPTER_INDEX):
         if (folder / name).exists():
-            read_json(folder / name)
+            read_json(folder / name, unique=False)  # of the many models there are, some say a thing twice
     for path in (*folder.glob("chat_template.jinja"), *folder.glob("additional_chat_templates/*.jinja")):
         _check_size(path, 4 * MAX_SOURCE)  # bytes of a character
     for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "chat_template.json"):

@@ -227,7 +227,7 @@ def _merge(judge: JudgeFiles, target: Path) -> None:
     try:
         with loading(str(judge.adapter_base), "model"):
             check_weights(judge.folder)
-            model = AutoPeftModelForCausalLM.from_pretrained(judge.folder, dtype="auto")
+            model = AutoPeftModelForCausalLM.from_pretrained(judge.folder, dtype="auto", use_safetensors=True)
     except ValueError as error:
         raise ValueError(
             f"--merge: the base model {judge.adapter_base!r} of the adapter could not be loaded ({error}). Put it there, or publish "
