@@ -102,6 +102,8 @@ def _check_growth(name: str, value: Any, given: Sequence[Any]) -> None:
     """`TemplateLimit` where a method or filter of this name would make much more than it gets, or take long for it."""
     number = max((abs(each) for each in given if isinstance(each, int)), default=0)
     length = max((len(each) for each in given if isinstance(each, str)), default=0)
+    if name in ("replace", "trim", "format") and not isinstance(value, str | bytes):
+        value = str(value)  # as these filters do
     size = len(value) if isinstance(value, str | bytes) else 0
     match name:
         case "center" | "ljust" | "rjust" | "zfill" | "to_bytes" | "batch" | "slice":
@@ -189,8 +191,8 @@ class _Template(Template):
                 size += len(piece)
                 _check_size(size)
                 yield piece
-        except RecursionError:
-            raise TemplateLimit("its macros or values are nested too deep") from None
+        except (RecursionError, MemoryError) as error:
+            raise TemplateLimit(f"its macros or values are too deep or too large ({type(error).__name__})") from None
 
 
 class _Limiter(NodeTransformer):
@@ -334,7 +336,10 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         budget.spend(_STEP)
         if name == "join":
             value = list(value)
-        _check_growth(name, value, [*(args or ()), *(kwargs or {}).values()])
+        if name == "format" and kwargs:
+            _check_printf(str(value), kwargs)
+        named = sorted((kwargs or {}).items(), key=lambda each: each[0] != "old")  # of replace, before "new"
+        _check_growth(name, value, [*(args or ()), *(each for _, each in named)])
         return budget.made(super().call_filter(name, value, args, kwargs, **more))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
