@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -160,15 +159,6 @@ def stop(process: subprocess.Popen, number: int, at_work: bool, seconds: float, 
     return status != 0
 
 
-def moments(draw: random.Random, begins: float, takes: float) -> Iterator[tuple[int, bool, float]]:
-    """A third of them anywhere, the others while it works."""
-    signals = [number for number in STATUS for _ in range(MOMENTS)]
-    draw.shuffle(signals)
-    for number in signals:
-        at_work = draw.random() > 1 / 3
-        yield number, at_work, draw.random() * (takes - begins if at_work else takes)
-
-
 def clear(folder: Path) -> None:
     for path in folder.glob("out*"):
         (shutil.rmtree if path.is_dir() else os.unlink)(path)
@@ -181,17 +171,24 @@ def test_a_command_that_is_stopped_again_and_again_ends_as_one_left_alone(tmp_pa
     # Both in a folder of the same name, which results may hold
     whole, folder = (prepare_in(tmp_path / name, command) for name in ("whole", "stopped"))
     begins, takes = left_alone(command, whole)
-    stopped = compared = 0
-    for number, at_work, seconds in moments(random.Random(f"{SEED} {command}"), begins, takes):
-        if stop(start(command, folder), number, at_work, seconds, folder):
-            stopped += 1
-        else:
+    draw, compared = random.Random(f"{SEED} {command}"), 1
+    signals = [number for number in STATUS for _ in range(MOMENTS)]
+    draw.shuffle(signals)
+    ended_first = 0
+    for number in signals:
+        while True:  # a third of the moments is anywhere, the others are while it works
+            at_work = draw.random() > 1 / 3
+            seconds = 0.8 * draw.random() * (takes - begins if at_work else takes)
+            if stop(start(command, folder), number, at_work, seconds, folder):
+                break
+            ended_first += 1
+            assert ended_first <= 10 + 2 * len(signals)
             assert_same_end(command, folder, whole)
             compared += 1
             clear(folder)
     left_alone(command, folder)
     assert_same_end(command, folder, whole)
-    print(f"{command}: stopped {stopped} times at random moments, compared {compared + 1} times", flush=True)
+    print(f"{command}: stopped {len(signals)} times at random moments, compared {compared} times", flush=True)
 
 
 def prepare_in(parent: Path, command: str) -> Path:
