@@ -15,6 +15,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from real_trl.redaction import redacted
+
 _LARGEST = 2**53  # of an integer; 2^53 + 1 is no longer a float
 # What fields may be beside their type, which has only what a command line can say
 _ALSO = {"score_labels": list, "thinking": list, "judges": list, "resume_from_checkpoint": bool}
@@ -83,9 +85,9 @@ _RANGES = {
 
 
 def shown(value: Any) -> str:
-    """A value for a message, however large or deep it is."""
+    """A value for a message, however large or deep it is. What is cut has no secret: a part of one would not be known as such."""
     try:
-        return reprlib.repr(value)
+        return reprlib.repr(redacted(value))
     except ValueError:  # an integer of more digits than Python writes
         return "a number of thousands of digits"
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from real_trl import Judge, JudgeConfig
+from real_trl.data_files import read_file
 from real_trl.prompts import PromptTemplate
 from real_trl.scripts import score
 from real_trl.scripts.batches import batch_seed
@@ -444,3 +445,24 @@ def test_user_errors(tmp_path, folder, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         score.main(["--help"])
     assert "real-trl score DATA --judge JUDGE" in capsys.readouterr().out
+
+
+def test_what_responses_say_moves_no_terminal_and_no_spreadsheet(tmp_path, folder, capsys):
+    hostile = ["=cmd|' /C calc'!A0", "- a list\x1b[31m", "'=1", "-1.5", "@x", "＝1", "plain"]
+    rows = [{**row, "note": note} for row, note in zip(ROWS, hostile, strict=True)]
+    data = write(tmp_path / "an\x1b[2Jswers.jsonl", rows)
+    run(data, folder, "--output", tmp_path / "a.csv")
+    run(data, folder, "--output", tmp_path / "a\x1b[2J.jsonl")
+    shown = capsys.readouterr()
+    assert "7 rows scored" in shown.out and r"a\u001b[2J.jsonl" in shown.out and "\x1b" not in shown.out + shown.err
+    with (tmp_path / "a.csv").open(newline="") as file:
+        notes = [row["note"] for row in csv.DictReader(file)]
+    assert notes == ["'" + note if note not in ("-1.5", "plain") else note for note in hostile]
+    again = read_file(tmp_path / "a.csv")
+    expected = read(tmp_path / "a\x1b[2J.jsonl")
+    assert [row["note"] for row in again.iterate()] == hostile == [row["note"] for row in expected]
+    assert [float(row["expected_score"]) for row in again.iterate()] == [row["expected_score"] for row in expected]
+    run(tmp_path / "a.csv", folder, "--prefix", "second_", "--output", tmp_path / "b.jsonl")
+    twice = read(tmp_path / "b.jsonl")
+    assert [row["note"] for row in twice] == hostile
+    assert [row["second_expected_score"] for row in twice] == [row["expected_score"] for row in expected]

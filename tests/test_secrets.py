@@ -209,7 +209,16 @@ STAGES = {
     "self_generate": (self_generate, (SelfGenerateArguments, DataArguments, ModelConfig), SHORT),
     "score": (score, (ScoreArguments, ModelConfig), SHORT),
 }
-NEEDED = {"model_name_or_path", "dataset_name", "output_dir", "data", "judge", "output", "prompt_column"}
+NEEDED = {
+    "engine_options",
+    "model_name_or_path",
+    "dataset_name",
+    "output_dir",
+    "data",
+    "judge",
+    "output",
+    "prompt_column",
+}
 
 
 @pytest.mark.slow
@@ -237,7 +246,13 @@ def test_no_field_of_any_stage_leads_to_a_secret(stage, tmp_path, capsys, caplog
             == 0
         )
         model = tmp_path / "judge"
-    needed = {"model_name_or_path": str(model), "dataset_name": str(rows), "output_dir": str(tmp_path / "out")}
+    needed = {
+        "model_name_or_path": str(model),
+        "dataset_name": str(rows),
+        "output_dir": str(tmp_path / "out"),
+        "dataset_train_split": "train",
+        "dataset_test_split": "train",
+    }
     if stage == "score":
         needed = {
             "data": str(rows),
@@ -262,6 +277,8 @@ def test_no_field_of_any_stage_leads_to_a_secret(stage, tmp_path, capsys, caplog
             # One that is named, else any: it is not this test's subject that a library fails
             refused.append(min(named, key=(said + error).index) if named else next(reversed(values)))
             del values[refused[-1]]
+            why = said.partition("error: ")[2] or error
+            shown += f"left out {refused[-1]}: {why:.200}\n"
     print(f"{stage}: {len(values)} fields ran, {len(refused)} were refused")
     assert ran and values
     assert planted.found_in((shown + caplog.text).encode()) == []

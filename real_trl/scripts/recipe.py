@@ -15,7 +15,7 @@ from trl import TrlParser
 
 from real_trl.disk import disk_message
 from real_trl.recipe_values import checked_values, shown
-from real_trl.redaction import check_not_redacted, redact_command, remember
+from real_trl.redaction import check_not_redacted, redact_command, redacted, remember
 
 
 class RecipeParser(TrlParser):
@@ -83,7 +83,7 @@ class RecipeParser(TrlParser):
         for key, value in recipe.items():
             if key not in known:
                 raise ValueError(
-                    f"{path}: unknown key {shown(key)} (value {shown(value)}).{_hint(key, known)} Correct or remove it."
+                    f"{path}: unknown key {shown(key)} (value {shown(redacted({key: value}).get(key))}).{_hint(key, known)} Correct or remove it."
                 )
 
         for name, value in (recipe.get("env") or {}).items() if isinstance(recipe.get("env"), dict) else ():
