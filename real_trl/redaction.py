@@ -28,9 +28,9 @@ REDACTED = "[redacted]"
 _LEAST = 8  # characters of a value that is looked for in texts: shorter ones are parts of words
 _FORMS = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"(?:hf|api_org|gh[pousr]|github_pat|npm|gsk|r8|sk_live|sk_test|rk_live|rk_test|nvapi|dop_v1|shpat)[_-][A-Za-z0-9_-]{16,}"
+    r"(?:hf|api_org|gh[pousr]|npm|gsk|r8|sk_live|sk_test|rk_live|rk_test|dop_v1|shpat)_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
     r"|sk-(?:[\w-]*[A-Za-z0-9]{16}[\w-]*|(?=[\w-]*\d)[\w-]{16,})"
-    r"|(?:glpat|pypi|pplx|xai|tvly|xox[a-z]|xapp)-(?=[\w-]*\d)[\w-]{10,}"
+    r"|(?:glpat|pypi|pplx|xai|tvly|nvapi|xox[a-z]|xapp)-(?=[\w-]*\d)[\w-]{10,}"
     r"|(?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{12,}|AIza[\w-]{30,}|SG\.[\w-]{16,}\.[\w-]{16,}"
     r"|eyJ[\w-]{5,}=*\.eyJ[\w-]{5,}=*(?:\.[\w-]*)?"
     r")|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
