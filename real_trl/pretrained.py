@@ -96,14 +96,16 @@ def distributed_state() -> PartialState:
 def loading(name: str, what: str, within: str | None = None) -> Iterator[None]:
     """
     Turns what a library raises at broken or foreign files into a `ValueError` that says which model and why. It may be anything:
-    `SafetensorError`, a plain `Exception` of tokenizers, `KeyError`, `RecursionError`. Too little memory is no fault of the files. With
-    `within`, only what is raised inside of functions of this name is turned.
+    `SafetensorError`, a plain `Exception` of tokenizers, `KeyError`, `RecursionError`. Too little memory is no fault of the files, nor is
+    an argument that a library does not know. With `within`, only what is raised inside of functions of this name is turned.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, ImportError):
         raise
     except Exception as error:
+        if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+            raise
         if within and within not in (frame.name for frame in traceback.extract_tb(error.__traceback__)):
             raise
         try:
