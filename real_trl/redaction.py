@@ -11,7 +11,6 @@ import base64
 import binascii
 import copy
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,8 @@ from typing import Any
 
 import yaml
 from huggingface_hub import get_token
+
+from real_trl.json_text import to_json
 
 REDACTED = "[redacted]"
 """What stands in the place of a secret."""
@@ -241,7 +242,7 @@ def redact_command(arguments: Sequence[str]) -> list[str]:
             continue
         without = _walk(value, known, is_secret_name(option or shown[place - 1].lstrip("-")), [])
         if isinstance(value, dict) and without != value:
-            shown[place] = option + sign + json.dumps(without, ensure_ascii=False, default=str)
+            shown[place] = option + sign + to_json(without, default=str)
     return shown
 
 

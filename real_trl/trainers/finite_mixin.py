@@ -33,7 +33,7 @@ class FiniteMixin:
     that `logging_nan_inf_filter` never sees a loss that it could replace, and have `row_keys`.
     """
 
-    _step_inputs: list[dict[str, Any]]
+    _step_inputs: list[dict[str, Any]] | None = None  # micro-batches of the step that is under way, while `train` runs
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as [`~transformers.Trainer.train`] does; [`NotFiniteError`] if there is nothing finite to go on with."""
@@ -59,7 +59,8 @@ class FiniteMixin:
             `NotFiniteError`: on every process, if it is not finite on one of them.
         """
         if self.model.training:
-            self._step_inputs.append(inputs)
+            if self._step_inputs is not None:
+                self._step_inputs.append(inputs)
             bad = not bool(loss.detach().isfinite().all())
             if self._any(bad):
                 raise self._not_finite(
@@ -99,9 +100,9 @@ class FiniteMixin:
         )  # DeepSpeed says -1 of one that is not finite
         if bad or (self.is_deepspeed_enabled and self.diverged()):
             raise self._not_finite(
-                f"its gradient is {size}" if bad else "its update was not finite", self._step_inputs
+                f"its gradient is {size}" if bad else "its update was not finite", self._step_inputs or []
             )
-        self._step_inputs.clear()
+        self._step_inputs = []
         return norm
 
     def _any(self, bad: Any) -> bool:

@@ -44,7 +44,9 @@ class LogMixin:
         self._total_train_tokens, self.state.num_input_tokens_seen = state["trained_tokens"], state["seen_tokens"]
 
     def save_log_state(self, checkpoint: Path) -> None:
-        """Write it into a checkpoint, a file for each process, without times."""
+        """Write it into a checkpoint, a file for each process, without times. A checkpoint saved outside of `train` has no log."""
+        if not hasattr(self, "_tr_loss"):
+            return
         state = self.log_state()
         state["metrics"].pop("step_time", None)
         state["loss"] = state["loss"].cpu()
