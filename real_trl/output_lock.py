@@ -9,6 +9,7 @@ The system gives it up when the process that holds it ends in any way. Where a f
 
 import atexit
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -29,12 +30,20 @@ from real_trl.disk import writing
 from real_trl.json_text import to_json
 
 WRITING = ".writing-"
+_LONGEST_NAME = 200  # bytes of a name that others are made from; file systems allow 255
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 def writing_path(path: Path) -> Path:
     """Where a file or folder is written before it takes its place. What a killed run left there, the next writer deletes."""
-    return path.with_name(WRITING + path.name)
+    return _beside(path, WRITING)
+
+
+def _beside(path: Path, prefix: str, suffix: str = "") -> Path:
+    name = path.name
+    if len(name.encode()) > _LONGEST_NAME:
+        name = hashlib.sha256(name.encode()).hexdigest()[:40]
+    return path.with_name(prefix + name + suffix)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -128,7 +137,7 @@ def _lock(output: Path, option: str) -> BaseFileLock:
 
 def _lock_path(output: Path) -> Path:
     inside = output.is_dir() and (output.is_mount() or not os.access(output.parent, os.W_OK))
-    return output / ".lock" if inside else output.with_name(f".{output.name}.lock")
+    return output / ".lock" if inside else _beside(output, ".", ".lock")
 
 
 def _holder_path(lock: Path) -> Path:
@@ -165,9 +174,21 @@ def _release(lock: BaseFileLock) -> None:
 
 
 def _discard_left_overs(output: Path) -> None:
-    left = [writing_path(output), *(output.glob(f"{WRITING}*") if output.is_dir() else ())]
-    for path in left:
+    inside = output.glob(f"{WRITING}*") if output.is_dir() else ()
+    for path in [writing_path(output), *(each for each in inside if not _is_being_written(each))]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_being_written(path: Path) -> bool:
+    """Whether what is half-written in a folder is that of an output with a lock of its own, which somebody holds."""
+    lock = path.with_name(f".{path.name.removeprefix(WRITING)}.lock")
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock).acquire(blocking=False):
+            return False
+    except (Timeout, OSError):
+        return True

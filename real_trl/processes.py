@@ -16,12 +16,16 @@ import threading
 import time
 from types import FrameType
 
+import psutil
+
+COMMAND = "REAL_TRL_COMMAND"  # variable that is set in commands, and so in what they start
 LAUNCHER = "REAL_TRL_LAUNCHER"  # variable with host and process id of what launches the ranks of a stage
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _EXIT_SECONDS = 10.0  # for what has to be done at the end
 _POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
-_main_thread_forks = True
+_KILLED = 128 + 9
+_forking: tuple[int, bool] = (0, True)  # the process that forks, and whether its main thread does
 
 
 def command_started() -> None:
@@ -33,6 +37,7 @@ def command_started() -> None:
         for number in _STOPS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a script
                 signal.signal(number, _stop)
+    os.environ[COMMAND] = "1"
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
     launcher = os.environ.pop(LAUNCHER, "")
@@ -40,11 +45,8 @@ def command_started() -> None:
     if launcher or "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
         end_with_parent()
         host, _, process = launcher.rpartition(":")
-        if launcher and host == socket.gethostname():
-            try:
-                os.kill(int(process), 0)
-            except ProcessLookupError:  # it ended while this one started
-                os._exit(128 + signal.SIGKILL)
+        if launcher and host == socket.gethostname() and not psutil.pid_exists(int(process)):
+            os._exit(_KILLED)  # it ended while this one started
 
 
 def this_process() -> str:
@@ -52,9 +54,9 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def end_with_parent() -> None:
-    """End this process as soon as its parent has ended, whatever it is doing."""
-    parent = os.getppid()
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process as soon as its parent (process id `parent`, if it may have ended by now) has ended, whatever it is doing."""
+    parent = parent or os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:
@@ -93,8 +95,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _before_fork() -> None:
-    global _main_thread_forks
-    _main_thread_forks = threading.current_thread() is threading.main_thread()
+    global _forking
+    _forking = os.getpid(), threading.current_thread() is threading.main_thread()
 
 
 def _after_fork() -> None:
@@ -103,5 +105,6 @@ def _after_fork() -> None:
         handler = signal.getsignal(number)
         if handler is _stop:
             signal.signal(number, default)
-    if sys.platform == "linux" and _main_thread_forks:  # else it would end with that thread
-        end_with_parent()
+    parent, by_main_thread = _forking
+    if sys.platform == "linux" and by_main_thread:  # else it would end with that thread
+        end_with_parent(parent)

@@ -18,7 +18,7 @@ from filelock import SoftFileLock
 
 from real_trl import output_lock
 from real_trl.new_folder import new_folder
-from real_trl.output_lock import only_writer, writing_path
+from real_trl.output_lock import only_writer, write_whole, writing_path
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["real_trl.new_folder"])
@@ -204,3 +204,26 @@ def test_no_option_of_the_command_is_written_down(tmp_path, monkeypatch):
     with only_writer(tmp_path / "out"):
         written = json.loads((tmp_path / ".out.lock.json").read_text())
     assert written["command"] == "real-trl" and "secret" not in str(written)
+
+
+def test_what_another_writes_within_a_folder_is_no_left_over(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    left, live = folder / ".writing-left.jsonl", writing_path(folder / "live.jsonl")
+    left.touch()
+    with only_writer(folder / "live.jsonl"):
+        live.touch()
+        with only_writer(folder):
+            assert live.exists() and not left.exists()
+    with only_writer(folder):
+        assert not live.exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "ü" * 125])
+def test_the_longest_names_have_locks(tmp_path, name):
+    output = tmp_path / name
+    with only_writer(output):
+        write_whole(output, "text")
+        with pytest.raises(ValueError, match="another process is writing to"), only_writer(output):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [name]

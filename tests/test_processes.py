@@ -123,10 +123,13 @@ def test_a_signal_that_is_ignored_stays_ignored():
 
 FORKS = """
 command_started()
+reads, writes = os.pipe()
 child = os.fork()
 if not child:
+    os.write(writes, b"1")
     time.sleep(60)
     os._exit(0)
+os.read(reads, 1)
 print(child, flush=True)
 _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status))
@@ -158,6 +161,9 @@ def work(pid):
     time.sleep(60)
 
 if __name__ == "__main__":
+    from real_trl.processes import command_started
+
+    command_started()
     context = multiprocessing.get_context("spawn")
     pid = context.Queue()
     process = context.Process(target=work, args=(pid,))

@@ -10,6 +10,7 @@ The page runs on this machine and loads nothing from elsewhere. Decoding is gree
 
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not is_local(args.host):
         print(f"warning: whoever reaches {args.host} can use this page.", file=sys.stderr)
     print(f"The page to try {args.judge}: {url}", flush=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ends the page, and this
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ends the page, and this
     page.block_thread()
 
 

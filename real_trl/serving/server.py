@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import socket
+import threading
 
 import uvicorn
 from fastapi import FastAPI
@@ -93,8 +94,9 @@ class Server(uvicorn.Server):
     def serve_until_stopped(self, listener: socket.socket) -> None:
         """Serve until SIGINT or SIGTERM, which end the process with status 0."""
         # Uvicorn raises the signal again when it has ended, for whoever handled it before
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             self.run(sockets=[listener])
         if not self.force_exit:

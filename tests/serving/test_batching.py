@@ -56,6 +56,13 @@ def batcher(judge):
     batcher.join(60)
 
 
+def go_on(batcher, judge):
+    """Let the engine go on when all that has arrived is checked, and so in line for its batch."""
+    with batcher._changed:
+        assert batcher._changed.wait_for(lambda: not batcher._arrived, 60)
+    judge.gate.set()
+
+
 def occupy(batcher, judge):
     """A request that the engine is held up on."""
     judge.hold()
@@ -74,7 +81,7 @@ def test_what_waits_is_judged_together_and_as_alone(batcher, judge, folder):
     first = occupy(batcher, judge)
     others = [batcher.submit([prompt]) for prompt in PROMPTS[1:]]
     assert batcher.waiting == 8
-    judge.gate.set()
+    go_on(batcher, judge)
     for prompt, future in zip(PROMPTS, [first, *others], strict=True):
         (judgment,) = future.result(60)
         assert_same(judgment, direct.judge([prompt])[0])
@@ -92,7 +99,7 @@ def test_a_prompt_that_is_too_long_fails_alone(batcher, judge):
     first = occupy(batcher, judge)
     bad = batcher.submit([PROMPTS[1], f"{PROMPT} right" * 200])
     good = batcher.submit([PROMPTS[2]])
-    judge.gate.set()
+    go_on(batcher, judge)
     with pytest.raises(PromptTooLong, match=r"prompt 1 \(counted from 0\) has .* too many"):
         bad.result(60)
     assert first.result(60) and good.result(60)
@@ -114,7 +121,7 @@ def test_a_prompt_that_breaks_the_engine_fails_alone(judge, caplog):
     batcher = Batcher(judge, batch_size=4, max_waiting=12)
     first = occupy(batcher, judge)
     futures = [batcher.submit([prompt]) for prompt in PROMPTS[1:4]]
-    judge.gate.set()
+    go_on(batcher, judge)
     assert first.result(60) and futures[0].result(60) and futures[2].result(60)
     with pytest.raises(JudgingFailed, match=r"\(RuntimeError\); the server's log says why"):
         futures[1].result(60)
@@ -132,7 +139,7 @@ def test_an_engine_that_cannot_be_reached_is_not_asked_for_every_row(judge):
     batcher = Batcher(judge, batch_size=4, max_waiting=12)
     first = occupy(batcher, judge)
     futures = [first, *(batcher.submit([prompt]) for prompt in PROMPTS[1:4])]
-    judge.gate.set()
+    go_on(batcher, judge)
     for future in futures:
         with pytest.raises(JudgingFailed, match="ConnectionError"):
             future.result(60)
@@ -153,7 +160,7 @@ def test_a_row_that_takes_too_long_fails_alone(judge):
     batcher = Batcher(judge, batch_size=8, max_waiting=12)
     first = occupy(batcher, judge)
     futures = [batcher.submit(PROMPTS[1:2]), batcher.submit(PROMPTS[2:5]), batcher.submit(PROMPTS[5:6])]
-    judge.gate.set()
+    go_on(batcher, judge)
     assert first.result(60) and futures[0].result(60) and futures[2].result(60)
     with pytest.raises(JudgingFailed, match="TimeoutError"):
         futures[1].result(60)
@@ -169,7 +176,7 @@ def test_too_many_are_refused_and_let_in_again(batcher, judge):
     with pytest.raises(Busy, match="12 prompts are waiting, of at most 12") as refused:
         batcher.submit(PROMPTS[:1])
     assert refused.value.retry_after >= 1
-    judge.gate.set()
+    go_on(batcher, judge)
     assert all(future.result(60) for future in [first, *waiting])
     assert batcher.submit(PROMPTS[:1]).result(60)
 
@@ -178,7 +185,7 @@ def test_what_nobody_waits_for_is_not_judged(batcher, judge):
     first = occupy(batcher, judge)
     gone, kept = batcher.submit(PROMPTS[:8]), batcher.submit(PROMPTS[8:])
     assert gone.cancel() and batcher.waiting == 1  # its place is free at once
-    judge.gate.set()
+    go_on(batcher, judge)
     assert first.result(60) and kept.result(60)
     assert judge.batches == [PROMPTS[:1], PROMPTS[8:]]
 
@@ -188,7 +195,7 @@ def test_drained_it_finishes_everything(batcher, judge):
     batcher.drain()
     with pytest.raises(Busy, match="shutting down"):
         batcher.submit(PROMPTS[:1])
-    judge.gate.set()
+    go_on(batcher, judge)
     batcher.join(60)
     assert len(first.result(0)) == 1 and len(waiting.result(0)) == 9 and not batcher.ready
 
@@ -198,7 +205,7 @@ def test_what_waits_is_refused_and_the_batch_under_way_finished(batcher, judge):
     batcher.refuse_waiting()
     with pytest.raises(Busy, match="shutting down"):
         waiting.result(60)
-    judge.gate.set()
+    go_on(batcher, judge)
     batcher.join(60)
     assert len(first.result(0)) == 1 and judge.batches == [PROMPTS[:1]]
 
