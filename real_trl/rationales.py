@@ -15,34 +15,8 @@ _FEW = 10  # rows among which a text may repeat by chance
 _PLACEHOLDERS = frozenset({"na", "nan", "none", "null", "nil", "empty", "todo", "tbd"})
 # Words that say no more than that a number is a score: "Score: 4", "my overall rating is 4 out of 5 stars"
 _SCORE_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "my",
-        "your",
-        "is",
-        "was",
-        "of",
-        "out",
-        "so",
-        "overall",
-        "final",
-        "score",
-        "scores",
-        "scored",
-        "rating",
-        "rated",
-        "grade",
-        "graded",
-        "mark",
-        "marks",
-        "point",
-        "points",
-        "star",
-        "stars",
-        "result",
-    ]
+    "a an the my your is was of out so overall final score scores scored rating rated grade graded mark marks point points star stars "
+    "result".split()
 )
 
 

@@ -84,7 +84,7 @@ class Planted:
         return {
             "token": f"plain-{self.mark()}",
             "storage_options": {"account": f"plain-{self.mark()}"},
-            "headers": {"X-Custom": f"plain-{self.mark()}"},
+            "headers": {"X-Custom-Key": f"plain-{self.mark()}"},
             "note": self.text(),
         }
 

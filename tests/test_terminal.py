@@ -41,6 +41,7 @@ def show(text: str) -> None:
 def test_everything_that_a_command_shows_is_clean(capsys):
     handler = logging.StreamHandler(sys.stderr)  # as libraries have them, from before the command
     logging.getLogger("anything").addHandler(handler)
+    hook = sys.excepthook
     try:
         show(f"{ESCAPES} {TOKEN}")
     finally:
@@ -51,8 +52,21 @@ def test_everything_that_a_command_shows_is_clean(capsys):
         assert part in err
     assert f"{SHOWN} [redacted]: 0it" in err
     assert not set(out + err.replace("\r", "")) & set("\x1b\x07\x9b\r\u202e") and TOKEN not in err
+    assert sys.excepthook is hook
     print(ESCAPES)  # after the command, the streams are the process's own
     assert capsys.readouterr().out == f"{ESCAPES}\n"
+
+
+def test_what_python_calls_on_errors_is_put_back():
+    hook = sys.excepthook
+    with pytest.raises(SystemExit), command_line():
+        raise SystemExit(2)
+    assert sys.excepthook is hook
+    with pytest.raises(KeyError), command_line():
+        raise KeyError  # which Python would show, after the command
+    show("the next one")
+    assert sys.excepthook in (hook, sys.__excepthook__)
+    sys.excepthook = hook
 
 
 def test_bars_move_and_data_do_not():

@@ -10,6 +10,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from real_trl.planning.models import ModelSize
+from real_trl.redaction import yaml_fault
 
 GIB = 2**30
 _CLUSTER = re.compile(r"(?:(\d+)x)?(\d+)x([A-Za-z][\w.-]*?)-(\d+(?:\.\d+)?)GB", re.IGNORECASE)
@@ -161,10 +162,11 @@ def read_sharding(path: str | Path) -> tuple[Sharding, int, int]:
     try:
         config = load_config_from_file(str(path))
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        fault = yaml_fault(error) if isinstance(error, yaml.YAMLError) else error
         raise ValueError(
-            f"--accelerate_config: {str(path)!r} is no configuration of accelerate ({error}). Give one of "
+            f"--accelerate_config: {str(path)!r} is no configuration of accelerate ({fault}). Give one of "
             "recipes/accelerate_configs/*.yaml."
-        ) from error
+        ) from None
     kind = getattr(config.distributed_type, "value", config.distributed_type)
     if kind not in ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED"):
         raise ValueError(

@@ -15,7 +15,7 @@ from trl import TrlParser
 
 from real_trl.disk import disk_message
 from real_trl.recipe_values import checked_values, shown
-from real_trl.redaction import check_not_redacted, redact_command, redacted, remember
+from real_trl.redaction import check_not_redacted, redact_command, remember, yaml_fault
 
 
 class RecipeParser(TrlParser):
@@ -75,16 +75,15 @@ class RecipeParser(TrlParser):
         except RecursionError:
             raise ValueError(f"{path}: not a recipe: its values are nested too deep. Correct it.") from None
         except (yaml.YAMLError, ValueError) as error:  # no UTF-8, a date that is none, a number of thousands of digits
-            raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
+            raise ValueError(f"{path}: not valid YAML ({yaml_fault(error)}). Correct it.") from None
         if not isinstance(recipe, dict):
             raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
         self._stated = set(recipe)
         remember(recipe)
-        for key, value in recipe.items():
+        for key in recipe:
             if key not in known:
-                raise ValueError(
-                    f"{path}: unknown key {shown(key)} (value {shown(redacted({key: value}).get(key))}).{_hint(key, known)} Correct or remove it."
-                )
+                # Not its value: it may be a secret, whose name is misspelt
+                raise ValueError(f"{path}: unknown key {shown(key)}.{_hint(key, known)} Correct or remove it.")
 
         for name, value in (recipe.get("env") or {}).items() if isinstance(recipe.get("env"), dict) else ():
             if not isinstance(name, str) or not name or set(name) & {"=", "\0"} or "\0" in str(value):

@@ -107,16 +107,21 @@ class CleanRecord(logging.LogRecord):
 
 @contextmanager
 def command_line() -> Iterator[None]:
-    """Around a command, as a decorator of its `main`: all that it shows is clean. Within another one it does nothing."""
+    """Around a command, as a decorator of its `main`: all that it shows is clean, also the error that ends it. Within another one it does nothing."""
     if isinstance(sys.stdout, CleanStream):
         yield
         return
     streams, factory = (sys.stdout, sys.stderr), logging.getLogRecordFactory()
     sys.stdout, sys.stderr = CleanStream(sys.stdout, styled=False), CleanStream(sys.stderr, styled=True)
     logging.setLogRecordFactory(CleanRecord)
-    sys.excepthook = _show_uncaught  # which Python calls after the command
+    hook = sys.__excepthook__ if sys.excepthook is _show_uncaught else sys.excepthook
+    sys.excepthook = _show_uncaught
     try:
         yield
+        sys.excepthook = hook
+    except SystemExit:
+        sys.excepthook = hook
+        raise  # any other error may be one that nobody catches, which Python shows by the hook after this
     finally:
         sys.stdout, sys.stderr = streams
         logging.setLogRecordFactory(factory)
