@@ -16,7 +16,7 @@ from real_trl.limited_templates import MAX_SOURCE, MAX_TEXT
 from real_trl.model_files import read_json
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import PromptTemplate, load_template
-from real_trl.recipe_values import checked_values
+from real_trl.recipe_values import checked_values, shown
 from real_trl.redaction import holds_secret, redacted
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
@@ -217,6 +217,11 @@ class JudgeConfig:
         if unknown:
             raise ValueError(
                 f"{path}: unknown fields {sorted(unknown)}. It may come from a newer real_trl: upgrade, or remove them."
+            )
+        text = stored.get("prompt_template_text")
+        if not isinstance(text, str | None):
+            raise ValueError(
+                f"{path}: prompt_template_text: got {shown(text)}. Set it to text. Or restore it from the judge's training output."
             )
         try:
             config = cls(**checked_values(cls, stored))

@@ -2,20 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Jinja with limits of size, work, output and time, for templates that came with somebody's model. Jinja's sandbox keeps a template from
-the machine, not from its time and memory: nested loops, `'a' * 10**10`, a macro that calls itself twice. Importing this module puts the
-same limits on the chat templates that Transformers renders.
+the machine, not from its time and memory: nested loops, `'a' * 10**10`, a macro that calls itself twice. The chat templates of the
+tokenizers that are loaded here get the same limits in Transformers; all others are rendered as ever.
 
 Whatever a template makes (results of calls, filters, operators, literals of variables) is measured when it is made, so that one
-operation on it takes bounded time; what makes much of little is estimated before; each step is counted.
+operation on it takes bounded time; what makes much of little is estimated before ([`~real_trl.template_growth`]); each step is counted.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from string import Formatter
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from time import monotonic, thread_time
+from types import FunctionType
 from typing import Any
 
-from jinja2 import Template, TemplateError, TemplateRuntimeError, TemplateSyntaxError, nodes, pass_context
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes, pass_context
 from jinja2.runtime import Context, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
 from jinja2.utils import Namespace
@@ -23,29 +23,33 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 from transformers.utils import chat_template_utils
 
+from real_trl.template_growth import (
+    MAX_BITS,
+    MeasuredFormatter,
+    TemplateLimit,
+    check_growth,
+    check_printf,
+    check_size,
+    few,
+    size_of,
+)
+from real_trl.template_growth import (
+    MAX_TEXT as MAX_TEXT,
+)
+
 MAX_SOURCE = 2**18
 """Characters of a template."""
 MAX_NODES = 2**15
 """Of its syntax tree; a chat template of a model has a few thousand."""
-MAX_TEXT = 2**22
-"""Characters of what it renders, and of everything that it makes on the way."""
 MAX_WORK = 2**28
 """Characters that it makes altogether, a step counting as `_STEP`."""
 MAX_SECONDS = 10
 """Of the processor, for one rendering."""
-_STEP, _ITEM = 512, 32
-_MAX_BITS = 2**14  # of a whole number
-_MAX_WIDTH = 10_000  # of a field in a format
-_MAX_SLOW = 100_000
+_STEP = 512
 _MAX_TEMPLATES = 32  # of one tokenizer
-_PRINTF = re.compile(r"%(?:\([^)]{0,100}\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?")
 
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What a template can raise."""
-
-
-class TemplateLimit(TemplateRuntimeError):
-    """A template asks for more than it may have."""
 
 
 class Budget:
@@ -70,93 +74,15 @@ class Budget:
 
     def made(self, value: Any) -> Any:
         """`value`, measured."""
-        self.spend(_STEP + _size(value))
+        self.spend(_STEP + size_of(value))
         return value
 
 
-def _size(value: Any) -> int:
-    """Characters of a value as it would be printed, about; what stands in it twice counts twice."""
-    size, rest = 0, [value]
-    while rest:
-        each = rest.pop()
-        if isinstance(each, str | bytes):
-            size += len(each)
-        elif isinstance(each, Mapping):
-            size += _ITEM * len(each)
-            rest += [*each.keys(), *each.values()]
-        elif isinstance(each, list | tuple | set | frozenset):
-            size += _ITEM * len(each)
-            rest += each
-        elif isinstance(each, int) and each.bit_length() > _MAX_BITS:
-            raise TemplateLimit(f"it makes a number of more than {_MAX_BITS:,} bits, the limit")
-        _check_size(size)
-    return size
-
-
-def _check_size(size: float) -> None:
-    if size > MAX_TEXT:
-        raise TemplateLimit(f"it makes a value of more than {MAX_TEXT:,} characters, the limit")
-
-
-def _check_growth(name: str, value: Any, given: Sequence[Any]) -> None:
-    """`TemplateLimit` where a method or filter of this name would make much more than it gets, or take long for it."""
-    number = max((abs(each) for each in given if isinstance(each, int)), default=0)
-    length = max((len(each) for each in given if isinstance(each, str)), default=0)
-    if name in ("replace", "trim", "format") and not isinstance(value, str | bytes):
-        value = str(value)  # as these filters do
-    size = len(value) if isinstance(value, str | bytes) else 0
-    match name:
-        case "center" | "ljust" | "rjust" | "zfill" | "to_bytes" | "batch" | "slice":
-            _check_size(number)
-        case "round":
-            _check_size(2 ** number.bit_length() * 2**12)  # 10^number
-        case "expandtabs" | "indent":
-            _check_size((value.count("\t" if name == "expandtabs" else "\n") + 1) * max(number, length) if size else 0)
-        case "replace" if size and len(given) > 1:
-            old, new = str(given[0]), str(given[1])
-            _check_size(value.count(old) * max(len(new), len(given) > 2 and length))
-        case "join":
-            items = given[0] if isinstance(value, str) and given and not isinstance(given[0], str) else value
-            _check_size((len(items) if hasattr(items, "__len__") else 0) * max(length, size))
-        case "translate":
-            _check_size(size * max(map(_size, given), default=0))
-        case "strip" | "lstrip" | "rstrip" | "trim":
-            _check_size(size * length // 256)
-        case "sum" if any(not isinstance(each, int | float | str | None) for each in given):
-            raise TemplateLimit("it adds up lists (sum), which takes too long")
-        case "tojson":
-            _check_size(_size(value) // _ITEM * max(number, length, _size(list(given))))
-        case "urlize" | "wordwrap" | "striptags" | "unescape" | "pprint":  # more than linear in what they get
-            if _size(value) > _MAX_SLOW:
-                raise TemplateLimit(f"{name} gets more than {_MAX_SLOW:,} characters, the limit")
-        case "format":
-            _check_printf(value, given)
-
-
-def _check_printf(text: str, given: Any) -> None:
-    for field in _PRINTF.finditer(str(text)):
-        if any(width and (width == "*" or len(width) > 4) for width in field.groups()):
-            raise TemplateLimit(f"a field of a format is wider than {_MAX_WIDTH:,} characters, the limit")
-    _check_size(len(text) + text.count("%") * (_size(given) if isinstance(given, Mapping) else 0))
-
-
-class _WidthLimit(Formatter):
-    made = 0
-
-    def format_field(self, value: Any, spec: str) -> str:
-        if re.search(r"\d{5}", spec):
-            raise TemplateLimit(f"a field of a format is wider than {_MAX_WIDTH:,} characters, the limit")
-        text = super().format_field(value, spec)
-        self.made += len(text)
-        _check_size(self.made)
-        return text
-
-
-class _Formatter(_WidthLimit, SandboxedFormatter):
+class _Formatter(MeasuredFormatter, SandboxedFormatter):
     pass
 
 
-class _EscapeFormatter(_WidthLimit, SandboxedEscapeFormatter):
+class _EscapeFormatter(MeasuredFormatter, SandboxedEscapeFormatter):
     pass
 
 
@@ -189,7 +115,7 @@ class _Template(Template):
         try:
             for piece in super().generate(*args, **kwargs):
                 size += len(piece)
-                _check_size(size)
+                check_size(size)
                 yield piece
         except (RecursionError, MemoryError) as error:
             raise TemplateLimit(f"its macros or values are too deep or too large ({type(error).__name__})") from None
@@ -254,7 +180,7 @@ def _made(context: Any, value: Any) -> Any:
 
 @pass_context
 def _concat(context: Any, parts: Sequence[Any]) -> str:
-    _size(parts)
+    size_of(parts)
     return context.budget.made((markup_join if context.eval_ctx.autoescape else str_join)(parts))
 
 
@@ -312,23 +238,26 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         match operator, left, right:
             case "**", int(), int() | float():
-                if left.bit_length() * abs(right) > _MAX_BITS:
-                    raise TemplateLimit(f"it makes a number of more than {_MAX_BITS:,} bits, the limit")
+                if left.bit_length() * abs(right) > MAX_BITS:
+                    raise TemplateLimit(f"it makes a number of more than {MAX_BITS:,} bits, the limit")
             case "*", int(), _ if hasattr(right, "__len__"):
-                _check_size(left * _size(right))
+                check_size(left * size_of(right))
             case "*", _, int() if hasattr(left, "__len__"):
-                _check_size(right * _size(left))
+                check_size(right * size_of(left))
             case "%", str(), _:
-                _check_printf(left, right)
+                check_printf(left, right)
         return context.budget.made(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805 (as in jinja2)
         __context.budget.spend(_STEP)
-        owner = getattr(__obj, "__self__", None)
-        if isinstance(owner, str | bytes | int | float):
+        owner, called = getattr(__obj, "__self__", None), getattr(__obj, "__name__", None)
+        if args and (__obj is dict or owner is dict or called == "strftime_now"):
+            args = (args[0] if isinstance(args[0], str) else few(args[0], called), *args[1:])
+            check_growth(called, None, args)
+        elif isinstance(owner, str | bytes | int | float):
             if __obj.__name__ == "join" and args:
                 args = (list(args[0]), *args[1:])
-            _check_growth(__obj.__name__, owner, [*args, *kwargs.values()])
+            check_growth(__obj.__name__, owner, [*args, *kwargs.values()])
         return __context.budget.made(super().call(__context, __obj, *args, **kwargs))
 
     def call_filter(self, name: str, value: Any, args: Any = None, kwargs: Any = None, **more: Any) -> Any:
@@ -336,11 +265,19 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         budget.spend(_STEP)
         if name == "join":
             value = list(value)
+        if name == "unique":
+            value = few(value, name)
         if name == "format" and kwargs:
-            _check_printf(str(value), kwargs)
+            check_printf(str(value), kwargs)
         named = sorted((kwargs or {}).items(), key=lambda each: each[0] != "old")  # of replace, before "new"
-        _check_growth(name, value, [*(args or ()), *(each for _, each in named)])
+        check_growth(name, value, [*(args or ()), *(each for _, each in named)])
         return budget.made(super().call_filter(name, value, args, kwargs, **more))
+
+    def call_test(self, name: str, value: Any, args: Any = None, kwargs: Any = None, *more: Any, **named: Any) -> Any:
+        context = more[0] if more else named.get("context")
+        if context is not None:  # of select, reject and their like, which test each of many
+            context.budget.spend(_STEP + sum(len(each) for each in args or () if hasattr(each, "__len__")))
+        return super().call_test(name, value, args, kwargs, *more, **named)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if super().wrap_str_format(value) is None:
@@ -357,13 +294,31 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return limited
 
 
+_compile_any, _compile_anew = (
+    chat_template_utils._compile_jinja_template,
+    chat_template_utils._cached_compile_jinja_template,
+)
 # Transformers makes an environment for each chat template, of the class of this name
-chat_template_utils.ImmutableSandboxedEnvironment = LimitedEnvironment
-chat_template_utils._compile_jinja_template.cache_clear()
+_compile_limited = lru_cache(
+    FunctionType(
+        _compile_anew.__code__, {**vars(chat_template_utils), "ImmutableSandboxedEnvironment": LimitedEnvironment}
+    )
+)
+_limited: set[str] = set()  # the chat templates of the tokenizers that were loaded here
+
+
+def _compile(chat_template: Any) -> Template:
+    return (_compile_limited if chat_template in _limited else _compile_any)(chat_template)
+
+
+chat_template_utils._compile_jinja_template = _compile
 
 
 def check_chat_template(tokenizer: Any, name: str) -> None:
-    """`ValueError` if a chat template of the tokenizer is no template, or one that goes beyond a limit for a word of a user's."""
+    """
+    From here on the chat templates of the tokenizer have limits, for all of this process that render them. `ValueError` if one of
+    them is no template, or goes beyond a limit for a word of a user's.
+    """
     found = tokenizer.chat_template or {}
     found = found if isinstance(found, dict) else {"default": found}
     where = f"{name}: its chat template (chat_template.jinja, additional_chat_templates/, or in tokenizer_config.json)"
@@ -373,7 +328,8 @@ def check_chat_template(tokenizer: Any, name: str) -> None:
         try:
             if not isinstance(template, str):
                 raise TemplateSyntaxError(f"it is a {type(template).__name__}, not text", 1)
-            compiled = chat_template_utils._compile_jinja_template(template)
+            _limited.add(template)
+            compiled = _compile(template)
         except TEMPLATE_ERRORS as error:
             raise ValueError(f"{where} cannot be used: {error}. Correct or remove it.") from error
         try:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 
 from real_trl.limited_templates import check_chat_template
 from real_trl.model_files import check_settings, check_weights
+from real_trl.whole_weights import whole_weights
 
 
 def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -97,10 +98,12 @@ def loading(name: str, what: str, within: str | None = None) -> Iterator[None]:
     """
     Turns what a library raises at broken or foreign files into a `ValueError` that says which model and why. It may be anything:
     `SafetensorError`, a plain `Exception` of tokenizers, `KeyError`, `RecursionError`. Too little memory is no fault of the files, nor is
-    an argument that a library does not know. With `within`, only what is raised inside of functions of this name is turned.
+    an argument that a library does not know. With `within`, only what is raised inside of functions of this name is turned. A
+    model that lacks weights is refused, see [`~real_trl.whole_weights.check_whole`].
     """
     try:
-        yield
+        with whole_weights():
+            yield
     except (torch.OutOfMemoryError, MemoryError, ImportError):
         raise
     except Exception as error:

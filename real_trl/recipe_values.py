@@ -10,6 +10,7 @@ import json
 import math
 import reprlib
 from collections.abc import Mapping
+from datetime import date
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
@@ -198,13 +199,15 @@ def checked(cls: type, field: dataclasses.Field, value: Any) -> Any:
         if str in kinds:
             check_number(name, value)
             return str(value)
+    elif type(value) is date and str in kinds:  # YAML makes one of 2026-11-29
+        return value.isoformat()
     wanted = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", tuple: "a list"}
     names = [text for kind, text in wanted.items() if kind in kinds] or ["a value of another type"]
     raise ValueError(f"{name}: got {shown(value)}. Set it to {' or '.join(dict.fromkeys(names))}.")
 
 
 def _check_within(name: str, value: Any) -> None:
-    """No number in a mapping, however deep, or in `optim_args`, is NaN or infinite, and every key is a text."""
+    """No number in a mapping, however deep, or in `optim_args`, is NaN or infinite, and every key is a text, or within it a whole number."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             value = json.loads(value)
@@ -215,17 +218,17 @@ def _check_within(name: str, value: Any) -> None:
         value = {key.strip(): _as_float(text) for key, text in value.items()}
     if not isinstance(value, Mapping):
         return
-    todo = [(f"{name}.{shown(key)[:40].strip(chr(39))}", key, each) for key, each in value.items()]
+    todo = [(f"{name}.{shown(key)[:40].strip(chr(39))}", (str,), key, each) for key, each in value.items()]
     while todo:
-        place, key, each = todo.pop()
-        if not isinstance(key, str):
+        place, kinds, key, each = todo.pop()
+        if type(key) not in kinds:
             raise ValueError(f"{name}: got the key {shown(key)}. Set it to a mapping whose keys are texts.")
         if isinstance(each, float | int) and not isinstance(each, bool):
             check_number(place, each)
         elif isinstance(each, Mapping):
-            todo += [(f"{place}.{shown(k)[:40].strip(chr(39))}", k, v) for k, v in each.items()]
+            todo += [(f"{place}.{shown(k)[:40].strip(chr(39))}", (str, int), k, v) for k, v in each.items()]
         elif isinstance(each, list | tuple):
-            todo += [(place, "", v) for v in each]
+            todo += [(place, (str,), "", v) for v in each]
 
 
 def _as_float(text: str) -> float | str:
@@ -252,6 +255,8 @@ def _checked_list(name: str, kinds: tuple[Any, ...], values: list | tuple) -> li
     for value in values:
         if kind in (int, float):
             check_number(name, value, kind)
+        elif kind is str and type(value) is date:
+            value = value.isoformat()
         elif kind is str and not isinstance(value, str):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"{name}: got {shown(value)} in its list. Set it to a list of texts.")

@@ -17,6 +17,7 @@ from .recipe_values import shown
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"
 _NUMBERS = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?")
 _LETTERS = re.compile(r"([a-z])\s*-\s*([a-z])|([A-Z])\s*-\s*([A-Z])")
+_LARGEST = 1e100  # of a value, so that sums of squares are finite
 _MAX_LABELS = 10_000  # a range with more is a slip of the pen
 _SHOWN = 12  # labels of a longer scale are shown with an ellipsis
 
@@ -192,8 +193,9 @@ def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tu
     parsed: list[float] = []
     for label, value in zip(labels, values, strict=True):
         number = as_number(value)
-        if not math.isfinite(number) or number in parsed:
-            fault = "which an earlier label has too" if number in parsed else "which is not a finite number"
+        if not abs(number) <= _LARGEST or number in parsed:
+            fault = "which is not a finite number" if not math.isfinite(number) else f"which is beyond {_LARGEST:g}"
+            fault = "which an earlier label has too" if number in parsed else fault
             raise ValueError(f"the score label {label!r} has the value {value!r}, {fault}: correct score_values.")
         parsed.append(number)
     _check_order(labels, parsed)

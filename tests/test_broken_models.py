@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
+from real_trl.judge_loading import find_judge
 from real_trl.scripts import demo, evaluate, push, rl, score, self_generate, serve, sft
 from tests.publishing.judges import write_adapter, write_judge
 from tests.test_scripts import EVALUATE, RL, SFT
-from tests.tiny import prompt_dataset
+from tests.tiny import build_model, prompt_dataset
 
 RECIPES = {"sft": (sft, SFT), "rl": (rl, RL), "evaluate": (evaluate, EVALUATE), "self_generate": (self_generate, {})}
 COMMANDS = (*RECIPES, "score", "serve", "demo", "push")
@@ -87,6 +90,60 @@ def test_weights_that_are_none_are_named(made, tmp_path, capsys, command: str, f
     fault(judge / "model.safetensors")
     message = refused(capsys, command, judge, made, tmp_path)
     assert ("pytorch_model.bin is a pickle" if fault is pickle_only else "model.safetensors is not whole") in message
+
+
+def without_a_layer(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file({k: v for k, v in load_file(path).items() if ".layers.1." not in k}, path, {"format": "pt"})
+
+
+def with_layers(number: int) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        kinds = {"layer_types": ["full_attention"] * number} if "layer_types" in config else {}
+        path.write_text(json.dumps({**config, **kinds, "num_hidden_layers": number}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (without_a_layer, "9 weights of the model are not in its files"),
+        (with_layers(3), "9 weights of the model are not in its files"),
+        (with_layers(1), "files have 9 weights of layers that config.json leaves out"),
+    ],
+    ids=["lost", "one more", "one fewer"],
+)
+def test_weights_that_are_missing_are_not_made_at_random(made, tmp_path, capsys, fault, expected):
+    judge = shutil.copytree(made / "whole", tmp_path / "judge")
+    fault(judge)
+    for command in ("score", "sft", "rl"):
+        message = refused(capsys, command, judge, made, tmp_path)
+        assert expected in message and ".layers." in message and str(judge) in message
+    AutoModelForCausalLM.from_pretrained(judge)  # whoever loads it without this library decides for himself
+    if fault is without_a_layer:
+        adapter = shutil.copytree(made / "adapter", tmp_path / "second")
+        base = shutil.copytree(made / "base", tmp_path / "base")
+        config = adapter / "adapter_config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": str(base)}))
+        fault(base)
+        assert expected in refused(capsys, "score", adapter, made, tmp_path)
+
+
+def test_tied_and_other_weights_are_not_missing(made, tmp_path, caplog):
+    judge = shutil.copytree(made / "whole", tmp_path / "judge")
+    model = build_model(tie_word_embeddings=True)
+    model.save_pretrained(judge)
+    path = judge / "model.safetensors"
+    weights = load_file(path)
+    assert "lm_head.weight" not in weights
+    save_file({**weights, "value_head.weight": torch.ones(1)}, path, {"format": "pt"})
+    engine = find_judge(judge).load_engine()
+    assert torch.equal(engine.model.lm_head.weight.cpu(), model.lm_head.weight)
+    assert "1 weights of its files are no part of the model (first value_head.weight)" in caplog.text
+    find_judge(made / "adapter").load_engine()
 
 
 @pytest.mark.parametrize(

@@ -169,3 +169,18 @@ def test_a_judge_whose_weights_are_not_finite_is_refused(tmp_path):
     with pytest.raises(ValueError, match="some/judge: its weights are not finite .*embed"):
         check_finite_files(tmp_path, "some/judge")
     check_finite(build_model(), "some/judge")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("prompt_template_text", 5, "prompt_template_text: got 5. Set it to text"),
+        ("score_values", [1e308, 2.0, 1.0], "beyond 1e"),
+    ],
+)
+def test_what_no_judge_can_have_is_refused(tmp_path, field, value, message):
+    JudgeConfig.from_space(SPACE).save(tmp_path)
+    path = tmp_path / JUDGE_CONFIG_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(ValueError, match=message):
+        JudgeConfig.load(tmp_path)

@@ -61,6 +61,18 @@ GREEDY = {
     "format with a field in a field": "{{ '{:{}}'.format(1, 10**9) }}",
     "format_map": "{{ '{a:{b}}'.format_map({'a': 1, 'b': 10**9}) }}",
     "format with one value many times": "{{ ('{0}' * 100000).format('x' * 100000) | length }}",
+    "rfind": "{{ ('a' * 4000000).rfind('b' ~ 'a' * 2000000) }}",
+    "rindex": "{{ ('a' * 4000000).rindex('b' ~ 'a' * 2000000) }}",
+    "rsplit": "{{ ('a' * 4000000).rsplit('b' ~ 'a' * 2000000) }}",
+    "rpartition of bytes": "{{ ('a' * 4000000).encode().rpartition(('b' ~ 'a' * 2000000).encode()) }}",
+    "punycode": "{{ ('a' * 100000 ~ 'é').encode('punycode') }}",
+    "punycode, decoded": "{{ ('a' * 100000).encode().decode(encoding='punycode') }}",
+    "numbers of one hash": "{{ range(0, 99999 * (2**61 - 1), 2**61 - 1) | unique | list | length }}",
+    "the same as keys": "{{ {}.fromkeys(range(0, 99999 * (2**61 - 1), 2**61 - 1)) | length }}",
+    "the same in pairs": "{{ dict(range(0, 99999 * (2**61 - 1), 2**61 - 1) | map('batch', 2)) }}",
+    "select": "{{ range(99999, 0, -1) | select('in', range(99999) | list) | list | length }}",
+    "urlize": "{{ (')' * 50000 ~ 'x)') | urlize }}",
+    "format of representations": "{{ ('{0!r:.1}' * 100000).format('x' * 4000000) }}",
     "power": "{{ 2 ** (10**9) }}",
     "doubled by ~": "{% set ns = namespace(x='ab') %}" + TEN_TIMES + "ns.x ~ ns.x %}{% endfor %}",
     "doubled by +": "{% set ns = namespace(x='ab') %}" + TEN_TIMES + "ns.x + ns.x %}{% endfor %}",
@@ -85,11 +97,12 @@ GREEDY = {
 
 
 @pytest.mark.parametrize("case", GREEDY)
-def test_greedy_templates_are_stopped(case):
+def test_greedy_templates_are_stopped(monkeypatch, case):
     start = time.process_time()
     with pytest.raises(TEMPLATE_ERRORS):
         LimitedEnvironment().from_string(GREEDY[case]).render()
-    with pytest.raises(TEMPLATE_ERRORS):  # as of a tokenizer
+    monkeypatch.setattr(limited_templates, "_limited", {GREEDY[case]})
+    with pytest.raises(TEMPLATE_ERRORS):  # as of a tokenizer that was loaded here
         chat_template_utils.render_jinja_template([[{"role": "user", "content": "x"}]], chat_template=GREEDY[case])
     with pytest.raises(ValueError, match="prompt_template="):
         PromptTemplate(GREEDY[case]).render({}, scale=SCALE)
@@ -157,8 +170,8 @@ def test_chat_templates_of_models_render_as_in_transformers(monkeypatch):
     options = [{"add_generation_prompt": True}, {"enable_thinking": False, "tools": tools}]
     asked = [(template, each, given) for template in found for each in (chat[1:], chat, more) for given in options]
 
-    def render() -> list[str]:
-        chat_template_utils._compile_jinja_template.cache_clear()
+    def render(limited: set[str]) -> list[str]:
+        monkeypatch.setattr(limited_templates, "_limited", limited)
         texts = []
         for template, each, given in asked:
             try:
@@ -167,12 +180,25 @@ def test_chat_templates_of_models_render_as_in_transformers(monkeypatch):
                 texts.append(type(error).__name__)
         return texts
 
-    ours = render()
+    ours = render(set(found))
     assert sum("Grade {this}." in text for text in ours) > 0.8 * len(ours)
     assert chat_template_utils._compile_jinja_template(asked[0][0]).environment.__class__ is LimitedEnvironment
-    monkeypatch.setattr(chat_template_utils, "ImmutableSandboxedEnvironment", ImmutableSandboxedEnvironment)
-    assert ours == render()
-    chat_template_utils._compile_jinja_template.cache_clear()
+    assert ours == render(set())
+    theirs = chat_template_utils._compile_jinja_template(asked[0][0]).environment.__class__
+    assert theirs is ImmutableSandboxedEnvironment
+
+
+def test_templates_of_others_have_no_limits(tmp_path):
+    tokenizer = tokenizers_zoo.smollm()
+    template = "{{ ([[1]] | sum(start=[])) }}{{ messages[0].content }}"
+    tokenizer.chat_template = template + "{# a user's own #}"
+    long = [{"role": "user", "content": "x" * (MAX_TEXT + 1)}]
+    assert tokenizer.apply_chat_template(long, tokenize=False) == "[1]" + long[0]["content"]
+    tokenizer.chat_template = "{{ messages[0].content }}{# a judge's #}"
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_tokenizer(str(tmp_path), None, False)
+    with pytest.raises(TemplateLimit):
+        loaded.apply_chat_template(long, tokenize=False)
 
 
 @pytest.mark.parametrize(

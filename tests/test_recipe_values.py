@@ -16,6 +16,7 @@ from real_trl.data import DataArguments
 from real_trl.finite_weights import not_finite_in
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_options import JudgeOptions
+from real_trl.recipe_values import checked_values
 from real_trl.scripts import init, plan, push
 from real_trl.scripts.common import make_parser
 from real_trl.scripts.demo import DemoArguments
@@ -287,6 +288,16 @@ def test_what_was_meant_is_taken(tmp_path):
         yaml.safe_dump(BASE["sft"]) + "run_name: 2026\nlora_target_modules: all-linear\nlearning_rate: 5e-8\n",
     )
     assert (config.run_name, model.lora_target_modules, config.learning_rate) == ("2026", "all-linear", 5e-8)
+
+
+def test_whole_numbers_as_keys_and_a_date_as_a_name(tmp_path, capsys):
+    memory = "model_init_kwargs: {max_memory: {0: 20GiB, cpu: 60GiB}}\nrun_name: 2026-11-29\n"
+    config = parse("sft", tmp_path, yaml.safe_dump(BASE["sft"]) + memory)[2]
+    assert config.model_init_kwargs == {"max_memory": {0: "20GiB", "cpu": "60GiB"}}
+    assert config.run_name == "2026-11-29"
+    for mapping in ({0: 1}, {"max_memory": {True: 1}}, {"max_memory": {1.5: 1}}):
+        with pytest.raises(ValueError, match="got the key"):
+            checked_values(RAFTConfig, {"model_init_kwargs": mapping})
 
 
 @pytest.mark.parametrize(

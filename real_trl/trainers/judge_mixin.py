@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.judge_config import JudgeConfig, check_public
+from real_trl.limited_templates import check_chat_template
 from real_trl.pretrained import saved_generation_config, use_eos_of
 from real_trl.prompt_encoding import PromptEncoding
 from real_trl.prompt_format import PromptFormat
@@ -57,6 +58,7 @@ def resolve_tokenizer(
             truncation_side="left",
             padding_side="left",
         )
+        check_chat_template(processing_class, name)
     if not isinstance(processing_class, PreTrainedTokenizerBase):
         raise TypeError(
             f"processing_class: got {type(processing_class).__name__}. Judges here read text: pass a tokenizer "

@@ -31,6 +31,7 @@ from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
 from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
 from real_trl.tree_attention import check_tree_attention
+from real_trl.whole_weights import whole_weights
 
 logger = get_logger(__name__)
 
@@ -116,6 +117,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         "title": "Better autoregressive regression with LLMs via regression-aware fine-tuning",
     }
 
+    @whole_weights()
     def __init__(
         self,
         model: "str | PreTrainedModel",

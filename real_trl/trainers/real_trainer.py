@@ -32,6 +32,7 @@ from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, collate_rollouts, make_rollout
 from real_trl.trainers.signal_watch import GroupSignal
 from real_trl.tree_attention import check_tree_attention
+from real_trl.whole_weights import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
 
@@ -116,6 +117,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         ),
     }
 
+    @whole_weights()
     def __init__(
         self,
         model: "str | PreTrainedModel",
