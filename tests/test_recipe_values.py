@@ -412,7 +412,7 @@ def test_command_lines_with_wrong_values_end_in_a_result_or_a_message(name, inpu
     draw = random.Random(name)
     actions = [action for action in module.make_parser()._actions if action.option_strings and action.nargs != 0]
     for option in (action.option_strings[-1] for action in actions):
-        for value in draw.sample(WRONG, 2):
+        for value in draw.sample(WRONG, 1 if name == "init" else 2):  # `init` reads the tokenizer each time
             shutil.rmtree("new", ignore_errors=True)
             try:
                 module.main([*argv, f"{option}={value}"])
