@@ -224,7 +224,14 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
         written, label_weights = inputs.pop("written_labels"), inputs.pop("label_weights")
         forward = _ForwardWithScores(model, score_positions, self.score_space.tree, self._padding_free)
+        trained, attention_mask = self._total_train_tokens, inputs["attention_mask"]
         next_token_loss = super().compute_loss(forward, inputs, num_items_in_batch=num_items_in_batch)
+        if self.model.training:
+            # TRL gathers the counts as if they were rows, and drops those that an epoch's last batch has too many of
+            self._total_train_tokens = (
+                trained + int(self.accelerator.gather(attention_mask.sum()).sum()) // self._tp_size
+            )
+            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
 
         scored = score_positions != NO_SCORE
         self._log_scores(forward.score_log_probs.detach(), targets, scored)
