@@ -117,7 +117,7 @@ def test_an_error_that_quotes_the_token_is_shown_without_it(hub, judge, tmp_path
     hub.refuse = ("/commit/", 403)
     failed = command(hub, tmp_path, "-m", "real_trl.scripts.push", str(judge), "--repo_id", REPO)
     assert failed.returncode == 1 and "Traceback" in failed.stderr  # REAL_TRL_DEBUG shows everything
-    assert f"{REPO}: {hub.endpoint} refused" in failed.stderr and "Bearer [redacted]" in failed.stderr
+    assert f"{REPO}: {hub.endpoint} refused" in failed.stderr and "'authorization': '[redacted]'" in failed.stderr
     assert TOKEN not in failed.stdout + failed.stderr
     assert not holds_token(tmp_path)
 
