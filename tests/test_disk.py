@@ -57,7 +57,14 @@ def check_full(inputs, whole, folder, stage, largest) -> bool:
     return code == 2
 
 
-@pytest.mark.parametrize(("stage", "largest"), [("sft", 40_000), ("evaluate", 9_000), ("score", 700)])
+@pytest.mark.parametrize(
+    ("stage", "largest"),
+    [
+        pytest.param("sft", 40_000, marks=pytest.mark.slow),
+        pytest.param("evaluate", 9_000, marks=pytest.mark.slow),
+        ("score", 700),
+    ],
+)
 def test_a_full_disk(inputs, whole, tmp_path, stage, largest):
     assert check_full(inputs, whole, tmp_path / "full", stage, largest)
 

@@ -248,6 +248,7 @@ def assert_ends_the_same(folder: Path, whole: Path) -> None:
     assert_same_files(*(side / "out" / "checkpoint-10" for side in (folder, whole)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "rl"])
 def test_a_run_killed_twice_ends_like_one_left_alone(tmp_path, whole_run, stage):
     whole, folder = whole_run(stage, start_forked), make_folder(tmp_path / "killed", stage)

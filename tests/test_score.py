@@ -277,6 +277,7 @@ def make_folder(path: Path, num_rows: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path, monkeypatch, capsys):
     folder = make_folder(tmp_path / "killed", 600)
     shutil.copytree(folder, whole := tmp_path / "whole")

@@ -70,6 +70,7 @@ def holds_token(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_push_arrives_and_the_code_of_the_card_runs(hub, judge, tmp_path):
     pushed = command(hub, tmp_path, "-m", "real_trl.scripts.push", str(judge), "--repo_id", REPO)
     assert pushed.returncode == 0, pushed.stderr

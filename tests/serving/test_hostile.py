@@ -215,6 +215,7 @@ def test_no_health_check_waits_for_a_body(folder):
         assert b" 200 " in opened.recv(4096)
 
 
+@pytest.mark.slow
 def test_clients_beside_hostile_ones(folder, tmp_path, capsys):
     """The benchmark, shortly: no wrong answer, none that is lost, and `/health` goes on."""
     rows = tmp_path / "rows.jsonl"
