@@ -53,8 +53,10 @@ def naming_open_options(
     """
     try:
         yield
-    except _ERRORS as error:
+    except (*_ERRORS, RuntimeError) as error:
         stated = _stated(recipe, arguments)
+        if isinstance(error, RuntimeError) and not isinstance(error, _ERRORS):  # which is raised for anything
+            stated = {name: value for name, value in stated.items() if str(value) in str(error)}
         begun = trainer is not None and trainer.state.global_step > 0
         if (
             not stated or begun or (trainer is None and isinstance(error, ValueError))
