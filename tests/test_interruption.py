@@ -149,13 +149,13 @@ def start_launched(accelerate_config: str, **environment: str) -> Start:
 
 def writing_a_checkpoint(output: Path) -> bool:
     last = next(iter(list_checkpoints(output)), None)
-    return last is not None and find_fault(last) is not None
+    return last is not None and find_fault(last, hashes=False) is not None  # hashing takes longer than the moment
 
 
 def deleting_a_checkpoint(output: Path) -> bool:
     """The new one is complete, and those that exceed save_total_limit are still there, whole or in part."""
     checkpoints = list_checkpoints(output)
-    return len(checkpoints) > COMMON["save_total_limit"] and find_fault(checkpoints[0]) is None
+    return len(checkpoints) > COMMON["save_total_limit"] and find_fault(checkpoints[0], hashes=False) is None
 
 
 def saving_the_judge(output: Path) -> bool:
