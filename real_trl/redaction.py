@@ -119,7 +119,9 @@ def known_secrets(*more: str | None) -> list[str]:
     The secrets of this process, the longest first: `more`, the login of the Hub, what the environment has under the name of a secret,
     and what recipes had ([`remember`]). What the environment has may be an ordinary word: of that, what is long or mixed.
     """
-    found = {value for name, value in os.environ.items() if _is_long(value.strip()) and is_secret_name(name)}
+    # For every line that is shown: names, which are remembered, are looked at before values
+    named = {os.environ.get(name, "") for name in os.environ if is_secret_name(name)}
+    found = {value for value in named if _is_long(value.strip())}
     found |= {value for value in (get_token(), *more) if value and value.strip()} | _remembered
     return sorted({value.strip() for value in found}, key=len, reverse=True)
 
