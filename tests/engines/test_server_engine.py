@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server engine against a small real server, and that server's answers against the Transformers engine."""
 
+import gc
 import logging
 import math
 import re
@@ -14,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.score_reading import request_seed
+from real_trl.engines.server_client import ServerClient
 from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.top_tokens import TopTokens, byte_tokenizer, named_log_probs
 from real_trl.score_space import ScoreSpace
@@ -292,6 +294,15 @@ def test_the_key_is_sent_and_never_shown(caplog, monkeypatch, capfd):
     for error in (wrong, refused, broken, unreachable):
         shown += [str(error.value), repr(error.value), str(error.value.__cause__)]
     assert SECRET not in "".join(shown)
+
+
+def test_connections_are_closed_with_their_client():
+    client = ServerClient("http://127.0.0.1:9/v1", MODEL_NAME)
+    connections = client._client
+    assert not connections.is_closed
+    del client
+    gc.collect()
+    assert connections.is_closed
 
 
 def test_prompts_that_are_too_long():

@@ -41,10 +41,11 @@ def service(folder, limits=LIMITS, key=None, **connections):
     judge = GatedJudge.from_pretrained(folder, **SETTINGS)
     listener, batcher = bind("127.0.0.1", 0), Batcher(judge, batch_size=4, max_waiting=limits.max_waiting)
     server = Server(create_app(judge, batcher, "tiny", limits, key), batcher, grace=0, **connections)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread = threading.Thread(target=server.serve_until_stopped, args=[listener])
     thread.start()
     try:
         while not server.started:
+            assert thread.is_alive()
             time.sleep(0.01)
         with httpx.Client(base_url=url_of(listener), timeout=60) as client:
             yield judge, client
