@@ -20,7 +20,7 @@ from tests.test_scripts import EVALUATE, RL, SFT
 from tests.tiny import build_model, prompt_dataset
 
 RECIPES = {"sft": (sft, SFT), "rl": (rl, RL), "evaluate": (evaluate, EVALUATE), "self_generate": (self_generate, {})}
-COMMANDS = (*RECIPES, "score", "serve", "demo", "push")
+COMMANDS = (*RECIPES, "score", "serve", pytest.param("demo", marks=pytest.mark.integrations), "push")
 
 
 @pytest.fixture(scope="module")
