@@ -34,8 +34,9 @@ class BoundedConnection(H11Protocol):
         max_connections (`int`):
             Connections at a time.
         head_timeout (`float`):
-            Seconds in which the head of a request has to arrive, counted from the connection's begin, or from the answer to
-            the request before, which has to be taken in that time, too.
+            Seconds in which the head of a request has to arrive, counted from the connection's begin, or, after an answer, from
+            the head's first byte. An answer has to be taken in that time, too. How long a connection may be idle after an
+            answer is uvicorn's `timeout_keep_alive`.
         kwargs:
             What uvicorn gives its protocols.
     """
@@ -67,6 +68,12 @@ class BoundedConnection(H11Protocol):
             self._timer.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; the first ones of a head begin its time."""
+        if self._answered and self._awaits_head and not self.conn.trailing_data[0]:
+            self._await_head()
+        super().data_received(data)
+
     def on_response_complete(self) -> None:
         """The next request may come."""
         self._answered = True
@@ -90,7 +97,7 @@ class BoundedConnection(H11Protocol):
             self.transport.abort()  # its client does not take the answer
         elif self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
             self._refuse(Refused(408, f"the head of a request did not arrive within {self.head_timeout:g} s."))
-        else:
+        elif not self._answered:
             self.transport.close()
 
     def _make_room(self) -> bool:

@@ -18,6 +18,10 @@ from real_trl.serving.connections import ACCEPTED_AT_ONCE, BoundedConnection, po
 
 API_KEY_VARIABLE = "REAL_TRL_API_KEY"
 _MAY_WAIT = 2048  # connections that have not been accepted
+_KEEP_ALIVE = (
+    75  # seconds. A client that reuses a connection just as it is closed loses its request, so those of pools (httpx
+)
+# and Node: 5 s, proxies: 60 s) have to be dropped by the clients first
 
 
 def read_key(variable: str | None) -> str | None:
@@ -73,7 +77,13 @@ class Server(uvicorn.Server):
         )
         # A connection that became a WebSocket would be beyond all limits
         config = uvicorn.Config(
-            app, http=connection, ws="none", log_level="info", server_header=False, backlog=ACCEPTED_AT_ONCE
+            app,
+            http=connection,
+            ws="none",
+            log_level="info",
+            server_header=False,
+            backlog=ACCEPTED_AT_ONCE,
+            timeout_keep_alive=_KEEP_ALIVE,
         )
         super().__init__(config)
         self.batcher, self.grace = batcher, grace

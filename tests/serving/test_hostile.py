@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -65,6 +66,20 @@ def test_who_says_nothing_or_half_a_head_is_closed(folder):
             assert b" 408 " in answer and b"the head of a request did not arrive within 0.5 s" in answer
         # Nobody is cut off whose answer takes longer than that
         assert client.post("/score", json=ROWS[0]).status_code == 200
+
+
+def test_a_kept_connection_outlives_the_pools_of_clients(folder):
+    """httpx keeps a connection for 5 s: closed by the service at the same moment, the request that comes then is lost."""
+    with service(folder, head_timeout=0.5) as (_, client):
+        kept = HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
+        for _ in range(2):
+            kept.request("GET", "/health")
+            assert kept.getresponse().read()
+            time.sleep(5.3)
+        opened = kept.sock
+        kept.request("GET", "/health")
+        assert kept.getresponse().status == 200 and kept.sock is opened
+        kept.close()
 
 
 def test_many_that_owe_a_request_are_closed_for_one_that_sends_it(folder):
