@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
-from .data_rows import RowReader, strip_score_sentence
-from .data_sources import HoldOut, read_source
-from .prompts import load_template
-from .rationales import rationale_faults
-from .recipe_values import check_numbers, shown
-from .scale import Scale
-from .score_space import DEFAULT_MARKER
+from real_trl.data_rows import RowReader, strip_score_sentence
+from real_trl.data_sources import HoldOut, read_source
+from real_trl.prompts import load_template
+from real_trl.rationales import rationale_faults
+from real_trl.recipe_values import check_numbers, shown
+from real_trl.scale import Scale
+from real_trl.score_space import DEFAULT_MARKER
 
 logger = logging.getLogger(__name__)
 

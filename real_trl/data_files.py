@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
-from .cells import column_names, plain
-from .shown_text import has_columns, original_cell
-from .table_rows import class_names, features_of, iterate_table, take
+from real_trl.cells import column_names, plain
+from real_trl.shown_text import has_columns, original_cell
+from real_trl.table_rows import class_names, features_of, iterate_table, take
 
 EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")

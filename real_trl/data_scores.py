@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .cells import is_empty
-from .data_files import Source
-from .scale import Scale, as_number
+from real_trl.cells import is_empty
+from real_trl.data_files import Source
+from real_trl.scale import Scale, as_number
 
 if TYPE_CHECKING:
-    from .data import DataArguments
+    from real_trl.data import DataArguments
 
 # The canonical name, then Feedback-Collection's, then that of Prometheus' benchmark files
 _SCORE_COLUMNS = ("score", "orig_score", "gpt4_score")

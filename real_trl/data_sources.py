@@ -11,8 +11,8 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from .cells import is_empty
-from .data_files import EXTENSIONS, Source, read_file, read_saved
+from real_trl.cells import is_empty
+from real_trl.data_files import EXTENSIONS, Source, read_file, read_saved
 
 SYNTHETIC = "synthetic"
 _SHOWN = 5  # how many bad rows an error message lists
@@ -138,7 +138,7 @@ class HoldOut:
 
 def _generate(split: str, options: Mapping[str, Any]) -> Dataset:
     """Calls the embedded generator; `size` may be a mapping from split to number of rows."""
-    from .synthetic import make_dataset
+    from real_trl.synthetic import make_dataset
 
     options = dict(options)
     if isinstance(options.get("size"), Mapping):

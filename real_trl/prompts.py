@@ -12,11 +12,11 @@ from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
 
-from .cells import plain
-from .limited_templates import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
-from .scale import Scale
-from .score_space import DEFAULT_MARKER
-from .text import well_formed
+from real_trl.cells import plain
+from real_trl.limited_templates import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
+from real_trl.scale import Scale
+from real_trl.score_space import DEFAULT_MARKER
+from real_trl.text import well_formed
 
 TEMPLATE_DIR = Path(__file__).parent / "templates"
 TEMPLATE_NAMES = tuple(sorted(path.stem for path in TEMPLATE_DIR.glob("*.jinja")))

@@ -11,8 +11,8 @@ from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 
-from .cells import plain
-from .recipe_values import shown
+from real_trl.cells import plain
+from real_trl.recipe_values import shown
 
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"
 _NUMBERS = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?")

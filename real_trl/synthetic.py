@@ -39,7 +39,7 @@ from datasets import Dataset
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .synthetic_sheets import (
+from real_trl.synthetic_sheets import (
     LENGTHS,
     OPERANDS,
     RUBRICS,

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run shows its reader: tables for the terminal, Markdown and LaTeX, plots, and an HTML page to browse."""
 
-from .curves import plot_training_curves, save_plots
-from .html import html_report
-from .markup import latex_table, markdown_report
-from .quickstart_plot import plot_quickstart
-from .seeds import results_table, summarize_seeds
-from .tables import evaluation_table
+from real_trl.report.curves import plot_training_curves, save_plots
+from real_trl.report.html import html_report
+from real_trl.report.markup import latex_table, markdown_report
+from real_trl.report.quickstart_plot import plot_quickstart
+from real_trl.report.seeds import results_table, summarize_seeds
+from real_trl.report.tables import evaluation_table
 
 __all__ = [
     "evaluation_table",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .notation import CORE_METRICS, MARK, METRICS, UNDEFINED, Metric, is_undefined
+from real_trl.report.notation import CORE_METRICS, MARK, METRICS, UNDEFINED, Metric, is_undefined
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .notation import INFERENCES, METRICS, PAPER_METRICS
-from .panels import COLORS, MARKERS, logged_values, new_figure
-from .plots import plot_breakdown, plot_distributions, plot_predictions, plot_reliability
-from .sheets import Evaluation, check_evaluation
+from real_trl.report.notation import INFERENCES, METRICS, PAPER_METRICS
+from real_trl.report.panels import COLORS, MARKERS, logged_values, new_figure
+from real_trl.report.plots import plot_breakdown, plot_distributions, plot_predictions, plot_reliability
+from real_trl.report.sheets import Evaluation, check_evaluation
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .cells import used_metrics
-from .notation import CONFIDENCE, EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND
+from real_trl.report.cells import used_metrics
+from real_trl.report.notation import CONFIDENCE, EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND
 
 Evaluation = Mapping[str, Any]
 

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .cells import Cell, Sheet, is_doubtful, with_best
-from .legend import expectation_text, legend
-from .notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
-from .sheets import Evaluation, all_sheets, check_evaluation
-from .verdicts import baselines, verdict
+from real_trl.report.cells import Cell, Sheet, is_doubtful, with_best
+from real_trl.report.legend import expectation_text, legend
+from real_trl.report.notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
+from real_trl.report.sheets import Evaluation, all_sheets, check_evaluation
+from real_trl.report.verdicts import baselines, verdict
 
 # How the paper calls a method; every other one is RL. Of a judge that does not say how it was made, nothing is claimed.
 _TRAINING = {None: "–", "sft": "SFT", "raft": "SFT"}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..metrics import score_metrics
-from .notation import number
+from real_trl.metrics import score_metrics
+from real_trl.report.notation import number
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .panels import draw_scatter, logged_values, new_figure, running_mean
+from real_trl.report.panels import draw_scatter, logged_values, new_figure, running_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..engines.base import Judgment
+from real_trl.engines.base import Judgment
 
 # Frame column: key in the page's data, of the numbers that a judgment has
 _FIGURES = {

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .notation import CORE_METRICS, INFERENCES, LEGEND, METRICS, UNDEFINED, Metric
+from real_trl.report.notation import CORE_METRICS, INFERENCES, LEGEND, METRICS, UNDEFINED, Metric
 
 
 def summarize_seeds(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,8 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .cells import Cell, Column, Sheet, interval_cell, is_doubtful, metric_cell, metric_cells, used_metrics
-from .notation import (
+from real_trl.report.cells import (
+    Cell,
+    Column,
+    Sheet,
+    interval_cell,
+    is_doubtful,
+    metric_cell,
+    metric_cells,
+    used_metrics,
+)
+from real_trl.report.notation import (
     CALIBRATION,
     CALIBRATION_LEGEND,
     CONFIDENCE,
@@ -22,7 +31,7 @@ from .notation import (
     number,
     p_value,
 )
-from .verdicts import baseline_rows
+from real_trl.report.verdicts import baseline_rows
 
 Evaluation = Mapping[str, Any]
 _CEILINGS = {"leave_one_out": "Others", "between": "Another"}  # whom a rater is compared with

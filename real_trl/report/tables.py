@@ -11,12 +11,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from real_trl.report.cells import Cell, Sheet
+from real_trl.report.legend import legend
+from real_trl.report.sheets import Evaluation, all_sheets
+from real_trl.report.verdicts import Remark, verdict
 from real_trl.shown_text import printable
-
-from .cells import Cell, Sheet
-from .legend import legend
-from .sheets import Evaluation, all_sheets
-from .verdicts import Remark, verdict
 
 
 def evaluation_table(evaluation: Evaluation, breakdown: Iterable[str] = ()) -> "EvaluationTable":
