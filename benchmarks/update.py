@@ -211,7 +211,7 @@ class EndAt(LogitsProcessor):
         self._lengths, self._stop_ids, self._step = torch.tensor(lengths), list(stop_ids), 0
 
     def keep_rows(self, rows: Sequence[int]) -> None:
-        """For generation that drops finished rows; see [`~real_trl.group_generation.FollowsRows`]."""
+        """For generation that drops finished rows; see [`~real_trl.forward.generation.FollowsRows`]."""
         self._lengths = self._lengths[rows]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -13,9 +13,11 @@ from peft import get_peft_model
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LogitsProcessor, LogitsProcessorList
 
-from real_trl import decoding_cache, group_generation, prompt_attention
-from real_trl.group_generation import FinishedRows, generate_groups
-from real_trl.prefix_attention import PREFIX_ATTENTION
+from real_trl.forward import decoding as decoding_cache
+from real_trl.forward import generation as group_generation
+from real_trl.forward import prompt_attention
+from real_trl.forward.generation import FinishedRows, generate_groups
+from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from tests.test_shared_prefix import CONFIGS, VOCABULARY
 from tests.tiny import lora_config
 

@@ -25,12 +25,12 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from real_trl import objectives
-from real_trl.engines.output_layer import float32_logits
+from real_trl.forward.dense import policy_forward
+from real_trl.forward.float32_logits import float32_logits
+from real_trl.forward.lm_head import selected_log_probs
+from real_trl.forward.output_layer import HeadOptions, precise_logits, why_head_unknown
+from real_trl.forward.token_selection import TokenSelection, add_token_selection
 from real_trl.label_tree import LabelTree
-from real_trl.output_layer import HeadOptions, precise_logits, why_head_unknown
-from real_trl.policy_forward import policy_forward
-from real_trl.selected_log_probs import selected_log_probs
-from real_trl.token_selection import TokenSelection, add_token_selection
 from real_trl.trainers.precision import check_output_layer
 from tests.test_shared_prefix import ROWS, TREES, as_tensors
 
@@ -274,7 +274,7 @@ def test_on_a_gpu():
 
 
 def test_a_wide_vocabulary_is_turned_into_float32_in_parts(monkeypatch):
-    from real_trl import output_layer
+    from real_trl.forward import output_layer
 
     hidden, weight, targets = judge()
     whole = score_log_probs(hidden[:8], weight, 8)

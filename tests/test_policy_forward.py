@@ -11,8 +11,8 @@ from peft import get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
 from real_trl import objectives
+from real_trl.forward.dense import backbone, policy_forward, select_hidden_rows
 from real_trl.label_tree import LabelTree
-from real_trl.policy_forward import backbone, policy_forward, select_hidden_rows
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.rollout import collate_rollouts, make_rollout
 from tests.tiny import ARCHITECTURES, DIGITS, TOKENIZER, build_model, encode, lora_config

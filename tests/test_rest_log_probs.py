@@ -12,14 +12,14 @@ from accelerate.utils import convert_outputs_to_fp32
 from peft import get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
-from real_trl import rest_log_probs as module
 from real_trl.engines import Decoding, TransformersEngine
-from real_trl.engines.tree_reading import ScorePlace
-from real_trl.policy_forward import causal_lm, policy_forward
-from real_trl.prefix_attention import install_prefix_attention
-from real_trl.rest_log_probs import HeadOptions, rest_log_probs
+from real_trl.forward import rest_log_probs as module
+from real_trl.forward.dense import causal_lm, policy_forward
+from real_trl.forward.packed_attention import install_prefix_attention
+from real_trl.forward.rest_log_probs import HeadOptions, rest_log_probs
+from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
+from real_trl.forward.tree_reading import ScorePlace
 from real_trl.score_space import ScoreSpace
-from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.raft_trainer import _ForwardWithScores
 from tests.tiny import DIGITS, build_model, encode, lora_config
 

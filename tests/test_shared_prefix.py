@@ -24,12 +24,13 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head, pad
 
-from real_trl import attention_kernels, selected_log_probs
+from real_trl.forward import kernels as attention_kernels
+from real_trl.forward import lm_head as selected_log_probs
+from real_trl.forward.dense import policy_forward
+from real_trl.forward.packed_attention import PREFIX_ATTENTION
+from real_trl.forward.packed_sequences import pack_sequences
+from real_trl.forward.shared_prefix import pack_groups, share_prefixes, shared_prefix_forward
 from real_trl.label_tree import LabelTree
-from real_trl.packed_sequences import pack_sequences
-from real_trl.policy_forward import policy_forward
-from real_trl.prefix_attention import PREFIX_ATTENTION
-from real_trl.shared_prefix import pack_groups, share_prefixes, shared_prefix_forward
 from tests.tiny import lora_config
 
 VOCABULARY, TEMPERATURE = 40, 1.3

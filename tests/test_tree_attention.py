@@ -7,9 +7,9 @@ import torch
 from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
+from real_trl.forward.packed_attention import PREFIX_ATTENTION
+from real_trl.forward.tree import check_tree_attention, edge_rows, tree_inputs
 from real_trl.label_tree import LabelTree
-from real_trl.prefix_attention import PREFIX_ATTENTION
-from real_trl.tree_attention import check_tree_attention, edge_rows, tree_inputs
 from tests.tiny import DIGITS, build_model, prompt_dataset
 
 SINGLE = LabelTree.from_paths([(1,), (2,)])

@@ -24,16 +24,16 @@ from trl.trainer.utils import pad
 
 from real_trl.context_length import context_length
 from real_trl.engines.base import Decoding, Judgment
-from real_trl.engines.output_layer import float32_logits
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.tree_reading import (
+from real_trl.forward.float32_logits import float32_logits
+from real_trl.forward.generation import FinishedRows, generate_groups, prefix_attention_installed
+from real_trl.forward.tree_reading import (
     ScorePlace,
     can_read_from_cache,
     read_by_forward,
     read_from_cache,
     read_from_rows,
 )
-from real_trl.group_generation import FinishedRows, generate_groups, prefix_attention_installed
 from real_trl.pretrained import eos_ids
 from real_trl.score_space import ScoreSpace
 from real_trl.spoken import spoken
@@ -54,7 +54,7 @@ class _Recorder(LogitsProcessor):
         self._steps: list[tuple[list[int], Tensor, Tensor, Tensor]] = []
 
     def keep_rows(self, rows: Sequence[int]) -> None:
-        """From now on, only these of the rows are generated; see [`~real_trl.group_generation.FollowsRows`]."""
+        """From now on, only these of the rows are generated; see [`~real_trl.forward.generation.FollowsRows`]."""
         self._left = [self._left[row] for row in rows]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from transformers import AutoTokenizer, PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
 from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.forward.packed_attention import why_config_not_exact
 from real_trl.planning.models import ModelSize, find_config, measure
 from real_trl.planning.setup import Cluster, Setup, Sharding, read_sharding
-from real_trl.prefix_attention import why_config_not_exact
 from real_trl.scale import Scale
 from real_trl.scripts.common import make_parser
 from real_trl.synthetic import build_tokenizer

@@ -12,9 +12,9 @@ from torch import nn
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
-from real_trl.group_generation import generate_groups
-from real_trl.policy_forward import causal_lm
-from real_trl.positions import generation_without_cache, separate_rows
+from real_trl.forward.dense import causal_lm
+from real_trl.forward.generation import generate_groups
+from real_trl.forward.positions import generation_without_cache, separate_rows
 from real_trl.trainers.vllm_groups import generate_groups_with_vllm
 
 
@@ -44,7 +44,7 @@ class GroupGenerationMixin:
     To be put before [`~trl.RLOOTrainer`], whose `_generate_single_turn` it overrides.
 
     Where the trainer shares prefixes (`self._shares_prefixes`), Transformers generates with
-    [`~real_trl.group_generation.generate_groups`]; vLLM gets one request for each group. Everything else is left to TRL:
+    [`~real_trl.forward.generation.generate_groups`]; vLLM gets one request for each group. Everything else is left to TRL:
     continuous batching, images, and generation with sharded parameters, where every process has to run the same number of forwards.
     """
 

@@ -14,8 +14,8 @@ from peft.utils.other import TrainableTokensWrapper
 from torch import nn
 from transformers import AutoConfig, Trainer, TrainingArguments
 
-from real_trl.output_layer import HALF, why_head_unknown
-from real_trl.policy_forward import causal_lm
+from real_trl.forward.dense import causal_lm
+from real_trl.forward.output_layer import HALF, why_head_unknown
 from real_trl.trainers.visible_updates import watch_updates
 from real_trl.trainers.vllm_weights import send_merged_copies
 

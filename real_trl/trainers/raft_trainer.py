@@ -15,14 +15,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import SFTTrainer
 
 from real_trl import objectives
+from real_trl.forward.dense import backbone, causal_lm, select_hidden_rows
+from real_trl.forward.packed_attention import install_prefix_attention, why_not_exact
+from real_trl.forward.packed_sequences import pack_sequences, pad_sequences
+from real_trl.forward.positions import separate_rows
+from real_trl.forward.token_selection import TokenSelection
+from real_trl.forward.tree import check_tree_attention
 from real_trl.label_tree import LabelTree
-from real_trl.packed_sequences import pack_sequences, pad_sequences
-from real_trl.policy_forward import backbone, causal_lm, select_hidden_rows
-from real_trl.positions import separate_rows
-from real_trl.prefix_attention import install_prefix_attention, why_not_exact
 from real_trl.prompt_format import training_format
 from real_trl.score_space import ScoreSpace
-from real_trl.token_selection import TokenSelection
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import askable, one_dataset
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
@@ -30,7 +31,6 @@ from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
 from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
-from real_trl.tree_attention import check_tree_attention
 from real_trl.whole_weights import whole_weights
 
 logger = get_logger(__name__)

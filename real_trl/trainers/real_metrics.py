@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from real_trl import objectives
-from real_trl.policy_forward import PolicyOutput
+from real_trl.forward.dense import PolicyOutput
 from real_trl.score_space import MALFORMED_STATUSES
 
 if TYPE_CHECKING:

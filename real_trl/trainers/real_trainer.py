@@ -14,11 +14,12 @@ from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
-from real_trl.policy_forward import PolicyOutput, backbone, policy_forward
-from real_trl.positions import why_positions_not_plain, why_read_otherwise_by_vllm
+from real_trl.forward.dense import PolicyOutput, backbone, policy_forward
+from real_trl.forward.positions import why_positions_not_plain, why_read_otherwise_by_vllm
+from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
+from real_trl.forward.tree import check_tree_attention
 from real_trl.prompt_format import prompt_text, training_format
 from real_trl.score_space import ScoreSpace
-from real_trl.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
@@ -31,7 +32,6 @@ from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlati
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, collate_rollouts, make_rollout
 from real_trl.trainers.signal_watch import GroupSignal
-from real_trl.tree_attention import check_tree_attention
 from real_trl.whole_weights import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")

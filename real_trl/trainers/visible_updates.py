@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from real_trl.policy_forward import causal_lm
+from real_trl.forward.dense import causal_lm
 
 logger = get_logger(__name__)
 

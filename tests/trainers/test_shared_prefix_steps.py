@@ -10,8 +10,8 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 
 from real_trl import REALConfig, REALTrainer
-from real_trl.policy_forward import backbone
-from real_trl.prefix_attention import PREFIX_ATTENTION
+from real_trl.forward.dense import backbone
+from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from tests.tiny import TOKENIZER, build_model, prompt_dataset
 from tests.trainers.reference import relative_error
 from tests.trainers.test_real_gradient import (

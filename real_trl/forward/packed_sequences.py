@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from real_trl.forward.packed_attention import PackedSequences, make_buckets, make_tree_buckets, no_mask
+from real_trl.forward.tree import edge_rows, edge_targets, rest_rows, tree_forward
 from real_trl.label_tree import LabelTree
-from real_trl.prefix_attention import PackedSequences, make_buckets, make_tree_buckets, no_mask
-from real_trl.tree_attention import edge_rows, edge_targets, rest_rows, tree_forward
 
 
 class ForwardInputs(NamedTuple):
@@ -49,7 +49,7 @@ def pack_sequences(
     labels: Tensor, input_ids: Tensor, attention_mask: Tensor, score_positions: Tensor, tree: LabelTree
 ) -> ForwardInputs:
     """
-    A batch as one row of tokens. The model must be prepared by [`~real_trl.prefix_attention.install_prefix_attention`].
+    A batch as one row of tokens. The model must be prepared by [`~real_trl.forward.packed_attention.install_prefix_attention`].
 
     Where labels have several tokens, a sequence is split after the token that predicts the score: the first part is a prefix,
     its branches are the rest of the sequence, and the inner nodes of the tree. The last token of a sequence is left out, since

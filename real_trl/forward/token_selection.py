@@ -13,11 +13,11 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
+from real_trl.forward.lm_head import SelectedLogProbs, selected_log_probs
+from real_trl.forward.output_layer import HeadOptions
+from real_trl.forward.rest_log_probs import rest_log_probs
+from real_trl.forward.tree import edge_targets
 from real_trl.label_tree import LabelTree
-from real_trl.output_layer import HeadOptions
-from real_trl.rest_log_probs import rest_log_probs
-from real_trl.selected_log_probs import SelectedLogProbs, selected_log_probs
-from real_trl.tree_attention import edge_targets
 
 
 @dataclass
@@ -94,7 +94,7 @@ def add_token_selection(model: PreTrainedModel, temperature: float | None = None
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal LM without wrappers, for which [`~real_trl.output_layer.why_head_unknown`] is `None`.
+            Causal LM without wrappers, for which [`~real_trl.forward.output_layer.why_head_unknown`] is `None`.
         temperature (`float`, *optional*):
             Divides the logits. Defaults to that of TRL's fused LM head, which the model then must have.
     """

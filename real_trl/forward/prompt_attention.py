@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from real_trl.attention_kernels import Attended, attend_each
+from real_trl.forward.kernels import Attended, attend_each
 
 KeysAndValues = tuple[Tensor, Tensor]
 Layers = dict[int, list[KeysAndValues]]

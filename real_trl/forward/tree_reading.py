@@ -19,14 +19,14 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from trl.trainer.utils import pad
 
-from real_trl.attention_kernels import Part
-from real_trl.decoding_cache import merged_output
-from real_trl.group_generation import FinishedRows
+from real_trl.forward.decoding import merged_output
+from real_trl.forward.generation import FinishedRows
+from real_trl.forward.kernels import Part
+from real_trl.forward.packed_attention import no_mask
+from real_trl.forward.prompt_attention import KeysAndValues, PromptAttention
+from real_trl.forward.rest_log_probs import rest_log_probs_of_logits
+from real_trl.forward.tree import as_attention_mask, tree_mask, why_not_masked
 from real_trl.label_tree import LabelTree
-from real_trl.prefix_attention import no_mask
-from real_trl.prompt_attention import KeysAndValues, PromptAttention
-from real_trl.rest_log_probs import rest_log_probs_of_logits
-from real_trl.tree_attention import as_attention_mask, tree_mask, why_not_masked
 
 
 @dataclass
@@ -115,10 +115,10 @@ def read_from_rows(
     model: PreTrainedModel, tree: LabelTree, finished: FinishedRows, places: Sequence[ScorePlace], temperature: float
 ) -> Tensor:
     """
-    [`read_from_cache`] after [`~real_trl.group_generation.generate_groups`].
+    [`read_from_cache`] after [`~real_trl.forward.generation.generate_groups`].
 
     Args:
-        finished ([`~real_trl.group_generation.FinishedRows`]):
+        finished ([`~real_trl.forward.generation.FinishedRows`]):
             What it left behind.
         model, tree, places, temperature:
             See [`read_from_cache`]; rows in ascending order, and prefix attention installed in the model.
@@ -151,7 +151,7 @@ def read_from_rows(
 @dataclass
 class _RowsReading:
     """
-    [`~real_trl.prefix_attention.AttentionLayout`] of `T` tokens of each of `n` rows, which see their prompt and, of their own
+    [`~real_trl.forward.packed_attention.AttentionLayout`] of `T` tokens of each of `n` rows, which see their prompt and, of their own
     `cached` tokens, at most `S`, and of the new ones, what `mask` `(n, 1, T, S + T)` says.
     """
 

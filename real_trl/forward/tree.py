@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from real_trl.forward.packed_attention import MODEL_TYPES, PREFIX_ATTENTION, has_sliding_window
+from real_trl.forward.positions import constant_up_to, why_positions_not_plain
 from real_trl.label_tree import LabelTree
-from real_trl.positions import constant_up_to, why_positions_not_plain
-from real_trl.prefix_attention import MODEL_TYPES, PREFIX_ATTENTION, has_sliding_window
 
 logger = logging.getLogger(__name__)
 

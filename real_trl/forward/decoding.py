@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from real_trl.attention_kernels import Attended, attend
-from real_trl.prefix_attention import no_mask
-from real_trl.prompt_attention import KeysAndValues, Layers, PromptAttention
+from real_trl.forward.kernels import Attended, attend
+from real_trl.forward.packed_attention import no_mask
+from real_trl.forward.prompt_attention import KeysAndValues, Layers, PromptAttention
 
 _PACKED_TOKENS = 8192  # prompt tokens in a forward, as far as they do not belong to one prompt
 _ROOM = 32  # tokens that a completion's buffer has room for, at least, when it is made
@@ -26,7 +26,7 @@ _ROOM = 32  # tokens that a completion's buffer has room for, at least, when it 
 
 class PromptReading:
     """
-    [`~real_trl.prefix_attention.AttentionLayout`] of prompts that stand behind each other in one row and keep their keys
+    [`~real_trl.forward.packed_attention.AttentionLayout`] of prompts that stand behind each other in one row and keep their keys
     and values.
 
     Args:
@@ -53,7 +53,7 @@ class PromptReading:
 
 class DecodingGroups:
     """
-    [`~real_trl.prefix_attention.AttentionLayout`] of a decoding step: one new token of each row.
+    [`~real_trl.forward.packed_attention.AttentionLayout`] of a decoding step: one new token of each row.
 
     Args:
         prompts (`dict[int, list[tuple[torch.Tensor, torch.Tensor]]]`):
@@ -111,7 +111,7 @@ class DecodingGroups:
 
 
 def merged_output(first: Attended, second: Attended) -> Tensor:
-    """The output of [`~real_trl.attention_kernels.merge`], where its log-sum-exp is not needed."""
+    """The output of [`~real_trl.forward.kernels.merge`], where its log-sum-exp is not needed."""
     weight = torch.sigmoid(first[1] - second[1]).unsqueeze(-1)
     return torch.lerp(*(part[0].to(weight.dtype) for part in (second, first)), weight).to(first[0].dtype)
 
@@ -122,7 +122,7 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tu
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal LM with [`~real_trl.prefix_attention.install_prefix_attention`].
+            Causal LM with [`~real_trl.forward.packed_attention.install_prefix_attention`].
         prompts (`Sequence[Sequence[int]]`):
             Tokens of each group's prompt; not empty.
 

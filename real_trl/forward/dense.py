@@ -5,7 +5,7 @@ One forward pass that yields everything the objectives need: the log-probability
 and the log-probability of every label of the score space.
 
 The model must carry TRL's fused LM head (`add_fused_lm_head`, which TRL's trainers install), whose temperature counts. Its place is
-taken by that of [`~real_trl.token_selection.add_token_selection`], which turns hidden states into log-probabilities in chunks, so
+taken by that of [`~real_trl.forward.token_selection.add_token_selection`], which turns hidden states into log-probabilities in chunks, so
 no `(tokens, vocabulary)` tensor is ever held, and reads scores in float32. What this module adds is the choice of *rows* that
 reach the head: the completion positions, and the score position, which has all labels (for labels of several tokens, those of the
 inner nodes of their [`LabelTree`] as well). All of it happens inside the model's own forward, which is what DDP's and ZeRO-3's
@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput
 
+from real_trl.forward.lm_head import SelectedLogProbs
+from real_trl.forward.output_layer import HeadOptions
+from real_trl.forward.positions import separate_rows
+from real_trl.forward.token_selection import TokenSelection, add_token_selection, head_log_probs
+from real_trl.forward.tree import tree_forward
 from real_trl.label_tree import LabelTree
-from real_trl.output_layer import HeadOptions
-from real_trl.positions import separate_rows
-from real_trl.selected_log_probs import SelectedLogProbs
-from real_trl.token_selection import TokenSelection, add_token_selection, head_log_probs
-from real_trl.tree_attention import tree_forward
 
 
 class PolicyOutput(NamedTuple):
@@ -88,7 +88,7 @@ class ScoredCausalLMOutput(FusedCausalLMOutput):
     TRL's output with what [`select_hidden_rows`] reads beside it.
 
     Args:
-        scores ([`~real_trl.selected_log_probs.SelectedLogProbs`]):
+        scores ([`~real_trl.forward.lm_head.SelectedLogProbs`]):
             What was asked for.
     """
 
@@ -105,7 +105,7 @@ def select_hidden_rows(model: nn.Module, rows: Tensor, scores: TokenSelection | 
             Causal LM, wrapped or not.
         rows (`torch.Tensor` of shape `(N, R)`):
             Positions in the first `N` sequences, repetitions allowed.
-        scores ([`~real_trl.token_selection.TokenSelection`], *optional*):
+        scores ([`~real_trl.forward.token_selection.TokenSelection`], *optional*):
             What scores are read from. The output of the model, with TRL's fused LM head, then is a [`ScoredCausalLMOutput`]. This, too,
             happens within the model's forward.
     """

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
+from real_trl.forward.output_layer import HeadOptions, precise_logits
 from real_trl.label_tree import LabelTree
-from real_trl.output_layer import HeadOptions, precise_logits
 
 _ROWS = 2**14  # of the vocabulary at a time, whose logits are held in float32
 

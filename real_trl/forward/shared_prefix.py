@@ -1,7 +1,7 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-One forward over each prompt with all completions of its group: what [`~real_trl.policy_forward.policy_forward`] returns,
+One forward over each prompt with all completions of its group: what [`~real_trl.forward.dense.policy_forward`] returns,
 with the same gradients, while every prompt is read once instead of `K` times and no padding is read.
 
 Judge prompts are long and answers short: 16 answers of 100 tokens to a prompt of 1,200 are 2,800 tokens here, and 21,000
@@ -16,9 +16,8 @@ from accelerate.logging import get_logger
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from real_trl.label_tree import LabelTree
-from real_trl.policy_forward import PolicyOutput, causal_lm
-from real_trl.prefix_attention import (
+from real_trl.forward.dense import PolicyOutput, causal_lm
+from real_trl.forward.packed_attention import (
     PackedSequences,
     install_prefix_attention,
     make_buckets,
@@ -26,7 +25,8 @@ from real_trl.prefix_attention import (
     no_mask,
     why_not_exact,
 )
-from real_trl.token_selection import TokenSelection, add_token_selection
+from real_trl.forward.token_selection import TokenSelection, add_token_selection
+from real_trl.label_tree import LabelTree
 
 logger = get_logger(__name__)
 
@@ -40,9 +40,9 @@ class PackedGroups:
         input_ids, position_ids (`torch.Tensor` of shape `(1, T)`):
             First the prompts, then the completions, each followed by the inner nodes of the label tree. Tokens that nothing
             depends on, such as the last of a completion, are left out.
-        layout ([`~real_trl.prefix_attention.PackedSequences`]):
+        layout ([`~real_trl.forward.packed_attention.PackedSequences`]):
             What they attend to.
-        selection ([`~real_trl.token_selection.TokenSelection`]):
+        selection ([`~real_trl.forward.token_selection.TokenSelection`]):
             The tokens of the completions, in their order, then the edges of every completion's tree.
     """
 
@@ -131,7 +131,7 @@ def shared_prefix_forward(
     tree: LabelTree,
 ) -> PolicyOutput:
     """
-    The forward of [`~real_trl.policy_forward.policy_forward`], with the prompt of each group read once.
+    The forward of [`~real_trl.forward.dense.policy_forward`], with the prompt of each group read once.
 
     Args:
         model (`nn.Module`):
@@ -160,7 +160,7 @@ def shared_prefix_forward(
 def share_prefixes(model: PreTrainedModel, temperature: float = 1.0) -> bool:
     """
     Prepare a model for [`shared_prefix_forward`], where that is exact, and for
-    [`~real_trl.policy_forward.policy_forward`] in any case.
+    [`~real_trl.forward.dense.policy_forward`] in any case.
 
     Args:
         model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):

@@ -26,8 +26,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from real_trl.attention_kernels import Part, attend, attend_backward, merge
-from real_trl.positions import why_positions_not_plain
+from real_trl.forward.kernels import Part, attend, attend_backward, merge
+from real_trl.forward.positions import why_positions_not_plain
 
 # The name has "sdpa" in it, by which transformers tells what a model must be able to do
 PREFIX_ATTENTION = "shared_prefix_sdpa"
