@@ -22,9 +22,9 @@ from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turn
 from real_trl.benchmark_data import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
 from real_trl.forward.float32_logits import float32_logits
-from real_trl.json_text import to_json
 from real_trl.judge_loading import find_judge
 from real_trl.objectives import expected_score
+from real_trl.text.json_text import to_json
 
 
 def one_pass(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list[Judgment], list[float]]:

@@ -27,8 +27,8 @@ from benchmarks.common import describe_machine, medians, release
 from benchmarks.step import measure_memory, measure_updates
 from benchmarks.update import TimedTrainer, build_trainer
 from benchmarks.workload import SHAPES, build_model, build_tokenizer, build_workload
-from real_trl.json_text import to_json
 from real_trl.score_space import ScoreSpace
+from real_trl.text.json_text import to_json
 
 WAYS = {"dense": "dense", "shared": "REAL"}
 TITLES = {

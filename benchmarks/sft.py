@@ -38,9 +38,9 @@ from benchmarks.workload import SHAPES, build_model, build_tokenizer, check_argu
 from real_trl import RAFTConfig, RAFTTrainer
 from real_trl.benchmark_data import BENCHMARKS
 from real_trl.data import load_judge_dataset
-from real_trl.json_text import to_json
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.sft import training_rows
+from real_trl.text.json_text import to_json
 
 WAYS = {"TRL": (SFTTrainer, SFTConfig), "RAFT": (RAFTTrainer, RAFTConfig)}
 _PROMPT_TOKENS = (600, 1800)

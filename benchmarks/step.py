@@ -34,8 +34,8 @@ from benchmarks.limit import count_operations, head_rows, measure_matmul_rate, u
 from benchmarks.update import TimedTrainer, build_trainer
 from benchmarks.workload import SHAPES, Workload, build_model, build_tokenizer, build_workload, check_arguments
 from real_trl.benchmark_data import load_benchmark
-from real_trl.json_text import to_json
 from real_trl.score_space import ScoreSpace
+from real_trl.text.json_text import to_json
 
 WORKLOADS = {
     "judge": {"prompt_tokens": 1200, "completion_tokens": 128, "num_generations": 16},

@@ -30,7 +30,7 @@ import yaml
 from experiments.data import DATASETS
 from experiments.grid import UNTRAINED, Grid, Run
 from experiments.store import PREDICTIONS, check_overwritten, collect
-from real_trl.json_text import to_json
+from real_trl.text.json_text import to_json
 
 RECIPE = "experiment.yaml"
 

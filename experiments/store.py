@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from experiments.grid import Grid
-from real_trl.json_text import to_json
+from real_trl.text.json_text import to_json
 
 PREDICTIONS = "experiment.parquet"
 

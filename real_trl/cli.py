@@ -37,7 +37,7 @@ _SINGLE_PROCESS = ("score", "serve", "demo", "push", "init", "plan", "quickstart
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a stage, in this process or launched by it; returns its exit status."""
     command_started()
-    from real_trl.scripts.terminal import command_line  # takes a moment, in which a signal may come
+    from real_trl.text.terminal import command_line  # takes a moment, in which a signal may come
 
     with command_line():
         return run(argv)

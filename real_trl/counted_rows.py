@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from real_trl.cells import is_missing
 from real_trl.scale import as_number
+from real_trl.text.cells import is_missing
 from real_trl.unscored import UNSCORED
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from datasets import Dataset
 from real_trl.data_rows import RowReader, strip_score_sentence
 from real_trl.data_sources import HoldOut, read_source
 from real_trl.prompts import load_template
-from real_trl.rationales import rationale_faults
 from real_trl.recipe_values import check_numbers, shown
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.text.rationales import rationale_faults
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ def load_judge_dataset(
             Labels and values that the scores are on.
         require_feedback (`bool`, *optional*, defaults to `False`):
             Whether every row needs a rationale, as supervised training does. A column that holds the score itself, or placeholders, is
-            refused then (see [`~real_trl.rationales.rationale_faults`]).
+            refused then (see [`~real_trl.text.rationales.rationale_faults`]).
         marker (`str`, *optional*, defaults to `"So the overall score is "`):
             What stands before the score; templates show it and rationales are cut before it.
         keep_ratings (`bool`, *optional*, defaults to `False`):

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
-from real_trl.cells import column_names, plain
-from real_trl.shown_text import has_columns, original_cell
 from real_trl.table_rows import class_names, features_of, iterate_table, take
+from real_trl.text.cells import column_names, plain
+from real_trl.text.shown import has_columns, original_cell
 
 EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
@@ -129,7 +129,7 @@ class Source:
 
     def iterate(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """
-        Yields the rows as dicts with `columns` (all of them by default), whose cells are [`~real_trl.cells.plain`]; what a row
+        Yields the rows as dicts with `columns` (all of them by default), whose cells are [`~real_trl.text.cells.plain`]; what a row
         lacks is `None`.
         """
         columns = self.columns if columns is None else columns

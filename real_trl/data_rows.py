@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from real_trl.cells import is_missing
 from real_trl.data_files import Source
 from real_trl.data_scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
 from real_trl.prompts import NEEDED_TEXTS, TEMPLATE_NAMES, PromptTemplate, add_score_reminder
 from real_trl.scale import Scale
+from real_trl.text.cells import is_missing
 
 if TYPE_CHECKING:
     from real_trl.data import DataArguments

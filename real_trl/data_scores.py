@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from real_trl.cells import is_empty
 from real_trl.data_files import Source
 from real_trl.scale import Scale, as_number
+from real_trl.text.cells import is_empty
 
 if TYPE_CHECKING:
     from real_trl.data import DataArguments

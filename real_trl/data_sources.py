@@ -11,8 +11,8 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from real_trl.cells import is_empty
 from real_trl.data_files import EXTENSIONS, Source, read_file, read_saved
+from real_trl.text.cells import is_empty
 
 SYNTHETIC = "synthetic"
 _SHOWN = 5  # how many bad rows an error message lists

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from real_trl.disk import writing
-from real_trl.json_text import to_json
 from real_trl.output_lock import WRITING, write_whole
-from real_trl.redaction import redacted, without_secrets
+from real_trl.text.json_text import to_json
+from real_trl.text.redaction import redacted, without_secrets
 
 PROVENANCE_NAME = "provenance.json"
 _PARTS = "parts"

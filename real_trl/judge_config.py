@@ -11,16 +11,16 @@ from typing import Any
 from transformers.utils import cached_file
 
 from real_trl.engines.base import Decoding
-from real_trl.json_text import to_json
 from real_trl.limited_templates import MAX_SOURCE, MAX_TEXT
 from real_trl.model_files import read_json
 from real_trl.prompt_format import PromptFormat
 from real_trl.prompts import PromptTemplate, load_template
 from real_trl.recipe_values import checked_values, shown
-from real_trl.redaction import holds_secret, redacted
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
-from real_trl.thinking import tag_list
+from real_trl.text.json_text import to_json
+from real_trl.text.redaction import holds_secret, redacted
+from real_trl.text.thinking import tag_list
 
 JUDGE_CONFIG_NAME = "judge_config.json"
 # What a judge reads. A secret in it could not be taken out without changing the judge: training refuses it
@@ -91,7 +91,7 @@ class JudgeConfig:
             Whether the expected score is divided by the probability mass on the labels.
         thinking (`list[str]`, *optional*):
             Opening and closing tag of the judge's thinking, behind which its score stands; empty if it does not think. `None`: what its
-            tokenizer and chat template say, see [`~real_trl.thinking.Thinking`].
+            tokenizer and chat template say, see [`~real_trl.text.thinking.Thinking`].
         method (`str`, *optional*):
             How the judge was trained: `"sft"`, `"raft"`, or the reward of [`REALConfig`].
         base_model (`str`, *optional*):

@@ -22,7 +22,7 @@ from real_trl.prompts import load_template
 from real_trl.recipe_values import shown
 from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
-from real_trl.thinking import tag_list
+from real_trl.text.thinking import tag_list
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import torch
 from real_trl.data import as_mapping
 from real_trl.engines import ENGINES
 from real_trl.recipe_values import check_numbers
-from real_trl.redaction import check_not_redacted
-from real_trl.thinking import THINKING_HELP
+from real_trl.text.redaction import check_not_redacted
+from real_trl.text.thinking import THINKING_HELP
 
 
 class _Options:

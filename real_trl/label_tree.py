@@ -43,7 +43,7 @@ class LabelTree:
             their order.
         other_paths (`tuple[tuple[int, tuple[int, ...]], ...]`):
             `(label, tokens)` of what spells a label in other tokens than its own, see
-            [`~real_trl.label_spellings.other_spellings`].
+            [`~real_trl.text.label_spellings.other_spellings`].
     """
 
     paths: tuple[tuple[int, ...], ...]

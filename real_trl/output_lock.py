@@ -27,7 +27,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from real_trl.disk import writing
-from real_trl.json_text import to_json
+from real_trl.text.json_text import to_json
 
 WRITING = ".writing-"
 _LONGEST_NAME = 200  # bytes of a name that others are made from; file systems allow 255

@@ -6,7 +6,7 @@ marker with the label that it closes with. All else of it is text.
 """
 
 from real_trl.score_space import ScoreSpace
-from real_trl.thinking import ThinkingTags
+from real_trl.text.thinking import ThinkingTags
 
 Parts = list[tuple[str, bool]]
 """Parts of a text in order, each with whether it is the judge's own word."""

@@ -11,14 +11,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.control_tokens import TextEncoder
-from real_trl.hidden_text import HiddenText, break_common_controls, break_up
-from real_trl.json_text import to_json
 from real_trl.limited_templates import TEMPLATE_ERRORS
 from real_trl.own_words import Parts
 from real_trl.prompt_format import Messages, PromptFormat, answer_message
 from real_trl.prompts import plain_prompt
-from real_trl.text import well_formed
+from real_trl.text.control_tokens import TextEncoder
+from real_trl.text.hidden import HiddenText, break_common_controls, break_up
+from real_trl.text.json_text import to_json
+from real_trl.text.unicode import well_formed
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
 
-from real_trl.cells import plain
 from real_trl.limited_templates import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
-from real_trl.text import well_formed
+from real_trl.text.cells import plain
+from real_trl.text.unicode import well_formed
 
 TEMPLATE_DIR = Path(__file__).parent / "templates"
 TEMPLATE_NAMES = tuple(sorted(path.stem for path in TEMPLATE_DIR.glob("*.jinja")))
@@ -140,7 +140,7 @@ class PromptTemplate:
 
         Args:
             row (`Mapping[str, Any]`):
-                Column name to value; what [`~real_trl.cells.is_missing`] knows, as `None` and NaN, counts as missing.
+                Column name to value; what [`~real_trl.text.cells.is_missing`] knows, as `None` and NaN, counts as missing.
             columns (`Mapping[str, str]`, *optional*):
                 Variable name to column name. By default Feedback-Collection's column names are recognised
                 (`orig_instruction`, `orig_response`, `orig_reference_answer`, `orig_criteria`,

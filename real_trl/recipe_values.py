@@ -16,7 +16,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from real_trl.redaction import redacted
+from real_trl.text.redaction import redacted
 
 _LARGEST = 2**53  # of an integer; 2^53 + 1 is no longer a float
 # What fields may be beside their type, which has only what a command line can say

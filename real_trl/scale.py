@@ -11,8 +11,8 @@ from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 
-from real_trl.cells import plain
 from real_trl.recipe_values import shown
+from real_trl.text.cells import plain
 
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"
 _NUMBERS = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?")
@@ -220,7 +220,7 @@ def _check_order(labels: Sequence[str], values: Sequence[float]) -> None:
 
 def as_number(value: object) -> float:
     """
-    `value` as a number, NaN if it is none: Python's and numpy's numbers (see [`~real_trl.cells.plain`] for those in single
+    `value` as a number, NaN if it is none: Python's and numpy's numbers (see [`~real_trl.text.cells.plain`] for those in single
     precision), decimals, and text such as `"4.0"`. `True` and `False` are no numbers.
     """
     value = plain(value)

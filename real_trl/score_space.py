@@ -23,14 +23,14 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.label_spellings import other_spellings
 from real_trl.label_tree import LabelTree
 from real_trl.recipe_values import shown
 from real_trl.scale import Scale, parse_labels
-from real_trl.score_location import MALFORMED_STATUSES, ScoreLocation
-from real_trl.text import well_formed
-from real_trl.thinking import Thinking, ThinkingTags
-from real_trl.token_text import raw_ids, raw_text
+from real_trl.text.label_spellings import other_spellings
+from real_trl.text.score_location import MALFORMED_STATUSES, ScoreLocation
+from real_trl.text.thinking import Thinking, ThinkingTags
+from real_trl.text.tokens import raw_ids, raw_text
+from real_trl.text.unicode import well_formed
 
 __all__ = ["DEFAULT_MARKER", "MALFORMED_STATUSES", "ScoreLocation", "ScoreSpace", "parse_labels"]
 
@@ -244,7 +244,7 @@ class ScoreSpace:
         Find the score in a completion.
 
         The last occurrence of the marker decides: a rationale may quote the phrase, the verdict closes the completion. It must
-        stand behind the judge's thinking (see [`~real_trl.thinking.ThinkingTags.answer_start`]).
+        stand behind the judge's thinking (see [`~real_trl.text.thinking.ThinkingTags.answer_start`]).
         The marker is found in the text, since a model may tokenize it in its own way; the label must be one of the
         spellings in `tree`, right after the marker, the longest one counts, and the text after it must not make another
         score of it.

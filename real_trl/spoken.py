@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from real_trl.score_space import ScoreSpace
-from real_trl.thinking import ThinkingTags
-from real_trl.token_text import raw_text
+from real_trl.text.thinking import ThinkingTags
+from real_trl.text.tokens import raw_text
 
 
 class Spoken(NamedTuple):

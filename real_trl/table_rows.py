@@ -16,7 +16,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.features.features import FeatureType, generate_from_dict
 
-from real_trl.cells import column_names, plain
+from real_trl.text.cells import column_names, plain
 
 _ROWS_AT_ONCE = 1000
 _TAKEN_AT_ONCE = 10_000  # so that no array of texts passes Arrow's 2 GiB

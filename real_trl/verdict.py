@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from real_trl.rationales import rationale_faults
+from real_trl.text.rationales import rationale_faults
 from real_trl.unscored import UNSCORED
 
 # The thresholds. A share that is above, or a probability that is more than this away from 1, makes a figure worth nothing.

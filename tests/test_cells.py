@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from real_trl.cells import as_json, column_names, is_empty, is_missing, plain, plain_row
-from real_trl.json_text import to_json
 from real_trl.scale import Scale, as_number
+from real_trl.text.cells import as_json, column_names, is_empty, is_missing, plain, plain_row
+from real_trl.text.json_text import to_json
 
 
 class Grade(str, Enum):  # noqa: UP042, whose text is 'Grade.GOOD'

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import real_trl
-from real_trl.json_text import to_json
+from real_trl.text.json_text import to_json
 
 
 def strict(text):

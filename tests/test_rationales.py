@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.rationales import RationaleFault, is_rationale, rationale_faults
 from real_trl.scale import Scale
 from real_trl.scripts import init
+from real_trl.text.rationales import RationaleFault, is_rationale, rationale_faults
 from tests.tiny import TOKENIZER, build_model
 
 NONE = (

@@ -18,7 +18,9 @@ from real_trl import JudgeConfig, RAFTConfig, REALConfig
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import check_public
 from real_trl.judge_options import EngineOptions
-from real_trl.redaction import (
+from real_trl.scripts.evaluate_arguments import EvaluateArguments
+from real_trl.scripts.recipe import RecipeParser
+from real_trl.text.redaction import (
     REDACTED,
     holds_secret,
     is_secret_name,
@@ -28,8 +30,6 @@ from real_trl.redaction import (
     remember,
     without_secrets,
 )
-from real_trl.scripts.evaluate_arguments import EvaluateArguments
-from real_trl.scripts.recipe import RecipeParser
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
 FORMS = {
@@ -168,7 +168,7 @@ def test_the_environment_and_recipes_name_secrets(monkeypatch):
     monkeypatch.setenv("OTHER_PASSWORD", "pass1word2")
     assert redact_text("a short story of the password") == "a short story of the password"
     assert redact_text("pass1word2") == REDACTED
-    monkeypatch.setattr("real_trl.redaction._remembered", set())
+    monkeypatch.setattr("real_trl.text.redaction._remembered", set())
     remember({"dataset_options": {"token": "only-this-recipe-has-it"}})
     remember(
         {"headers": {"X": "an-ordinary-header-value"}, "credentials": {"user": "somebody-ordinary"}, "key": "len"}

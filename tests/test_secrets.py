@@ -22,7 +22,7 @@ from real_trl.scripts.common import StageArguments
 from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments
 from real_trl.scripts.score import ScoreArguments
 from real_trl.scripts.self_generate import SelfGenerateArguments
-from real_trl.scripts.terminal import clean
+from real_trl.text.terminal import clean
 from tests.engines.tiny_server import MODEL_NAME, TinyServer, serve
 from tests.tiny import TOKENIZER, build_model, prompt_dataset
 

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from real_trl.data_files import SCORES, read_file
-from real_trl.shown_text import original_cell, printable, spreadsheet_cell
+from real_trl.text.shown import original_cell, printable, spreadsheet_cell
 
 HOSTILE = {
     "\x1b[2J\x1b]0;title\x07": r"\u001b[2J\u001b]0;title\u0007",

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from real_trl.scripts.terminal import CleanConsole, CleanStream, command_line
+from real_trl.text.terminal import CleanConsole, CleanStream, command_line
 
 ESCAPES = "\x1b[31m\x1b]0;owned\x07\x9b2J\rover\u202e"
 SHOWN = r"\u001b[31m\u001b]0;owned\u0007\u009b2J\u000dover\u202e"
@@ -112,7 +112,7 @@ def test_errors_of_the_command_line(argv):
 
 def test_what_nobody_catches():
     code = (
-        "from real_trl.scripts.terminal import command_line\n@command_line()\ndef main():\n"
+        "from real_trl.text.terminal import command_line\n@command_line()\ndef main():\n"
         f"    raise RuntimeError({ESCAPES!r} + {TOKEN!r})\nmain()"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from real_trl.text import well_formed
+from real_trl.text.unicode import well_formed
 
 
 @pytest.mark.parametrize(

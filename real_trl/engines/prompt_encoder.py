@@ -11,7 +11,7 @@ from real_trl.engines.base import Decoding
 from real_trl.prompt_encoding import PromptEncoding
 from real_trl.prompt_format import PromptFormat
 from real_trl.score_space import ScoreSpace
-from real_trl.text import well_formed
+from real_trl.text.unicode import well_formed
 
 
 class PromptEncoder:

@@ -19,7 +19,7 @@ import torch
 from real_trl.engines.base import Decoding
 from real_trl.engines.distribution_checks import checked_log_probs
 from real_trl.score_space import ScoreLocation, ScoreSpace
-from real_trl.thinking import ThinkingTags
+from real_trl.text.thinking import ThinkingTags
 
 _UNLIKELY = math.log(1e-6)  # up to this it is not worth a request whether a label is written in other tokens
 MAX_TOKEN_IDS = 128  # as many log-probabilities of chosen tokens does vLLM return for one position

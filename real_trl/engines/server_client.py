@@ -22,7 +22,7 @@ from real_trl.engines.server_answer import (
     kind_of,
     words_of,
 )
-from real_trl.redaction import redact_text
+from real_trl.text.redaction import redact_text
 
 logger = logging.getLogger(__name__)
 

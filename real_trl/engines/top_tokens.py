@@ -24,7 +24,7 @@ from real_trl.engines.server_answer import is_finished, text_of_choice, thoughts
 from real_trl.engines.spelling import spelled
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.spoken import Spoken, spoken_text
-from real_trl.thinking import ThinkingTags
+from real_trl.text.thinking import ThinkingTags
 
 _END = 256
 

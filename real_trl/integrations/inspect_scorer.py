@@ -12,9 +12,9 @@ from typing import Any
 
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
-from real_trl.json_text import finite
 from real_trl.judge import Judge
-from real_trl.thinking import ThinkingTags, tags_to_strip, without_thinking
+from real_trl.text.json_text import finite
+from real_trl.text.thinking import ThinkingTags, tags_to_strip, without_thinking
 from real_trl.unscored import UNSCORED
 
 try:
@@ -73,7 +73,7 @@ def judge_scorer(
             Seed of the judge's sampling.
         strip_thinking (`bool` or `tuple[str, str]`, *optional*, defaults to `True`):
             Show the judge what follows a model's thinking only, between tags that are known (`<think> … </think>` and others, see
-            [`~real_trl.thinking.KNOWN`]) or these two. An output whose thinking does not end is left unscored.
+            [`~real_trl.text.thinking.KNOWN`]) or these two. An output whose thinking does not end is left unscored.
         options:
             Keyword arguments of [`Judge.from_pretrained`], where `judge` is no loaded one. `malformed="drop"` leaves outputs
             unscored whose judgment shows no score; by default the score is read at an appended marker.

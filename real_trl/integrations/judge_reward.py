@@ -17,7 +17,7 @@ from real_trl.integrations.policy_answers import Prompt, policy_answers
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
 from real_trl.judge import Judge, as_rows
 from real_trl.table_rows import class_names, features_of
-from real_trl.thinking import tags_to_strip
+from real_trl.text.thinking import tags_to_strip
 from real_trl.unscored import UNSCORED, grouped_reasons
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class JudgeReward:
             Seed of the judge's sampling.
         strip_thinking (`bool` or `tuple[str, str]`, *optional*, defaults to `True`):
             Show the judge what follows the policy's thinking only, between tags that are known (`<think> … </think>` and others, see
-            [`~real_trl.thinking.KNOWN`]) or these two. A completion whose thinking does not end has no answer and gets no reward; where
+            [`~real_trl.text.thinking.KNOWN`]) or these two. A completion whose thinking does not end has no answer and gets no reward; where
             any completion of a batch closes a block that it has not opened, the prompts open it, and one without a closing tag has
             not ended its thinking. Tags that the trainer leaves out of the text, as special tokens, cannot be seen.
         name (`str`, *optional*, defaults to `"judge"`):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from real_trl.integrations.prompt_fields import answer_of, content_of
-from real_trl.thinking import ThinkingTags
+from real_trl.text.thinking import ThinkingTags
 
 Prompt = str | list[dict[str, Any]]
 

@@ -5,11 +5,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from real_trl.cells import plain_row
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import NEEDED_TEXTS, PromptTemplate
 from real_trl.score_space import ScoreSpace
-from real_trl.thinking import KNOWN, ThinkingTags, without_thinking
+from real_trl.text.cells import plain_row
+from real_trl.text.thinking import KNOWN, ThinkingTags, without_thinking
 
 
 class PromptFields:
@@ -140,7 +140,7 @@ def answer_of(
     Args:
         completion (`str` or `list[dict]`):
             The completion.
-        tags (`Sequence[ThinkingTags]`, *optional*, defaults to [`KNOWN`][real_trl.thinking.KNOWN]):
+        tags (`Sequence[ThinkingTags]`, *optional*, defaults to [`KNOWN`][real_trl.text.thinking.KNOWN]):
             Tags of its thinking; none to leave it in.
         opened ([`ThinkingTags`], *optional*):
             Those of a block that the prompt has opened.

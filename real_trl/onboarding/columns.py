@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from real_trl.cells import is_empty
 from real_trl.data_files import Source
 from real_trl.data_scores import json_list
 from real_trl.scale import as_number
+from real_trl.text.cells import is_empty
 
 # Usual names of each role, the likeliest first. They are compared in lower case, without punctuation.
 NAMES = {

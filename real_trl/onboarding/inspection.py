@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
-from real_trl.cells import is_empty
 from real_trl.data_files import Source
 from real_trl.data_rows import strip_score_sentence
 from real_trl.onboarding.columns import Roles, ratings_in, split_of, values_of
 from real_trl.onboarding.scores import Scores
-from real_trl.rationales import is_rationale, rationale_faults
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.text.cells import is_empty
+from real_trl.text.rationales import is_rationale, rationale_faults
 
 MIN_ROWS = 10
 MIN_GROUPS = 3

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from real_trl.cells import is_empty
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_files import Source
 from real_trl.new_folder import check_new, new_folder
@@ -29,6 +28,7 @@ from real_trl.onboarding.sources import open_data
 from real_trl.onboarding.splits import RATIONALES, divide, write_splits
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.statistics.resampling import MIN_GROUPS as INTERVAL_GROUPS
+from real_trl.text.cells import is_empty
 
 _README = "README.md"
 

@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from real_trl.cells import is_empty
 from real_trl.data_files import Source
 from real_trl.onboarding.columns import Roles, ratings_in
 from real_trl.scale import Scale, abridged, as_number
+from real_trl.text.cells import is_empty
 
 _SHOWN = 5
 # Where every whole number from 0 or 1 to the highest score occurs, that is the scale

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from real_trl.cells import as_json
 from real_trl.data_files import Source
-from real_trl.json_text import to_json
+from real_trl.text.cells import as_json
+from real_trl.text.json_text import to_json
 
 SHARES = {"test": 0.2, "validation": 0.1}
 RATIONALES = "train_rationales"

@@ -10,7 +10,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from real_trl.planning.models import ModelSize
-from real_trl.redaction import yaml_fault
+from real_trl.text.redaction import yaml_fault
 
 GIB = 2**30
 _CLUSTER = re.compile(r"(?:(\d+)x)?(\d+)x([A-Za-z][\w.-]*?)-(\d+(?:\.\d+)?)GB", re.IGNORECASE)

@@ -10,15 +10,15 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from real_trl.json_text import to_json
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts import PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.methods import method_of
 from real_trl.publishing.results import eval_results, evaluation_table
-from real_trl.redaction import redact_text, redacted
 from real_trl.report.markup import markdown_code, markdown_escape, plain_line
 from real_trl.scale import abridged
+from real_trl.text.json_text import to_json
+from real_trl.text.redaction import redact_text, redacted
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _EXAMPLES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import get_token
 
-from real_trl.redaction import holds_secret
+from real_trl.text.redaction import holds_secret
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY")
 _TEXTS = (".json", ".md", ".jinja", ".txt", ".py", ".yaml")
@@ -26,7 +26,7 @@ def check_nothing_private(folder: Path, local_paths: Iterable[str | Path], *more
     """
     Refuse a folder that holds something private: a known token (see [`known_tokens`]) anywhere in a file, however large; or, in
     texts (vocabularies apart) and the headers of safetensors files, any other secret
-    ([`~real_trl.redaction.holds_secret`]) or one of `local_paths`.
+    ([`~real_trl.text.redaction.holds_secret`]) or one of `local_paths`.
 
     Raises:
         `ValueError`: naming the file, and never the token.

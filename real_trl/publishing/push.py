@@ -19,7 +19,7 @@ from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage
 from real_trl.publishing.privacy import check_nothing_private, known_tokens
-from real_trl.redaction import redact_text
+from real_trl.text.redaction import redact_text
 
 CARD_NAME = "README.md"
 

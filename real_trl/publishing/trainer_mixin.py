@@ -18,7 +18,7 @@ from real_trl.publishing.lineage import mark_local
 from real_trl.publishing.privacy import known_tokens
 from real_trl.publishing.push import CARD_NAME, Publication, upload
 from real_trl.publishing.results import public_data_name
-from real_trl.redaction import redact_text
+from real_trl.text.redaction import redact_text
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from real_trl.report.cells import Cell, Sheet
 from real_trl.report.legend import legend
 from real_trl.report.sheets import Evaluation, all_sheets
 from real_trl.report.verdicts import Remark, verdict
-from real_trl.shown_text import printable
+from real_trl.text.shown import printable
 
 
 def evaluation_table(evaluation: Evaluation, breakdown: Iterable[str] = ()) -> "EvaluationTable":

@@ -31,7 +31,6 @@ from real_trl.data import load_judge_dataset
 from real_trl.disk import disk_errors, writing
 from real_trl.engines import Engine
 from real_trl.evaluation import assemble_evaluation, check_breakdown
-from real_trl.json_text import to_json
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.new_folder import replaced_files
@@ -39,16 +38,17 @@ from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
 from real_trl.prompts import TEMPLATE_NAMES
-from real_trl.redaction import redact_command, redacted
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.scale import Scale
 from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments, judge_name
 from real_trl.scripts.judging import warn_of_other_template
 from real_trl.scripts.predictions import OWN_COLUMNS, PredictionRun
 from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.terminal import CleanConsole, command_line
 from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.shown_text import printable
+from real_trl.text.json_text import to_json
+from real_trl.text.redaction import redact_command, redacted
+from real_trl.text.shown import printable
+from real_trl.text.terminal import CleanConsole, command_line
 
 
 def check_kept_columns(names: Sequence[str] | None) -> None:

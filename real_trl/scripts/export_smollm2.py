@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from real_trl.disk import disk_errors
 from real_trl.output_lock import only_writer
 from real_trl.scripts.recipe import user_errors
-from real_trl.scripts.terminal import command_line
+from real_trl.text.terminal import command_line
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -27,7 +27,7 @@ from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_p
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
 from real_trl.onboarding.sizing import Sizes
 from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.terminal import CleanConsole, command_line
+from real_trl.text.terminal import CleanConsole, command_line
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 _ROLES = {

@@ -21,7 +21,6 @@ from rich.table import Table
 from rich.text import Text
 
 from real_trl.disk import disk_errors
-from real_trl.json_text import to_json
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS
@@ -41,7 +40,8 @@ from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_s
 from real_trl.planning.states import GENERATION, UPDATE
 from real_trl.recipe_values import check_number
 from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.terminal import CleanConsole, command_line
+from real_trl.text.json_text import to_json
+from real_trl.text.terminal import CleanConsole, command_line
 
 
 def make_parser() -> argparse.ArgumentParser:

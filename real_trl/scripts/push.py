@@ -18,7 +18,7 @@ from real_trl.publishing import Publication, find_judge_files, read_evaluation, 
 from real_trl.publishing.lineage import is_hub_id
 from real_trl.publishing.push import check_repo_id
 from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.terminal import command_line
+from real_trl.text.terminal import command_line
 
 
 def make_parser() -> argparse.ArgumentParser:

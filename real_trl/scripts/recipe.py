@@ -15,7 +15,7 @@ from trl import TrlParser
 
 from real_trl.disk import disk_message
 from real_trl.recipe_values import checked_values, shown
-from real_trl.redaction import check_not_redacted, redact_command, remember, yaml_fault
+from real_trl.text.redaction import check_not_redacted, redact_command, remember, yaml_fault
 
 
 class RecipeParser(TrlParser):

@@ -16,7 +16,7 @@ from datasets import Dataset
 from real_trl.disk import disk_errors
 from real_trl.scripts.common import make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
-from real_trl.scripts.terminal import command_line
+from real_trl.text.terminal import command_line
 from real_trl.trainers import REALConfig, REALTrainer
 from real_trl.trainers.preflight import DEFAULT_SCORED_RATE
 

@@ -47,8 +47,8 @@ from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.score_summary import print_summary
 from real_trl.scripts.scored_file import ScoredFile, score_columns
-from real_trl.scripts.terminal import command_line
 from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
+from real_trl.text.terminal import command_line
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
 _SHOWN = 5

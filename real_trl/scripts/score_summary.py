@@ -16,7 +16,7 @@ from real_trl.report.notation import EXPECTATIONS
 from real_trl.report.tables import verdict_texts
 from real_trl.report.verdicts import verdict_of_scores
 from real_trl.scale import Scale
-from real_trl.scripts.terminal import CleanConsole
+from real_trl.text.terminal import CleanConsole
 from real_trl.unscored import UNSCORED, unscored_reasons
 from real_trl.verdict import find_faults
 

@@ -17,9 +17,9 @@ from real_trl.data_files import SCORES, Source
 from real_trl.disk import writing
 from real_trl.engines import Judgment
 from real_trl.generated_folder import GeneratedFolder
-from real_trl.json_text import to_json
 from real_trl.output_lock import writing_path
-from real_trl.shown_text import spreadsheet_cell
+from real_trl.text.json_text import to_json
+from real_trl.text.shown import spreadsheet_cell
 
 EXTENSIONS = (".jsonl", ".csv", ".parquet")
 _ROWS_AT_ONCE = 1000
@@ -41,7 +41,7 @@ class ScoredFile:
     Args:
         path (`Path`):
             `.jsonl`, `.csv` (of which cells that hold no text or number are JSON, and no text is a formula, see
-            [`~real_trl.shown_text.spreadsheet_cell`]) or `.parquet`.
+            [`~real_trl.text.shown.spreadsheet_cell`]) or `.parquet`.
         source ([`~real_trl.data_files.Source`]):
             The rows.
         labels (`Sequence[str]`):

@@ -24,9 +24,9 @@ from real_trl.disk import disk_errors
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.judging import units_per_call
 from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.terminal import command_line
 from real_trl.serving.options import ServedJudge
 from real_trl.serving.sockets import bind, is_local, url_of
+from real_trl.text.terminal import command_line
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,7 @@ from real_trl.disk import disk_errors
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.common import as_messages, make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
-from real_trl.scripts.terminal import command_line
+from real_trl.text.terminal import command_line
 from real_trl.trainers import RAFTConfig, RAFTTrainer
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from real_trl.json_text import to_json
 from real_trl.serving.wire import Refused
+from real_trl.text.json_text import to_json
 
 logger = logging.getLogger(__name__)
 

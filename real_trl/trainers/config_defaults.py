@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from transformers.utils import is_torch_bf16_gpu_available
 
-from real_trl.redaction import redacted
+from real_trl.text.redaction import redacted
 
 
 def default_precision(config: Any) -> None:

@@ -95,7 +95,7 @@ def check_row(row: Mapping[str, Any], where: str, name: str, space: ScoreSpace) 
 def read_numbers(dataset: Dataset | IterableDataset, name: str, space: ScoreSpace) -> Dataset | IterableDataset:
     """
     The dataset with `score` and `score_histogram` as numbers, where they are a `ClassLabel`, of which a trainer would see the codes,
-    decimals, or numbers in half or single precision (see [`~real_trl.cells.plain`]); else the same dataset. Text stays text.
+    decimals, or numbers in half or single precision (see [`~real_trl.text.cells.plain`]); else the same dataset. Text stays text.
 
     Args:
         dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):

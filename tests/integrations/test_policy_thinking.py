@@ -8,7 +8,7 @@ from real_trl import Judge
 from real_trl.integrations import JudgeReward
 from real_trl.integrations.policy_answers import policy_answers
 from real_trl.integrations.prompt_fields import answer_of, text_of
-from real_trl.thinking import KNOWN, without_thinking
+from real_trl.text.thinking import KNOWN, without_thinking
 from tests.integrations.judges import RUBRIC, save_judge
 
 PROMPT = "1) 7+4 = 12"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.token_text import raw_ids, raw_text
+from real_trl.text.tokens import raw_ids, raw_text
 
 THINKING_HELP = "Tags around the judge's thinking, as '<think> </think>', or none. Default: the judge's own, else as its tokenizer has them."
 _QUOTES = "\"'`“‘«("

@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from tokenizers import AddedToken, Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.hidden_text import NAME, WORD_JOINER, HiddenText
+from real_trl.text.hidden import NAME, WORD_JOINER, HiddenText
 
 _BARS = frozenset("<>|｜◁▷＜＞")
 _PUNCTUATION = frozenset(string.punctuation)

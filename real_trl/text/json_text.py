@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from real_trl.cells import as_json
+from real_trl.text.cells import as_json
 
 
 def to_json(value: Any, *, default: Callable[[Any], Any] = as_json, **options: Any) -> str:
@@ -22,7 +22,7 @@ def to_json(value: Any, *, default: Callable[[Any], Any] = as_json, **options: A
             broken text has it, is no UTF-8 and is escaped.
         default (`Callable`, *optional*):
             As in `json.dumps`: what becomes of an object that JSON does not know. By default decimals, times and durations are
-            written, see [`~real_trl.cells.as_json`].
+            written, see [`~real_trl.text.cells.as_json`].
         options:
             Further arguments of `json.dumps`; `ensure_ascii` is false unless it is among them.
 

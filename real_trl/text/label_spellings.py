@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.token_text import raw_ids, raw_text
+from real_trl.text.tokens import raw_ids, raw_text
 
 if TYPE_CHECKING:
     from real_trl.score_space import ScoreSpace

@@ -18,8 +18,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from real_trl.redaction import redact_text
-from real_trl.shown_text import printable
+from real_trl.text.redaction import redact_text
+from real_trl.text.shown import printable
 
 _MOVES_OF_BARS = re.compile(r"\n*(?:\x1b\[A)+|\r")  # what tqdm writes beside its bars
 

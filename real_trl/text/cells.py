@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from real_trl.text import well_formed
+from real_trl.text.unicode import well_formed
 
 _PLAIN = frozenset({int, bool, type(None)})
 _NEVER_MISSING = frozenset({str, int, bool, list, dict})
@@ -39,7 +39,7 @@ def is_empty(value: Any) -> bool:
 def plain(value: Any) -> Any:
     """
     A cell, and whatever is in it, in Python's own types: a missing one is `None`, numpy's numbers and arrays are numbers and lists,
-    a member of an `Enum` is its value, a UUID is text, and text is [`~real_trl.text.well_formed`]. Within a list or a mapping NaN
+    a member of an `Enum` is its value, a UUID is text, and text is [`~real_trl.text.unicode.well_formed`]. Within a list or a mapping NaN
     stays NaN, which is no gap there.
 
     A number in half or single precision is the shortest decimal that it is the nearest number to: 3.3, not 3.299999952.
@@ -95,7 +95,7 @@ def column_names(names: Iterable[Any]) -> list[str]:
 
 def as_json(value: Any) -> Any:
     """
-    What [`~real_trl.json_text.to_json`] is to write for a value that is no JSON (its `default`): a decimal as a number if that is exact,
+    What [`~real_trl.text.json_text.to_json`] is to write for a value that is no JSON (its `default`): a decimal as a number if that is exact,
     times and durations as in ISO 8601.
 
     Raises:

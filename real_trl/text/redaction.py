@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 from huggingface_hub import get_token
 
-from real_trl.json_text import to_json
+from real_trl.text.json_text import to_json
 
 REDACTED = "[redacted]"
 """What stands in the place of a secret."""
