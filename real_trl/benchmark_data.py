@@ -22,7 +22,7 @@ from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.data_files import EXTENSIONS
 from real_trl.data_sources import HubUnreachable
 from real_trl.probes import section_span
-from real_trl.prompts import add_score_reminder
+from real_trl.prompts.template import add_score_reminder
 from real_trl.scale import Scale, abridged
 
 BENCHMARK_SCALE = Scale.parse("1-5")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from real_trl.data_files import Source
 from real_trl.data_scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
-from real_trl.prompts import NEEDED_TEXTS, TEMPLATE_NAMES, PromptTemplate, add_score_reminder
+from real_trl.prompts.template import NEEDED_TEXTS, TEMPLATE_NAMES, PromptTemplate, add_score_reminder
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing
 
@@ -33,7 +33,7 @@ class RowReader:
             Columns and prompt.
         source ([`~real_trl.data_files.Source`]):
             The rows' source.
-        template ([`~real_trl.prompts.PromptTemplate`] or `None`):
+        template ([`~real_trl.prompts.template.PromptTemplate`] or `None`):
             Template of the prompt; `None` reads complete prompts.
         scale ([`~real_trl.scale.Scale`]):
             Labels and values that the scores are on.

@@ -17,7 +17,7 @@ from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import find_judge
 from real_trl.judge_options import JudgeOptions
-from real_trl.prompts import NEEDED_TEXTS
+from real_trl.prompts.template import NEEDED_TEXTS
 from real_trl.table_rows import check_one_split, features_of, iterate_table, reader_of
 from real_trl.text.cells import column_names, plain_row
 from real_trl.text.unicode import well_formed

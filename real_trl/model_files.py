@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from real_trl.limited_templates import MAX_SOURCE
+from real_trl.templates.limited import MAX_SOURCE
 
 CONFIGS = (
     "config.json",

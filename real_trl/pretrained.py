@@ -11,8 +11,8 @@ import torch
 from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from real_trl.limited_templates import check_chat_template
 from real_trl.model_files import check_settings, check_weights
+from real_trl.templates.limited import check_chat_template
 from real_trl.whole_weights import whole_weights
 
 

@@ -13,7 +13,7 @@ from datasets import Dataset
 from real_trl.benchmark_data import BENCHMARKS, load_benchmark
 from real_trl.data_sources import HubUnreachable
 from real_trl.probes import section_span
-from real_trl.prompts import load_template
+from real_trl.prompts.template import load_template
 from real_trl.scale import Scale
 
 JUDGE = {"scale": Scale.parse("1-5"), "marker": "So the overall score is "}

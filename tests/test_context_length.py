@@ -5,7 +5,7 @@
 import pytest
 from transformers import GPT2Config, LlamaConfig, MambaConfig, MptConfig
 
-from real_trl.context_length import completion_room, context_length, default_max_new_tokens
+from real_trl.prompts.context_length import completion_room, context_length, default_max_new_tokens
 from real_trl.score_space import ScoreSpace
 from tests.tiny import DIGITS, TOKENIZER
 

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from real_trl.engines import Decoding
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.prompt_encoding import PromptEncoding
-from real_trl.prompt_format import PromptFormat
+from real_trl.prompts.encoding import PromptEncoding
+from real_trl.prompts.format import PromptFormat
 from real_trl.score_space import ScoreSpace
 from real_trl.text.control_tokens import TextEncoder
 from tests import tiny

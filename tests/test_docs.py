@@ -22,7 +22,7 @@ import yaml
 
 from real_trl.cli import STAGES
 from real_trl.judge_config import JudgeConfig
-from real_trl.prompts import load_template
+from real_trl.prompts.template import load_template
 from real_trl.score_space import ScoreSpace
 from real_trl.synthetic import build_model, build_tokenizer, make_dataset
 

@@ -7,7 +7,7 @@ import pytest
 
 from real_trl.finite_weights import check_finite, check_finite_files
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig, package_versions
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER, build_model
 

@@ -10,7 +10,7 @@ from datasets import Dataset, IterableDataset
 
 from real_trl import JudgeConfig, RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.judge_loading import find_judge
-from real_trl.prompt_format import TRAINING_DATE, PromptFormat, prompt_text, training_format
+from real_trl.prompts.format import TRAINING_DATE, PromptFormat, prompt_text, training_format
 from real_trl.scripts.common import check_start
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from tests.tiny import TOKENIZER, build_model, chat_tokenizer, encode, warm_model

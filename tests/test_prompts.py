@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from real_trl.prompts import PromptTemplate, add_score_reminder, load_template
+from real_trl.prompts.template import PromptTemplate, add_score_reminder, load_template
 from real_trl.scale import Scale
 
 SCALE = {"scale": Scale.parse("1-5")}

@@ -23,7 +23,7 @@ import pytest
 
 from real_trl import Judge, JudgeConfig
 from real_trl.data_files import read_file
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from real_trl.scripts import score
 from real_trl.scripts.batches import batch_seed
 from real_trl.scripts.scored_file import SCORES

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 
-from real_trl.prompt_encoding import PromptEncoding
-from real_trl.prompt_format import PromptFormat
+from real_trl.prompts.encoding import PromptEncoding
+from real_trl.prompts.format import PromptFormat
+from real_trl.prompts.spoken import spoken, spoken_text
 from real_trl.score_space import MALFORMED_STATUSES, ScoreLocation, ScoreSpace
-from real_trl.spoken import spoken, spoken_text
 from real_trl.text.thinking import KNOWN, Thinking, ThinkingTags
 from tests.thinking_judges import THINKER, opening_tokenizer, with_tags
 from tests.tiny import DIGITS, TOKENIZER

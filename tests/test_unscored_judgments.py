@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import Decoding, Judgment, TransformersEngine
 from real_trl.integrations import JudgeReward
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from real_trl.serving.app import Limits, create_app
 from real_trl.serving.batching import Batcher
 from real_trl.serving.judgment_html import judgment_html

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.context_length import completion_room
 from real_trl.engines.base import Decoding
-from real_trl.prompt_encoding import PromptEncoding
-from real_trl.prompt_format import PromptFormat
+from real_trl.prompts.context_length import completion_room
+from real_trl.prompts.encoding import PromptEncoding
+from real_trl.prompts.format import PromptFormat
 from real_trl.score_space import ScoreSpace
 from real_trl.text.unicode import well_formed
 

@@ -22,8 +22,8 @@ from real_trl.engines.distribution_checks import IMPOSSIBLE, NoDistribution, che
 from real_trl.engines.score_reading import ScoreReading, root_tokens
 from real_trl.engines.server_answer import is_finished, text_of_choice, thoughts_of
 from real_trl.engines.spelling import spelled
+from real_trl.prompts.spoken import Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
-from real_trl.spoken import Spoken, spoken_text
 from real_trl.text.thinking import ThinkingTags
 
 _END = 256

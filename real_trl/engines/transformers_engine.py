@@ -22,7 +22,6 @@ from transformers import (
 )
 from trl.trainer.utils import pad
 
-from real_trl.context_length import context_length
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.forward.float32_logits import float32_logits
@@ -35,8 +34,9 @@ from real_trl.forward.tree_reading import (
     read_from_rows,
 )
 from real_trl.pretrained import eos_ids
+from real_trl.prompts.context_length import context_length
+from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreSpace
-from real_trl.spoken import spoken
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from real_trl.judge_config import JudgeConfig
-from real_trl.prompts import NEEDED_TEXTS, PromptTemplate
+from real_trl.prompts.template import NEEDED_TEXTS, PromptTemplate
 from real_trl.score_space import ScoreSpace
 from real_trl.text.cells import plain_row
 from real_trl.text.thinking import KNOWN, ThinkingTags, without_thinking

@@ -12,7 +12,7 @@ from real_trl.onboarding.inspection import Inspection
 from real_trl.onboarding.scores import Scores
 from real_trl.onboarding.sizing import Hardware, Sizes, as_yaml
 from real_trl.onboarding.splits import RATIONALES
-from real_trl.prompts import PromptTemplate, load_template
+from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER
 
 DEFAULT_CRITERIA = "Is the response a correct, complete and clear answer to the instruction?"
@@ -32,7 +32,7 @@ class Plan:
         model (`str`): What training starts from.
         roles, scores, found, hardware: What is known of the file and the machine.
         criteria (`str`, *optional*): What is judged, where no column says so.
-        template ([`~real_trl.prompts.PromptTemplate`], *optional*): The prompt; `None` where prompts are complete.
+        template ([`~real_trl.prompts.template.PromptTemplate`], *optional*): The prompt; `None` where prompts are complete.
         reminder (`bool`): Whether complete prompts need a sentence that asks for the score.
         group_column (`str`): Column of the written files that holds the question.
         rows (`Mapping[str, int]`): Rows of each written file.

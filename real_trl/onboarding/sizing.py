@@ -13,12 +13,12 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
-from real_trl.context_length import context_length
 from real_trl.onboarding.inspection import Inspection
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.models import find_config
 from real_trl.planning.recipe import Lengths, make_setup, read_recipe
 from real_trl.planning.setup import GIB, Cluster, Setup, Sharding
+from real_trl.prompts.context_length import context_length
 
 _SPARE = 1.25  # on lengths that were estimated, or that a judge may exceed
 _SEQUENCES = 16  # rows of an update in supervised training, prompts of one in RL, where there is data enough

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from real_trl.judge_config import JudgeConfig
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.methods import method_of
 from real_trl.publishing.results import eval_results, evaluation_table

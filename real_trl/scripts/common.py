@@ -24,8 +24,8 @@ from real_trl.model_files import check_weights
 from real_trl.new_folder import move_files
 from real_trl.output_lock import WRITING, only_writer
 from real_trl.pretrained import load_tokenizer, loading
-from real_trl.prompt_format import PromptFormat
-from real_trl.prompts import load_template
+from real_trl.prompts.format import PromptFormat
+from real_trl.prompts.template import load_template
 from real_trl.report import plot_training_curves
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.held_out import HeldOutArguments

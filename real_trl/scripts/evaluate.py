@@ -37,7 +37,7 @@ from real_trl.new_folder import replaced_files
 from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
-from real_trl.prompts import TEMPLATE_NAMES
+from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.scale import Scale
 from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments, judge_name

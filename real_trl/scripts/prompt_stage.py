@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from real_trl.judge_config import JudgeConfig
 from real_trl.pretrained import uses_chat
-from real_trl.prompt_format import PromptFormat
-from real_trl.prompts import plain_prompt
+from real_trl.prompts.format import PromptFormat
+from real_trl.prompts.template import plain_prompt
 from real_trl.score_space import ScoreSpace
 
 

@@ -41,7 +41,7 @@ from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
-from real_trl.prompts import load_template
+from real_trl.prompts.template import load_template
 from real_trl.scripts.batches import MissingUnits
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors

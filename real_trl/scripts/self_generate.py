@@ -35,13 +35,13 @@ from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.output_lock import only_writer
 from real_trl.pretrained import distributed_state
+from real_trl.prompts.spoken import spoken_text
 from real_trl.provenance import data_fingerprint
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.batches import MissingUnits, plan_batches
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.spoken import spoken_text
 from real_trl.text.json_text import to_json
 from real_trl.text.rationales import rationale_faults
 from real_trl.text.terminal import command_line

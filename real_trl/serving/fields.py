@@ -4,7 +4,7 @@
 
 from real_trl.judge import Judge
 from real_trl.judge_config import JudgeConfig
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 
 _BYTES_PER_TOKEN = 32  # languages and code have 1 to 8; only long runs of one character have as many
 ROW_FIELDS = ("instruction", "response", "rubric", "reference", "prompt")

@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from real_trl.context_length import completion_room, context_length, default_max_new_tokens
-from real_trl.prompt_encoding import PromptEncoding
-from real_trl.prompt_format import PromptFormat, prompt_text, training_format
+from real_trl.prompts.context_length import completion_room, context_length, default_max_new_tokens
+from real_trl.prompts.encoding import PromptEncoding
+from real_trl.prompts.format import PromptFormat, prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.real_config import REALConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from real_trl.prompt_format import PromptFormat, answer_message, prompt_text
+from real_trl.prompts.format import PromptFormat, answer_message, prompt_text
 from real_trl.score_space import ScoreSpace
 from real_trl.table_rows import check_one_split
 from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, check_row, read_numbers

@@ -11,12 +11,12 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.judge_config import JudgeConfig, check_public
-from real_trl.limited_templates import check_chat_template
 from real_trl.pretrained import saved_generation_config, use_eos_of
-from real_trl.prompt_encoding import PromptEncoding
-from real_trl.prompt_format import PromptFormat
+from real_trl.prompts.encoding import PromptEncoding
+from real_trl.prompts.format import PromptFormat
 from real_trl.publishing.trainer_mixin import PublishingMixin, check_publishing
 from real_trl.score_space import ScoreSpace
+from real_trl.templates.limited import check_chat_template
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
 from real_trl.trainers.resume_mixin import ResumeMixin

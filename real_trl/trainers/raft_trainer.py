@@ -22,7 +22,7 @@ from real_trl.forward.positions import separate_rows
 from real_trl.forward.token_selection import TokenSelection
 from real_trl.forward.tree import check_tree_attention
 from real_trl.label_tree import LabelTree
-from real_trl.prompt_format import training_format
+from real_trl.prompts.format import training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import askable, one_dataset

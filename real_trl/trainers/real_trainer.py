@@ -18,7 +18,7 @@ from real_trl.forward.dense import PolicyOutput, backbone, policy_forward
 from real_trl.forward.positions import why_positions_not_plain, why_read_otherwise_by_vllm
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.forward.tree import check_tree_attention
-from real_trl.prompt_format import prompt_text, training_format
+from real_trl.prompts.format import prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels

@@ -7,8 +7,8 @@ from tokenizers import processors
 
 from real_trl.engines import Decoding
 from real_trl.engines.server_engine import ServerEngine
-from real_trl.prompt_encoding import PromptEncoding
-from real_trl.prompt_format import PromptFormat
+from real_trl.prompts.encoding import PromptEncoding
+from real_trl.prompts.format import PromptFormat
 from real_trl.score_space import ScoreSpace
 from tests.engines.tiny_server import MODEL_NAME, TinyServer, serve
 from tests.test_control_tokens import tokenizer_of

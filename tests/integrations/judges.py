@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from real_trl import JudgeConfig, ScoreSpace
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, encode
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)

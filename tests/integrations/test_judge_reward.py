@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from real_trl import Judge, integrations
 from real_trl.integrations import JudgeReward
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from tests.integrations.judges import RUBRIC, save_judge
 from tests.tiny import PROMPT, TOKENIZER, build_model, chat_tokenizer, prompt_dataset
 

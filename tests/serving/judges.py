@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from real_trl import JudgeConfig
-from real_trl.prompts import PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER, warm_model
 

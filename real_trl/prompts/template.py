@@ -12,13 +12,13 @@ from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
 
-from real_trl.limited_templates import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.templates.limited import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
 from real_trl.text.cells import plain
 from real_trl.text.unicode import well_formed
 
-TEMPLATE_DIR = Path(__file__).parent / "templates"
+TEMPLATE_DIR = Path(__file__).parent.parent / "templates"
 TEMPLATE_NAMES = tuple(sorted(path.stem for path in TEMPLATE_DIR.glob("*.jinja")))
 
 # Where a variable comes from when the recipe's `columns` says nothing: Feedback-Collection's name, else its own name.
@@ -48,7 +48,7 @@ class PromptTemplate:
     numbers if all labels are numbers), `labels` (all of them, `poor, fair, good` where it is printed), `score_step` (the
     distance of neighbouring labels if it is everywhere the same, else undefined), `marker` (what stands before the
     score), and any other name, which is then read from the column of that name. Rendering is sandboxed, limited in output and
-    time ([`~real_trl.limited_templates.LimitedEnvironment`]), and strict: a variable without a value is an error unless the
+    time ([`~real_trl.templates.limited.LimitedEnvironment`]), and strict: a variable without a value is an error unless the
     template guards it with `{% if name is defined %}`.
 
     Args:

@@ -6,7 +6,7 @@ the machine, not from its time and memory: nested loops, `'a' * 10**10`, a macro
 tokenizers that are loaded here get the same limits in Transformers; all others are rendered as ever.
 
 Whatever a template makes (results of calls, filters, operators, literals of variables) is measured when it is made, so that one
-operation on it takes bounded time; what makes much of little is estimated before ([`~real_trl.template_growth`]); each step is counted.
+operation on it takes bounded time; what makes much of little is estimated before ([`~real_trl.templates.growth`]); each step is counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 from transformers.utils import chat_template_utils
 
-from real_trl.template_growth import (
+from real_trl.templates.growth import (
     MAX_BITS,
     MeasuredFormatter,
     TemplateLimit,
@@ -33,7 +33,7 @@ from real_trl.template_growth import (
     few,
     size_of,
 )
-from real_trl.template_growth import (
+from real_trl.templates.growth import (
     MAX_TEXT as MAX_TEXT,
 )
 
