@@ -11,7 +11,6 @@ from typing import Any
 from transformers.utils import cached_file
 
 from real_trl.engines.base import Decoding
-from real_trl.model_files import read_json
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.recipe_values import checked_values, shown
@@ -21,6 +20,7 @@ from real_trl.templates.limited import MAX_SOURCE, MAX_TEXT
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import holds_secret, redacted
 from real_trl.text.thinking import tag_list
+from real_trl.weights.files import read_json
 
 JUDGE_CONFIG_NAME = "judge_config.json"
 # What a judge reads. A secret in it could not be taken out without changing the judge: training refuses it

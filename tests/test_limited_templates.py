@@ -10,11 +10,11 @@ import trl
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils import chat_template_utils
 
-from real_trl.pretrained import load_tokenizer
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.scale import Scale
 from real_trl.templates import limited as limited_templates
 from real_trl.templates.limited import MAX_SOURCE, MAX_TEXT, TEMPLATE_ERRORS, LimitedEnvironment, TemplateLimit
+from real_trl.weights.pretrained import load_tokenizer
 from tests import thinking_judges, tokenizers_zoo
 
 SCALE = Scale.parse("1-5")

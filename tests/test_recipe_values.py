@@ -13,7 +13,6 @@ import yaml
 from trl import ModelConfig
 
 from real_trl.data import DataArguments
-from real_trl.finite_weights import not_finite_in
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_options import JudgeOptions
 from real_trl.recipe_values import checked_values
@@ -26,6 +25,7 @@ from real_trl.scripts.score import ScoreArguments
 from real_trl.scripts.self_generate import SelfGenerateArguments
 from real_trl.scripts.serve import ServeArguments
 from real_trl.trainers import RAFTConfig, REALConfig
+from real_trl.weights.finite import not_finite_in
 from tests.command_runs import STAGES as COMMANDS
 from tests.command_runs import make_inputs, run, start_anew
 

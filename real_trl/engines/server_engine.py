@@ -41,10 +41,10 @@ from real_trl.engines.top_tokens import (
     read_text_completion,
     read_top,
 )
-from real_trl.pretrained import eos_ids
 from real_trl.prompts.own_words import own_controls
 from real_trl.prompts.spoken import Spoken, spoken
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.weights.pretrained import eos_ids
 
 logger = logging.getLogger(__name__)
 

@@ -33,10 +33,10 @@ from real_trl.forward.tree_reading import (
     read_from_cache,
     read_from_rows,
 )
-from real_trl.pretrained import eos_ids
 from real_trl.prompts.context_length import context_length
 from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreSpace
+from real_trl.weights.pretrained import eos_ids
 
 logger = logging.getLogger(__name__)
 

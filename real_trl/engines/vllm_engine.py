@@ -26,9 +26,9 @@ from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.score_reading import MAX_TOKEN_IDS, ScoreReading, read_completion, request_seed, root_tokens
 from real_trl.forward.positions import why_read_otherwise_by_vllm
-from real_trl.pretrained import eos_ids
 from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreSpace
+from real_trl.weights.pretrained import eos_ids
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams

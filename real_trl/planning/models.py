@@ -13,10 +13,10 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
-from real_trl.model_files import check_settings
-from real_trl.pretrained import loading
 from real_trl.prompts.context_length import context_length
 from real_trl.synthetic import build_model
+from real_trl.weights.files import check_settings
+from real_trl.weights.pretrained import loading
 
 # Dimensions in the `config.json` of each model's page on the Hub, so that planning needs no network. What is not given
 # here does not change the size.

@@ -17,8 +17,11 @@ from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoConfig, GenerationConfig
 
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
-from real_trl.merged_weights import merge_whole
-from real_trl.model_files import (
+from real_trl.publishing.lineage import find_lineage, is_hub_id, mark_local, public_name
+from real_trl.publishing.own_code import own_code
+from real_trl.publishing.regular import check_regular
+from real_trl.text.json_text import to_json
+from real_trl.weights.files import (
     ADAPTER,
     ADAPTER_CONFIG,
     ADAPTER_INDEX,
@@ -29,11 +32,8 @@ from real_trl.model_files import (
     read_json,
     weight_files,
 )
-from real_trl.pretrained import load_tokenizer, loading
-from real_trl.publishing.lineage import find_lineage, is_hub_id, mark_local, public_name
-from real_trl.publishing.own_code import own_code
-from real_trl.publishing.regular import check_regular
-from real_trl.text.json_text import to_json
+from real_trl.weights.merged import merge_whole
+from real_trl.weights.pretrained import load_tokenizer, loading
 
 _MODEL = ("config.json", "generation_config.json")
 _TOKENIZER = (

@@ -11,7 +11,6 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from real_trl.generated_folder import PROVENANCE_NAME
-from real_trl.model_files import read_json
 from real_trl.provenance import model_fingerprint
 from real_trl.publishing.files import JudgeFiles
 from real_trl.report.cells import is_doubtful
@@ -20,6 +19,7 @@ from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEG
 from real_trl.report.verdicts import baseline_rows
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redacted
+from real_trl.weights.files import read_json
 
 _SHOWN = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk")
 EVALUATION_NAME = "evaluation.json"

@@ -19,11 +19,8 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 from real_trl.data import DataArguments, load_judge_dataset
 from real_trl.disk import writing
 from real_trl.judge_config import check_public
-from real_trl.merged_weights import merge_whole
-from real_trl.model_files import check_weights
 from real_trl.new_folder import move_files
 from real_trl.output_lock import WRITING, only_writer
-from real_trl.pretrained import load_tokenizer, loading
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import load_template
 from real_trl.report import plot_training_curves
@@ -36,6 +33,9 @@ from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_
 from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
+from real_trl.weights.files import check_weights
+from real_trl.weights.merged import merge_whole
+from real_trl.weights.pretrained import load_tokenizer, loading
 
 __all__ = ["Stage", "StageArguments", "as_messages", "check_start", "make_trainer", "open_stage", "stage_prompt"]
 

@@ -35,7 +35,6 @@ from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.new_folder import replaced_files
 from real_trl.output_lock import only_writer
-from real_trl.pretrained import distributed_state
 from real_trl.probes import probe_dataset
 from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
@@ -49,6 +48,7 @@ from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command, redacted
 from real_trl.text.shown import printable
 from real_trl.text.terminal import CleanConsole, command_line
+from real_trl.weights.pretrained import distributed_state
 
 
 def check_kept_columns(names: Sequence[str] | None) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.judge_config import JudgeConfig
-from real_trl.pretrained import uses_chat
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import plain_prompt
 from real_trl.score_space import ScoreSpace
+from real_trl.weights.pretrained import uses_chat
 
 
 def as_messages(text: str, role: str) -> list[dict[str, str]]:

@@ -40,7 +40,6 @@ from real_trl.judge import Judge
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.output_lock import only_writer
-from real_trl.pretrained import distributed_state
 from real_trl.prompts.template import load_template
 from real_trl.scripts.batches import MissingUnits
 from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
@@ -49,6 +48,7 @@ from real_trl.scripts.score_summary import print_summary
 from real_trl.scripts.scored_file import ScoredFile, score_columns
 from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.text.terminal import command_line
+from real_trl.weights.pretrained import distributed_state
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
 _SHOWN = 5

@@ -34,7 +34,6 @@ from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.output_lock import only_writer
-from real_trl.pretrained import distributed_state
 from real_trl.prompts.spoken import spoken_text
 from real_trl.provenance import data_fingerprint
 from real_trl.score_space import ScoreSpace
@@ -46,6 +45,7 @@ from real_trl.text.json_text import to_json
 from real_trl.text.rationales import rationale_faults
 from real_trl.text.terminal import command_line
 from real_trl.unscored import UNSCORED
+from real_trl.weights.pretrained import distributed_state
 
 UNMARKED_HANDLING = ("drop", "keep")
 _OWN_COLUMNS = {"prompt", "score", "feedback", "sampled_score", "score_histogram"}

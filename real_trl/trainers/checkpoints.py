@@ -25,9 +25,9 @@ from typing import Any
 
 from torch import distributed
 
-from real_trl.finite_weights import not_finite_in
 from real_trl.output_lock import write_whole
 from real_trl.text.json_text import to_json
+from real_trl.weights.finite import not_finite_in
 
 MANIFEST_NAME = "manifest.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")

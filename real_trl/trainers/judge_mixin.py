@@ -11,7 +11,6 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.judge_config import JudgeConfig, check_public
-from real_trl.pretrained import saved_generation_config, use_eos_of
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat
 from real_trl.publishing.trainer_mixin import PublishingMixin, check_publishing
@@ -21,6 +20,7 @@ from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
 from real_trl.trainers.resume_mixin import ResumeMixin
 from real_trl.trainers.signal_watch import SignalMixin
+from real_trl.weights.pretrained import saved_generation_config, use_eos_of
 
 # Recorded in judge_config.json, where the arguments have them: enough to tell two runs apart. `training_args.bin`
 # beside it has everything.

@@ -31,7 +31,7 @@ from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
 from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
-from real_trl.whole_weights import whole_weights
+from real_trl.weights.whole import whole_weights
 
 logger = get_logger(__name__)
 

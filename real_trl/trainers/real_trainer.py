@@ -32,7 +32,7 @@ from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlati
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, collate_rollouts, make_rollout
 from real_trl.trainers.signal_watch import GroupSignal
-from real_trl.whole_weights import whole_weights
+from real_trl.weights.whole import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
 

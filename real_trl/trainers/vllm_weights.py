@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import Trainer
 
 from real_trl.forward.output_layer import HALF
-from real_trl.merged_weights import MergeShare, merged_parameters, why_not_mergeable
 from real_trl.trainers.visible_updates import FIRST_STEPS, log_share
+from real_trl.weights.merged import MergeShare, merged_parameters, why_not_mergeable
 
 _EVERY = 8  # adapted modules
 

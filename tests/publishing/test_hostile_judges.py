@@ -15,11 +15,11 @@ import yaml
 from huggingface_hub import ModelCard
 
 from real_trl.judge_config import JudgeConfig
-from real_trl.model_files import weight_files
 from real_trl.publishing import Publication, build_card, find_judge_files, read_evaluation, write_folder
 from real_trl.publishing.own_code import own_code
 from real_trl.publishing.results import evaluation_table
 from real_trl.scripts.push import main
+from real_trl.weights.files import weight_files
 from tests.publishing.judges import PUBLISHED, TOKEN, judge_config, write_adapter, write_evaluation, write_judge
 
 SECRET = "the secret of another folder"

@@ -10,7 +10,7 @@ import torch
 from peft import get_peft_model
 from trl.generation.vllm_generation import VLLMGeneration
 
-from real_trl.merged_weights import MergeShare, merge_whole, merged_parameters
+from real_trl.weights.merged import MergeShare, merge_whole, merged_parameters
 from tests.tiny import build_model, lora_config
 from tests.trainers import test_real_trainer as real
 

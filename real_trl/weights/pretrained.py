@@ -11,9 +11,9 @@ import torch
 from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from real_trl.model_files import check_settings, check_weights
 from real_trl.templates.limited import check_chat_template
-from real_trl.whole_weights import whole_weights
+from real_trl.weights.files import check_settings, check_weights
+from real_trl.weights.whole import whole_weights
 
 
 def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -99,7 +99,7 @@ def loading(name: str, what: str, within: str | None = None) -> Iterator[None]:
     Turns what a library raises at broken or foreign files into a `ValueError` that says which model and why. It may be anything:
     `SafetensorError`, a plain `Exception` of tokenizers, `KeyError`, `RecursionError`. Too little memory is no fault of the files, nor is
     an argument that a library does not know. With `within`, only what is raised inside of functions of this name is turned. A
-    model that lacks weights is refused, see [`~real_trl.whole_weights.check_whole`].
+    model that lacks weights is refused, see [`~real_trl.weights.whole.check_whole`].
     """
     try:
         with whole_weights():
