@@ -19,7 +19,7 @@ import torch
 from trl.trainer.utils import pad
 
 from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians
-from real_trl.benchmark_data import load_benchmark
+from real_trl.data.benchmarks import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
 from real_trl.forward.float32_logits import float32_logits
 from real_trl.judge_loading import find_judge

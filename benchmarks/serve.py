@@ -40,9 +40,9 @@ import torch
 
 from benchmarks.common import describe_machine
 from benchmarks.hostile import Attack
+from real_trl.data.homework import make_dataset
 from real_trl.judge import Judge
 from real_trl.serving.wire import Score
-from real_trl.synthetic import make_dataset
 from real_trl.text.json_text import to_json
 
 ANSWERED = ("rationale", "status", "sampled_score", "most_likely_score", "tokens")

@@ -36,8 +36,8 @@ from trl import SFTConfig, SFTTrainer
 from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians, release
 from benchmarks.workload import SHAPES, build_model, build_tokenizer, check_arguments, in_own_dtype
 from real_trl import RAFTConfig, RAFTTrainer
-from real_trl.benchmark_data import BENCHMARKS
-from real_trl.data import load_judge_dataset
+from real_trl.data.benchmarks import BENCHMARKS
+from real_trl.data.loading import load_judge_dataset
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.sft import training_rows
 from real_trl.text.json_text import to_json

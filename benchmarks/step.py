@@ -33,7 +33,7 @@ from benchmarks.common import PeakMemory, Stopwatch, describe_machine, in_turns,
 from benchmarks.limit import count_operations, head_rows, measure_matmul_rate, unique_tokens
 from benchmarks.update import TimedTrainer, build_trainer
 from benchmarks.workload import SHAPES, Workload, build_model, build_tokenizer, build_workload, check_arguments
-from real_trl.benchmark_data import load_benchmark
+from real_trl.data.benchmarks import load_benchmark
 from real_trl.score_space import ScoreSpace
 from real_trl.text.json_text import to_json
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from datasets import Dataset
 
-from real_trl.synthetic import make_dataset
+from real_trl.data.homework import make_dataset
 
 _SIZE = 1200
 # Columns that the recipes read

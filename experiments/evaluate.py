@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from real_trl import Judge
-from real_trl.synthetic import make_dataset
-from real_trl.synthetic_sheets import TEST_SPLITS, ScoreRange
+from real_trl.data.homework import make_dataset
+from real_trl.data.homework_sheets import TEST_SPLITS, ScoreRange
 
 
 def predict(

@@ -150,8 +150,8 @@ def run_one(grid: Grid, run: Run, seed: int, output: Path) -> None:
             Folder of all runs.
     """
     from experiments.evaluate import predict
+    from real_trl.data.homework import build_model, build_tokenizer
     from real_trl.scripts import rl, self_generate, sft
-    from real_trl.synthetic import build_model, build_tokenizer
 
     folder = output / f"seed-{seed}"
     judge = folder / run.name

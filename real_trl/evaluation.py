@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pandas as pd
 from datasets import Dataset
 
-from real_trl.benchmark_data import BENCHMARKS
 from real_trl.counted_rows import MalformedHandling
+from real_trl.data.benchmarks import BENCHMARKS
 from real_trl.metrics import evaluate_predictions
 from real_trl.probes import probe_shifts
 from real_trl.scale import Scale

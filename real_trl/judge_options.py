@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from real_trl.data import as_mapping
+from real_trl.data.loading import as_mapping
 from real_trl.engines import ENGINES
 from real_trl.recipe_values import check_numbers
 from real_trl.text.redaction import check_not_redacted

@@ -10,8 +10,8 @@ import datasets
 import pytest
 from datasets import Dataset
 
-from real_trl.benchmark_data import BENCHMARKS, load_benchmark
-from real_trl.data_sources import HubUnreachable
+from real_trl.data.benchmarks import BENCHMARKS, load_benchmark
+from real_trl.data.sources import HubUnreachable
 from real_trl.probes import section_span
 from real_trl.prompts.template import load_template
 from real_trl.scale import Scale

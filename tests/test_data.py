@@ -11,7 +11,7 @@ import yaml
 from datasets import Dataset
 from trl import ModelConfig, RLOOConfig, SFTConfig, TrlParser
 
-from real_trl.data import DataArguments, build_completion, load_judge_dataset
+from real_trl.data.loading import DataArguments, build_completion, load_judge_dataset
 from real_trl.scale import Scale
 
 DIGITS = Scale.parse("1-5")
@@ -139,7 +139,7 @@ def test_datasets_builder_is_used_for_hub_style_names(tmp_path):
 @pytest.mark.slow
 def test_unreachable_hub():
     code = (
-        "from real_trl.data import *\n"
+        "from real_trl.data.loading import *\n"
         "try: load_judge_dataset(DataArguments('nobody/no-such-set'), scale=Scale.parse('1-5'))\n"
         "except ValueError as error: print(error)"
     )

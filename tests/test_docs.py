@@ -21,10 +21,10 @@ import pytest
 import yaml
 
 from real_trl.cli import STAGES
+from real_trl.data.homework import build_model, build_tokenizer, make_dataset
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts.template import load_template
 from real_trl.score_space import ScoreSpace
-from real_trl.synthetic import build_model, build_tokenizer, make_dataset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import yaml
 from trl import ModelConfig
 
 from real_trl import Judge, JudgeConfig
-from real_trl.data import DataArguments
+from real_trl.data.loading import DataArguments
 from real_trl.integrations import JudgeReward
 from real_trl.judge_loading import find_judge
 from real_trl.judge_options import EngineOptions, JudgeOptions, SourceOptions

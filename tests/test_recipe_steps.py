@@ -10,9 +10,9 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from real_trl.data.homework import build_model, build_tokenizer
 from real_trl.judge_config import JudgeConfig
 from real_trl.scripts import rl, self_generate, sft
-from real_trl.synthetic import build_model, build_tokenizer
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TRAINING = [

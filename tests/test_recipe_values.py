@@ -12,7 +12,7 @@ import pytest
 import yaml
 from trl import ModelConfig
 
-from real_trl.data import DataArguments
+from real_trl.data.loading import DataArguments
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_options import JudgeOptions
 from real_trl.recipe_values import checked_values

@@ -17,7 +17,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from trl import ModelConfig
 
 from real_trl.cli import STAGES
-from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.scale import Scale
 from real_trl.scripts.common import make_parser
 from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments

@@ -14,10 +14,10 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from real_trl import JudgeConfig
-from real_trl.data import build_completion
+from real_trl.data.homework import build_model, build_tokenizer, make_dataset
+from real_trl.data.loading import build_completion
 from real_trl.prompts.format import PromptFormat
 from real_trl.scripts import evaluate, rl, sft
-from real_trl.synthetic import build_model, build_tokenizer, make_dataset
 from tests.tiny import TOKENIZER, chat_tokenizer, prompt_dataset, warm_model
 
 TRAINING = {

@@ -16,7 +16,7 @@ import yaml
 from trl import ModelConfig
 
 from real_trl import RAFTConfig, REALConfig
-from real_trl.data import DataArguments
+from real_trl.data.loading import DataArguments
 from real_trl.scripts import evaluate, push, rl, score, self_generate, sft
 from real_trl.scripts.common import StageArguments
 from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from real_trl.data_files import SCORES, read_file
+from real_trl.data.files import SCORES, read_file
 from real_trl.text.shown import original_cell, printable, spreadsheet_cell
 
 HOSTILE = {

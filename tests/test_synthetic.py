@@ -9,9 +9,7 @@ import re
 import pytest
 import torch
 
-from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.score_space import ScoreSpace
-from real_trl.synthetic import (
+from real_trl.data.homework import (
     MARKER,
     MAX_COMPLETION_TOKENS,
     MAX_PROMPT_TOKENS,
@@ -20,7 +18,9 @@ from real_trl.synthetic import (
     build_tokenizer,
     make_dataset,
 )
-from real_trl.synthetic_sheets import SPLITS, TEST_SPLITS, Line, exact_score, verdict
+from real_trl.data.homework_sheets import SPLITS, TEST_SPLITS, Line, exact_score, verdict
+from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.score_space import ScoreSpace
 
 SIZE = 200  # rows of a split in these tests
 FEEDBACK_COLLECTION_COLUMNS = {

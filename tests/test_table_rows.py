@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict, List, Value
 
-from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.data_files import read_file
+from real_trl.data.files import read_file
+from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.table_rows import check_one_split, class_names, features_of, iterate_table, reader_of, take
 from real_trl.scale import Scale
-from real_trl.table_rows import check_one_split, class_names, features_of, iterate_table, reader_of, take
 
 DIGITS = Scale.parse("1-5")
 WORDS = Scale.parse("poor,fair,good", [1, 2, 4])

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from real_trl.data_files import Source
-from real_trl.data_scores import json_list
+from real_trl.data.files import Source
+from real_trl.data.scores import json_list
 from real_trl.scale import as_number
 from real_trl.text.cells import is_empty
 
@@ -122,7 +122,7 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
     Find each role's column: the stated one, else one with a usual name.
 
     Args:
-        source ([`~real_trl.data_files.Source`]):
+        source ([`~real_trl.data.files.Source`]):
             The file.
         stated (`Mapping[str, str | None]`):
             Role → column, as the command line has it. `score` and `feedback` may be several, with commas; `group` may be

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
-from real_trl.data_files import Source
-from real_trl.data_rows import strip_score_sentence
+from real_trl.data.files import Source
+from real_trl.data.rows import strip_score_sentence
 from real_trl.onboarding.columns import Roles, ratings_in, split_of, values_of
 from real_trl.onboarding.scores import Scores
 from real_trl.score_space import DEFAULT_MARKER
@@ -157,7 +157,7 @@ def inspect(
     Look at the file.
 
     Args:
-        source ([`~real_trl.data_files.Source`]), roles ([`Roles`]), scores ([`Scores`]):
+        source ([`~real_trl.data.files.Source`]), roles ([`Roles`]), scores ([`Scores`]):
             The file.
         prompts (`Sequence[str]`):
             The complete prompt of each row.

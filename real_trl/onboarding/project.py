@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.data_files import Source
+from real_trl.data.files import Source
+from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.new_folder import check_new, new_folder
 from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
@@ -65,7 +65,7 @@ class Project:
     A file that was found good. Get it with [`open_project`].
 
     Attributes:
-        options ([`InitOptions`]), source ([`~real_trl.data_files.Source`]): What it is made of.
+        options ([`InitOptions`]), source ([`~real_trl.data.files.Source`]): What it is made of.
         plan ([`~real_trl.onboarding.recipes.Plan`]): What is known.
         splits (`list[str | None]`): Split of each row.
     """

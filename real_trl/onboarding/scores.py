@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from real_trl.data_files import Source
+from real_trl.data.files import Source
 from real_trl.onboarding.columns import Roles, ratings_in
 from real_trl.scale import Scale, abridged, as_number
 from real_trl.text.cells import is_empty
@@ -65,7 +65,7 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
     Read the scores, and find their scale unless it is stated.
 
     Args:
-        source ([`~real_trl.data_files.Source`]):
+        source ([`~real_trl.data.files.Source`]):
             The file.
         roles ([`~real_trl.onboarding.columns.Roles`]):
             Its columns.

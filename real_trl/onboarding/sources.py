@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from real_trl.data_files import EXTENSIONS, Source, read_file, read_saved
+from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
 from real_trl.onboarding.columns import SPLITS
 
 SPLIT_COLUMN = "split"

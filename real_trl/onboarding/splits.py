@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from real_trl.data_files import Source
+from real_trl.data.files import Source
 from real_trl.text.cells import as_json
 from real_trl.text.json_text import to_json
 

@@ -13,8 +13,8 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
+from real_trl.data.homework import build_model
 from real_trl.prompts.context_length import context_length
-from real_trl.synthetic import build_model
 from real_trl.weights.files import check_settings
 from real_trl.weights.pretrained import loading
 
@@ -141,7 +141,7 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
             config, source = find_config(options.get("model_name_or_path"), stage, synthetic=synthetic)
             return config, f"{source}; {stage.name} makes {name} from it"
     if synthetic:
-        return build_model().config, "the untrained model of the embedded task (real_trl.synthetic)"
+        return build_model().config, "the untrained model of the embedded task (real_trl.data.homework)"
     try:
         return AutoConfig.from_pretrained(name, local_files_only=True), f"{name} in the local cache of the Hub"
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from real_trl.data import DataArguments, load_judge_dataset
+from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.disk import writing
 from real_trl.judge_config import check_public
 from real_trl.new_folder import move_files

@@ -26,8 +26,8 @@ from accelerate import PartialState
 from datasets import Dataset
 from trl import ModelConfig
 
-from real_trl.benchmark_data import load_benchmark
-from real_trl.data import load_judge_dataset
+from real_trl.data.benchmarks import load_benchmark
+from real_trl.data.loading import load_judge_dataset
 from real_trl.disk import disk_errors, writing
 from real_trl.engines import Engine
 from real_trl.evaluation import assemble_evaluation, check_breakdown

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from real_trl.data import DataArguments, as_mapping
+from real_trl.data.loading import DataArguments, as_mapping
 from real_trl.engines import check_num_samples
 from real_trl.evaluation import MALFORMED_CONVENTIONS
 from real_trl.probes import PROBES, find_probe
@@ -23,7 +23,7 @@ class EvaluateArguments(JudgingArguments):
             Judges to compare: a mapping from a name to a directory or Hub id, or a list of the latter. Defaults to
             `model_name_or_path`.
         benchmarks (`list[str]`, *optional*):
-            Benchmarks by name (see [`~real_trl.benchmark_data.BENCHMARKS`]), beside or instead of `dataset_name`.
+            Benchmarks by name (see [`~real_trl.data.benchmarks.BENCHMARKS`]), beside or instead of `dataset_name`.
         benchmark_paths (`dict`, *optional*):
             Where a benchmark's file is, by name; by default it comes from the Hub.
         eval_splits (`list[str]`, *optional*):

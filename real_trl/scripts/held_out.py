@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
-from real_trl.benchmark_data import load_benchmark
-from real_trl.data import DataArguments, as_mapping, load_judge_dataset
+from real_trl.data.benchmarks import load_benchmark
+from real_trl.data.loading import DataArguments, as_mapping, load_judge_dataset
 from real_trl.recipe_values import check_numbers
 from real_trl.score_space import ScoreSpace
 
@@ -24,7 +24,7 @@ class HeldOutArguments:
         judge_eval_splits (`list[str]`, *optional*):
             Splits of `dataset_name` for that. Defaults to `dataset_test_split`, unless there are `judge_eval_benchmarks`.
         judge_eval_benchmarks (`list[str]`, *optional*):
-            Benchmarks for that, by name (see [`~real_trl.benchmark_data.BENCHMARKS`]).
+            Benchmarks for that, by name (see [`~real_trl.data.benchmarks.BENCHMARKS`]).
         judge_eval_benchmark_paths (`dict`, *optional*):
             Where a benchmark's file is, by name; by default it comes from the Hub.
         judge_eval_rows (`int`, *optional*):

@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 import yaml
 
+from real_trl.data.homework import build_model, build_tokenizer
 from real_trl.disk import disk_errors
 from real_trl.judge_config import package_versions
 from real_trl.output_lock import only_writer
@@ -33,7 +34,6 @@ from real_trl.report.cells import is_doubtful
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.scripts.predictions import RESULT
 from real_trl.scripts.recipe import user_errors
-from real_trl.synthetic import build_model, build_tokenizer
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole, command_line
 

@@ -30,8 +30,8 @@ import yaml
 from accelerate import PartialState
 from trl import ModelConfig
 
-from real_trl.data import as_mapping
-from real_trl.data_files import Source, read_file
+from real_trl.data.files import Source, read_file
+from real_trl.data.loading import as_mapping
 from real_trl.disk import disk_errors
 from real_trl.engines import MALFORMED_HANDLING, check_num_samples
 from real_trl.generated_folder import GeneratedFolder

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
-from real_trl.data_files import read_file
+from real_trl.data.files import read_file
 from real_trl.judge_config import JudgeConfig
 from real_trl.report.notation import EXPECTATIONS
 from real_trl.report.tables import verdict_texts

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from real_trl.data_files import SCORES, Source
+from real_trl.data.files import SCORES, Source
 from real_trl.disk import writing
 from real_trl.engines import Judgment
 from real_trl.generated_folder import GeneratedFolder
@@ -42,7 +42,7 @@ class ScoredFile:
         path (`Path`):
             `.jsonl`, `.csv` (of which cells that hold no text or number are JSON, and no text is a formula, see
             [`~real_trl.text.shown.spreadsheet_cell`]) or `.parquet`.
-        source ([`~real_trl.data_files.Source`]):
+        source ([`~real_trl.data.files.Source`]):
             The rows.
         labels (`Sequence[str]`):
             The judge's labels.

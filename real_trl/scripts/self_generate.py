@@ -26,8 +26,8 @@ from typing import Any
 from datasets import Dataset
 from trl import ModelConfig
 
-from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.data_rows import strip_score_sentence
+from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.rows import strip_score_sentence
 from real_trl.disk import disk_errors
 from real_trl.engines import Engine, check_num_samples
 from real_trl.generated_folder import GeneratedFolder

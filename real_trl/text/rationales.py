@@ -52,7 +52,7 @@ def is_rationale(text: str, labels: Iterable[str] = ()) -> bool:
 
     Args:
         text (`str`):
-            The text, without the sentence that gives the score (see [`~real_trl.data_rows.strip_score_sentence`]).
+            The text, without the sentence that gives the score (see [`~real_trl.data.rows.strip_score_sentence`]).
         labels (`Iterable[str]`, *optional*):
             Labels of the scale, for those that are words ("good").
     """

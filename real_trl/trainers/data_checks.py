@@ -8,9 +8,9 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from real_trl.data.table_rows import check_one_split
 from real_trl.prompts.format import PromptFormat, answer_message, prompt_text
 from real_trl.score_space import ScoreSpace
-from real_trl.table_rows import check_one_split
 from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, check_row, read_numbers
 
 # Rows, what an error calls each of them (`row 3`), and the dataset's name
@@ -31,7 +31,7 @@ def one_dataset(dataset: Any, name: str) -> Any:
     if dataset is not None and not hasattr(dataset, "column_names"):
         raise ValueError(
             f"{name}: got a {type(dataset).__name__}. Give a `datasets.Dataset`, such as `Dataset.from_pandas(frame)` or "
-            "`Dataset.from_list(rows)`, or what `real_trl.data.load_judge_dataset` loads."
+            "`Dataset.from_list(rows)`, or what `real_trl.data.loading.load_judge_dataset` loads."
         )
     if isinstance(dataset, IterableDataset) or (
         isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom")

@@ -11,9 +11,9 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, IterableDataset, LargeList, List, Value
 from datasets.features.features import FeatureType
 
+from real_trl.data.table_rows import features_of
 from real_trl.scale import as_number
 from real_trl.score_space import ScoreSpace
-from real_trl.table_rows import features_of
 
 _ROWS_AT_ONCE = 1000
 _NUMBERS = ("score", "score_histogram")
@@ -47,7 +47,7 @@ def check_judge_dataset(dataset: Any, name: str, columns: Sequence[str], space: 
         raise ValueError(
             f"{name}: the marker {space.marker!r} is in none of the {len(dataset)} completions, e.g. one that ends "
             f"{(last_text(dataset[0]['completion']) or '')[-80:]!r}. Set `score_marker` to the text that precedes the score in the "
-            "completions, or build them with `real_trl.data.build_completion`."
+            "completions, or build them with `real_trl.data.loading.build_completion`."
         )
 
 
@@ -57,7 +57,7 @@ def check_columns(present: Sequence[str], name: str, columns: Sequence[str]) -> 
     if missing and present:
         raise ValueError(
             f"{name}: no column {missing[0]!r}; it has {list(present)}. Rename the column, or load the data with "
-            "`real_trl.data.load_judge_dataset`, which makes the expected columns."
+            "`real_trl.data.loading.load_judge_dataset`, which makes the expected columns."
         )
 
 
@@ -194,5 +194,5 @@ def _check_histogram(shares: Any, score: float, where: str, name: str, space: Sc
     if fault:
         raise ValueError(
             f"{name}: column 'score_histogram' is {shares} in {where}, {fault}. Correct the row, or load the data with "
-            "`real_trl.data.load_judge_dataset`, which makes both columns."
+            "`real_trl.data.loading.load_judge_dataset`, which makes both columns."
         )

@@ -96,7 +96,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         args ([`RAFTConfig`], *optional*):
             Configuration. If `None`, a default configuration is used.
         train_dataset ([`~datasets.Dataset`]):
-            Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.build_completion`]) and `score`, the
+            Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.loading.build_completion`]) and `score`, the
             target; optionally `score_histogram`, the raters' shares of each label. Where they say something else than the
             label that the completion ends with, the next-token loss of that label is that of their distribution.
         eval_dataset ([`~datasets.Dataset`] or `dict`, *optional*):

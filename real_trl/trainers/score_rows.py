@@ -128,5 +128,5 @@ class ScoreRows:
         return (
             f"{self.name} dataset: no score after the marker {self.space.marker!r} in {where}, which ends {tail!r}."
             f"{unclosed if status == 'unclosed' else ''} Set `score_marker` to the text that precedes the score in the completions, or "
-            "build them with `real_trl.data.build_completion`."
+            "build them with `real_trl.data.loading.build_completion`."
         )

@@ -11,7 +11,7 @@ import yaml
 
 from experiments import language_model
 from experiments.cross_validate import main, split, training_path
-from real_trl.synthetic import build_model, build_tokenizer, make_dataset
+from real_trl.data.homework import build_model, build_tokenizer, make_dataset
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"folds": 2, "repeats": 2, "group": "idx", "prompt": "instruction", "max_prompt_characters": 10**6}

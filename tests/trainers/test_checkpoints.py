@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import RandomSampler
 from trl.trainer.utils import RepeatSampler
 
-from real_trl.data import build_completion
+from real_trl.data.loading import build_completion
 from real_trl.trainers import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer, resume_mixin
 from real_trl.trainers.checkpoints import (
     MANIFEST_NAME,

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from real_trl.data_files import Source
-from real_trl.data_scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
+from real_trl.data.files import Source
+from real_trl.data.scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
 from real_trl.prompts.template import NEEDED_TEXTS, TEMPLATE_NAMES, PromptTemplate, add_score_reminder
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing
 
 if TYPE_CHECKING:
-    from real_trl.data import DataArguments
+    from real_trl.data.loading import DataArguments
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ class RowReader:
     Reads rows of `source` as `args` says. All that can be known from the column names is checked when it is built.
 
     Args:
-        args ([`~real_trl.data.DataArguments`]):
+        args ([`~real_trl.data.loading.DataArguments`]):
             Columns and prompt.
-        source ([`~real_trl.data_files.Source`]):
+        source ([`~real_trl.data.files.Source`]):
             The rows' source.
         template ([`~real_trl.prompts.template.PromptTemplate`] or `None`):
             Template of the prompt; `None` reads complete prompts.

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
-from real_trl.data_rows import RowReader, strip_score_sentence
-from real_trl.data_sources import HoldOut, read_source
+from real_trl.data.rows import RowReader, strip_score_sentence
+from real_trl.data.sources import HoldOut, read_source
 from real_trl.prompts.template import load_template
 from real_trl.recipe_values import check_numbers, shown
 from real_trl.scale import Scale
@@ -283,7 +283,7 @@ def build_completion(feedback: str, label: str, marker: str = DEFAULT_MARKER) ->
 
     Args:
         feedback (`str`):
-            Rationale, with or without a score at its end (see [`~real_trl.data_rows.strip_score_sentence`]).
+            Rationale, with or without a score at its end (see [`~real_trl.data.rows.strip_score_sentence`]).
         label (`str`):
             Score label, e.g. `"4"`.
         marker (`str`, *optional*, defaults to `"So the overall score is "`):

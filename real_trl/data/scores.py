@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from real_trl.data_files import Source
+from real_trl.data.files import Source
 from real_trl.scale import Scale, as_number
 from real_trl.text.cells import is_empty
 
 if TYPE_CHECKING:
-    from real_trl.data import DataArguments
+    from real_trl.data.loading import DataArguments
 
 # The canonical name, then Feedback-Collection's, then that of Prometheus' benchmark files
 _SCORE_COLUMNS = ("score", "orig_score", "gpt4_score")
@@ -51,9 +51,9 @@ class ScoreReader:
     Reads the scores of rows of `source` as `args` says.
 
     Args:
-        args ([`~real_trl.data.DataArguments`]):
+        args ([`~real_trl.data.loading.DataArguments`]):
             `score_column`, `histogram_column`, `raters`.
-        source ([`~real_trl.data_files.Source`]):
+        source ([`~real_trl.data.files.Source`]):
             The rows' source.
         scale ([`~real_trl.scale.Scale`]):
             Labels and values that the scores are on.

@@ -39,7 +39,7 @@ from datasets import Dataset
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from real_trl.synthetic_sheets import (
+from real_trl.data.homework_sheets import (
     LENGTHS,
     OPERANDS,
     RUBRICS,

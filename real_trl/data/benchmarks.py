@@ -3,7 +3,7 @@
 """
 The benchmarks that papers report judges on, by name: Feedback Bench, FLASK, Vicuna Bench and MT Bench.
 
-A benchmark is a preset of [`~real_trl.data.DataArguments`]: complete Prometheus prompts in the column `instruction`, and
+A benchmark is a preset of [`~real_trl.data.loading.DataArguments`]: complete Prometheus prompts in the column `instruction`, and
 where the score, the question and the categories are. In a recipe they are listed under `benchmarks`; a `dataset_name` is
 always a path or an id of the Hub, never one of these names.
 
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from real_trl.data import DataArguments, load_judge_dataset
-from real_trl.data_files import EXTENSIONS
-from real_trl.data_sources import HubUnreachable
+from real_trl.data.files import EXTENSIONS
+from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.sources import HubUnreachable
 from real_trl.probes import section_span
 from real_trl.prompts.template import add_score_reminder
 from real_trl.scale import Scale, abridged
@@ -199,7 +199,7 @@ def load_benchmark(
         `feedback` (`str`, where there is one), and the benchmark's category columns.
 
     Raises:
-        [`~real_trl.data_sources.HubUnreachable`], a `ValueError`: if the data are not on this machine and cannot be had
+        [`~real_trl.data.sources.HubUnreachable`], a `ValueError`: if the data are not on this machine and cannot be had
         from the Hub; it says what to download, and where to write the path.
         `ValueError`: if there is no such benchmark or file, if the judge has another scale, or if rows cannot be used.
     """

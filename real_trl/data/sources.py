@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from real_trl.data_files import EXTENSIONS, Source, read_file, read_saved
+from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
 from real_trl.text.cells import is_empty
 
 SYNTHETIC = "synthetic"
@@ -138,7 +138,7 @@ class HoldOut:
 
 def _generate(split: str, options: Mapping[str, Any]) -> Dataset:
     """Calls the embedded generator; `size` may be a mapping from split to number of rows."""
-    from real_trl.synthetic import make_dataset
+    from real_trl.data.homework import make_dataset
 
     options = dict(options)
     if isinstance(options.get("size"), Mapping):

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
-from real_trl.table_rows import class_names, features_of, iterate_table, take
+from real_trl.data.table_rows import class_names, features_of, iterate_table, take
 from real_trl.text.cells import column_names, plain
 from real_trl.text.shown import has_columns, original_cell
 
