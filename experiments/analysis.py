@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from real_trl.metrics import score_metrics
-from real_trl.statistics.resampling import bootstrap_weights
+from real_trl.evaluation.metrics import score_metrics
+from real_trl.evaluation.resampling import bootstrap_weights
 
 LEVEL = 0.95
 _RESAMPLES = 1000
@@ -63,7 +63,7 @@ class Reading:
         split (`str`, *optional*, defaults to `"ood"`):
             `"id"` or `"ood"`.
         metric (`str`, *optional*, defaults to `"pearson"`):
-            A metric of [`~real_trl.metrics.score_metrics`], or `"mean"`.
+            A metric of [`~real_trl.evaluation.metrics.score_metrics`], or `"mean"`.
     """
 
     run: str

@@ -13,8 +13,9 @@ import math
 import pandas as pd
 
 from experiments.tables import METHODS, estimate, markdown
-from real_trl.metrics import score_metrics
-from real_trl.statistics import evaluate_with_intervals, holm, paired_comparison
+from real_trl.evaluation.comparison import holm, paired_comparison
+from real_trl.evaluation.intervals import evaluate_with_intervals
+from real_trl.evaluation.metrics import score_metrics
 
 _PAIRS = [
     ("raft", "base"),

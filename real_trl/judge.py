@@ -15,13 +15,13 @@ from datasets import Dataset, IterableDataset
 
 from real_trl.data.table_rows import check_one_split, features_of, iterate_table, reader_of
 from real_trl.engines import Engine, Judgment, check_num_samples
+from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import find_judge
 from real_trl.judge_options import JudgeOptions
 from real_trl.prompts.template import NEEDED_TEXTS
 from real_trl.text.cells import column_names, plain_row
 from real_trl.text.unicode import well_formed
-from real_trl.unscored import UNSCORED, grouped_reasons
 
 _FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
 _AVERAGED = (

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from real_trl.data.benchmarks import BENCHMARKS, load_benchmark
 from real_trl.data.sources import HubUnreachable
-from real_trl.probes import section_span
+from real_trl.evaluation.probes import section_span
 from real_trl.prompts.template import load_template
 from real_trl.scale import Scale
 

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.probes import PADDING_WORDS, PROBES, apply_probe, probe_dataset, probe_shifts, section_span
+from real_trl.evaluation.probes import PADDING_WORDS, PROBES, apply_probe, probe_dataset, probe_shifts, section_span
 from real_trl.prompts.template import load_template
 from real_trl.scale import Scale
 from real_trl.score_space import ScoreSpace

@@ -11,25 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from real_trl.counted_rows import counted_rows
-from real_trl.metrics import METRICS, evaluate_predictions, pairwise_accuracy, score_metrics
-from real_trl.statistics import (
-    breakdown,
-    compare_judges,
-    evaluate_with_intervals,
-    holm,
-    paired_comparison,
-    rater_agreement,
-)
-from real_trl.statistics.comparison import _randomisation_p_values
-from real_trl.statistics.grouped_scores import GroupedScores
-from real_trl.statistics.resampling import (
+from real_trl.evaluation.agreement import rater_agreement
+from real_trl.evaluation.comparison import _randomisation_p_values, compare_judges, holm, paired_comparison
+from real_trl.evaluation.grouped_scores import GroupedScores
+from real_trl.evaluation.intervals import breakdown, evaluate_with_intervals
+from real_trl.evaluation.metrics import METRICS, evaluate_predictions, pairwise_accuracy, score_metrics
+from real_trl.evaluation.resampling import (
     MAX_BLOCKS,
     bootstrap_weights,
     clustered_intervals,
     expanded_bca_interval,
     united_blocks,
 )
+from real_trl.evaluation.rows import counted_rows
 
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0]
 

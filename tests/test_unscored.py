@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from real_trl.metrics import evaluate_predictions
-from real_trl.probes import probe_shifts
-from real_trl.statistics import compare_judges, evaluate_with_intervals
-from real_trl.unscored import grouped_reasons, unscored_reasons
+from real_trl.evaluation.comparison import compare_judges
+from real_trl.evaluation.intervals import evaluate_with_intervals
+from real_trl.evaluation.metrics import evaluate_predictions
+from real_trl.evaluation.probes import probe_shifts
+from real_trl.evaluation.unscored import grouped_reasons, unscored_reasons
 
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0]
 

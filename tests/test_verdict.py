@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from real_trl.evaluation import assemble_evaluation
-from real_trl.metrics import evaluate_predictions
+from real_trl.evaluation.assemble import assemble_evaluation
+from real_trl.evaluation.metrics import evaluate_predictions
+from real_trl.evaluation.verdict import CRITERIA, baseline_errors, find_faults
 from real_trl.publishing.results import eval_results
 from real_trl.publishing.results import evaluation_table as card_table
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report
 from real_trl.report.sheets import all_sheets
 from real_trl.report.verdicts import FOUND, NOTHING_FOUND
 from real_trl.scale import Scale
-from real_trl.verdict import CRITERIA, baseline_errors, find_faults
 
 SCALE = Scale.parse("1-5")
 TARGETS = np.tile([1.0, 2.0, 3.0, 4.0, 5.0], 20)  # mean 3, RMSE of always 3: sqrt(2), MAE 1.2

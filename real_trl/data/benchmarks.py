@@ -21,7 +21,7 @@ from datasets import Dataset
 from real_trl.data.files import EXTENSIONS
 from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.data.sources import HubUnreachable
-from real_trl.probes import section_span
+from real_trl.evaluation.probes import section_span
 from real_trl.prompts.template import add_score_reminder
 from real_trl.scale import Scale, abridged
 

@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 
 from real_trl.engines.distribution_checks import impossible
+from real_trl.evaluation.unscored import UNSCORED
 from real_trl.objectives import expected_score
 from real_trl.prompts.spoken import NOTHING, Spoken, spoken_text
 from real_trl.recipe_values import check_numbers
 from real_trl.score_space import ScoreLocation, ScoreSpace
-from real_trl.unscored import UNSCORED
 
 ENGINES = ("transformers", "vllm", "server")
 MalformedReading = Literal["force", "drop"]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from real_trl.engines import Judgment, check_num_samples
+from real_trl.evaluation.unscored import UNSCORED
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
 from real_trl.judge import Judge
 from real_trl.text.json_text import finite
 from real_trl.text.thinking import ThinkingTags, tags_to_strip, without_thinking
-from real_trl.unscored import UNSCORED
 
 try:
     import anyio.to_thread

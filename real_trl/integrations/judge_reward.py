@@ -14,11 +14,11 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from real_trl.data.table_rows import class_names, features_of
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
+from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.integrations.policy_answers import Prompt, policy_answers
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
 from real_trl.judge import Judge, as_rows
 from real_trl.text.thinking import tags_to_strip
-from real_trl.unscored import UNSCORED, grouped_reasons
 
 logger = logging.getLogger(__name__)
 

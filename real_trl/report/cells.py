@@ -77,7 +77,7 @@ def with_best(cells: Sequence[Cell], metric: str) -> list[Cell]:
 
 
 def is_doubtful(result: Mapping[str, Any], inference: str) -> bool:
-    """Whether the figures of a result in one inference are worth nothing (see [`~real_trl.verdict.find_faults`])."""
+    """Whether the figures of a result in one inference are worth nothing (see [`~real_trl.evaluation.verdict.find_faults`])."""
     return any(fault["severe"] and fault["inference"] in ("", inference) for fault in result.get("verdict", ()))
 
 

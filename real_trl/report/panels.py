@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from real_trl.metrics import score_metrics
+from real_trl.evaluation.metrics import score_metrics
 from real_trl.report.notation import number
 
 if TYPE_CHECKING:

@@ -30,12 +30,12 @@ from real_trl.data.benchmarks import load_benchmark
 from real_trl.data.loading import load_judge_dataset
 from real_trl.disk import disk_errors, writing
 from real_trl.engines import Engine
-from real_trl.evaluation import assemble_evaluation, check_breakdown
+from real_trl.evaluation.assemble import assemble_evaluation, check_breakdown
+from real_trl.evaluation.probes import probe_dataset
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
 from real_trl.new_folder import replaced_files
 from real_trl.output_lock import only_writer
-from real_trl.probes import probe_dataset
 from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.scale import Scale

@@ -8,8 +8,8 @@ from typing import Any
 
 from real_trl.data.loading import DataArguments, as_mapping
 from real_trl.engines import check_num_samples
-from real_trl.evaluation import MALFORMED_CONVENTIONS
-from real_trl.probes import PROBES, find_probe
+from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
+from real_trl.evaluation.probes import PROBES, find_probe
 from real_trl.scripts.judging import JudgingArguments
 
 
@@ -36,7 +36,7 @@ class EvaluateArguments(JudgingArguments):
         breakdown (`list[str]`, *optional*):
             Kept columns whose values are reported one by one. Defaults to the benchmarks' categories.
         probes (`list[str]`, *optional*):
-            Attempts to sway the judge, by name (see [`~real_trl.probes.PROBES`]), or `all`.
+            Attempts to sway the judge, by name (see [`~real_trl.evaluation.probes.PROBES`]), or `all`.
         num_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap resamples and permutations.
     """

@@ -11,14 +11,14 @@ import numpy as np
 from rich.text import Text
 
 from real_trl.data.files import read_file
+from real_trl.evaluation.unscored import UNSCORED, unscored_reasons
+from real_trl.evaluation.verdict import find_faults
 from real_trl.judge_config import JudgeConfig
 from real_trl.report.notation import EXPECTATIONS
 from real_trl.report.tables import verdict_texts
 from real_trl.report.verdicts import verdict_of_scores
 from real_trl.scale import Scale
 from real_trl.text.terminal import CleanConsole
-from real_trl.unscored import UNSCORED, unscored_reasons
-from real_trl.verdict import find_faults
 
 _BARS = 20  # labels that get a bar each; of more, as many equal parts of the scale
 _WIDTH = 40  # characters of the longest bar

@@ -30,6 +30,7 @@ from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
 from real_trl.disk import disk_errors
 from real_trl.engines import Engine, check_num_samples
+from real_trl.evaluation.unscored import UNSCORED
 from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import package_versions
 from real_trl.judge_loading import JudgeSource
@@ -44,7 +45,6 @@ from real_trl.scripts.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.text.json_text import to_json
 from real_trl.text.rationales import rationale_faults
 from real_trl.text.terminal import command_line
-from real_trl.unscored import UNSCORED
 from real_trl.weights.pretrained import distributed_state
 
 UNMARKED_HANDLING = ("drop", "keep")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from real_trl.unscored import EXIT_STATUS, STATUS_FILE, UNSCORED_EXIT, where_reasons
+from real_trl.evaluation.unscored import EXIT_STATUS, STATUS_FILE, UNSCORED_EXIT, where_reasons
 
 __all__ = ["EXIT_STATUS", "end_with_unscored"]
 _SHOWN = 5  # reasons

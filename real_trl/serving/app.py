@@ -14,12 +14,12 @@ from starlette.exceptions import HTTPException
 
 from real_trl import __version__
 from real_trl.engines import Judgment
+from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.judge import Judge
 from real_trl.recipe_values import check_numbers
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
 from real_trl.serving.guard import SMALL_BODY_BYTES, Guard
 from real_trl.serving.wire import Refused, RowReader, Score, ScoreRequest, Scores
-from real_trl.unscored import UNSCORED, grouped_reasons
 
 _HELD_BODIES = 64
 _CLIENT_CLOSED_REQUEST = 499  # nobody reads it, but the access log shows it

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from real_trl.engines import Judgment
-from real_trl.unscored import UNSCORED
+from real_trl.evaluation.unscored import UNSCORED
 
 _MANY_LABELS = 12  # from here on, bars are too narrow for a figure each
 STYLE = """

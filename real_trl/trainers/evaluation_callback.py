@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from trl.models.utils import unwrap_model_for_generation
 
 from real_trl.engines import TransformersEngine
-from real_trl.metrics import evaluate_predictions
+from real_trl.evaluation.metrics import evaluate_predictions
 from real_trl.report.verdicts import verdict
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset

@@ -86,7 +86,7 @@ def write_evaluation(folder: Path, config: JudgeConfig, *names: str, **fingerpri
     names = (*names, *fingerprints) or ("my-real",)
     import pandas as pd
 
-    from real_trl.evaluation import assemble_evaluation
+    from real_trl.evaluation.assemble import assemble_evaluation
     from real_trl.scale import Scale
     from real_trl.scripts.evaluate import write_report
 

@@ -5,8 +5,8 @@
 import numpy as np
 import pandas as pd
 
-from real_trl.calibration import calibration_columns, calibration_metrics
-from real_trl.metrics import score_metrics
+from real_trl.evaluation.calibration import calibration_columns, calibration_metrics
+from real_trl.evaluation.metrics import score_metrics
 
 NAN = float("nan")
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from real_trl import Judge, REALConfig, REALTrainer
-from real_trl.metrics import evaluate_predictions
+from real_trl.evaluation.metrics import evaluate_predictions
 from real_trl.trainers.checkpoints import find_fault
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from tests.test_json_text import strict

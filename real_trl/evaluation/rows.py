@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from real_trl.evaluation.unscored import UNSCORED
 from real_trl.scale import as_number
 from real_trl.text.cells import is_missing
-from real_trl.unscored import UNSCORED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def counted_rows(
     keep: np.ndarray | None = None,
 ) -> CountedRows:
     """
-    Read the predictions of one judge. Arguments and errors as in [`~real_trl.metrics.evaluate_predictions`].
+    Read the predictions of one judge. Arguments and errors as in [`~real_trl.evaluation.metrics.evaluate_predictions`].
 
     Args:
         rows (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):

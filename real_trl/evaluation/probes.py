@@ -22,8 +22,8 @@ import pandas as pd
 from datasets import Dataset
 from scipy.stats import bootstrap
 
+from real_trl.evaluation.unscored import UNSCORED
 from real_trl.scale import Scale
-from real_trl.unscored import UNSCORED
 
 logger = logging.getLogger(__name__)
 

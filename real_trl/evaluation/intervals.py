@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from real_trl.calibration import calibrated_rows, calibration_columns
-from real_trl.counted_rows import CountedRows, MalformedHandling, Rows, column, counted_rows
-from real_trl.metrics import METRICS, evaluate_predictions
-from real_trl.statistics.grouped_scores import GroupedScores
-from real_trl.statistics.resampling import clustered_intervals, united_blocks
+from real_trl.evaluation.calibration import calibrated_rows, calibration_columns
+from real_trl.evaluation.grouped_scores import GroupedScores
+from real_trl.evaluation.metrics import METRICS, evaluate_predictions
+from real_trl.evaluation.resampling import clustered_intervals, united_blocks
+from real_trl.evaluation.rows import CountedRows, MalformedHandling, Rows, column, counted_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def evaluate_with_intervals(
     labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
-    [`~real_trl.metrics.evaluate_predictions`] with bootstrap intervals clustered by group.
+    [`~real_trl.evaluation.metrics.evaluate_predictions`] with bootstrap intervals clustered by group.
 
     Args:
         rows (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
@@ -54,7 +54,7 @@ def evaluate_with_intervals(
         `dict[str, Any]`: The result without intervals, and `intervals`: `{"standard" | "rail": {metric: [low, high]}}`
         and `"calibration"` with `overconfidence`, `nll` and `crps` where there is a calibration (`ece` has no
         interval: it comes out too high, by an amount of its own in every resample). See
-        [`~real_trl.statistics.resampling.expanded_bca_interval`]. `[nan, nan]` where the figure is undefined, where there are
+        [`~real_trl.evaluation.resampling.expanded_bca_interval`]. `[nan, nan]` where the figure is undefined, where there are
         fewer than 6 groups, or where more than half of the resamples have no defined figure; `notes` says so.
     """
     result = evaluate_predictions(rows, malformed, values, n_bins, labels)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from real_trl.metrics import nearest_values, pair_credits
-from real_trl.verdict import CONSTANT_RTOL
+from real_trl.evaluation.metrics import nearest_values, pair_credits
+from real_trl.evaluation.verdict import CONSTANT_RTOL
 
 _CHUNK = 2**18  # floats of one (resamples, rows) array: a few of them stay in the cache of a core
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from real_trl.metrics import METRICS
-from real_trl.statistics.grouped_scores import GroupedScores
-from real_trl.statistics.resampling import clustered_intervals, united_blocks
+from real_trl.evaluation.grouped_scores import GroupedScores
+from real_trl.evaluation.metrics import METRICS
+from real_trl.evaluation.resampling import clustered_intervals, united_blocks
 
 
 def rater_agreement(
@@ -31,7 +31,7 @@ def rater_agreement(
             and a rating `None` or `nan` where a rater gave none; a row with fewer than two ratings is left out. Where
             the order means nothing, as with several samples of one model, only the averages over raters do.
         values (`Sequence[float]`, *optional*):
-            Values of the scale, for `accuracy` and `qwk` (see [`~real_trl.metrics.score_metrics`]).
+            Values of the scale, for `accuracy` and `qwk` (see [`~real_trl.evaluation.metrics.score_metrics`]).
         groups (`ArrayLike`, *optional*):
             Question of each row, which intervals are clustered by and `pairwise_accuracy` compares within. By default
             each row is a group.

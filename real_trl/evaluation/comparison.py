@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from real_trl.counted_rows import (
+from real_trl.evaluation.grouped_scores import GroupedScores
+from real_trl.evaluation.metrics import METRICS
+from real_trl.evaluation.resampling import MIN_GROUPS, clustered_intervals, united_blocks
+from real_trl.evaluation.rows import (
     INFERENCES,
     CountedRows,
     MalformedHandling,
@@ -19,11 +22,8 @@ from real_trl.counted_rows import (
     group_names,
     numbers,
 )
-from real_trl.metrics import METRICS
-from real_trl.statistics.grouped_scores import GroupedScores
-from real_trl.statistics.resampling import MIN_GROUPS, clustered_intervals, united_blocks
-from real_trl.unscored import UNSCORED
-from real_trl.verdict import is_constant
+from real_trl.evaluation.unscored import UNSCORED
+from real_trl.evaluation.verdict import is_constant
 
 
 def paired_comparison(
@@ -39,7 +39,7 @@ def paired_comparison(
     The metrics of judge A minus those of judge B on the same rows.
 
     Both judges are evaluated on the same resampled groups. The interval of the difference is
-    [`~real_trl.statistics.resampling.expanded_percentile_interval`], which was nearer to its nominal coverage here than BCa.
+    [`~real_trl.evaluation.resampling.expanded_percentile_interval`], which was nearer to its nominal coverage here than BCa.
 
     The p-value is that of a paired randomisation test: if the judges are as good as each other, the predictions for
     one question could as well have come from the other judge. So the two are swapped for half of the groups at random,
@@ -73,7 +73,7 @@ def paired_comparison(
         these; `n_groups`; `notes` (`list[str]`), what is undefined and how many rows don't count.
 
     Raises:
-        `ValueError`: As [`~real_trl.metrics.evaluate_predictions`], or if the judges don't have the same rows: one is
+        `ValueError`: As [`~real_trl.evaluation.metrics.evaluate_predictions`], or if the judges don't have the same rows: one is
         missing, twice there, or differs in target or group. The first such row is named.
     """
     a, b, n_rows = matched_rows(rows_a, rows_b, malformed, values)

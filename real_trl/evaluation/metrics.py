@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from real_trl.calibration import calibrated_rows, calibration_columns, calibration_metrics
-from real_trl.counted_rows import MalformedHandling, Rows, column, counted_rows, numbers
-from real_trl.unscored import UNSCORED, unscored_reasons
-from real_trl.verdict import baseline_errors, find_faults, is_constant
+from real_trl.evaluation.calibration import calibrated_rows, calibration_columns, calibration_metrics
+from real_trl.evaluation.rows import MalformedHandling, Rows, column, counted_rows, numbers
+from real_trl.evaluation.unscored import UNSCORED, unscored_reasons
+from real_trl.evaluation.verdict import baseline_errors, find_faults, is_constant
 
 METRICS = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk", "pairwise_accuracy")
 
@@ -168,7 +168,7 @@ def evaluate_predictions(
 
         - `standard` and `rail`: [`score_metrics`] of either inference, `pairwise_accuracy` and `n_pairs` (see
           [`pairwise_accuracy`]).
-        - `calibration`: see [`~real_trl.calibration.calibration_metrics`]; `None` without `values`. With `"drop"` and
+        - `calibration`: see [`~real_trl.evaluation.calibration.calibration_metrics`]; `None` without `values`. With `"drop"` and
           `"strict"` malformed rows are left out of it.
         - `malformed_rate` in [0, 1] (over all answers, also the dropped ones), `malformed` (`{status: count}` of the
           statuses other than `"ok"` that occur), `malformed_handling` (the argument).
@@ -176,8 +176,8 @@ def evaluate_predictions(
           answer, which count in no figure, and `unscored` (`{reason: count}`), why.
         - `mean_tokens` (tokens generated), `mean_mass` (probability on the labels) and `missing_mass` (probability
           that the engine could not assign), each over all rows that have it, `None` if none has.
-        - `baseline`: what always the same answer reaches, see [`~real_trl.verdict.baseline_errors`]; `verdict`: what is wrong with
-          the figures, see [`~real_trl.verdict.Fault`], as dicts.
+        - `baseline`: what always the same answer reaches, see [`~real_trl.evaluation.verdict.baseline_errors`]; `verdict`: what is wrong with
+          the figures, see [`~real_trl.evaluation.verdict.Fault`], as dicts.
         - `notes` (`list[str]`): which figure is `nan`, and why; what was left out of the calibration.
 
     Raises:

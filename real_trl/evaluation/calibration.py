@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from real_trl.counted_rows import Rows, probability_matrix
-from real_trl.unscored import UNSCORED
+from real_trl.evaluation.rows import Rows, probability_matrix
+from real_trl.evaluation.unscored import UNSCORED
 
 _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 _ROWS_OF_A_BIN = 10

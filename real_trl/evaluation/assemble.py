@@ -8,12 +8,14 @@ from typing import Any, get_args
 import pandas as pd
 from datasets import Dataset
 
-from real_trl.counted_rows import MalformedHandling
 from real_trl.data.benchmarks import BENCHMARKS
-from real_trl.metrics import evaluate_predictions
-from real_trl.probes import probe_shifts
+from real_trl.evaluation.agreement import rater_agreement
+from real_trl.evaluation.comparison import compare_judges
+from real_trl.evaluation.intervals import breakdown, evaluate_with_intervals
+from real_trl.evaluation.metrics import evaluate_predictions
+from real_trl.evaluation.probes import probe_shifts
+from real_trl.evaluation.rows import MalformedHandling
 from real_trl.scale import Scale
-from real_trl.statistics import breakdown, compare_judges, evaluate_with_intervals, rater_agreement
 
 MALFORMED_CONVENTIONS = get_args(MalformedHandling)
 _INFERENCES = ("standard", "rail")
@@ -56,7 +58,7 @@ def assemble_evaluation(
             Dataset → judge → predictions with the columns `id`, `group`, `target`, those of [`~real_trl.engines.Judgment`],
             and optionally `ratings`.
         probed (`Mapping`, *optional*):
-            Dataset → judge → probe → predictions on the same rows as [`~real_trl.probes.probe_dataset`] changed them.
+            Dataset → judge → probe → predictions on the same rows as [`~real_trl.evaluation.probes.probe_dataset`] changed them.
         scale ([`Scale`]):
             Labels and values, of all judges.
         malformed (`str`, *optional*, defaults to `"force"`):
@@ -76,7 +78,7 @@ def assemble_evaluation(
         - `ceiling`: dataset → [`~real_trl.statistics.rater_agreement`], where rows have several ratings;
         - `breakdown`: dataset → column → value → judge → result;
         - `malformed_conventions`: dataset → judge → convention → figures;
-        - `probes`: dataset → judge → probe → [`~real_trl.probes.probe_shifts`].
+        - `probes`: dataset → judge → probe → [`~real_trl.evaluation.probes.probe_shifts`].
 
     Raises:
         `ValueError`: if a row that counts has no score, or judges were evaluated on different rows.

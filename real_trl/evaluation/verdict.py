@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from real_trl.evaluation.unscored import UNSCORED
 from real_trl.text.rationales import rationale_faults
-from real_trl.unscored import UNSCORED
 
 # The thresholds. A share that is above, or a probability that is more than this away from 1, makes a figure worth nothing.
 MALFORMED_SHARE = 0.1  # of the answers
