@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from real_trl.evaluation.unscored import EXIT_STATUS, STATUS_FILE
-from real_trl.processes import LAUNCHER, command_started, exit_with, this_process
+from real_trl.runs.processes import LAUNCHER, command_started, exit_with, this_process
 
 STAGES = {
     "sft": "supervised warm start (RAFT, plain SFT)",

@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from real_trl.disk import disk_errors, disk_message, writing
+from real_trl.runs.disk import disk_errors, disk_message, writing
 from tests.command_runs import STAGES, make_inputs, run, start_anew
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import TransformersEngine
-from real_trl.output_lock import only_writer
+from real_trl.runs.output_lock import only_writer
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import evaluate
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model

@@ -16,12 +16,12 @@ import pytest
 from accelerate import PartialState
 from filelock import SoftFileLock
 
-from real_trl import output_lock
-from real_trl.new_folder import new_folder
-from real_trl.output_lock import only_writer, write_whole, writing_path
+from real_trl.runs import output_lock
+from real_trl.runs.new_folder import new_folder
+from real_trl.runs.output_lock import only_writer, write_whole, writing_path
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["real_trl.new_folder"])
+PROCESSES.set_forkserver_preload(["real_trl.runs.new_folder"])
 
 
 class NoLocks:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from real_trl import cli
-from real_trl.processes import LAUNCHER
+from real_trl.runs.processes import LAUNCHER
 
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -30,7 +30,7 @@ def start(*command: str, **environment: str) -> subprocess.Popen:
 
 def start_code(code: str, **environment: str) -> subprocess.Popen:
     """A command, which is ready when it has written a line."""
-    head = "import os, signal, sys, time\nfrom real_trl.processes import command_started\n"
+    head = "import os, signal, sys, time\nfrom real_trl.runs.processes import command_started\n"
     process = start("-c", head + textwrap.dedent(code), **environment)
     process.first = process.stdout.readline().strip()
     return process
@@ -161,7 +161,7 @@ def work(pid):
     time.sleep(60)
 
 if __name__ == "__main__":
-    from real_trl.processes import command_started
+    from real_trl.runs.processes import command_started
 
     command_started()
     context = multiprocessing.get_context("spawn")
@@ -207,8 +207,8 @@ def test_a_worker_that_a_thread_forks_does_not_end_with_the_thread():
 
 LAUNCHES = """
 import subprocess
-from real_trl.processes import this_process
-rank = "from real_trl.processes import command_started as c; import time; c(); print('up', flush=True); time.sleep(60)"
+from real_trl.runs.processes import this_process
+rank = "from real_trl.runs.processes import command_started as c; import time; c(); print('up', flush=True); time.sleep(60)"
 rank = subprocess.Popen([sys.executable, "-c", rank], stdout=subprocess.PIPE, env={**os.environ, **ENVIRONMENT})
 rank.stdout.readline()
 print(rank.pid, flush=True)
@@ -237,7 +237,7 @@ def test_what_no_launcher_started_outlives_its_shell():
 def test_a_rank_whose_launcher_has_ended_while_it_started():
     ended = start("-c", "")
     ended.communicate()
-    command = "import socket; from real_trl.processes import command_started; command_started(); print('alive')"
+    command = "import socket; from real_trl.runs.processes import command_started; command_started(); print('alive')"
     host = subprocess.check_output([sys.executable, "-c", "import socket; print(socket.gethostname())"], text=True)
     process = start("-c", command, **{LAUNCHER: f"{host.strip()}:{ended.pid}"})
     assert process.communicate(timeout=20)[0] == "" and process.returncode == 137

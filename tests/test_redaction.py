@@ -15,9 +15,9 @@ import torch
 from trl import ModelConfig
 
 from real_trl import JudgeConfig, RAFTConfig, REALConfig
-from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import check_public
 from real_trl.judge_options import EngineOptions
+from real_trl.runs.folder import GeneratedFolder
 from real_trl.scripts.evaluate_arguments import EvaluateArguments
 from real_trl.scripts.recipe import RecipeParser
 from real_trl.text.redaction import (

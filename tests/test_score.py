@@ -25,9 +25,9 @@ from real_trl import Judge, JudgeConfig
 from real_trl.data.files import read_file
 from real_trl.data.table_rows import class_names, features_of
 from real_trl.prompts.template import PromptTemplate
+from real_trl.runs.batches import batch_seed
+from real_trl.runs.scored_file import SCORES
 from real_trl.scripts import score
-from real_trl.scripts.batches import batch_seed
-from real_trl.scripts.scored_file import SCORES
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, prompt_dataset, warm_model
 
 TEMPLATE = PromptTemplate("{{ instruction }}\n{{ response }}\n", "homework.jinja")

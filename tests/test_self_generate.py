@@ -21,11 +21,12 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
-from real_trl import JudgeConfig, provenance
-from real_trl.provenance import model_fingerprint
+from real_trl import JudgeConfig
+from real_trl.runs import fingerprints as provenance
+from real_trl.runs.batches import plan_batches
+from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import self_generate, sft
-from real_trl.scripts.batches import plan_batches
 from real_trl.scripts.self_generate import find_rationale, make_rows
 from tests.tiny import LORA, TOKENIZER, prompt_dataset, warm_model
 

@@ -12,8 +12,8 @@ import pytest
 
 from real_trl import JudgeConfig, cli
 from real_trl.evaluation.unscored import STATUS_FILE
+from real_trl.runs.unscored_exit import end_with_unscored
 from real_trl.scripts import evaluate, score, self_generate
-from real_trl.scripts.unscored_exit import end_with_unscored
 from tests import tokenizers_zoo as zoo
 from tests.engines.scripted_server import ScriptedServer, chat_answer
 from tests.engines.tiny_server import MODEL_NAME, serve

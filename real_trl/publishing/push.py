@@ -13,11 +13,11 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from real_trl.new_folder import new_folder
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage
 from real_trl.publishing.privacy import check_nothing_private, known_tokens
+from real_trl.runs.new_folder import new_folder
 from real_trl.text.redaction import redact_text
 from real_trl.weights.finite import check_finite_files
 

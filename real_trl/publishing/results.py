@@ -10,13 +10,13 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from real_trl.generated_folder import PROVENANCE_NAME
-from real_trl.provenance import model_fingerprint
 from real_trl.publishing.files import JudgeFiles
 from real_trl.report.cells import is_doubtful
 from real_trl.report.markup import markdown_escape, markdown_verdict, plain_line
 from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, MARK, METRICS, malformed_text
 from real_trl.report.verdicts import baseline_rows
+from real_trl.runs.fingerprints import model_fingerprint
+from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redacted
 from real_trl.weights.files import read_json

@@ -5,7 +5,7 @@
 import os
 import sys
 
-from real_trl.processes import COMMAND, command_started, end_with_parent
+from real_trl.runs.processes import COMMAND, command_started, end_with_parent
 
 if sys.argv[:1] == ["-m"]:  # what Python has there until it has found the module
     command_started()

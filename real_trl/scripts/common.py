@@ -17,13 +17,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.data.loading import DataArguments, load_judge_dataset
-from real_trl.disk import writing
 from real_trl.judge_config import check_public
-from real_trl.new_folder import move_files
-from real_trl.output_lock import WRITING, only_writer
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import load_template
 from real_trl.report import plot_training_curves
+from real_trl.runs.disk import writing
+from real_trl.runs.new_folder import move_files
+from real_trl.runs.output_lock import WRITING, only_writer
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts.held_out import HeldOutArguments
 from real_trl.scripts.open_options import OpenOptionError, naming_open_options

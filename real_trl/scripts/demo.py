@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-from real_trl.disk import disk_errors
+from real_trl.runs.disk import disk_errors
 from real_trl.scripts.evaluate_arguments import judge_name
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.serving.options import ServedJudge

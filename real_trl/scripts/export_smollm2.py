@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from real_trl.disk import disk_errors
-from real_trl.output_lock import only_writer
+from real_trl.runs.disk import disk_errors
+from real_trl.runs.output_lock import only_writer
 from real_trl.scripts.recipe import user_errors
 from real_trl.text.terminal import command_line
 

@@ -13,7 +13,7 @@ from real_trl.engines import Engine
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_loading import JudgeSource, find_judge
 from real_trl.judge_options import EngineOptions, JudgeOptions, SourceOptions
-from real_trl.provenance import model_fingerprint
+from real_trl.runs.fingerprints import model_fingerprint
 
 _MANY = 256
 # Options of the engine that are described elsewhere: the types of the weights with their loading, the plan of the sampling with

@@ -13,10 +13,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from real_trl.disk import disk_errors
 from real_trl.publishing import Publication, find_judge_files, read_evaluation, upload, write_folder
 from real_trl.publishing.lineage import is_hub_id
 from real_trl.publishing.push import check_repo_id
+from real_trl.runs.disk import disk_errors
 from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.text.terminal import command_line
 

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from real_trl.judge_config import package_versions
 from real_trl.prompts.format import PromptFormat
-from real_trl.provenance import data_fingerprint
+from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redacted, without_secrets
 from real_trl.trainers.checkpoints import (

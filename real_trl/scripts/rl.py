@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from datasets import Dataset
 
-from real_trl.disk import disk_errors
+from real_trl.runs.disk import disk_errors
 from real_trl.scripts.common import make_trainer, open_stage, stage_prompt, train_and_save
 from real_trl.scripts.recipe import user_errors
 from real_trl.text.terminal import command_line

@@ -40,7 +40,7 @@ def summary(rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool
 
     Args:
         rows (`Sequence[Mapping]`):
-            With the columns of [`~real_trl.scripts.scored_file.SCORES`].
+            With the columns of [`~real_trl.runs.scored_file.SCORES`].
         scale ([`Scale`]):
             The judge's.
         normalized (`bool`):

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from peft import get_peft_model
 
-from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts.template import PromptTemplate
+from real_trl.runs.folder import GeneratedFolder
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER, build_model, lora_config, warm_model
 

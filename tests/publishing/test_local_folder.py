@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from real_trl import Judge
 from real_trl.judge_config import JudgeConfig
-from real_trl.provenance import model_fingerprint
 from real_trl.publishing import Publication, build_card, check_card, find_judge_files, read_evaluation, write_folder
 from real_trl.publishing.lineage import mark_local
 from real_trl.publishing.methods import METHODS
 from real_trl.publishing.results import evaluation_table
+from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.scripts.push import main
 from real_trl.trainers.real_config import PREDICTION_WEIGHTS
 from tests.publishing.judges import PUBLISHED, TOKEN, judge_config, write_adapter, write_evaluation, write_judge

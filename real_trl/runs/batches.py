@@ -12,7 +12,7 @@ from tqdm import tqdm
 from real_trl.engines import Engine
 from real_trl.engines.refusals import HOPELESS
 from real_trl.engines.server_answer import NoAnswer, StaysBusy, TooSlow
-from real_trl.generated_folder import GeneratedFolder
+from real_trl.runs.folder import GeneratedFolder
 
 Unit = TypeVar("Unit")
 
@@ -35,7 +35,7 @@ class MissingUnits:
     engine gave no answer to.
 
     Args:
-        output ([`~real_trl.generated_folder.GeneratedFolder`]):
+        output ([`~real_trl.runs.folder.GeneratedFolder`]):
             The folder.
         batches (`Sequence[Sequence[Unit]]`):
             The units of every batch.

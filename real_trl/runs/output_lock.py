@@ -26,7 +26,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from real_trl.disk import writing
+from real_trl.runs.disk import writing
 from real_trl.text.json_text import to_json
 
 WRITING = ".writing-"

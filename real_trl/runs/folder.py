@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from real_trl.disk import writing
-from real_trl.output_lock import WRITING, write_whole
+from real_trl.runs.disk import writing
+from real_trl.runs.output_lock import WRITING, write_whole
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redacted, without_secrets
 
@@ -55,7 +55,7 @@ class StoredBatch:
 class GeneratedFolder:
     """
     The folder of a generated dataset, or of a judge's predictions. Who writes to it holds its lock
-    ([`~real_trl.output_lock.only_writer`]), or that of a folder around it.
+    ([`~real_trl.runs.output_lock.only_writer`]), or that of a folder around it.
 
     Args:
         folder (`str` or `Path`):

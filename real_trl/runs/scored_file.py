@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from real_trl.data.files import SCORES, Source
-from real_trl.disk import writing
 from real_trl.engines import Judgment
-from real_trl.generated_folder import GeneratedFolder
-from real_trl.output_lock import writing_path
+from real_trl.runs.disk import writing
+from real_trl.runs.folder import GeneratedFolder
+from real_trl.runs.output_lock import writing_path
 from real_trl.text.json_text import to_json
 from real_trl.text.shown import spreadsheet_cell
 

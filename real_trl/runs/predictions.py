@@ -15,11 +15,11 @@ from datasets import Dataset
 
 from real_trl.engines import Engine, Judgment
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.generated_folder import GeneratedFolder
 from real_trl.judge import average_judgments
 from real_trl.judge_config import package_versions
-from real_trl.provenance import data_fingerprint
-from real_trl.scripts.batches import MissingUnits, plan_batches
+from real_trl.runs.batches import MissingUnits, plan_batches
+from real_trl.runs.fingerprints import data_fingerprint
+from real_trl.runs.folder import GeneratedFolder
 
 RESULT = "predictions.parquet"
 # What a judgment has, of which the samples of an average are kept in no column

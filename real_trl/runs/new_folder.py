@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from real_trl.output_lock import WRITING, only_writer, writing_path
+from real_trl.runs.output_lock import WRITING, only_writer, writing_path
 
 
 def check_new(option: str, folder: Path) -> None:
