@@ -22,7 +22,7 @@ from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turn
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
 from real_trl.forward.float32_logits import float32_logits
-from real_trl.judge_loading import find_judge
+from real_trl.judge_source import find_judge
 from real_trl.objectives import expected_score
 from real_trl.text.json_text import to_json
 

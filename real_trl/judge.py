@@ -15,10 +15,10 @@ from datasets import Dataset, IterableDataset
 
 from real_trl.data.table_rows import check_one_split, features_of, iterate_table, reader_of
 from real_trl.engines import Engine, Judgment, check_num_samples
+from real_trl.engines.options import JudgeOptions
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.judge_config import JudgeConfig
-from real_trl.judge_loading import find_judge
-from real_trl.judge_options import JudgeOptions
+from real_trl.judge_source import find_judge
 from real_trl.prompts.template import NEEDED_TEXTS
 from real_trl.text.cells import column_names, plain_row
 from real_trl.text.unicode import well_formed
@@ -70,7 +70,7 @@ class Judge:
                 Local directory, or model id on the Hub. With its `judge_config.json` the judge brings its scale, marker
                 and prompt; any other causal LM needs them stated, or a `preset`.
             options:
-                Fields of [`~real_trl.judge_options.JudgeOptions`] as keyword arguments, such as `score_labels`, `engine` or
+                Fields of [`~real_trl.engines.options.JudgeOptions`] as keyword arguments, such as `score_labels`, `engine` or
                 `max_new_tokens`.
 
         Raises:

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from real_trl.judge_loading import find_judge
+from real_trl.judge_source import find_judge
 from real_trl.scripts import demo, evaluate, push, rl, score, self_generate, serve, sft
 from tests.publishing.judges import write_adapter, write_judge
 from tests.test_scripts import EVALUATE, RL, SFT

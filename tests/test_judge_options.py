@@ -12,14 +12,14 @@ import yaml
 from trl import ModelConfig
 
 from real_trl import Judge, JudgeConfig
+from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments
+from real_trl.arguments.parser import RecipeParser
 from real_trl.data.loading import DataArguments
+from real_trl.engines.options import EngineOptions, JudgeOptions, SourceOptions
 from real_trl.integrations import JudgeReward
-from real_trl.judge_loading import find_judge
-from real_trl.judge_options import EngineOptions, JudgeOptions, SourceOptions
+from real_trl.judge_source import find_judge
 from real_trl.scripts import self_generate
 from real_trl.scripts.demo import DemoArguments
-from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments
-from real_trl.scripts.recipe import RecipeParser
 from real_trl.scripts.score import ScoreArguments
 from real_trl.scripts.self_generate import SelfGenerateArguments
 from real_trl.scripts.serve import ServeArguments

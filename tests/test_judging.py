@@ -5,7 +5,7 @@
 import pytest
 
 from real_trl import JudgeConfig
-from real_trl.judge_loading import find_judge
+from real_trl.judge_source import find_judge
 from tests.tiny import TOKENIZER
 
 WORDS = {"score_labels": "wrong,close,right", "score_values": [0.0, 0.5, 1.0]}

@@ -10,15 +10,15 @@ import torch
 import yaml
 
 from real_trl import Judge, JudgeConfig
+from real_trl.arguments.serving import ServedJudge
 from real_trl.engines import Judgment
 from real_trl.integrations import JudgeReward
-from real_trl.judge_loading import PRESETS, find_judge
+from real_trl.judge_source import PRESETS, find_judge
 from real_trl.report import latex_table
 from real_trl.runs.predictions import RESULT
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from real_trl.scripts import evaluate, score
 from real_trl.serving.judgment_html import judgment_html
-from real_trl.serving.options import ServedJudge
 from real_trl.serving.wire import Score
 from tests.tiny import DIGITS, LINES, PROMPT, TOKENIZER, build_model
 

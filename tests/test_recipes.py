@@ -16,13 +16,13 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from trl import ModelConfig
 
+from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments
+from real_trl.arguments.parser import RecipeParser
 from real_trl.cli import STAGES
 from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.scale import Scale
-from real_trl.scripts.common import make_parser
-from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments
+from real_trl.scripts._training import make_parser
 from real_trl.scripts.plan import make_parser as make_plan_parser
-from real_trl.scripts.recipe import RecipeParser
 from real_trl.scripts.self_generate import SelfGenerateArguments
 from real_trl.trainers import RAFTConfig, REALConfig
 

@@ -15,11 +15,11 @@ import torch
 from trl import ModelConfig
 
 from real_trl import JudgeConfig, RAFTConfig, REALConfig
+from real_trl.arguments.evaluation import EvaluateArguments
+from real_trl.arguments.parser import RecipeParser
+from real_trl.engines.options import EngineOptions
 from real_trl.judge_config import check_public
-from real_trl.judge_options import EngineOptions
 from real_trl.runs.folder import GeneratedFolder
-from real_trl.scripts.evaluate_arguments import EvaluateArguments
-from real_trl.scripts.recipe import RecipeParser
 from real_trl.text.redaction import (
     REDACTED,
     holds_secret,

@@ -12,8 +12,8 @@ import yaml
 from datasets import Dataset
 
 from real_trl.scripts import sft
-from real_trl.scripts.resume import check_recipe, fingerprint
 from real_trl.trainers.checkpoints import MANIFEST_NAME, list_checkpoints, write_manifest
+from real_trl.trainers.recipe_check import check_recipe, fingerprint
 from tests.checkpoint_files import flip_a_bit
 from tests.tiny import TOKENIZER, prompt_dataset, warm_model
 

@@ -9,10 +9,10 @@ import pytest
 
 from real_trl import JudgeConfig
 from real_trl.evaluation.verdict import CRITERIA_WITHOUT_LABELS
+from real_trl.report.score_summary import summary
 from real_trl.report.verdicts import FOUND_IN_SCORES, NOTHING_FOUND_IN_SCORES
 from real_trl.scale import Scale
 from real_trl.scripts import score
-from real_trl.scripts.score_summary import summary
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model
 
 SCALE = Scale.parse("1-5")

@@ -12,11 +12,11 @@ from datasets import Dataset
 from real_trl import Judge, JudgeConfig, RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.engines import Decoding, ServerEngine, TransformersEngine
 from real_trl.judge import average_judgments
-from real_trl.judge_loading import find_judge
+from real_trl.judge_source import find_judge
 from real_trl.report.rows import _judgment
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import self_generate
-from real_trl.scripts.common import check_start
+from real_trl.scripts._training import check_start
 from real_trl.scripts.self_generate import find_rationale, make_rows
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.judge_rows import has_marker

@@ -16,8 +16,8 @@ from datasets import Dataset
 
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
+from real_trl.fields import check_numbers, shown
 from real_trl.prompts.template import load_template
-from real_trl.recipe_values import check_numbers, shown
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.rationales import rationale_faults

@@ -10,9 +10,9 @@ import torch
 
 from real_trl.engines.distribution_checks import impossible
 from real_trl.evaluation.unscored import UNSCORED
+from real_trl.fields import check_numbers
 from real_trl.objectives import expected_score
 from real_trl.prompts.spoken import NOTHING, Spoken, spoken_text
-from real_trl.recipe_values import check_numbers
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
 ENGINES = ("transformers", "vllm", "server")
@@ -111,7 +111,7 @@ class Judgment:
             engine does not see them.
         normalized (`bool`):
             Whether `expected_score` is divided by `mass`: the judge's own choice, and the default for a model that was never trained
-            as a judge (see [`~real_trl.judge_loading.find_judge`]).
+            as a judge (see [`~real_trl.judge_source.find_judge`]).
         error (`str`, *optional*):
             Why the judgment is unscored, in the server's words if it is one that refuses. In an average, why some of its samples are.
         thinking (`str`):

@@ -21,7 +21,7 @@ from real_trl.forward.packed_attention import why_config_not_exact
 from real_trl.planning.models import ModelSize, find_config, measure
 from real_trl.planning.setup import Cluster, Setup, Sharding, read_sharding
 from real_trl.scale import Scale
-from real_trl.scripts.common import make_parser
+from real_trl.scripts._training import make_parser
 from real_trl.trainers import RAFTConfig, REALConfig
 
 CONFIGS = {"sft": RAFTConfig, "rl": REALConfig}

@@ -26,13 +26,16 @@ from accelerate import PartialState
 from datasets import Dataset
 from trl import ModelConfig
 
+from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments, judge_name
+from real_trl.arguments.judging import warn_of_other_template
+from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine
 from real_trl.evaluation.assemble import assemble_evaluation, check_breakdown
 from real_trl.evaluation.probes import probe_dataset
 from real_trl.judge_config import package_versions
-from real_trl.judge_loading import JudgeSource
+from real_trl.judge_source import JudgeSource
 from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.runs.disk import disk_errors, writing
@@ -41,9 +44,6 @@ from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import OWN_COLUMNS, PredictionRun
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.scale import Scale
-from real_trl.scripts.evaluate_arguments import EvaluateArguments, EvaluateDataArguments, judge_name
-from real_trl.scripts.judging import warn_of_other_template
-from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command, redacted
 from real_trl.text.shown import printable

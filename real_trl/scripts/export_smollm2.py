@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from real_trl.arguments.parser import user_errors
 from real_trl.runs.disk import disk_errors
 from real_trl.runs.output_lock import only_writer
-from real_trl.scripts.recipe import user_errors
 from real_trl.text.terminal import command_line
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

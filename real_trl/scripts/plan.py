@@ -20,6 +20,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.fields import check_number
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS
@@ -37,9 +39,7 @@ from real_trl.planning.recipe import (
 )
 from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_sharding
 from real_trl.planning.states import GENERATION, UPDATE
-from real_trl.recipe_values import check_number
 from real_trl.runs.disk import disk_errors
-from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole, command_line
 

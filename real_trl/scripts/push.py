@@ -13,11 +13,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.publishing import Publication, find_judge_files, read_evaluation, upload, write_folder
 from real_trl.publishing.lineage import is_hub_id
 from real_trl.publishing.push import check_repo_id
 from real_trl.runs.disk import disk_errors
-from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.text.terminal import command_line
 
 

@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 import yaml
 
+from real_trl.arguments.parser import user_errors
 from real_trl.data.homework import build_model, build_tokenizer
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
@@ -33,7 +34,6 @@ from real_trl.runs.disk import disk_errors
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import RESULT
 from real_trl.scripts import evaluate, rl, sft
-from real_trl.scripts.recipe import user_errors
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole, command_line
 

@@ -30,23 +30,23 @@ import yaml
 from accelerate import PartialState
 from trl import ModelConfig
 
+from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
+from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.files import Source, read_file
 from real_trl.data.loading import as_mapping
 from real_trl.engines import MALFORMED_HANDLING, check_num_samples
 from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import Judge
 from real_trl.judge_config import package_versions
-from real_trl.judge_loading import JudgeSource
+from real_trl.judge_source import JudgeSource
 from real_trl.prompts.template import load_template
+from real_trl.report.score_summary import print_summary
 from real_trl.runs.batches import MissingUnits
 from real_trl.runs.disk import disk_errors
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.scored_file import ScoredFile, score_columns
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
-from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.score_summary import print_summary
 from real_trl.text.terminal import command_line
 from real_trl.weights.pretrained import distributed_state
 

@@ -26,12 +26,14 @@ from typing import Any
 from datasets import Dataset
 from trl import ModelConfig
 
+from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
+from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
 from real_trl.engines import Engine, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.judge_config import package_versions
-from real_trl.judge_loading import JudgeSource
+from real_trl.judge_source import JudgeSource
 from real_trl.prompts.spoken import spoken_text
 from real_trl.runs.batches import MissingUnits, plan_batches
 from real_trl.runs.disk import disk_errors
@@ -40,8 +42,6 @@ from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.judging import JudgingArguments, warn_of_other_template
-from real_trl.scripts.recipe import RecipeParser, user_errors
 from real_trl.text.json_text import to_json
 from real_trl.text.rationales import rationale_faults
 from real_trl.text.terminal import command_line

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
+from real_trl.arguments.evaluation import judge_name
+from real_trl.arguments.judging import units_per_call
+from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.serving import ServedJudge
 from real_trl.runs.disk import disk_errors
-from real_trl.scripts.evaluate_arguments import judge_name
-from real_trl.scripts.judging import units_per_call
-from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.serving.options import ServedJudge
 from real_trl.serving.sockets import bind, is_local, url_of
 from real_trl.text.terminal import command_line
 

@@ -71,7 +71,7 @@ def write_manifest(checkpoint: Path, *, recipe: dict[str, Any] | None, resumable
         checkpoint (`Path`):
             The checkpoint's folder.
         recipe (`dict`, *optional*):
-            What the run is made of, as JSON; see [`~real_trl.scripts.resume.resolve_recipe`].
+            What the run is made of, as JSON; see [`~real_trl.trainers.recipe_check.resolve_recipe`].
         resumable (`bool`):
             Whether it holds more than the model.
         hashes (`bool`, *optional*, defaults to `True`):

@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 
-from real_trl.recipe_values import shown
+from real_trl.fields import shown
 from real_trl.trainers.signal_watch import NoSignalError
 from real_trl.weights.finite import not_finite
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trl import SFTConfig
 
-from real_trl.recipe_values import check_numbers
+from real_trl.fields import check_numbers
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.thinking import THINKING_HELP
 from real_trl.trainers.config_defaults import PrivateArguments, default_precision

@@ -10,7 +10,7 @@ from tokenizers import processors
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.engines import TransformersEngine
-from real_trl.judge_loading import find_judge
+from real_trl.judge_source import find_judge
 from tests.tiny import build_model
 from tests.tokenizers_zoo import TOKENIZERS
 

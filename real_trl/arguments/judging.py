@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from trl import ModelConfig, get_quantization_config
 
 from real_trl.engines import Engine
+from real_trl.engines.options import EngineOptions, JudgeOptions, SourceOptions
 from real_trl.judge_config import JudgeConfig
-from real_trl.judge_loading import JudgeSource, find_judge
-from real_trl.judge_options import EngineOptions, JudgeOptions, SourceOptions
+from real_trl.judge_source import JudgeSource, find_judge
 from real_trl.runs.fingerprints import model_fingerprint
 
 _MANY = 256
@@ -29,7 +29,7 @@ def units_per_call(engine: str, batch_size: int) -> int:
 @dataclass(kw_only=True)
 class JudgingArguments(JudgeOptions):
     """
-    How a judge is used, whatever for: the options of [`~real_trl.judge_options.JudgeOptions`], and
+    How a judge is used, whatever for: the options of [`~real_trl.engines.options.JudgeOptions`], and
 
     Args:
         output_dir (`str`):
@@ -66,7 +66,7 @@ class JudgingArguments(JudgeOptions):
         return units_per_call(self.engine, self.batch_size)
 
     def find(self, name: str | None, model_args: ModelConfig) -> JudgeSource:
-        """The judge called `name`, its weights not loaded yet; errors as of [`~real_trl.judge_loading.find_judge`]."""
+        """The judge called `name`, its weights not loaded yet; errors as of [`~real_trl.judge_source.find_judge`]."""
         if not name:
             raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
         # Templates belong to the data here: the judge keeps its own, so that another one is noticed

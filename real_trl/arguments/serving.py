@@ -4,15 +4,15 @@
 
 from dataclasses import dataclass, field
 
+from real_trl.engines.options import JudgeOptions
 from real_trl.judge import Judge
-from real_trl.judge_loading import find_judge
-from real_trl.judge_options import JudgeOptions
+from real_trl.judge_source import find_judge
 
 
 @dataclass(kw_only=True)
 class ServedJudge(JudgeOptions):
     """
-    A judge that answers people and programs one by one: the options of [`~real_trl.judge_options.JudgeOptions`], and
+    A judge that answers people and programs one by one: the options of [`~real_trl.engines.options.JudgeOptions`], and
 
     Args:
         judge (`str`):

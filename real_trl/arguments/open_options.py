@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import Trainer
 
-from real_trl.recipe_values import shown
+from real_trl.fields import shown
 
 _ERRORS = (TypeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError, ArithmeticError)
 _OPEN = {
@@ -42,7 +42,7 @@ def naming_open_options(
 
     Args:
         recipe (`Mapping`):
-            The sections `training` and `model` of [`~real_trl.scripts.resume.resolve_recipe`].
+            The sections `training` and `model` of [`~real_trl.trainers.recipe_check.resolve_recipe`].
         arguments:
             The parsed arguments of these sections.
         trainer ([`~transformers.Trainer`], *optional*):

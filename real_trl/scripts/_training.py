@@ -16,6 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from real_trl.arguments.held_out import HeldOutArguments
+from real_trl.arguments.open_options import OpenOptionError, naming_open_options
+from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.loading import DataArguments, load_judge_dataset
 from real_trl.judge_config import check_public
 from real_trl.prompts.format import PromptFormat
@@ -25,14 +28,11 @@ from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import move_files
 from real_trl.runs.output_lock import WRITING, only_writer
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts.held_out import HeldOutArguments
-from real_trl.scripts.open_options import OpenOptionError, naming_open_options
-from real_trl.scripts.prompt_stage import as_messages, check_start, stage_format, stage_prompt
-from real_trl.scripts.recipe import RecipeParser, user_errors
-from real_trl.scripts.resume import check_recipe, checkpoint_to_resume, resolve_recipe
 from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
+from real_trl.trainers.recipe_check import check_recipe, checkpoint_to_resume, resolve_recipe
+from real_trl.trainers.start_format import as_messages, check_start, stage_format, stage_prompt
 from real_trl.weights.files import check_weights
 from real_trl.weights.merged import merge_whole
 from real_trl.weights.pretrained import load_tokenizer, loading

@@ -11,12 +11,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from real_trl.engines import Decoding, Engine, ServerEngine, TransformersEngine, VLLMEngine
+from real_trl.engines.options import EngineOptions, SourceOptions
+from real_trl.fields import shown
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
-from real_trl.judge_options import EngineOptions, SourceOptions
 from real_trl.prompts.context_length import default_max_new_tokens
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import load_template
-from real_trl.recipe_values import shown
 from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from real_trl.text.thinking import tag_list

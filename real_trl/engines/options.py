@@ -15,7 +15,7 @@ import torch
 
 from real_trl.data.loading import as_mapping
 from real_trl.engines import ENGINES
-from real_trl.recipe_values import check_numbers
+from real_trl.fields import check_numbers
 from real_trl.text.redaction import check_not_redacted
 from real_trl.text.thinking import THINKING_HELP
 
