@@ -5,7 +5,7 @@ Memory per GPU at the two moments that decide: while completions are generated, 
 
 Model states (weights, gradients, AdamW) are DeepSpeed's own estimate where it shards, see [`model_states`]. Activations
 are those of a decoder with grouped-query attention, gated MLP and RMSNorm as transformers computes it: what autograd saves,
-counted tensor by tensor, see [`layer_bytes`]; `tests/test_plan.py` compares the count with what autograd really saves and
+counted tensor by tensor, see [`layer_bytes`]; `tests/planning/test_plan.py` compares the count with what autograd really saves and
 with the measured peak of a small model. The idea of counting them this way, and of recomputing one layer at a time, is
 Korthikanti et al. 2022 (arXiv 2205.05198), whose 34·h + 5·heads·T is for GPT-2's layer and stored attention maps. Sizes are
 bytes; h is the hidden size, I the MLP's width, A = heads·head_dim, T the sequence length. The sequences of a micro-batch are

@@ -14,7 +14,8 @@ from real_trl.engines.token_id_api import completion_ids, log_probs_by_id
 from real_trl.engines.top_tokens import TopTokens, read_top
 from real_trl.score_space import ScoreSpace
 from tests import tokenizers_zoo as zoo
-from tests.engines.scripted_server import (
+from tests.engines.test_server_engine import in_order
+from tests.helpers.scripted_server import (
     PIECES,
     PROBABILITIES,
     SCORE,
@@ -23,8 +24,7 @@ from tests.engines.scripted_server import (
     chat_answer,
     text_answer,
 )
-from tests.engines.test_server_engine import in_order
-from tests.engines.tiny_server import MODEL_NAME, serve
+from tests.helpers.tiny_server import MODEL_NAME, serve
 
 BAD = "the bad one"
 GOOD = [0.02, 0.05, 0.2, 0.6, 0.1]

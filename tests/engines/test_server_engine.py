@@ -20,9 +20,9 @@ from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.top_tokens import TopTokens, byte_tokenizer, named_log_probs
 from real_trl.score_space import ScoreSpace
 from tests import tokenizers_zoo as zoo
-from tests.engines.tiny_server import MODEL_NAME, TinyServer, serve
-from tests.test_tree_reading import PROMPTS as ALL_PROMPTS
-from tests.test_tree_reading import SCALES, scale_space, warm_judge
+from tests.forward.test_tree_reading import PROMPTS as ALL_PROMPTS
+from tests.forward.test_tree_reading import SCALES, scale_space, warm_judge
+from tests.helpers.tiny_server import MODEL_NAME, TinyServer, serve
 
 PROMPTS = ALL_PROMPTS[:3]
 CHAT = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

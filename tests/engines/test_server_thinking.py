@@ -10,10 +10,10 @@ from real_trl.engines import Decoding, ServerEngine
 from real_trl.engines.server_answer import text_of_choice, thoughts_of
 from real_trl.score_space import ScoreSpace
 from tests import tokenizers_zoo as zoo
-from tests.engines.scripted_server import PIECES, SCORE, ScriptedServer, changed, chat_answer, text_answer
 from tests.engines.test_server_engine import in_order
-from tests.engines.tiny_server import MODEL_NAME, serve
-from tests.thinking_judges import with_tags
+from tests.engines.thinking_judges import with_tags
+from tests.helpers.scripted_server import PIECES, SCORE, ScriptedServer, changed, chat_answer, text_answer
+from tests.helpers.tiny_server import MODEL_NAME, serve
 
 THOUGHT = "Good? So the overall score is 2"
 GOOD = [0.02, 0.05, 0.2, 0.6, 0.1]

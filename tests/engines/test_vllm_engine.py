@@ -26,7 +26,7 @@ from real_trl.engines.score_reading import request_seed
 from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.vllm_engine import VLLMEngine, group_batches, stop_token_ids
 from real_trl.score_space import ScoreSpace
-from tests.engines.smollm2_prompts import prompts
+from tests.helpers.smollm2_prompts import prompts
 from tests.tiny import TOKENIZER, build_model
 
 SCALES = {"1-5": {}, "0-100": {"scale": "from 0 to 100", "low": "10", "high": "95"}}

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from real_trl.report import html_report
-
-from .made import ONE_TO_FIVE, PERCENT, WORDS, made_evaluation
-from .test_html import EVIL, Page
+from tests.report.made import ONE_TO_FIVE, PERCENT, WORDS, made_evaluation
+from tests.report.test_html import EVIL, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = [

@@ -13,8 +13,7 @@ import pytest
 from real_trl.report import html_report, save_plots
 from real_trl.report.html import script_json
 from real_trl.report.rows import browser_data, plain
-
-from .made import NAN, ONE_TO_FIVE, WORDS, literal_evaluation, made_evaluation
+from tests.report.made import NAN, ONE_TO_FIVE, WORDS, literal_evaluation, made_evaluation
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><!--<script>\u2028&amp;"
 

@@ -6,8 +6,7 @@ import pytest
 
 from real_trl.report import latex_table, markdown_report
 from real_trl.report.markup import latex_escape, markdown_escape
-
-from .made import literal_evaluation
+from tests.report.made import literal_evaluation
 
 
 @pytest.fixture

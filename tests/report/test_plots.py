@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from real_trl.report import plot_training_curves, save_plots
-
-from .made import NAN, ONE_TO_FIVE, WORDS, literal_evaluation, made_evaluation
+from tests.report.made import NAN, ONE_TO_FIVE, WORDS, literal_evaluation, made_evaluation
 
 pytest.importorskip("matplotlib")
 from real_trl.report.plots import (  # noqa: E402

@@ -8,8 +8,7 @@ import pytest
 
 from real_trl.report import plot_quickstart
 from real_trl.report.panels import draw_scatter, running_mean
-
-from .made import NAN
+from tests.report.made import NAN
 
 
 def make_predictions(n=60, missing=3, seed=0):

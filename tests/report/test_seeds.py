@@ -7,9 +7,8 @@ import re
 import pytest
 
 from real_trl.report import results_table, summarize_seeds
-
-from .made import NAN
-from .rendering import bold_words, lines_of, render
+from tests.report.made import NAN
+from tests.report.rendering import bold_words, lines_of, render
 
 
 def metrics(pearson, spearman, kendall, rmse, mae):

@@ -5,9 +5,8 @@ import re
 import pytest
 
 from real_trl.report import evaluation_table, markdown_report
-
-from .made import NAN, ONE_TO_FIVE, PERCENT, figures, literal_evaluation, made_evaluation, result
-from .rendering import lines_of, render
+from tests.report.made import NAN, ONE_TO_FIVE, PERCENT, figures, literal_evaluation, made_evaluation, result
+from tests.report.rendering import lines_of, render
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import pytest
 from real_trl import Judge, TransformersEngine
 from real_trl.engines import Decoding
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
+from tests.helpers.served_judges import save_judge
 from tests.tiny import LINES, PROMPT, TOKENIZER, prompt_dataset
-
-from .judges import save_judge
 
 SETTINGS = {"do_sample": False, "max_new_tokens": 20}
 PROMPTS = ["\n".join([PROMPT, *(LINES[(start + i) % 3] for i in range(n))]) for n in (1, 2, 3) for start in range(3)]

@@ -19,10 +19,9 @@ from benchmarks import serve as benchmark
 from real_trl.serving import connections
 from real_trl.serving.app import Limits
 from real_trl.serving.batching import Batcher, PromptTooLong
-
-from .judges import save_judge
-from .test_batching import PROMPTS, SETTINGS, GatedJudge, occupy
-from .test_serve import ROWS, service
+from tests.helpers.served_judges import save_judge
+from tests.serving.test_batching import PROMPTS, SETTINGS, GatedJudge, occupy
+from tests.serving.test_serve import ROWS, service
 
 HALF = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Ty"
 BODY = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

@@ -13,9 +13,8 @@ from real_trl import Judge
 from real_trl.serving.guard import Guard
 from real_trl.serving.page_requests import PageRequests
 from real_trl.serving.sockets import bind
+from tests.helpers.served_judges import save_judge
 from tests.tiny import LINES, PROMPT
-
-from .judges import save_judge
 
 FILE = {"path": "x", "url": "http://127.0.0.1:9/x", "meta": {"_type": "gradio.FileData"}}
 MULTIPART = {"files": {"files": ("a.txt", b"contents", "text/plain")}}

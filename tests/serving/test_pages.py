@@ -8,14 +8,13 @@ import pytest
 
 from real_trl import Judge
 from real_trl.report import html_report
+from tests.helpers.served_judges import save_judge, started
 from tests.report.made import ONE_TO_FIVE, made_evaluation
 from tests.tiny import LINES, PROMPT
 
-from .judges import save_judge, started
-
 pytest.importorskip("gradio", reason="needs the extra demo")
 pytest.importorskip("websockets", reason="needs websockets, to drive the browser")
-from .browser import CHROMIUM, open_tab  # noqa: E402
+from tests.helpers.browser import CHROMIUM, open_tab  # noqa: E402
 
 pytestmark = [
     pytest.mark.integrations,

@@ -20,10 +20,9 @@ from real_trl.serving.app import Limits, create_app
 from real_trl.serving.batching import Batcher
 from real_trl.serving.server import Server
 from real_trl.serving.sockets import bind, url_of
+from tests.helpers.served_judges import save_judge, started
+from tests.serving.test_batching import SETTINGS, GatedJudge
 from tests.tiny import LINES, PROMPT
-
-from .judges import save_judge, started
-from .test_batching import SETTINGS, GatedJudge
 
 KEY = "a-key-of-the-tests"
 ROWS = [{"instruction": PROMPT, "response": "\n".join(LINES[: n + 1])} for n in range(3)]

@@ -10,8 +10,7 @@ from real_trl import Judge
 from real_trl.engines import Judgment
 from real_trl.serving.fields import prompt_fields
 from real_trl.serving.wire import Refused, RowReader, Score
-
-from .judges import save_judge
+from tests.helpers.served_judges import save_judge
 
 ROW = {"instruction": "Grade", "response": "1) right"}
 

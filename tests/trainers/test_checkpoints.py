@@ -27,7 +27,7 @@ from real_trl.trainers.checkpoints import (
     rotate_checkpoints,
     write_manifest,
 )
-from tests.checkpoint_files import assert_same_checkpoint, flip_a_bit, is_same
+from tests.helpers.checkpoint_files import assert_same_checkpoint, flip_a_bit, is_same
 from tests.tiny import TOKENIZER, lora_config, prompt_dataset, warm_model
 
 # --- folders -------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from real_trl import Judge, REALConfig, REALTrainer
 from real_trl.evaluation.metrics import evaluate_predictions
 from real_trl.trainers.checkpoints import find_fault
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
-from tests.test_json_text import strict
+from tests.text.test_json_text import strict
 from tests.tiny import LINES, PROMPT, TOKENIZER, lora_config, prompt_dataset, warm_model
 
 TRAIN = prompt_dataset([1.0, 3.0, 5.0])

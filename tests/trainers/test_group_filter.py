@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.group_filter import GroupFilter, GroupFilterError, GroupSampler, group_accuracy
 from real_trl.trainers.rollout import make_rollout
+from tests.helpers.reference import Group
 from tests.tiny import TOKENIZER, encode
-from tests.trainers.reference import Group
 from tests.trainers.test_methods_reference import make_trainer, trained_parameters
 
 K = 4

@@ -14,8 +14,8 @@ from datasets import Dataset
 
 from real_trl import REALConfig, REALTrainer
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
+from tests.helpers.reference import MARKER, Group, Reference, relative_error
 from tests.tiny import DIGITS, LINES, PROMPT, TOKENIZER, build_model, encode, lora_config
-from tests.trainers.reference import MARKER, Group, Reference, relative_error
 
 K = 4
 RELEASED = {"likelihood_form": "probability", "advantage_streams": "separate", "loss_aggregation": "token"}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from real_trl import REALConfig, REALTrainer
+from tests.helpers.reference import Group, Reference, relative_error
 from tests.tiny import TOKENIZER, build_model, encode, lora_config, prompt_dataset
-from tests.trainers.reference import Group, Reference, relative_error
 
 MARKER = "So the overall score is"
 # Two groups of four: different lengths, one without a score, one that quotes the marker, one that rambles after its score

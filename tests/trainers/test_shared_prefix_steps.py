@@ -12,8 +12,8 @@ from peft import PromptTuningConfig, get_peft_model
 from real_trl import REALConfig, REALTrainer
 from real_trl.forward.dense import backbone
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
+from tests.helpers.reference import relative_error
 from tests.tiny import TOKENIZER, build_model, prompt_dataset
-from tests.trainers.reference import relative_error
 from tests.trainers.test_real_gradient import (
     COMPLETIONS,
     SCORES,
