@@ -9,7 +9,7 @@ __version__ = "0.1.0.dev0"
 
 # Resolved on first use, so that `import real_trl.objectives` or `real-trl --help` does not pay for importing TRL
 _EXPORTS = {
-    "DataArguments": "real_trl.data.loading",
+    "DataArguments": "real_trl.data",
     "Decoding": "real_trl.engines",
     "Judge": "real_trl.judge",
     "JudgeConfig": "real_trl.judge_config",
@@ -21,8 +21,8 @@ _EXPORTS = {
     "Scale": "real_trl.scale",
     "ScoreSpace": "real_trl.score_space",
     "TransformersEngine": "real_trl.engines",
-    "build_completion": "real_trl.data.loading",
-    "load_judge_dataset": "real_trl.data.loading",
+    "build_completion": "real_trl.data",
+    "load_judge_dataset": "real_trl.data",
 }
 __all__ = [
     "DataArguments",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from real_trl.data.loading import DataArguments, build_completion, load_judge_dataset
+    from real_trl.data import DataArguments, build_completion, load_judge_dataset
     from real_trl.engines import Decoding, Judgment, TransformersEngine
     from real_trl.judge import Judge
     from real_trl.judge_config import JudgeConfig

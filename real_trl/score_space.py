@@ -165,7 +165,9 @@ class ScoreSpace:
     @cached_property
     def tree(self) -> LabelTree:
         """The labels as a tree of tokens, with everything that spells them and might be taken for another label."""
-        return LabelTree.from_paths(self.token_ids, other_spellings(self))
+        return LabelTree.from_paths(
+            self.token_ids, other_spellings(self.tokenizer, self.labels, self.token_ids, self.marker_ids)
+        )
 
     @cached_property
     def _end_ids(self) -> frozenset[int]:

@@ -13,12 +13,12 @@ import yaml
 from trl import ModelConfig
 
 from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.data.loading import DataArguments
+from real_trl.arguments.training import make_parser
+from real_trl.data.arguments import DataArguments
 from real_trl.engines.options import JudgeOptions
 from real_trl.fields import checked_values
 from real_trl.judge_config import JudgeConfig
 from real_trl.scripts import init, plan, push
-from real_trl.scripts._training import make_parser
 from real_trl.scripts.demo import DemoArguments
 from real_trl.scripts.evaluate import EvaluateArguments, EvaluateDataArguments
 from real_trl.scripts.score import ScoreArguments

@@ -18,10 +18,11 @@ from trl import ModelConfig
 
 from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments
 from real_trl.arguments.parser import RecipeParser
+from real_trl.arguments.training import make_parser
 from real_trl.cli import STAGES
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.arguments import DataArguments
+from real_trl.data.loading import load_judge_dataset
 from real_trl.scale import Scale
-from real_trl.scripts._training import make_parser
 from real_trl.scripts.plan import make_parser as make_plan_parser
 from real_trl.scripts.self_generate import SelfGenerateArguments
 from real_trl.trainers import RAFTConfig, REALConfig

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
+from real_trl.data.arguments import DataArguments, as_mapping
 from real_trl.data.benchmarks import load_benchmark
-from real_trl.data.loading import DataArguments, as_mapping, load_judge_dataset
+from real_trl.data.loading import load_judge_dataset
 from real_trl.fields import check_numbers
 from real_trl.score_space import ScoreSpace
 

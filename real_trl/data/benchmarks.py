@@ -3,7 +3,7 @@
 """
 The benchmarks that papers report judges on, by name: Feedback Bench, FLASK, Vicuna Bench and MT Bench.
 
-A benchmark is a preset of [`~real_trl.data.loading.DataArguments`]: complete Prometheus prompts in the column `instruction`, and
+A benchmark is a preset of [`~real_trl.data.arguments.DataArguments`]: complete Prometheus prompts in the column `instruction`, and
 where the score, the question and the categories are. In a recipe they are listed under `benchmarks`; a `dataset_name` is
 always a path or an id of the Hub, never one of these names.
 
@@ -18,10 +18,11 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from real_trl.data.arguments import DataArguments
 from real_trl.data.files import EXTENSIONS
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.loading import load_judge_dataset
 from real_trl.data.sources import HubUnreachable
-from real_trl.evaluation.probes import section_span
+from real_trl.prompts.sections import section_span
 from real_trl.prompts.template import add_score_reminder
 from real_trl.scale import Scale, abridged
 

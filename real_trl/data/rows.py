@@ -6,16 +6,14 @@ import logging
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
 from real_trl.prompts.template import NEEDED_TEXTS, TEMPLATE_NAMES, PromptTemplate, add_score_reminder
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing
-
-if TYPE_CHECKING:
-    from real_trl.data.loading import DataArguments
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +27,7 @@ class RowReader:
     Reads rows of `source` as `args` says. All that can be known from the column names is checked when it is built.
 
     Args:
-        args ([`~real_trl.data.loading.DataArguments`]):
+        args ([`~real_trl.data.arguments.DataArguments`]):
             Columns and prompt.
         source ([`~real_trl.data.files.Source`]):
             The rows' source.
@@ -50,7 +48,7 @@ class RowReader:
 
     def __init__(
         self,
-        args: "DataArguments",
+        args: DataArguments,
         source: Source,
         template: PromptTemplate | None,
         scale: Scale,

@@ -7,14 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.scale import Scale, as_number
 from real_trl.text.cells import is_empty
-
-if TYPE_CHECKING:
-    from real_trl.data.loading import DataArguments
 
 # The canonical name, then Feedback-Collection's, then that of Prometheus' benchmark files
 _SCORE_COLUMNS = ("score", "orig_score", "gpt4_score")
@@ -51,7 +49,7 @@ class ScoreReader:
     Reads the scores of rows of `source` as `args` says.
 
     Args:
-        args ([`~real_trl.data.loading.DataArguments`]):
+        args ([`~real_trl.data.arguments.DataArguments`]):
             `score_column`, `histogram_column`, `raters`.
         source ([`~real_trl.data.files.Source`]):
             The rows' source.
@@ -62,7 +60,7 @@ class ScoreReader:
         `ValueError`: if a column does not exist.
     """
 
-    def __init__(self, args: "DataArguments", source: Source, scale: Scale):
+    def __init__(self, args: DataArguments, source: Source, scale: Scale):
         self.scale, self.raters = scale, args.raters
         histogram = args.histogram_column
         # Canonical rows, which hold both columns, are read back without being told

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from real_trl.data.loading import as_mapping
+from real_trl.data.arguments import as_mapping
 from real_trl.engines import ENGINES
 from real_trl.fields import check_numbers
 from real_trl.text.redaction import check_not_redacted

@@ -11,7 +11,6 @@ layout, which the built-in templates have too (`###Response to evaluate:`); in o
 
 import logging
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -23,6 +22,7 @@ from datasets import Dataset
 from scipy.stats import bootstrap
 
 from real_trl.evaluation.unscored import UNSCORED
+from real_trl.prompts.sections import section_span
 from real_trl.scale import Scale
 
 logger = logging.getLogger(__name__)
@@ -43,14 +43,6 @@ REPEATED = "{response}\n\n{response}\n\n{response}"
 FILLER = "This paragraph adds nothing to what was said before and is here only to make the text longer."
 PADDING_WORDS = 360
 
-_SECTIONS = {
-    "instruction": "The instruction to evaluate",
-    "response": "Response to evaluate",
-    "reference": "Reference Answer",
-}
-_HEADING = re.compile(
-    rf"^###(Task Description|{'|'.join(_SECTIONS.values())}|Score Rubrics?|Feedback)(?: \([^)\n]*\))?:", re.MULTILINE
-)
 _COLUMNS = {"response": ("response", "orig_response"), "reference": ("reference", "orig_reference_answer")}
 _NOISE = 0.01  # score units: numerical noise between batches and engines
 _SHOWN = 5  # how many rows a message lists
@@ -89,27 +81,6 @@ PROBES: dict[str, Probe] = {
         Probe("swapped_reference", "is judged by another question's reference", "not up", "{other}", "reference"),
     )
 }
-
-
-def section_span(prompt: str, section: str) -> slice:
-    """
-    Where the text of a section (`"instruction"`, `"response"` or `"reference"`) stands in a prompt of the Prometheus layout,
-    without the white space around it; `ValueError` if its heading is not there, or if one of the headings is there twice.
-    """
-    headings = list(_HEADING.finditer(prompt))
-    names = [heading[1] for heading in headings]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise ValueError(f"the prompt has the heading '###{repeated}' {names.count(repeated)} times")
-    if _SECTIONS[section] not in names:
-        raise ValueError(f"the prompt has no heading '###{_SECTIONS[section]}:'")
-    index = names.index(_SECTIONS[section])
-    start = headings[index].end()
-    end = headings[index + 1].start() if index + 1 < len(headings) else len(prompt)
-    text = prompt[start:end]
-    if not text.strip():
-        return slice(start + text.startswith("\n"), start + text.startswith("\n"))
-    return slice(start + len(text) - len(text.lstrip()), start + len(text.rstrip()))
 
 
 def apply_probe(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.loading import load_judge_dataset
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all

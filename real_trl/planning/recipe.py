@@ -15,13 +15,14 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
+from real_trl.arguments.training import make_parser
+from real_trl.data.arguments import DataArguments
 from real_trl.data.homework import build_tokenizer
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.loading import load_judge_dataset
 from real_trl.forward.packed_attention import why_config_not_exact
 from real_trl.planning.models import ModelSize, find_config, measure
 from real_trl.planning.setup import Cluster, Setup, Sharding, read_sharding
 from real_trl.scale import Scale
-from real_trl.scripts._training import make_parser
 from real_trl.trainers import RAFTConfig, REALConfig
 
 CONFIGS = {"sft": RAFTConfig, "rl": REALConfig}
@@ -94,7 +95,7 @@ class Recipe:
     Attributes:
         path (`Path`), stage (`str`):
             The file, and `"sft"` or `"rl"`.
-        data ([`~real_trl.data.loading.DataArguments`]), config ([`RAFTConfig`] or [`REALConfig`]), model ([`~trl.ModelConfig`]):
+        data ([`~real_trl.data.arguments.DataArguments`]), config ([`RAFTConfig`] or [`REALConfig`]), model ([`~trl.ModelConfig`]):
             Its parts.
         half (`bool`, *optional*):
             Whether it computes in half precision; `None` for where a GPU has it.

@@ -5,7 +5,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.arguments.held_out import HeldOutArguments
 from real_trl.arguments.open_options import OpenOptionError, naming_open_options
-from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.arguments.parser import user_errors
+from real_trl.arguments.training import make_parser
+from real_trl.data.arguments import DataArguments
+from real_trl.data.loading import load_judge_dataset
 from real_trl.judge_config import check_public
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import load_template
@@ -32,39 +34,10 @@ from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.recipe_check import check_recipe, checkpoint_to_resume, resolve_recipe
-from real_trl.trainers.start_format import as_messages, check_start, stage_format, stage_prompt
+from real_trl.trainers.start_format import stage_format
 from real_trl.weights.files import check_weights
 from real_trl.weights.merged import merge_whole
 from real_trl.weights.pretrained import load_tokenizer, loading
-
-__all__ = ["Stage", "StageArguments", "as_messages", "check_start", "make_trainer", "open_stage", "stage_prompt"]
-
-
-@dataclass
-class StageArguments(HeldOutArguments):
-    """
-    Arguments of a training stage beside data, model and trainer: those of [`HeldOutArguments`], and
-
-    Args:
-        chat (`bool`, *optional*):
-            Wrap prompts in the tokenizer's chat template. Defaults to whether the tokenizer has one.
-        system_prompt (`str`, *optional*):
-            A system message before each prompt, in the chat template. Its other arguments are `chat_template_kwargs`, of the
-            trainer. Both are saved with the judge; a judge that training starts from brings its own.
-        allow_changed_recipe (`bool`, *optional*, defaults to `False`):
-            Go on from a checkpoint though the recipe or the data has changed since, in what training depends on.
-    """
-
-    chat: bool | None = field(
-        default=None, metadata={"help": "Use the chat template. Default: if the tokenizer has one."}
-    )
-    system_prompt: str | None = field(
-        default=None,
-        metadata={"help": "System message of the chat template. Default: none, or the start judge's own."},
-    )
-    allow_changed_recipe: bool = field(
-        default=False, metadata={"help": "Resume though the recipe or the data has changed."}
-    )
 
 
 @dataclass
@@ -185,11 +158,6 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, 
         held_out=stage_args.held_out(data_args, space),
         held_out_args=stage_args,
     )
-
-
-def make_parser(config_class: type) -> RecipeParser:
-    """Parser of a training stage's recipe and command line."""
-    return RecipeParser((StageArguments, DataArguments, config_class, ModelConfig))
 
 
 def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:

@@ -15,10 +15,11 @@ from datasets import Dataset
 
 from real_trl.arguments.parser import user_errors
 from real_trl.runs.disk import disk_errors
-from real_trl.scripts._training import make_trainer, open_stage, stage_prompt, train_and_save
+from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.text.terminal import command_line
 from real_trl.trainers import REALConfig, REALTrainer
 from real_trl.trainers.preflight import DEFAULT_SCORED_RATE
+from real_trl.trainers.start_format import stage_prompt
 
 
 def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None) -> Dataset:

@@ -32,8 +32,8 @@ from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.data.arguments import as_mapping
 from real_trl.data.files import Source, read_file
-from real_trl.data.loading import as_mapping
 from real_trl.engines import MALFORMED_HANDLING, check_num_samples
 from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import Judge

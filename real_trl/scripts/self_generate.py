@@ -28,7 +28,8 @@ from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.arguments import DataArguments
+from real_trl.data.loading import load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
 from real_trl.engines import Engine, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED

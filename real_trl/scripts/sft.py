@@ -18,9 +18,10 @@ from real_trl.arguments.parser import user_errors
 from real_trl.data.loading import build_completion
 from real_trl.runs.disk import disk_errors
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts._training import as_messages, make_trainer, open_stage, stage_prompt, train_and_save
+from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.text.terminal import command_line
 from real_trl.trainers import RAFTConfig, RAFTTrainer
+from real_trl.trainers.start_format import as_messages, stage_prompt
 
 
 def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool, system_prompt: str | None = None) -> Dataset:

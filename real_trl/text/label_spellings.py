@@ -2,20 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What else spells a label than the tokens that its tokenizer gives it."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.text.tokens import raw_ids, raw_text
 
-if TYPE_CHECKING:
-    from real_trl.score_space import ScoreSpace
-
 _EVERY_SPLIT = 4  # characters up to which all ways to cut them into tokens are tried
 
 
-def other_spellings(space: "ScoreSpace") -> list[tuple[int, tuple[int, ...]]]:
+def other_spellings(
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    token_ids: Sequence[Sequence[int]],
+    marker_ids: Sequence[int],
+) -> list[tuple[int, tuple[int, ...]]]:
     """
     Tokens that spell a label and begin with those of another: after "1", where "10" is a token of its own, "0".
 
@@ -23,22 +24,22 @@ def other_spellings(space: "ScoreSpace") -> list[tuple[int, tuple[int, ...]]]:
     What a label goes on with is cut in every way as far as it has four characters, a longer one as the tokenizer does.
 
     Args:
-        space ([`ScoreSpace`]):
-            The labels, resolved.
+        tokenizer, labels, token_ids, marker_ids:
+            Those of a [`~real_trl.score_space.ScoreSpace`].
 
     Returns:
         `(label, tokens)` of each, every one once.
     """
-    tokenizer, found = space.tokenizer, {}
-    for first, start in enumerate(space.labels):
-        for label, text in enumerate(space.labels):
+    found = {}
+    for first, start in enumerate(labels):
+        for label, text in enumerate(labels):
             if label == first or not text.startswith(start):
                 continue
-            wanted = raw_text(tokenizer, [*space.marker_ids, *space.token_ids[label]])
+            wanted = raw_text(tokenizer, [*marker_ids, *token_ids[label]])
             for tokens in _cuts(tokenizer, text[len(start) :]):
-                path = (*space.token_ids[first], *tokens)
+                path = (*token_ids[first], *tokens)
                 # Not all tokens join without a space
-                if path not in space.token_ids and raw_text(tokenizer, [*space.marker_ids, *path]) == wanted:
+                if path not in token_ids and raw_text(tokenizer, [*marker_ids, *path]) == wanted:
                     found[path] = label
     return [(label, path) for path, label in found.items()]
 

@@ -2,23 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What [`REALTrainer`] logs of a micro-batch, gathered over all processes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from trl import RLOOTrainer
 
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput
 from real_trl.score_space import MALFORMED_STATUSES
 
-if TYPE_CHECKING:
-    from real_trl.trainers.real_trainer import REALTrainer
-
 
 @torch.no_grad()
 def log_real_metrics(
-    trainer: "REALTrainer",
+    trainer: RLOOTrainer,
     inputs: dict[str, Any],
     output: PolicyOutput,
     rewards: Tensor,

@@ -9,6 +9,7 @@ import re
 import pytest
 import torch
 
+from real_trl.data.arguments import DataArguments
 from real_trl.data.homework import (
     MARKER,
     MAX_COMPLETION_TOKENS,
@@ -19,7 +20,7 @@ from real_trl.data.homework import (
     make_dataset,
 )
 from real_trl.data.homework_sheets import SPLITS, TEST_SPLITS, Line, exact_score, verdict
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.loading import load_judge_dataset
 from real_trl.score_space import ScoreSpace
 
 SIZE = 200  # rows of a split in these tests

@@ -11,7 +11,8 @@ import yaml
 from datasets import Dataset
 from trl import ModelConfig, RLOOConfig, SFTConfig, TrlParser
 
-from real_trl.data.loading import DataArguments, build_completion, load_judge_dataset
+from real_trl.data.arguments import DataArguments
+from real_trl.data.loading import build_completion, load_judge_dataset
 from real_trl.scale import Scale
 
 DIGITS = Scale.parse("1-5")

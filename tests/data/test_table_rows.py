@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict, List, Value
 
+from real_trl.data.arguments import DataArguments
 from real_trl.data.files import read_file
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.loading import load_judge_dataset
 from real_trl.data.table_rows import check_one_split, class_names, features_of, iterate_table, reader_of, take
 from real_trl.scale import Scale
 

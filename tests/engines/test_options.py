@@ -14,7 +14,7 @@ from trl import ModelConfig
 from real_trl import Judge, JudgeConfig
 from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments
 from real_trl.arguments.parser import RecipeParser
-from real_trl.data.loading import DataArguments
+from real_trl.data.arguments import DataArguments
 from real_trl.engines.options import EngineOptions, JudgeOptions, SourceOptions
 from real_trl.integrations import JudgeReward
 from real_trl.judge_source import find_judge

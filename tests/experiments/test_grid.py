@@ -18,8 +18,8 @@ from experiments.grid import Grid
 from experiments.report import TABLES
 from experiments.store import check_overwritten
 from experiments.tables import ABLATIONS, METHODS, SCALE
+from real_trl.arguments.training import make_parser
 from real_trl.data.homework import make_dataset
-from real_trl.scripts._training import make_parser
 from real_trl.trainers import RAFTConfig, REALConfig
 
 ROOT = Path(__file__).parents[2]

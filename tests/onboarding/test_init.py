@@ -19,7 +19,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from rich.console import Console
 from transformers import LlamaConfig
 
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.arguments import DataArguments
+from real_trl.data.loading import load_judge_dataset
 from real_trl.onboarding import InitOptions, inspection, open_project, sizing
 from real_trl.onboarding.splits import divide
 from real_trl.planning.memory import plan_memory

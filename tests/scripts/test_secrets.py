@@ -17,9 +17,9 @@ from trl import ModelConfig
 
 from real_trl import RAFTConfig, REALConfig
 from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments
-from real_trl.data.loading import DataArguments
+from real_trl.arguments.training import StageArguments
+from real_trl.data.arguments import DataArguments
 from real_trl.scripts import evaluate, push, rl, score, self_generate, sft
-from real_trl.scripts._training import StageArguments
 from real_trl.scripts.score import ScoreArguments
 from real_trl.scripts.self_generate import SelfGenerateArguments
 from real_trl.text.terminal import clean

@@ -8,7 +8,8 @@ import logging
 import pandas as pd
 import pytest
 
-from real_trl.data.loading import DataArguments, load_judge_dataset
+from real_trl.data.arguments import DataArguments
+from real_trl.data.loading import load_judge_dataset
 from real_trl.scale import Scale
 from real_trl.scripts import init
 from real_trl.text.rationales import RationaleFault, is_rationale, rationale_faults
