@@ -45,6 +45,7 @@ bench: $(VENV)/.installed
 quality: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 # Whether the documented installations resolve, those for GPUs included; metadata are read, no wheel is downloaded
 resolve: $(VENV)/.installed
