@@ -11,9 +11,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from real_trl.judge_config import JudgeConfig
+from real_trl.methods import METHODS
 from real_trl.prompts.template import PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
-from real_trl.publishing.methods import method_of
 from real_trl.publishing.results import eval_results, evaluation_table
 from real_trl.report.markup import markdown_code, markdown_escape, plain_line
 from real_trl.scale import abridged
@@ -69,7 +69,7 @@ def build_card(
         [`~huggingface_hub.ModelCard`]: checked with [`check_card`].
     """
     name, lineage = redact_text(name), redacted(find_lineage(config, base_model))
-    method = method_of(config.method)
+    method = METHODS.get(config.method or "")
     data = [TrainingData.of(stage) for stage in lineage.stages]
     title = plain_line(name.rsplit("/", 1)[-1]) or "judge"
     card_data = ModelCardData(
@@ -181,7 +181,7 @@ def _variables_text(template: PromptTemplate) -> str:
 def _stages(lineage: Lineage) -> list[str]:
     named = []
     for config in lineage.stages:
-        method, data = method_of(config.method), TrainingData.of(config)
+        method, data = METHODS.get(config.method or ""), TrainingData.of(config)
         rows = f", on {data.rows:,} rows of {markdown_escape(_cut(data.dataset_name))}" if data and data.rows else ""
         named.append(f"{method.name if method else markdown_escape(config.method or 'unknown method')}{rows}")
     return named

@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from real_trl.methods import METHODS
 from real_trl.report.cells import Cell, Sheet, is_doubtful, with_best
 from real_trl.report.legend import expectation_text, legend
 from real_trl.report.notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
 from real_trl.report.sheets import Evaluation, all_sheets, check_evaluation
 from real_trl.report.verdicts import baselines, verdict
 
-# How the paper calls a method; every other one is RL. Of a judge that does not say how it was made, nothing is claimed.
-_TRAINING = {None: "–", "sft": "SFT", "raft": "SFT"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -235,7 +234,9 @@ def _average(figures: Iterable[dict[str, Any]], same_scale: bool) -> dict[str, f
 
 def _training(evaluation: Evaluation, judge: str) -> str:
     method = (evaluation.get("judges", {}).get(judge, {}).get("judge") or {}).get("method")
-    return _TRAINING.get(method, "RL")
+    if method is None:  # of a judge that does not say how it was made, nothing is claimed
+        return "–"
+    return "SFT" if method in METHODS and METHODS[method].parts is None else "RL"
 
 
 def _latex_caption(evaluation: Evaluation) -> str:

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from trl import RLOOConfig
 
 from real_trl.fields import check_numbers
+from real_trl.methods import METHODS, reward_names
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.thinking import THINKING_HELP
 from real_trl.trainers.config_defaults import PrivateArguments, default_precision
 from real_trl.trainers.group_filter import GroupFilter
 
-# reward -> prediction weight β of the method (the table of `real_trl.objectives`)
-PREDICTION_WEIGHTS = {"regression": 0.01, "accuracy": 0.0, "log_likelihood": 1.0, "log_marginal": 1.0}
 _CHOICES = {
-    "reward": tuple(PREDICTION_WEIGHTS),
     "likelihood_form": ("log_probability", "probability"),
     "advantage_streams": ("joint", "separate"),
     "reuse_correction": ("clip", "none"),
@@ -68,8 +66,8 @@ class REALConfig(PrivateArguments, RLOOConfig):
 
     Args:
         reward (`str`, *optional*, defaults to `"regression"`):
-            Reward on the judge's score distribution: `"regression"` (REAL, Eq. 5), `"accuracy"` (Standard RL: 1 if the
-            sampled score is the target), `"log_likelihood"` (JEPO, single sample) or `"log_marginal"` (JEPO's
+            Reward on the judge's score distribution, by its name in [`real_trl.methods`]: `"regression"` (REAL, Eq. 5), `"accuracy"`
+            (Standard RL: 1 if the sampled score is the target), `"log_likelihood"` (JEPO, single sample) or `"log_marginal"` (JEPO's
             multi-sample bound over each group).
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
             λ in Eq. 5. Only used by `reward="regression"`.
@@ -138,13 +136,14 @@ class REALConfig(PrivateArguments, RLOOConfig):
 
     reward: str = field(
         default="regression",
-        metadata={"help": "Reward: `regression` (REAL), `accuracy`, `log_likelihood` or `log_marginal`."},
+        metadata={"help": f"Reward: {', '.join(f'`{name}` ({METHODS[name].name})' for name in reward_names())}."},
     )
     log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 5, for `reward='regression'`."})
     prediction_weight: float | None = field(
         default=None,
         metadata={
-            "help": "β in Eq. 8. Defaults to the method's: 0.01, 0 (accuracy) or 1 (log_likelihood, log_marginal)."
+            "help": "β in Eq. 8. Defaults to the reward's: "
+            + ", ".join(f"{METHODS[name].prediction_weight:g} ({name})" for name in reward_names())
         },
     )
     likelihood_form: str = field(
@@ -202,27 +201,30 @@ class REALConfig(PrivateArguments, RLOOConfig):
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        for name, choices in _CHOICES.items():
+        for name, choices in {"reward": reward_names(), **_CHOICES}.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}. Set it to one of: {', '.join(choices)}.")
+        method = METHODS[self.reward]
         if self.prediction_weight is None:
-            self.prediction_weight = PREDICTION_WEIGHTS[self.reward]
-        if self.reward == "accuracy" and self.prediction_weight != 0:
+            self.prediction_weight = method.prediction_weight
+        if method.on_sample and self.prediction_weight != 0:
             raise ValueError(
-                f"prediction_weight: got {self.prediction_weight} with reward='accuracy', whose reward is 0 or 1 and has no "
-                "gradient. Leave it out, or set it to 0."
+                f"prediction_weight: got {self.prediction_weight} with reward={self.reward!r}, which is of the score that was sampled "
+                "and has no gradient. Leave it out, or set it to 0."
             )
-        if self.reward == "accuracy" and self.malformed == "force":
+        if method.on_sample and self.malformed == "force":
             raise ValueError(
-                "malformed: got 'force' with reward='accuracy', which reads the score that was sampled; a forced score is not "
+                f"malformed: got 'force' with reward={self.reward!r}, which reads the score that was sampled; a forced score is not "
                 "a sample. Use 'penalize' or 'ignore'."
             )
-        for name, default in (("likelihood_form", "log_probability"), ("advantage_streams", "joint")):
-            if self.reward != "regression" and getattr(self, name) != default:
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)!r} with reward={self.reward!r}, but only reward='regression' has two parts. "
-                    "Leave it out."
-                )
+        for reward, other in METHODS.items():
+            for name in other.options:
+                default = type(self).__dataclass_fields__[name].default
+                if name not in method.options and getattr(self, name) != default:
+                    raise ValueError(
+                        f"{name}: got {getattr(self, name)!r} with reward={self.reward!r}, but only reward={reward!r} reads it. "
+                        "Leave it out."
+                    )
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations: got {self.num_generations}. The leave-one-out baseline compares completions of the same "

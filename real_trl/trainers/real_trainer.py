@@ -18,6 +18,7 @@ from real_trl.forward.dense import PolicyOutput, backbone, policy_forward
 from real_trl.forward.positions import why_positions_not_plain, why_read_otherwise_by_vllm
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.forward.tree import check_tree_attention
+from real_trl.methods import METHODS
 from real_trl.prompts.format import prompt_text, training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import config_of, prompt_fits
@@ -146,7 +147,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         prompt_format = training_format(train_dataset, processing_class, args)
         fits = prompt_fits(model, args, self.score_space, processing_class, prompt_format)
         checks = [askable(prompt_format), fits]
-        if args.reward == "accuracy":
+        if METHODS[args.reward].label_targets:
             checks.append(targets_are_labels(self.score_space))
         train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, ("prompt", "score"), *checks)
         if args.group_filter and not isinstance(train_dataset, Dataset):
@@ -264,7 +265,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
                 *columns,
                 target=float(row["score"]),
                 histogram=row.get("score_histogram"),
-                score_in_policy=self.args.reward == "accuracy",
+                score_in_policy=METHODS[self.args.reward].on_sample,
                 force=self.args.malformed == "force",
                 stop_ids=[*self.eos_token_ids, self._tokenizer.pad_token_id],
             )

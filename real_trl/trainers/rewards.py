@@ -1,8 +1,8 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-From the judge's score distributions to rewards and advantages, as [`REALConfig`] says: the table of
-[`real_trl.objectives`] with malformed completions, streams and KL penalty.
+From the judge's score distributions to rewards and advantages, as [`REALConfig`] says: the table of [`real_trl.methods`] with malformed
+completions, streams and KL penalty.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from real_trl import objectives
+from real_trl.methods import METHODS, Method, Part, Scored
 from real_trl.trainers.real_config import REALConfig
 
 
@@ -47,8 +48,7 @@ def score_rewards(
 
     Args:
         args ([`REALConfig`]):
-            `reward`, `log_likelihood_weight`, `likelihood_form`, `advantage_streams`, `normalize_expectation`,
-            `malformed`.
+            `reward`, `malformed`, and what the method reads.
         score_log_probs (`torch.Tensor` of shape `(N, L)`):
             `log π(k | x, c)`; anything where there is no score.
         values (`torch.Tensor` of shape `(L,)`):
@@ -65,50 +65,46 @@ def score_rewards(
     # Rows without a score hold the distribution of some other token: keep it, and its gradient, out
     uniform = torch.full_like(score_log_probs, -math.log(len(values)))
     score_log_probs = torch.where(has_score.unsqueeze(1), score_log_probs, uniform)
-    present = has_score.view(-1, group_size)
-
     # What stands in for a score that is missing is no number that the logits were rounded to
     off = torch.zeros_like(targets) if rounding is None else rounding.detach() * has_score
+    scored = Scored(score_log_probs, values, targets, label_weights, sampled_scores, off)
+    method = METHODS[args.reward]
+    parts = method.parts(scored, args)
+    present = has_score.view(-1, group_size)
 
-    def grouped(*roundings: Tensor) -> tuple[Tensor, ...]:
-        return tuple(x.view(-1, group_size) for x in roundings)
-
-    def stream(rewards: Tensor, worst: Tensor) -> Tensor:
+    def stream(part: Part) -> Tensor:
         """`(G, K)`: no completion may gain by hiding its score, so malformed ones never rank above a sibling's."""
-        rewards, worst = rewards.view(-1, group_size), worst.detach().view(-1, group_size)
+        rewards = part.reward.view(-1, group_size)
+        worst = (part.reward if part.worst is None else part.worst).detach().view(-1, group_size)
         lowest = rewards.detach().masked_fill(~present, torch.inf).amin(1, keepdim=True)
         return torch.where(present, rewards, torch.minimum(worst, lowest))
 
-    if args.reward == "accuracy":
-        rewards = stream(objectives.accuracy_reward(sampled_scores, targets), torch.zeros_like(targets))
-        return Rewards(rewards, ((1.0, rewards),))
-
-    log_likelihood = objectives.log_likelihood_reward(score_log_probs, values, targets, label_weights)
-    off_likelihood = objectives.log_likelihood_rounding(score_log_probs.detach(), label_weights, off)
-    if args.reward in ("log_likelihood", "log_marginal"):
-        rewards = stream(log_likelihood, log_likelihood)  # a malformed one is worth a uniform guess at most
-        if args.reward == "log_likelihood":
-            return Rewards(rewards, ((1.0, rewards.detach()),), grouped(off_likelihood))
-        takes_part = present if args.malformed == "ignore" else None
-        bound = objectives.log_marginal(rewards, takes_part).unsqueeze(1).expand_as(rewards)
-        return Rewards(bound, ((1.0, rewards.detach()),), grouped(off_likelihood))
-
-    error = objectives.squared_error(score_log_probs, values, targets, args.normalize_expectation)
-    worst_error = objectives.worst_squared_error(values, targets)
-    off_error = objectives.squared_error_rounding(
-        score_log_probs.detach(), values, targets, off, args.normalize_expectation
+    streams = [(part.weight, stream(part)) for part in parts]
+    if method.of_group is None:
+        objective = sum(weight * rewards for weight, rewards in streams)
+    else:
+        (_, rewards), takes_part = streams[0], present if args.malformed == "ignore" else None
+        objective = method.of_group(rewards, takes_part).unsqueeze(1).expand_as(rewards)
+    bounds = [
+        _rounding(method, index, scored, args) if part.rounding is None else part.rounding
+        for index, part in enumerate(parts)
+    ]
+    return Rewards(
+        objective,
+        tuple((weight, rewards.detach()) for weight, rewards in streams),
+        tuple(bound.view(-1, group_size) for bound in bounds),
     )
-    likelihood, weight = log_likelihood, args.log_likelihood_weight
-    if args.likelihood_form == "probability":
-        likelihood = objectives.likelihood_reward(score_log_probs, values, targets, label_weights)
-    if args.advantage_streams == "separate":
-        regression = stream(-error, -worst_error)
-        worst = log_likelihood if args.likelihood_form == "log_probability" else torch.zeros_like(targets)
-        likelihood = stream(likelihood, worst)
-        streams = ((1.0, regression.detach()), (weight, likelihood.detach()))
-        return Rewards(regression + weight * likelihood, streams, grouped(off_error, off_likelihood))
-    rewards = stream(-error + weight * likelihood if weight else -error, -worst_error)
-    return Rewards(rewards, ((1.0, rewards.detach()),), grouped(off_error + weight * off_likelihood))
+
+
+def _rounding(method: Method, index: int, scored: Scored, args: REALConfig) -> Tensor:
+    """Of a reward that says nothing of rounding: to first order, by its gradient."""
+    if method.on_sample:
+        return torch.zeros_like(scored.targets)
+    with torch.enable_grad():
+        log_probs = scored.log_probs.detach().requires_grad_()
+        reward = method.parts(scored._replace(log_probs=log_probs), args)[index].reward
+        (slope,) = torch.autograd.grad(reward.sum(), log_probs)
+    return objectives.log_likelihood_rounding(log_probs.detach(), slope.abs(), scored.rounding)
 
 
 def score_advantages(args: REALConfig, rewards: Rewards, penalty: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -128,17 +124,16 @@ def score_advantages(args: REALConfig, rewards: Rewards, penalty: Tensor | None,
     Returns:
         `torch.Tensor` of shape `(G, K)`.
     """
+    method = METHODS[args.reward]
     total = torch.zeros_like(rewards.streams[0][1])
-    for index, (weight, stream) in enumerate(rewards.streams):
-        off = None if rewards.rounding is None else rewards.rounding[index]
-        if args.reward == "log_marginal":
-            advantages = objectives.log_marginal_advantages(stream, mask, off)
-            if penalty is not None:  # the baseline is linear in the penalty, though not in the log-likelihoods
-                advantages = advantages + objectives.leave_one_out_advantages(-penalty, mask)
+    bounds = rewards.rounding or [None] * len(rewards.streams)
+    for (weight, stream), off in zip(rewards.streams, bounds, strict=True):
+        if method.of_group is None:
+            advantages = method.advantages(stream if penalty is None else stream - penalty, mask, off)
         else:
-            advantages = objectives.leave_one_out_advantages(
-                stream if penalty is None else stream - penalty, mask, off
-            )
+            advantages = method.advantages(stream, mask, off)
+            if penalty is not None:  # the baseline is linear in the penalty, though not in the rewards
+                advantages = advantages + objectives.leave_one_out_advantages(-penalty, mask)
         penalty = None
         total = total + weight * objectives.standardize_advantages(
             advantages, clip=args.advantage_clip, eps=args.advantage_eps, mask=mask

@@ -13,13 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from real_trl import Judge
 from real_trl.judge_config import JudgeConfig
+from real_trl.methods import METHODS
 from real_trl.publishing import Publication, build_card, check_card, find_judge_files, read_evaluation, write_folder
 from real_trl.publishing.lineage import mark_local
-from real_trl.publishing.methods import METHODS
 from real_trl.publishing.results import evaluation_table
 from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.scripts.push import main
-from real_trl.trainers.real_config import PREDICTION_WEIGHTS
 from tests.publishing.judges import PUBLISHED, TOKEN, judge_config, write_adapter, write_evaluation, write_judge
 from tests.tiny import LINES
 
@@ -135,7 +134,7 @@ def test_without_predictions_the_directory_that_was_evaluated_tells(judge, tmp_p
 
 
 def test_every_method_has_its_equation(judge):
-    assert {"sft", "raft", *PREDICTION_WEIGHTS} == set(METHODS)
+    assert set(METHODS) == {"sft", "raft", "regression", "accuracy", "log_likelihood", "log_marginal"}
     for name, method in METHODS.items():
         card = build_card(judge_config("acme/base", method=name), "acme/judge")
         assert method.equation in card.text and method.tag in card.data.tags

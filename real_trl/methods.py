@@ -1,0 +1,185 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The table of methods: one entry says what a method rewards, with which weight, and how a model card describes it. `REALConfig.reward`
+(its choices, checks and help), the rewards of [`REALTrainer`] and the model card are read from it, so that a new reward is a function of
+tensors in [`real_trl.objectives`] and an entry here (see docs/how-to-add.md).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from real_trl import objectives
+
+
+class Scored(NamedTuple):
+    """
+    What a reward may look at, of `N` completions on a scale of `L` labels.
+
+    Attributes:
+        log_probs (`torch.Tensor` of shape `(N, L)`): `log π(k | x, c)`; a uniform guess where a completion has no score.
+        values (`torch.Tensor` of shape `(L,)`): Values of the labels.
+        targets (`torch.Tensor` of shape `(N,)`): y*.
+        label_weights (`torch.Tensor` of shape `(N, L)`): Weights of the labels that stand for each target.
+        sampled (`torch.Tensor` of shape `(N,)`): Value of the sampled label, NaN for none.
+        rounding (`torch.Tensor` of shape `(N,)`): How far the logits may be off by rounding.
+    """
+
+    log_probs: Tensor
+    values: Tensor
+    targets: Tensor
+    label_weights: Tensor
+    sampled: Tensor
+    rounding: Tensor
+
+
+class Part(NamedTuple):
+    """
+    A reward, or one of several whose advantages are standardised apart and added with their weights.
+
+    Attributes:
+        reward (`torch.Tensor` of shape `(N,)`): With its gradient, which is Term 2 of Lemma 4.1.
+        worst (`torch.Tensor` of shape `(N,)`, *optional*):
+            What a completion without a score gets, unless a sibling has less. Defaults to the reward of a uniform guess.
+        rounding (`torch.Tensor` of shape `(N,)`, *optional*):
+            How far the reward may be off by the rounding of the logits. Defaults to what its gradient says, to first order.
+        weight (`float`, *optional*, defaults to `1.0`): Of its advantages, and in the objective.
+    """
+
+    reward: Tensor
+    worst: Tensor | None = None
+    rounding: Tensor | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """
+    A training method.
+
+    Args:
+        name, sentence, equation, tag (`str`):
+            Text of the model card: name, what is rewarded or minimised, its LaTeX, and the tag on the Hub.
+        parts (`Callable[[Scored, REALConfig], tuple[Part, ...]]`, *optional*):
+            The reward. `None`: the method is supervised.
+        prediction_weight (`float`, *optional*, defaults to `0.0`):
+            Default of β in Eq. 8, the weight on the reward's own gradient.
+        on_sample (`bool`, *optional*, defaults to `False`):
+            The reward looks at the score that was sampled. Then the policy gradient runs over it too, the reward has no gradient of
+            its own, and a forced score, which is no sample, cannot be rewarded.
+        label_targets (`bool`, *optional*, defaults to `False`):
+            Targets must be values of labels.
+        options (`tuple[str, ...]`, *optional*):
+            Fields of [`REALConfig`] that no other method may set.
+        of_group (`Callable[[Tensor, Tensor | None], Tensor]`, *optional*):
+            Rewards `(G, K)` and a mask of those that take part → what is maximised, `(G,)`. Defaults to each reward by itself.
+        advantages (`Callable`, *optional*, defaults to [`~real_trl.objectives.leave_one_out_advantages`]):
+            Rewards, mask and rounding, all `(G, K)` → advantages.
+    """
+
+    name: str
+    sentence: str
+    equation: str
+    tag: str
+    parts: Callable[[Scored, Any], tuple[Part, ...]] | None = None
+    prediction_weight: float = 0.0
+    on_sample: bool = False
+    label_targets: bool = False
+    options: tuple[str, ...] = ()
+    of_group: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    advantages: Callable[..., Tensor] = objectives.leave_one_out_advantages
+
+
+def reward_names() -> tuple[str, ...]:
+    """What `REALConfig.reward` may be."""
+    return tuple(name for name, method in METHODS.items() if method.parts)
+
+
+def _regression(scored: Scored, args: Any) -> tuple[Part, ...]:
+    """Eq. 5, in one part or two, with log π(y*) or π(y*)."""
+    log_probs, values, targets, label_weights, _, rounding = scored
+    weight, normalize = args.log_likelihood_weight, args.normalize_expectation
+    reward = -objectives.squared_error(log_probs, values, targets, normalize)
+    worst = -objectives.worst_squared_error(values, targets)
+    off = objectives.squared_error_rounding(log_probs.detach(), values, targets, rounding, normalize)
+    (likelihood,) = _log_likelihood(scored, args)
+    if args.likelihood_form == "probability":
+        probability = objectives.likelihood_reward(log_probs, values, targets, label_weights)
+        likelihood = likelihood._replace(reward=probability, worst=torch.zeros_like(targets))
+    if args.advantage_streams == "separate":
+        return Part(reward, worst, off), likelihood._replace(weight=weight)
+    if weight:
+        reward = reward + weight * likelihood.reward
+    return (Part(reward, worst, off + weight * likelihood.rounding),)
+
+
+def _log_likelihood(scored: Scored, args: Any) -> tuple[Part, ...]:
+    log_probs, values, targets, label_weights, _, rounding = scored
+    reward = objectives.log_likelihood_reward(log_probs, values, targets, label_weights)
+    return (Part(reward, rounding=objectives.log_likelihood_rounding(log_probs.detach(), label_weights, rounding)),)
+
+
+def _accuracy(scored: Scored, args: Any) -> tuple[Part, ...]:
+    return (Part(objectives.accuracy_reward(scored.sampled, scored.targets), torch.zeros_like(scored.targets)),)
+
+
+_PREDICTOR = r"\hat y = \sum_k k \, \pi_\theta(k \mid x, c)"
+
+# By `JudgeConfig.method`; those with a reward are the choices of `REALConfig.reward`
+METHODS = {
+    "sft": Method(
+        name="SFT",
+        sentence="Supervised training on rationales and scores with the next-token loss.",
+        equation=r"\mathcal{L}(\theta) = -\log \pi_\theta(c^*, y^* \mid x)",
+        tag="sft",
+    ),
+    "raft": Method(
+        name="RAFT",
+        sentence="Supervised, regression-aware training on rationales and scores: the squared error of the expected score beside the "
+        "next-token loss (Eq. 3).",
+        equation=r"\mathcal{L}(\theta) = (\hat y - y^*)^2 - \lambda \log \pi_\theta(c^*, y^* \mid x), \qquad "
+        + _PREDICTOR,
+        tag="raft",
+    ),
+    "regression": Method(
+        name="REAL",
+        sentence="Regression-aware reinforcement learning: rationales c are sampled, and the reward is a function of the judge's own score "
+        "distribution (Eq. 5), so that it has a gradient of its own, weighted with β (Eq. 8).",
+        equation=r"r(\theta, x, c) = -(\hat y - y^*)^2 + \lambda \log \pi_\theta(y^* \mid x, c), \qquad " + _PREDICTOR,
+        tag="real",
+        parts=_regression,
+        prediction_weight=0.01,
+        options=("likelihood_form", "advantage_streams"),
+    ),
+    "accuracy": Method(
+        name="Standard RL",
+        sentence="Reinforcement learning with a reward of 1 where the sampled score s is the right one, and of 0 elsewhere.",
+        equation=r"r(s, y^*) = \mathbb{1}[s = y^*]",
+        tag="rloo",
+        parts=_accuracy,
+        on_sample=True,
+        label_targets=True,
+    ),
+    "log_likelihood": Method(
+        name="JEPO",
+        sentence="Reinforcement learning with the log-probability of the right score as reward, which has a gradient of its own (Table 1).",
+        equation=r"r(\theta, x, c) = \log \pi_\theta(y^* \mid x, c)",
+        tag="jepo",
+        parts=_log_likelihood,
+        prediction_weight=1.0,
+    ),
+    "log_marginal": Method(
+        name="JEPO (multi-sample)",
+        sentence="Reinforcement learning with the log of the group's mean probability of the right score as reward (Table 1, Table 10).",
+        equation=r"r(\theta, x, c_{1:K}) = \log \frac{1}{K} \sum_{i=1}^{K} \pi_\theta(y^* \mid x, c_i)",
+        tag="jepo",
+        parts=_log_likelihood,
+        prediction_weight=1.0,
+        of_group=objectives.log_marginal,
+        advantages=objectives.log_marginal_advantages,
+    ),
+}
