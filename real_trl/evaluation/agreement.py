@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from real_trl.evaluation.grouped_scores import GroupedScores
-from real_trl.evaluation.metrics import METRICS
+from real_trl.evaluation.registry import metric_names
 from real_trl.evaluation.resampling import clustered_intervals, united_blocks
 
 
@@ -92,7 +92,7 @@ def rater_agreement(
         against_others[rater] = scores(matrix[:, rater], mean, common)
 
     result: dict[str, Any] = {"intervals": {}}
-    metrics = [name for name in METRICS if values is not None or name not in ("accuracy", "qwk")]
+    metrics = metric_names(values)
     everything = np.ones((1, n_blocks))
     kinds = {"between": (pairs, "pairs of raters"), "leave_one_out": (list(against_others.values()), "raters")}
     for what, (members, kind) in kinds.items():

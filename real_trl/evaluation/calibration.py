@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from real_trl.evaluation.registry import CALIBRATION
 from real_trl.evaluation.rows import Rows, probability_matrix
 from real_trl.evaluation.unscored import UNSCORED
 
 _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 _ROWS_OF_A_BIN = 10
-FIGURES = ("ece", "overconfidence", "nll", "crps")
 
 
 def calibration_columns(
@@ -80,7 +80,7 @@ def calibration_metrics(columns: dict[str, np.ndarray], n_bins: int = 10) -> dic
     """
     n = len(columns["confidence"])
     if n == 0:
-        return dict.fromkeys(FIGURES, float("nan")) | {"n": 0, "bins": []}
+        return dict.fromkeys(CALIBRATION, float("nan")) | {"n": 0, "bins": []}
     confidence, correct = columns["confidence"], columns["correct"]
     n_bins = max(1, min(n_bins, n // _ROWS_OF_A_BIN))
     codes = (stats.rankdata(confidence, method="min").astype(int) - 1) * n_bins // n

@@ -2,15 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether one judge is better than another on the same rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from real_trl.evaluation.grouped_scores import GroupedScores
-from real_trl.evaluation.metrics import METRICS
+from real_trl.evaluation.registry import METRICS, metric_names
 from real_trl.evaluation.resampling import MIN_GROUPS, clustered_intervals, united_blocks
 from real_trl.evaluation.rows import (
     INFERENCES,
@@ -23,7 +22,6 @@ from real_trl.evaluation.rows import (
     numbers,
 )
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.evaluation.verdict import is_constant
 
 
 def paired_comparison(
@@ -135,7 +133,7 @@ def _compare(
     seed: int,
     notes: list[str],
 ) -> dict[str, dict[str, Any]]:
-    names = [name for name in METRICS if values is not None or name not in ("accuracy", "qwk")]
+    names = metric_names(values)
     nan = float("nan")
     if a.n_groups == 0:
         notes.append(f"{inference}: all differences are undefined: no row counts in both judges.")
@@ -193,38 +191,30 @@ def _randomisation_p_values(
 ) -> dict[str, float]:
     """See [`paired_comparison`]."""
     x, y = a.predictions[inference], b.predictions[inference]
-    forms = {
-        ("pearson",): (_standardised(x), _standardised(y)),
-        ("spearman", "kendall"): (stats.rankdata(x), stats.rankdata(y)),
-        ("rmse", "mae", "accuracy", "qwk", "pairwise_accuracy"): (x, y),
-    }
+    forms: dict[Callable, list[str]] = {}
+    for name in metric_names(values):
+        forms.setdefault(METRICS[name].swapped, []).append(name)
     # The first sample is the data as they are, the others are swapped
     swaps = np.random.default_rng([seed, 1]).integers(0, 2, (n_swaps + 1, n_blocks))
     swaps[0] = 0
     p_values = {}
-    for metrics, predictions in forms.items():
+    for form, names in forms.items():
         # The rows of both judges are one sample of 2G blocks, and weights choose for each block whose rows count
         both = GroupedScores(
-            np.concatenate(predictions),
+            np.concatenate([form(x), form(y)]),
             np.tile(a.targets, 2),
             np.concatenate([a.groups, a.groups + a.n_groups]),
             values,
             np.concatenate([a.wrong, b.wrong]),
             np.concatenate([blocks, blocks + n_blocks]),
         )
-        with_ranks = "spearman" in metrics
-        first = both.metrics(np.hstack([1 - swaps, swaps]), with_ranks)
-        second = both.metrics(np.hstack([swaps, 1 - swaps]), with_ranks)
-        for name in metrics:
-            if name in first:
-                difference = np.abs(first[name] - second[name])
-                # Equal up to rounding is as extreme, and an undefined difference counts as such too
-                p_values[name] = float(np.mean(~(difference < difference[0] - 1e-12)))
+        first = both.metrics(np.hstack([1 - swaps, swaps]), names)
+        second = both.metrics(np.hstack([swaps, 1 - swaps]), names)
+        for name in names:
+            difference = np.abs(first[name] - second[name])
+            # Equal up to rounding is as extreme, and an undefined difference counts as such too
+            p_values[name] = float(np.mean(~(difference < difference[0] - 1e-12)))
     return p_values
-
-
-def _standardised(scores: np.ndarray) -> np.ndarray:
-    return scores if is_constant(scores) else stats.zscore(scores)
 
 
 def matched_rows(

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of thousands of reweighted samples at once, where whole groups of rows are drawn, left out or swapped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from real_trl.evaluation.metrics import nearest_values, pair_credits
+from real_trl.evaluation.registry import METRICS, Sample, metric_names, nearest_values, pair_credits
 from real_trl.evaluation.verdict import CONSTANT_RTOL
 
 _CHUNK = 2**18  # floats of one (resamples, rows) array: a few of them stay in the cache of a core
@@ -17,8 +17,8 @@ class GroupedScores:
     Predictions of one judge, ready to be weighted by group. Row `i` counts `weights[group of i]` times in every
     metric, so one matrix of weights is a bootstrap (how often each group was drawn), a jackknife (all but one) or,
     over the rows of two judges, a randomisation (whose row counts). What a metric needs is summed over each group
-    once; a resample is then a product of matrices. All metrics are exact: those of the sample in which each row is
-    repeated.
+    once; a resample is then a product of matrices (or, of a metric that is neither a mean of rows nor known here, the sample with its
+    rows repeated). All metrics are exact: those of the sample in which each row is repeated.
 
     Args:
         predictions (`np.ndarray` of shape `(n,)`):
@@ -33,8 +33,6 @@ class GroupedScores:
             Rows that count as wrong in `accuracy` and `pairwise_accuracy`, whatever their prediction.
         blocks (`np.ndarray` of shape `(n,)`, *optional*):
             Whole number of what is weighted, from 0 on: whole groups united, by default each group by itself.
-        extra (`Mapping[str, np.ndarray]`, *optional*):
-            More metrics: the means of these columns `(n,)`.
     """
 
     def __init__(
@@ -45,7 +43,6 @@ class GroupedScores:
         values: Sequence[float] | None = None,
         wrong: np.ndarray | None = None,
         blocks: np.ndarray | None = None,
-        extra: Mapping[str, np.ndarray] | None = None,
     ):
         blocks = groups if blocks is None else blocks
         order = np.argsort(blocks, kind="stable")
@@ -62,50 +59,60 @@ class GroupedScores:
 
         dx, dy = x - x.mean(), y - y.mean()  # centred, else the differences of squares cancel
         columns = {"n": np.ones(len(x)), "x": dx, "y": dy, "xx": dx * dx, "yy": dy * dy, "xy": dx * dy}
-        columns |= {"squared": (x - y) ** 2, "absolute": np.abs(x - y)}
+        self._sample = sample = Sample(x, y, wrong, values, groups[order])
+        self._metrics = metric_names(values)
+        columns |= {name: METRICS[name].per_row(sample) for name in self._metrics if METRICS[name].per_row}
         if values is not None:
             middle, width = (min(values) + max(values)) / 2, max(values) - min(values)
             lx, ly = ((nearest_values(scores, values) - middle) / width for scores in (x, y))
-            columns |= {"hit": (lx == ly) & ~wrong, "lx": lx, "ly": ly}
-            columns |= {"disagreement": (lx - ly) ** 2, "label_squares": lx * lx + ly * ly}
-        self._extra = {name: f"mean of {name}" for name in extra or {}}
-        columns |= {self._extra[name]: column[order] for name, column in (extra or {}).items()}
+            columns |= {"lx": lx, "ly": ly, "disagreement": (lx - ly) ** 2, "label_squares": lx * lx + ly * ly}
         columns["credit"], columns["pairs"] = pair_credits(x, y, groups[order], wrong)
         self._names = list(columns)
         self._sums = np.add.reduceat(np.column_stack(list(columns.values())).astype(np.float64), self._starts)
 
-    def metrics(self, weights: np.ndarray, with_ranks: bool = True) -> dict[str, np.ndarray]:
+    def metrics(self, weights: np.ndarray, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """
         Metrics of every reweighted sample.
 
         Args:
             weights (`np.ndarray` of shape `(B, G)`):
                 How often each block counts in each of `B` samples.
-            with_ranks (`bool`, *optional*, defaults to `True`):
-                Whether to compute `spearman` and `kendall`, which take by far the most time.
+            names (`Collection[str]`, *optional*):
+                Which metrics, by default all. Of those known here, `spearman` and `kendall` take by far the most time.
 
         Returns:
             `dict[str, np.ndarray]`: Metric → `(B,)`, NaN where it is undefined.
         """
+        names = [name for name in self._metrics if names is None or name in names]
         weights = np.asarray(weights, dtype=np.float64)[:, self._present]
         s = dict(zip(self._names, (weights @ self._sums).T, strict=True))
         n = s["n"]
         with np.errstate(divide="ignore", invalid="ignore"):
             variances = (s["xx"] - s["x"] ** 2 / n) * (s["yy"] - s["y"] ** 2 / n)
             metrics = {"pearson": (s["xy"] - s["x"] * s["y"] / n) / np.sqrt(variances)}
-            if with_ranks:
+            if {"spearman", "kendall"} & set(names):
                 metrics |= self._rank_metrics(weights)
             constant = self._is_constant(weights, *self._ends[0]) | self._is_constant(weights, *self._ends[1])
             for name in metrics:
                 metrics[name] = np.where(constant, np.nan, np.clip(metrics[name], -1, 1))
-            metrics["rmse"], metrics["mae"] = np.sqrt(s["squared"] / n), s["absolute"] / n
-            if "hit" in s:
+            metrics |= {name: METRICS[name].of_mean(s[name] / n) for name in names if METRICS[name].per_row}
+            if "lx" in s:
                 chance = s["label_squares"] - 2 * s["lx"] * s["ly"] / n  # n times that of independent raters
-                metrics["accuracy"] = s["hit"] / n
                 metrics["qwk"] = np.where(chance > 1e-12 * n, 1 - s["disagreement"] / chance, np.nan)
             metrics["pairwise_accuracy"] = s["credit"] / s["pairs"]
-            metrics |= {name: s[column] / n for name, column in self._extra.items()}
-        return metrics
+        return {name: metrics[name] if name in metrics else self._of_repeated_rows(name, weights) for name in names}
+
+    def _of_repeated_rows(self, name: str, weights: np.ndarray) -> np.ndarray:
+        x, y, wrong, values, groups = self._sample
+        figures = np.empty(len(weights))
+        for sample, times in enumerate(np.repeat(weights.astype(int), self._sizes, axis=1)):
+            rows = np.repeat(np.arange(len(x)), times)
+            copy = np.arange(len(rows)) - np.repeat(
+                np.cumsum(times) - times, times
+            )  # a group drawn twice is two groups
+            of_copy = groups[rows] + copy * (groups.max() + 1)
+            figures[sample] = METRICS[name](Sample(x[rows], y[rows], wrong[rows], values, of_copy))
+        return figures
 
     def _is_constant(self, weights: np.ndarray, lows: np.ndarray, highs: np.ndarray, magnitude: float) -> np.ndarray:
         drawn = weights > 0

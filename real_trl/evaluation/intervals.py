@@ -9,7 +9,8 @@ import numpy as np
 
 from real_trl.evaluation.calibration import calibrated_rows, calibration_columns
 from real_trl.evaluation.grouped_scores import GroupedScores
-from real_trl.evaluation.metrics import METRICS, evaluate_predictions
+from real_trl.evaluation.metrics import evaluate_predictions
+from real_trl.evaluation.registry import metric_names
 from real_trl.evaluation.resampling import clustered_intervals, united_blocks
 from real_trl.evaluation.rows import CountedRows, MalformedHandling, Rows, column, counted_rows
 
@@ -64,8 +65,7 @@ def evaluate_with_intervals(
     sampling = {"n_resamples": n_resamples, "level": level, "seed": seed, "notes": result["notes"]}
     for inference, predictions in counted.predictions.items():
         if n_blocks == 0:
-            names = [name for name in METRICS if name in result[inference]]
-            result["intervals"][inference] = {name: [float("nan")] * 2 for name in names}
+            result["intervals"][inference] = {name: [float("nan")] * 2 for name in metric_names(values)}
             continue
         scores = GroupedScores(predictions, counted.targets, counted.groups, values, counted.wrong, blocks)
         result["intervals"][inference] = clustered_intervals(scores.metrics, n_blocks, what=inference, **sampling)

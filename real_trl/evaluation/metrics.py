@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from real_trl.evaluation.calibration import calibrated_rows, calibration_columns, calibration_metrics
+from real_trl.evaluation.registry import (
+    METRICS,
+    Sample,
+    finite_vector,
+    metric_names,
+    pairwise_accuracy,
+)
 from real_trl.evaluation.rows import MalformedHandling, Rows, column, counted_rows, numbers
 from real_trl.evaluation.unscored import UNSCORED, unscored_reasons
 from real_trl.evaluation.verdict import baseline_errors, find_faults, is_constant
-
-METRICS = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk", "pairwise_accuracy")
 
 
 def score_metrics(
@@ -47,90 +51,15 @@ def score_metrics(
         `ValueError`: If an input is not one-dimensional, holds a NaN or an infinity, or differs in length from the
         other one.
     """
-    predictions = _finite_vector(predictions, "predictions")
-    targets = _finite_vector(targets, "targets")
+    predictions = finite_vector(predictions, "predictions")
+    targets = finite_vector(targets, "targets")
     if len(predictions) != len(targets):
         raise ValueError(
             f"`predictions` has {len(predictions)} rows and `targets` has {len(targets)}: pass one of each per row."
         )
-
-    n = len(targets)
-    errors = predictions - targets
-    names = METRICS[:5] if values is None else METRICS[:7]
-    metrics: dict[str, float | int] = dict.fromkeys(names, float("nan"))
-    if n > 0:
-        metrics["rmse"] = float(np.sqrt(np.mean(errors**2)))
-        metrics["mae"] = float(np.mean(np.abs(errors)))
-    if n > 1 and not is_constant(predictions) and not is_constant(targets):
-        metrics["pearson"] = float(stats.pearsonr(predictions, targets).statistic)
-        metrics["spearman"] = float(stats.spearmanr(predictions, targets).statistic)
-        metrics["kendall"] = float(stats.kendalltau(predictions, targets, variant="b").statistic)
-    if n > 0 and values is not None:
-        predicted, true = nearest_values(predictions, values), nearest_values(targets, values)
-        metrics["accuracy"] = float(np.mean(predicted == true))
-        # Σ w E / n = E (p − t)² of independent p and t
-        chance = float(np.var(predicted) + np.var(true) + (np.mean(predicted) - np.mean(true)) ** 2)
-        if np.ptp(np.concatenate([predicted, true])) > 0:
-            metrics["qwk"] = float(1 - np.mean((predicted - true) ** 2) / chance)
-    metrics["n"] = n
-    return metrics
-
-
-def nearest_values(scores: ArrayLike, values: Sequence[float]) -> np.ndarray:
-    """The value of `values` that is nearest to each score, of two the lower one (as [`Scale.nearest_label`])."""
-    scores, values = np.asarray(scores, dtype=np.float64), np.sort(np.asarray(values, dtype=np.float64))
-    upper = np.clip(np.searchsorted(values, scores), 1, len(values) - 1)
-    low, high = values[upper - 1], values[upper]
-    return np.where(scores - low <= high - scores, low, high)
-
-
-def pairwise_accuracy(
-    predictions: ArrayLike, targets: ArrayLike, groups: ArrayLike, wrong: ArrayLike | None = None
-) -> tuple[float, int]:
-    """
-    How often pointwise scores order two answers to one question as the true scores do.
-
-    Args:
-        predictions (`ArrayLike`):
-            Predicted scores of shape `(n,)`.
-        targets (`ArrayLike`):
-            True scores of shape `(n,)`.
-        groups (`ArrayLike`):
-            Question of each row, shape `(n,)`. Only rows of one group whose targets differ make a pair.
-        wrong (`ArrayLike`, *optional*):
-            Rows whose pairs all count as wrong, of shape `(n,)`.
-
-    Returns:
-        `tuple[float, int]`: The share of pairs in the right order, an equal prediction counting one half (so a
-        constant judge gets 0.5), `nan` without pairs; and the number of pairs.
-    """
-    predictions, targets = _finite_vector(predictions, "predictions"), _finite_vector(targets, "targets")
-    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    if not len(predictions) == len(targets) == len(codes):
-        raise ValueError(
-            f"`predictions` has {len(predictions)} rows, `targets` {len(targets)} and `groups` {len(codes)}: pass one of "
-            "each per row."
-        )
-    wrong = np.zeros(len(codes), dtype=bool) if wrong is None else np.asarray(wrong, dtype=bool)
-    credit, pairs = (int(2 * column.sum()) for column in pair_credits(predictions, targets, codes, wrong))
-    return (credit / pairs if pairs else float("nan")), pairs // 2
-
-
-def pair_credits(
-    predictions: np.ndarray, targets: np.ndarray, groups: np.ndarray, wrong: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of the pairs of [`pairwise_accuracy`], those that are right and all, each counted with one of its rows: `(n,)`."""
-    order = np.argsort(groups, kind="stable")
-    x, y, groups, right = predictions[order], targets[order], groups[order], ~wrong[order]
-    credit, pairs = np.zeros(len(x)), np.zeros(len(x))
-    # Rows of one group are neighbours now: compare each with the next, the next but one …
-    for step in range(1, int(np.bincount(groups).max(initial=0))):
-        is_pair = (groups[:-step] == groups[step:]) & (y[:-step] != y[step:])
-        agreement = np.sign(x[:-step] - x[step:]) * np.sign(y[:-step] - y[step:])
-        pairs[order[:-step]] += is_pair
-        credit[order[:-step]] += is_pair & right[:-step] & right[step:] & (agreement > 0)
-        credit[order[:-step]] += 0.5 * (is_pair & right[:-step] & right[step:] & (agreement == 0))
-    return credit, pairs
+    sample = Sample(predictions, targets, np.zeros(len(targets), dtype=bool), values)
+    metrics = {name: METRICS[name](sample) for name in metric_names(values, groups=False)}
+    return metrics | {"n": len(targets)}
 
 
 def evaluate_predictions(
@@ -190,13 +119,10 @@ def evaluate_predictions(
     result: dict[str, Any] = {}
     notes: list[str] = []
     for inference, predictions in counted.predictions.items():
-        metrics = score_metrics(predictions, counted.targets, values)
-        if values is not None and len(predictions):
-            is_hit = nearest_values(predictions, values) == nearest_values(counted.targets, values)
-            metrics["accuracy"] = float(np.mean(is_hit & ~counted.wrong))
-        n = metrics.pop("n")
-        pairs = pairwise_accuracy(predictions, counted.targets, counted.groups, counted.wrong)
-        result[inference] = metrics | {"pairwise_accuracy": pairs[0], "n": n, "n_pairs": pairs[1]}
+        sample = Sample(predictions, counted.targets, counted.wrong, values, counted.groups)
+        metrics = {name: METRICS[name](sample) for name in metric_names(values)}
+        _, n_pairs = pairwise_accuracy(predictions, counted.targets, counted.groups, counted.wrong)
+        result[inference] = metrics | {"n": len(predictions), "n_pairs": n_pairs}
         notes += _undefined_figures(inference, result[inference], predictions, counted.targets, bool(answered.any()))
 
     result["calibration"] = None
@@ -250,7 +176,7 @@ def _undefined_figures(
         why = "all rows are malformed and dropped" if answered else "the engine answered none of them"
         return [f"{inference}: {', '.join(undefined)} are undefined: {why}."]
     notes = []
-    correlations = [name for name in undefined if name in METRICS[:3]]
+    correlations = [name for name in undefined if "spread" in METRICS[name].needs]
     if correlations:
         if len(targets) == 1:
             why = "there is a single row"
@@ -259,13 +185,9 @@ def _undefined_figures(
         else:
             why = f"all {len(targets)} targets are {targets[0]:g}"
         notes.append(f"{inference}: {', '.join(correlations)} are undefined: {why}.")
-    if "qwk" in undefined:
-        notes.append(f"{inference}: qwk is undefined: all predictions and targets have one and the same label.")
-    if "pairwise_accuracy" in undefined:
-        notes.append(
-            f"{inference}: pairwise_accuracy is undefined: no two rows of one group differ in target. A group_column "
-            "says which rows are about one question."
-        )
+    for name in undefined:
+        if METRICS[name].undefined:
+            notes.append(f"{inference}: {name} is undefined: {METRICS[name].undefined}.")
     return notes
 
 
@@ -273,16 +195,3 @@ def _mean_if_known(rows: Rows, name: str, keep: np.ndarray) -> float | None:
     values = numbers(rows, name)[keep] if name in rows else np.empty(0)
     known = values[np.isfinite(values)]
     return float(np.mean(known)) if len(known) else None
-
-
-def _finite_vector(values: ArrayLike, name: str) -> np.ndarray:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1:
-        raise ValueError(f"`{name}` has shape {vector.shape}: pass one dimension, one score a row.")
-    bad = np.flatnonzero(~np.isfinite(vector))
-    if len(bad):
-        raise ValueError(
-            f"`{name}` holds {vector[bad[0]]} at index {bad[0]} ({len(bad)} such values in all): "
-            "drop these rows or give them a score first."
-        )
-    return vector

@@ -10,10 +10,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
+from real_trl.evaluation.registry import METRICS
 from real_trl.publishing.files import JudgeFiles
 from real_trl.report.cells import is_doubtful
 from real_trl.report.markup import markdown_escape, markdown_verdict, plain_line
-from real_trl.report.notation import EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND, MARK, METRICS, malformed_text
+from real_trl.report.notation import EXPECTATIONS, INFERENCES, LEGEND, MARK, malformed_text
 from real_trl.report.verdicts import baseline_rows
 from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.runs.folder import PROVENANCE_NAME
@@ -21,7 +22,7 @@ from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redacted
 from real_trl.weights.files import read_json
 
-_SHOWN = ("pearson", "spearman", "kendall", "rmse", "mae", "accuracy", "qwk")
+_SHOWN = [name for name, metric in METRICS.items() if "groups" not in metric.needs]
 EVALUATION_NAME = "evaluation.json"
 
 
@@ -167,7 +168,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
         for dataset, result in evaluation["results"].items()
     )
     note = f"Completions without a score: {markdown_escape(malformed)}."
-    legend = " ".join([LEGEND, *(text for name, text in EXTRA_LEGEND.items() if name in _SHOWN)])
+    legend = " ".join([LEGEND, *(METRICS[name].legend for name in _SHOWN if METRICS[name].legend)])
     rule = evaluation.get("judge", {}).get("normalize_expectation")
     expectation = "" if rule is None else f" RAIL: {EXPECTATIONS[bool(rule)]}."
     text = f"{legend} In brackets: 95% bootstrap intervals, by {_resampled(evaluation)}. {note}{expectation}"

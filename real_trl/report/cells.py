@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from real_trl.report.notation import CORE_METRICS, MARK, METRICS, UNDEFINED, Metric, is_undefined
+from real_trl.evaluation.registry import CORE_METRICS, METRICS, UNDEFINED, Metric, is_undefined
+from real_trl.report.notation import MARK
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from real_trl.report.notation import INFERENCES, METRICS, PAPER_METRICS
+from real_trl.evaluation.registry import METRICS, PAPER_METRICS
+from real_trl.report.notation import INFERENCES
 from real_trl.report.panels import COLORS, MARKERS, logged_values, new_figure
 from real_trl.report.plots import plot_breakdown, plot_distributions, plot_predictions, plot_reliability
 from real_trl.report.sheets import Evaluation, check_evaluation

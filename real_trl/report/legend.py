@@ -5,8 +5,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from real_trl.evaluation.registry import METRICS
 from real_trl.report.cells import used_metrics
-from real_trl.report.notation import CONFIDENCE, EXPECTATIONS, EXTRA_LEGEND, INFERENCES, LEGEND
+from real_trl.report.notation import CONFIDENCE, EXPECTATIONS, INFERENCES, LEGEND
 
 Evaluation = Mapping[str, Any]
 
@@ -14,7 +15,7 @@ Evaluation = Mapping[str, Any]
 def legend(evaluation: Evaluation) -> str:
     """What the titles of the metrics mean, and the figures below or beside them."""
     every = [result[inference] for judges in evaluation["results"].values() for result in judges.values() for inference in INFERENCES]  # fmt: skip
-    extra = [EXTRA_LEGEND[metric] for metric in used_metrics(every) if metric in EXTRA_LEGEND]
+    extra = [METRICS[metric].legend for metric in used_metrics(every) if METRICS[metric].legend]
     text = " ".join([LEGEND, *extra])
     if any(result.get("intervals") for judges in evaluation["results"].values() for result in judges.values()):
         text += f" Ranges: {CONFIDENCE} bootstrap intervals, whole groups resampled."

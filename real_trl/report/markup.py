@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from real_trl.evaluation.registry import METRICS, PAPER_METRICS, is_undefined
 from real_trl.methods import METHODS
 from real_trl.report.cells import Cell, Sheet, is_doubtful, with_best
 from real_trl.report.legend import expectation_text, legend
-from real_trl.report.notation import INFERENCES, METRICS, PAPER_METRICS, is_undefined
+from real_trl.report.notation import INFERENCES
 from real_trl.report.sheets import Evaluation, all_sheets, check_evaluation
 from real_trl.report.verdicts import baselines, verdict
 
@@ -33,7 +34,6 @@ _LATEX = {
     },
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_LATEX_TITLES = {"pearson": "$r$", "spearman": r"$\rho$", "kendall": r"$\tau$", "rmse": "RMSE"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def latex_table(
         + r" \\",
         "".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in starts),
         "Method & Training & Inference & "
-        + " & ".join(_LATEX_TITLES[metric] for _ in table.blocks for metric in PAPER_METRICS)
+        + " & ".join(METRICS[metric].latex or METRICS[metric].title for _ in table.blocks for metric in PAPER_METRICS)
         + r" \\",
         r"\midrule",
     ]
@@ -227,7 +227,7 @@ def _average(figures: Iterable[dict[str, Any]], same_scale: bool) -> dict[str, f
     average = {}
     for metric in PAPER_METRICS:
         values = [figure.get(metric) for figure in figures]
-        if values and not any(map(is_undefined, values)) and (same_scale or metric != "rmse"):
+        if values and not any(map(is_undefined, values)) and (same_scale or METRICS[metric].factor != 1):
             average[metric] = math.fsum(values) / len(values)
     return average
 

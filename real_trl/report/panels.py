@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from real_trl.evaluation.metrics import score_metrics
-from real_trl.report.notation import number
+from real_trl.evaluation.registry import number
 
 if TYPE_CHECKING:
     import pandas as pd

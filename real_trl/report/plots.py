@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from real_trl.evaluation.metrics import nearest_values
+from real_trl.evaluation.registry import CALIBRATION, METRICS, is_undefined, nearest_values
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.report.cells import is_doubtful
-from real_trl.report.notation import CALIBRATION, INFERENCES, MARK, METRICS, is_undefined
+from real_trl.report.notation import INFERENCES, MARK
 from real_trl.report.panels import COLORS, MARKERS, draw_scatter, new_figure
 from real_trl.report.sheets import Evaluation, breakdown_sheet
 

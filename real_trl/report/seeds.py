@@ -11,7 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from real_trl.report.notation import CORE_METRICS, INFERENCES, LEGEND, METRICS, UNDEFINED, Metric
+from real_trl.evaluation.registry import CORE_METRICS, METRICS, UNDEFINED, Metric
+from real_trl.report.notation import INFERENCES, LEGEND
 
 
 def summarize_seeds(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

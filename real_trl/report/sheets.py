@@ -6,6 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from real_trl.evaluation.registry import (
+    CALIBRATION,
+    CORE_METRICS,
+    METRICS,
+    PAPER_METRICS,
+    UNDEFINED,
+    is_undefined,
+    number,
+)
 from real_trl.report.cells import (
     Cell,
     Column,
@@ -16,27 +25,11 @@ from real_trl.report.cells import (
     metric_cells,
     used_metrics,
 )
-from real_trl.report.notation import (
-    CALIBRATION,
-    CALIBRATION_LEGEND,
-    CONFIDENCE,
-    CORE_METRICS,
-    INFERENCES,
-    MARK,
-    METRICS,
-    PAPER_METRICS,
-    UNDEFINED,
-    is_undefined,
-    malformed_text,
-    number,
-    p_value,
-)
+from real_trl.report.notation import CALIBRATION_LEGEND, CONFIDENCE, INFERENCES, MARK, malformed_text, p_value
 from real_trl.report.verdicts import baseline_rows
 
 Evaluation = Mapping[str, Any]
 _CEILINGS = {"leave_one_out": "Others", "between": "Another"}  # whom a rater is compared with
-# Left out first in a narrow terminal; r, ρ, τ and RMSE never are
-_RANKS = {"pairwise_accuracy": 5, "mae": 4, "accuracy": 3, "qwk": 2}
 
 
 def check_evaluation(evaluation: Evaluation) -> None:
@@ -62,7 +55,7 @@ def results_sheet(evaluation: Evaluation, dataset: str) -> Sheet:
         [Cell(judge if inference == "standard" else ""), Cell(INFERENCES[inference])] for judge, inference in rows
     ]
     for metric in metrics:
-        columns.append(Column(METRICS[metric].title, rank=_RANKS.get(metric, 0)))
+        columns.append(Column(METRICS[metric].title, rank=METRICS[metric].rank))
         column = metric_cells([(results[judge], inference) for judge, inference in rows], metric)
         for row, cell in zip(cells, column, strict=True):
             row.append(cell)
@@ -169,7 +162,7 @@ def breakdown_sheet(evaluation: Evaluation, dataset: str, column: str, inference
     results = [(value, judge, result) for value, judges in made[column].items() for judge, result in judges.items()]
     metrics = used_metrics(result[inference] for _, _, result in results)
     columns = [Column(column, figures=False), Column("Judge", figures=False)]
-    columns += [Column(METRICS[metric].title, rank=_RANKS.get(metric, 0)) for metric in metrics] + [Column("n")]
+    columns += [Column(METRICS[metric].title, rank=METRICS[metric].rank) for metric in metrics] + [Column("n")]
     cells, previous = [], None
     for value, judge, result in results:
         doubtful = is_doubtful(result, inference)

@@ -5,9 +5,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from real_trl.evaluation.registry import METRICS
 from real_trl.evaluation.verdict import CRITERIA, CRITERIA_WITHOUT_LABELS, Fault
 from real_trl.report.cells import Cell, interval_cell
-from real_trl.report.notation import INFERENCES, MARK, METRICS
+from real_trl.report.notation import INFERENCES, MARK
 
 NOTHING_FOUND = "Verdict: nothing found that makes these figures worth nothing."
 FOUND = f"Verdict: figures marked {MARK} are worth nothing; bold is the best of the others."

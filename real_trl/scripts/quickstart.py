@@ -27,6 +27,7 @@ import yaml
 
 from real_trl.arguments.parser import user_errors
 from real_trl.data.homework import build_model, build_tokenizer
+from real_trl.evaluation.registry import CORE_METRICS
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.report.cells import is_doubtful
@@ -36,8 +37,6 @@ from real_trl.runs.predictions import RESULT
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole, command_line
-
-METRICS = ("pearson", "spearman", "kendall", "rmse", "mae")
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def run_seed(
 def _figures(result: Mapping[str, Any], inference: str) -> dict[str, float]:
     """The metrics of the table, of which one that is undefined is null in JSON, and whether they are worth nothing."""
     figures = {
-        metric: math.nan if result[inference][metric] is None else result[inference][metric] for metric in METRICS
+        metric: math.nan if result[inference][metric] is None else result[inference][metric] for metric in CORE_METRICS
     }
     return figures | {"doubtful": float(is_doubtful(result, inference))}
 

@@ -16,13 +16,12 @@ from trl.models.utils import unwrap_model_for_generation
 
 from real_trl.engines import TransformersEngine
 from real_trl.evaluation.metrics import evaluate_predictions
+from real_trl.evaluation.registry import PAPER_METRICS
 from real_trl.report.verdicts import verdict
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset
 
 logger = logging.getLogger(__name__)
-
-LOGGED_METRICS = ("pearson", "spearman", "kendall", "rmse")
 
 
 class JudgeEvaluationCallback(TrainerCallback):
@@ -164,7 +163,7 @@ class JudgeEvaluationCallback(TrainerCallback):
         logs = {
             f"{inference}/{metric}": result[inference][metric]
             for inference in ("standard", "rail")
-            for metric in LOGGED_METRICS
+            for metric in PAPER_METRICS
         }
         logs |= {name: result[name] for name in ("mean_tokens", "malformed_rate", "mean_mass")}
         logs["rmse_of_the_mean"] = result["baseline"]["mean"]["rmse"]

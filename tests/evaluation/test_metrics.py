@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from real_trl.evaluation.calibration import calibration_columns, calibration_metrics
-from real_trl.evaluation.metrics import evaluate_predictions, nearest_values, pairwise_accuracy, score_metrics
+from real_trl.evaluation.metrics import evaluate_predictions, score_metrics
+from real_trl.evaluation.registry import nearest_values, pairwise_accuracy
 from real_trl.scale import Scale
 
 

@@ -15,7 +15,8 @@ from real_trl.evaluation.agreement import rater_agreement
 from real_trl.evaluation.comparison import _randomisation_p_values, compare_judges, holm, paired_comparison
 from real_trl.evaluation.grouped_scores import GroupedScores
 from real_trl.evaluation.intervals import breakdown, evaluate_with_intervals
-from real_trl.evaluation.metrics import METRICS, evaluate_predictions, pairwise_accuracy, score_metrics
+from real_trl.evaluation.metrics import evaluate_predictions, score_metrics
+from real_trl.evaluation.registry import METRICS, Metric, pairwise_accuracy
 from real_trl.evaluation.resampling import (
     MAX_BLOCKS,
     bootstrap_weights,
@@ -115,6 +116,18 @@ class TestGroupedScores:
         assert united_blocks(groups % 7, 7, seed=0)[0] is not None
         assert (united_blocks(groups % 7, 7, seed=0)[0] == groups % 7).all()
 
+    def test_a_metric_that_is_only_a_function_of_a_sample(self, monkeypatch):
+        """Without a sum over rows it is computed on the rows written out, with the same figures."""
+        for name, of in {"pearson": METRICS["pearson"], "pairwise_accuracy": METRICS["pairwise_accuracy"]}.items():
+            monkeypatch.setitem(METRICS, f"{name} again", of)
+        rmse = Metric(title="RMSE", of=lambda sample: np.sqrt(np.mean((sample.predictions - sample.targets) ** 2)))
+        monkeypatch.setitem(METRICS, "rmse again", rmse)
+        predictions, targets, groups = draw(np.random.default_rng(0), 30)
+        scores = GroupedScores(predictions, targets, groups, blocks=groups // 2)
+        figures = scores.metrics(np.random.default_rng(1).integers(0, 4, (5, 15)))
+        for name in ("pearson", "pairwise_accuracy", "rmse"):
+            assert figures[f"{name} again"] == pytest.approx(figures[name], abs=1e-12)
+
     def test_constant_resamples_are_undefined_not_noise(self):
         # Only group 1 has any spread in the prediction
         scores = GroupedScores(np.array([0.3, 0.1 + 0.2, 0.3, 5.0]), np.array([1.0, 2, 3, 4]), np.array([0, 0, 1, 1]))
@@ -152,7 +165,8 @@ class TestIntervals:
             assert ours == pytest.approx(tuple(theirs.confidence_interval), rel=1e-4), name
 
     def coverage(self, n_draws, n_resamples, by_row=False):
-        truth = GroupedScores(*draw(np.random.default_rng(99), 200_000)).metrics(np.ones((1, 200_000)), False)
+        names = ("pearson", "rmse", "mae", "pairwise_accuracy")
+        truth = GroupedScores(*draw(np.random.default_rng(99), 200_000)).metrics(np.ones((1, 200_000)), names)
         hits = dict.fromkeys(truth, 0)
         generator = np.random.default_rng(0)
         for seed in range(n_draws):
@@ -161,7 +175,7 @@ class TestIntervals:
             scores = GroupedScores(predictions, targets, groups)
             n_groups = groups.max() + 1
             intervals = clustered_intervals(
-                lambda w, s=scores: s.metrics(w, False), n_groups, n_resamples, 0.95, seed, "x", []
+                lambda w, s=scores: s.metrics(w, names), n_groups, n_resamples, 0.95, seed, "x", []
             )
             for name, (low, high) in intervals.items():
                 hits[name] += low <= truth[name][0] <= high
@@ -408,7 +422,7 @@ class TestRaterAgreement:
         result = rater_agreement(ratings, VALUES)
         pairs = [score_metrics(columns[i], columns[j], VALUES) for i, j in ((0, 1), (0, 2), (1, 2))]
         rest = [score_metrics(columns[i], np.delete(columns, i, axis=0).mean(axis=0), VALUES) for i in range(3)]
-        for name in METRICS[:7]:
+        for name in METRICS.keys() - {"pairwise_accuracy"}:
             assert result["between"][name] == pytest.approx(np.mean([pair[name] for pair in pairs]))
             assert result["leave_one_out"][name] == pytest.approx(np.mean([one[name] for one in rest]))
         # MAE of 1st and 2nd (0, 1, 0, 1), 1st and 3rd (2, 1, 2, 0), 2nd and 3rd (2, 0, 2, 1): 0.5, 1.25, 1.25
