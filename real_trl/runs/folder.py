@@ -143,10 +143,6 @@ class GeneratedFolder:
                     start += len(line)
         return found
 
-    def batches(self) -> dict[int, list[dict[str, Any]]]:
-        """Rows of every finished batch."""
-        return {number: batch.rows() for number, batch in self.stored().items()}
-
     def append(
         self,
         process: int,

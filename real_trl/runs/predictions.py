@@ -4,7 +4,7 @@
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from real_trl.engines import Engine, Judgment
-from real_trl.evaluation.unscored import UNSCORED
 from real_trl.judge import average_judgments
-from real_trl.judge_config import package_versions
-from real_trl.runs.batches import MissingUnits, plan_batches
+from real_trl.runs.batches import plan_batches
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.runs.folder import GeneratedFolder
+from real_trl.runs.resumable import Resumable
 
 RESULT = "predictions.parquet"
 # What a judgment has, of which the samples of an average are kept in no column
@@ -98,38 +97,28 @@ class PredictionRun:
         Raises:
             `ValueError`: if a prompt is too long for the model.
         """
-        state.wait_for_everyone()  # nobody writes before all have looked
         if self.complete:
+            if state.is_main_process:
+                self.output.discard_parts()
             return
         prompts = self.dataset["prompt"][:]
-        batches = plan_batches(prompts, self.num_samples, self.batch_size)
-        missing = MissingUnits(self.output, batches)
-        if missing:
-            if missing.stored and state.is_main_process:
-                there = f"{len(missing.stored)} of {len(batches)} batches are there"
-                print(f"Going on in {self.folder}: {there}{missing.again}")
-            engine = load_engine()
-            engine.check(prompts)
-        state.wait_for_everyone()  # nobody adds batches before all have counted them
-        if state.is_main_process:
-            self.output.start({"processes": state.num_processes, "versions": package_versions()})
-        state.wait_for_everyone()
-        if missing:
+        work = Resumable(
+            self.output,
+            prompts,
+            plan_batches(prompts, self.num_samples, self.batch_size),
+            ask=lambda engine, units, seed: engine.judge([prompts[row] for row, _ in units], seed=seed),
+            as_row=lambda unit, judgment: {"row": unit[0], "sample": unit[1], **_columns(judgment)},
+            merge=self._merge,
+            seed=self.seed,
+            desc=desc,
+        )
+        work.run(load_engine, state)
 
-            def ask(units: Sequence[tuple[int, int]], seed: int) -> Iterator[tuple[int, dict[str, Any], bool]]:
-                for index, judgment in engine.judge([prompts[row] for row, _ in units], seed=seed):
-                    row, sample = units[index]
-                    yield index, {"row": row, "sample": sample, **_columns(judgment)}, judgment.status == UNSCORED
+    def _merge(self, judged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, bytes], dict[str, int]]:
+        frame = self._frame(judged)
+        return {RESULT: _parquet(frame)}, {"rows": len(frame)}
 
-            missing.judge(engine, ask, self.seed, state, desc)
-        state.wait_for_everyone()
-        if state.is_main_process:
-            frame = self._frame([row for rows in self.output.batches().values() for row in rows])
-            unscored = sum(len(batch.unscored) for batch in self.output.stored().values())
-            self.output.finish({RESULT: _parquet(frame)}, {"rows": len(frame)}, unscored=unscored)
-        state.wait_for_everyone()
-
-    def _frame(self, judged: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    def _frame(self, judged: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         samples: dict[int, list[Judgment]] = {}
         for row in sorted(judged, key=lambda row: (row["row"], row["sample"])):
             known = self._later_columns() | {name: row[name] for name in JUDGMENT_COLUMNS if name in row}

@@ -1,11 +1,11 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A file's rows with a judge's scores beside them, written row by row from the stored batches."""
+"""A file's rows with a judge's scores beside them, written row by row as the scores are read."""
 
 import csv
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from real_trl.data.files import SCORES, Source
 from real_trl.engines import Judgment
 from real_trl.runs.disk import writing
-from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import writing_path
 from real_trl.text.json_text import to_json
 from real_trl.text.shown import spreadsheet_cell
@@ -82,9 +81,9 @@ class ScoredFile:
                         f"output: {source.where(index)} cannot be written as {path.suffix} ({error}). Choose a .parquet output."
                     ) from error
 
-    def write(self, folder: GeneratedFolder, num_batches: int) -> None:
-        """Write all rows, with the scores of the batches that are stored in `folder`. The file is there whole or not at all."""
-        scores = self._scores(folder, num_batches)
+    def write(self, scores: Iterable[Mapping[str, Any]]) -> None:
+        """Write all rows, each with the new columns that `scores` has for it. The file is there whole or not at all."""
+        scores = iter(scores)
         temporary = writing_path(self.path)
         write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
         with writing(self.path, "Every row that was scored is kept"):
@@ -92,11 +91,6 @@ class ScoredFile:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
-
-    def _scores(self, folder: GeneratedFolder, num_batches: int) -> Iterator[dict[str, Any]]:
-        batches = folder.stored()
-        for batch in range(num_batches):
-            yield from batches[batch].rows()
 
     def _rows(self, scores: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         return ({**row, **new} for row, new in zip(self.source.iterate(), scores, strict=True))

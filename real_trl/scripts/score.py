@@ -27,24 +27,22 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from accelerate import PartialState
 from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import as_mapping
 from real_trl.data.files import Source, read_file
-from real_trl.engines import MALFORMED_HANDLING, check_num_samples
+from real_trl.engines import MALFORMED_HANDLING, Engine, Judgment, check_num_samples
 from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import Judge
-from real_trl.judge_config import package_versions
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.template import load_template
 from real_trl.report.score_summary import print_summary
-from real_trl.runs.batches import MissingUnits
 from real_trl.runs.disk import disk_errors
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
+from real_trl.runs.resumable import Resumable
 from real_trl.runs.scored_file import ScoredFile, score_columns
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.text.terminal import command_line
@@ -227,14 +225,12 @@ def open_output(
     return folder
 
 
-def is_complete(output: GeneratedFolder, state: PartialState) -> bool:
+def is_complete(output: GeneratedFolder) -> bool:
     """Whether the scores are there; `ValueError` if they were made differently."""
     try:
-        complete = output.check()
+        return output.check()
     except ValueError as error:
         raise ValueError(str(error).replace("output_dir", "output")) from error
-    state.wait_for_everyone()  # nobody writes before all have looked
-    return complete
 
 
 @contextmanager
@@ -247,18 +243,6 @@ def naming_rows(where: Callable[[int], str]) -> Iterator[None]:
         if named != str(error):
             error.args = (named,)
         raise
-
-
-def unscored_rows(
-    output: GeneratedFolder, batches: Sequence[Sequence[int]], source: Source, prefix: str
-) -> list[tuple[str, str]]:
-    """Where the rows stand that have no answer, or averages of fewer samples, and why."""
-    found = []
-    for number, batch in sorted(output.stored().items()):
-        if batch.unscored:
-            rows = batch.rows()
-            found += [(source.where(batches[number][i]), rows[i][prefix + "error"]) for i in batch.unscored]
-    return found
 
 
 @command_line()
@@ -286,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             warn_of_other_template(judge.config, args.prompt_template)
             output = open_output(args, model_args, judge, prompts)
         with user_errors():
-            complete = is_complete(output, state)
+            complete = is_complete(output)
         if complete:
             if state.is_main_process:
                 output.discard_parts()
@@ -294,41 +278,33 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print_summary(args.output_path, judge.config, prefix=args.prefix)
             return
         size = args.rows_at_once
-        batches = [range(start, min(start + size, len(prompts))) for start in range(0, len(prompts), size)]
-        with user_errors():
-            missing = MissingUnits(output, batches)
-        if missing:
-            if missing.stored and state.is_main_process:
-                rows_there = sum(batch.size for batch in missing.stored.values())
-                print(f"Going on with {args.output_path}: {rows_there} rows are there{missing.again}")
-            with user_errors(), naming_rows(source.where):
-                engine = args.load(judge, model_args, malformed=args.malformed)
-                engine.check(prompts)
-        state.wait_for_everyone()  # nobody adds batches before all have counted them
-        if state.is_main_process:
-            with user_errors():
-                output.start({"processes": state.num_processes, "versions": package_versions()})
-        state.wait_for_everyone()
-        if missing:
-            scorer = Judge(engine, judge.config)
 
-            def ask(rows: Sequence[int], seed: int) -> Iterator[tuple[int, dict[str, Any], bool]]:
-                asked = [prompts[row] for row in rows]
-                with naming_rows(lambda index: source.where(rows[index // args.num_samples])):
-                    for index, judgment in scorer.iterate(asked, num_samples=args.num_samples, seed=seed):
-                        columns = score_columns(judgment, judge.space.labels, args.prefix)
-                        yield index, columns, judgment.error is not None
+        def ask(engine: Engine, rows: Sequence[int], seed: int) -> Iterator[tuple[int, Judgment]]:
+            asked = [prompts[row] for row in rows]
+            with naming_rows(lambda index: source.where(rows[index // args.num_samples])):
+                yield from Judge(engine, judge.config).iterate(asked, num_samples=args.num_samples, seed=seed)
 
-            with user_errors():
-                missing.judge(engine, ask, args.seed, state, "Scoring", "row")
-        state.wait_for_everyone()
+        def merge(scores: Iterator[dict[str, Any]]) -> tuple[dict[str, bytes], dict[str, int]]:
+            scored.write(scores)
+            return {}, {"rows": len(prompts)}
+
+        work = Resumable(
+            output,
+            prompts,
+            [range(start, min(start + size, len(prompts))) for start in range(0, len(prompts), size)],
+            ask=ask,
+            as_row=lambda row, judgment: score_columns(judgment, judge.space.labels, args.prefix),
+            merge=merge,
+            seed=args.seed,
+            desc="Scoring",
+            unit="row",
+        )
+        with user_errors(), naming_rows(source.where):
+            unscored = work.run(lambda: args.load(judge, model_args, malformed=args.malformed), state)
         if state.is_main_process:
-            unscored = unscored_rows(output, batches, source, args.prefix)
-            with user_errors():
-                scored.write(output, len(batches))
-            output.finish({}, {"rows": len(prompts)}, unscored=len(unscored))
             print_summary(args.output_path, judge.config, prefix=args.prefix)
-            end_with_unscored({"rows": unscored}, {"rows": len(prompts)})
+            reasons = [(source.where(row), columns[args.prefix + "error"]) for row, columns in unscored]
+            end_with_unscored({"rows": reasons}, {"rows": len(prompts)})
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ process: the result is the same however often a run was stopped and however many
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -31,16 +30,16 @@ from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
-from real_trl.engines import Engine, check_num_samples
+from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.judge_config import package_versions
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.spoken import spoken_text
-from real_trl.runs.batches import MissingUnits, plan_batches
+from real_trl.runs.batches import plan_batches
 from real_trl.runs.disk import disk_errors
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
+from real_trl.runs.resumable import Resumable
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.score_space import ScoreSpace
 from real_trl.text.json_text import to_json
@@ -79,15 +78,10 @@ class SelfGenerateArguments(JudgingArguments):
         check_num_samples(self.num_samples, self.do_sample)
 
 
-def generate(
-    engine: Engine, prompts: Sequence[str], units: Sequence[tuple[int, int]], seed: int
-) -> Iterator[tuple[int, dict[str, Any], bool]]:
-    """Completions of `units`, `(row, sample)` each: index among them, what is kept of it, and whether there is no answer."""
-    for index, judgment in engine.judge([prompts[row] for row, _ in units], seed=seed):
-        completion = {"row": units[index][0], "sample": units[index][1]}
-        kept = ("status", "sampled_score", "completion", "rationale", *(("error",) if judgment.error else ()))
-        completion |= {name: getattr(judgment, name) for name in kept}
-        yield index, completion, judgment.status == UNSCORED
+def as_completion(unit: tuple[int, int], judgment: Judgment) -> dict[str, Any]:
+    """What is kept of the completion of a unit, `(row, sample)`."""
+    kept = ("status", "sampled_score", "completion", "rationale", *(("error",) if judgment.error is not None else ()))
+    return {"row": unit[0], "sample": unit[1], **{name: getattr(judgment, name) for name in kept}}
 
 
 def find_rationale(
@@ -105,7 +99,7 @@ def find_rationale(
 
 
 def make_rows(
-    dataset: Dataset, completions: Sequence[Mapping[str, Any]], space: ScoreSpace, malformed: str
+    dataset: Dataset, completions: Iterable[Mapping[str, Any]], space: ScoreSpace, malformed: str
 ) -> tuple[list[dict], list[dict], dict[str, Any]]:
     """
     Pair rationales with the true labels.
@@ -114,7 +108,7 @@ def make_rows(
         dataset ([`~datasets.Dataset`]):
             In the canonical schema.
         completions (`Sequence[Mapping]`):
-            From [`generate`].
+            As of [`as_completion`].
         space ([`ScoreSpace`]):
             Scale and marker.
         malformed (`str`):
@@ -124,6 +118,7 @@ def make_rows(
         Rows for stage 2, dropped completions, and counts.
     """
     rows, dropped = [], []
+    completions = list(completions)
     for generated in sorted(completions, key=lambda generated: (generated["row"], generated["sample"])):
         if generated["status"] == UNSCORED:
             dropped.append({"reason": UNSCORED, **generated})
@@ -218,51 +213,43 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         with user_errors():
             complete = output.check()
-        state.wait_for_everyone()  # nobody writes before all have looked
         if complete:
             if state.is_main_process:
                 output.discard_parts()
                 print(f"Already complete in {args.output_dir}: {summarize(output.counts)}")
             return
-        if state.is_main_process:
-            with user_errors():
-                output.start({"processes": state.num_processes, "versions": package_versions()})
-        state.wait_for_everyone()
-
         prompts = dataset["prompt"][:]
-        batches = plan_batches(prompts, args.num_samples, args.units_per_call)
-        with user_errors():
-            missing = MissingUnits(output, batches)
-        state.wait_for_everyone()  # nobody adds batches before all have counted them
-        if missing:
-            if missing.stored and state.is_main_process:
-                there = f"{len(missing.stored)} of {len(batches)} batches are there"
-                print(f"Going on in {args.output_dir}: {there}{missing.again}")
-            with user_errors():
-                engine = args.load(judge, model_args, malformed="drop")
-                engine.check(prompts)
-                missing.judge(engine, partial(generate, engine, prompts), args.seed, state, "Generating")
-        state.wait_for_everyone()
-        if state.is_main_process:
-            completions = [row for rows in output.batches().values() for row in rows]
+        rationales: list[str] = []
+
+        def merge(completions: Iterable[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, Any]]:
             rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
-            unscored = [
-                (f"row {row['row']}", row["error"])
-                for row in sorted(completions, key=lambda row: (row["row"], row["sample"]))
-                if row["status"] == UNSCORED
-            ]
-            files = {"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}
-            output.finish(files, counts, unscored=len(unscored))
-            print(f"{summarize(counts)}. Written to {args.output_dir}")
-            for fault in rationale_faults([row["feedback"] for row in rows], space.labels):
+            rationales.extend(row["feedback"] for row in rows)
+            return {"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}, counts
+
+        work = Resumable(
+            output,
+            prompts,
+            plan_batches(prompts, args.num_samples, args.units_per_call),
+            ask=lambda engine, units, seed: engine.judge([prompts[row] for row, _ in units], seed=seed),
+            as_row=as_completion,
+            merge=merge,
+            seed=args.seed,
+            desc="Generating",
+        )
+        with user_errors():
+            unscored = work.run(lambda: args.load(judge, model_args, malformed="drop"), state)
+        if state.is_main_process:
+            print(f"{summarize(output.counts)}. Written to {args.output_dir}")
+            for fault in rationale_faults(rationales, space.labels):
                 print(f"warning: rationales: {fault}. Stage 2 would be trained to write that before its score.")
             with user_errors():
-                if not rows:
+                if not rationales:
                     raise ValueError(
                         f"output_dir: {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl). Raise "
                         "max_new_tokens, set malformed to keep, or train stage 1 for longer."
                     )
-            end_with_unscored({"completions": unscored}, {"completions": len(completions)})
+            reasons = [(f"row {row}", completion["error"]) for (row, _), completion in unscored]
+            end_with_unscored({"completions": reasons}, {"completions": output.counts["completions"]})
 
 
 if __name__ == "__main__":
