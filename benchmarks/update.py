@@ -4,8 +4,9 @@
 Trainers, TRL's and ours, whose steps are timed: updates on given completions, and generation that ends where it is told to.
 
 An update is everything between generated text and new weights, by the trainers' own code: `train()` runs for one step, from
-`on_step_begin` to `on_step_end`, with `_generate_single_turn` returning the given completions. Generation is that method
-itself. Only where completions end is given, since random weights hardly ever sample EOS.
+`on_step_begin` to `on_step_end`, with `_generate_single_turn` returning the given completions; on a GPU it is the second of two
+steps, since `train()` begins by giving all cached memory back. Generation is that method itself. Only where completions end
+is given, since random weights hardly ever sample EOS.
 """
 
 from collections.abc import Iterator, Sequence
@@ -144,8 +145,9 @@ class TimedTrainer:
         self.trainer.optimizer.zero_grad()
 
     def update(self, meter: Meter) -> float:
-        """One optimizer step on the given completions, and what `meter` says of it."""
+        """An optimizer step on the given completions, and what `meter` says of it."""
         self._window.meter = meter
+        self.trainer.args.max_steps = 2 if self.trainer.accelerator.device.type == "cuda" else 1
         self.trainer.train()  # may be called again and again: the optimizer's state is kept
         return meter.value
 
@@ -217,7 +219,8 @@ class EndAt(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`input_ids` `(B, T)` and `scores` `(B, V)`, as in transformers."""
         self._step += 1
-        ends = (self._lengths <= self._step).to(scores.device)
+        self._lengths = self._lengths.to(scores.device)
+        ends = self._lengths <= self._step
         scores = scores.masked_fill(ends.unsqueeze(1), -torch.inf)
         scores[:, self._stop_ids] = -torch.inf
         scores[:, self._stop_ids[0]] = scores[:, self._stop_ids[0]].masked_fill(ends, 0.0)

@@ -49,7 +49,7 @@ def plain(model, prompts, config):
     width = max(map(len, prompts))
     ids = torch.tensor([[PAD] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return model.generate(ids, attention_mask=mask, generation_config=config)
+    return model.generate(ids.to(model.device), attention_mask=mask.to(model.device), generation_config=config)
 
 
 class Forwards:

@@ -121,17 +121,18 @@ ROWS = [
 
 
 def run(forward, model, rows, tree):
-    """Outputs, and gradients of a random combination of them. Both kinds of log-probability take part."""
-    inputs = as_tensors(rows)
+    """Outputs, and gradients of a random combination of them, on the CPU. Both kinds of log-probability take part."""
+    device = next(model.parameters()).device
+    inputs = {name: x.to(device) for name, x in as_tensors(rows).items()}
     output = forward(model, **inputs, tree=tree)
     mask = inputs["completion_mask"].bool()
-    kept = [output.log_probs[mask], output.score_log_probs]
+    kept = [x.cpu() for x in (output.log_probs[mask], output.score_log_probs)]
     generator = torch.Generator().manual_seed(1)
     loss = sum((x * torch.randn(x.shape, generator=generator)).sum() for x in kept)
     loss.backward()
-    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    grads = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    return [*kept, output.entropy[mask]], grads
+    return [*kept, output.entropy[mask].cpu()], grads
 
 
 def assert_same(shared, dense, tolerance=1e-5):

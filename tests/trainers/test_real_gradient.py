@@ -36,7 +36,7 @@ class FixedCompletions(REALTrainer):
 
 
 def make_trainer(tmp_path, architecture="llama", lora=False, trainer_class=FixedCompletions, **kwargs):
-    kwargs = {"gradient_checkpointing": False, "bf16": False, **kwargs}
+    kwargs = {"gradient_checkpointing": False, "bf16": False, "use_cpu": True, **kwargs}
     args = REALConfig(
         str(tmp_path),
         num_generations=K,
@@ -44,7 +44,6 @@ def make_trainer(tmp_path, architecture="llama", lora=False, trainer_class=Fixed
         per_device_train_batch_size=2 * K,
         shuffle_dataset=False,
         report_to="none",
-        use_cpu=True,
         **kwargs,
     )
     trainer = trainer_class(
