@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from real_trl.engines import Decoding, Engine, ServerEngine, TransformersEngine, VLLMEngine
+from real_trl.engines import ENGINES, Engine
 from real_trl.engines.options import EngineOptions, SourceOptions
 from real_trl.fields import shown
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
@@ -21,8 +20,7 @@ from real_trl.scale import parse_labels
 from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from real_trl.text.thinking import tag_list
 from real_trl.weights.files import check_weights
-from real_trl.weights.finite import check_finite
-from real_trl.weights.pretrained import distributed_state, load_tokenizer, loading, uses_chat
+from real_trl.weights.pretrained import load_tokenizer, loading, uses_chat
 
 
 @dataclass(frozen=True)
@@ -98,14 +96,14 @@ class JudgeSource:
             ) from error
 
     def _load(self, asked: EngineOptions) -> Engine:
-        engine_options, max_new_tokens = dict(asked.engine_options), asked.max_new_tokens
-        if asked.engine != "server" and "gguf_file" not in engine_options:
+        entry, max_new_tokens = ENGINES[asked.engine], asked.max_new_tokens
+        is_here = entry.weights != "elsewhere"
+        if is_here and "gguf_file" not in asked.engine_options:
             with loading(self.name, "model"):
                 check_weights(self.name)
         if max_new_tokens is None:
             # A model that is on a server only has no configuration here
-            config = PreTrainedConfig() if asked.engine == "server" else self._model_config()
-            max_new_tokens = default_max_new_tokens(config)
+            max_new_tokens = default_max_new_tokens(self.model_config() if is_here else PreTrainedConfig())
         decoding = self.config.decoding(
             do_sample=asked.do_sample,
             top_p=self.config.top_p if asked.top_p is None else asked.top_p,
@@ -113,39 +111,12 @@ class JudgeSource:
             malformed=asked.malformed,
             truncate_prompts=asked.truncate_prompts,
         )
-        if asked.engine == "transformers":
-            engine = self._transformers(decoding, asked.batch_size, asked.dtype, engine_options)
-            check_finite(engine.model, self.name)
-            return engine
-        if asked.engine == "vllm":
-            return VLLMEngine(
-                self.name,
-                self.tokenizer,
-                self.space,
-                decoding,
-                revision=self.revision,
-                # vLLM's own "auto" turns float32 weights into half precision
-                dtype=str(self._model_config().dtype if asked.dtype == "auto" else asked.dtype).removeprefix("torch."),
-                trust_remote_code=self.trust_remote_code,
-                **engine_options,
-            )
-        if not engine_options.get("base_url"):
-            raise ValueError(
-                "engine_options: engine 'server' needs base_url, e.g. {base_url: http://localhost:8000/v1}. Set it; "
-                "`vllm serve <model>` starts such a server."
-            )
-        engine_options.setdefault("model", self.name)
-        return ServerEngine(tokenizer=self.tokenizer, score_space=self.space, decoding=decoding, **engine_options)
+        return entry.load_class().from_source(self, asked, decoding, **asked.engine_options)
 
-    def _transformers(
-        self, decoding: Decoding, batch_size: int, dtype: str | torch.dtype, options: dict[str, Any]
-    ) -> TransformersEngine:
-        safe = {} if "gguf_file" in options else {"use_safetensors": True}
+    def load_weights(self, **options: Any) -> PreTrainedModel:
+        """The weights in Transformers, with `options` of `from_pretrained`; `ValueError` if they cannot be loaded."""
         with loading(self.name, "model"):
-            model = self._load_weights(dtype=dtype, trust_remote_code=self.trust_remote_code, **{**safe, **options})
-        if not getattr(model, "is_quantized", False) and "device_map" not in options:  # else placed as it loads
-            model = model.to(distributed_state().device)
-        return TransformersEngine(model, self.tokenizer, self.space, decoding, batch_size=batch_size)
+            return self._load_weights(trust_remote_code=self.trust_remote_code, **options)
 
     def _load_weights(self, **options: Any) -> PreTrainedModel:
         if find_adapter_config_file(self.name, revision=self.revision) is not None:
@@ -159,7 +130,8 @@ class JudgeSource:
                 return PeftModel.from_pretrained(base, self.name, revision=self.revision).get_base_model()
         return AutoModelForCausalLM.from_pretrained(self.name, revision=self.revision, **options)
 
-    def _model_config(self) -> PreTrainedConfig:
+    def model_config(self) -> PreTrainedConfig:
+        """The model's configuration; of an adapter, that of the model it is for."""
         name = self.name
         with loading(self.name, "model"):
             if Path(name, "adapter_config.json").is_file() and not Path(name, "config.json").is_file():

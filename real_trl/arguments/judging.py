@@ -9,21 +9,15 @@ from urllib.parse import urlsplit
 
 from trl import ModelConfig, get_quantization_config
 
-from real_trl.engines import Engine
+from real_trl.engines import ENGINES, Engine
 from real_trl.engines.options import EngineOptions, JudgeOptions, SourceOptions
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import JudgeSource, find_judge
 from real_trl.runs.fingerprints import model_fingerprint
 
-_MANY = 256
 # Options of the engine that are described elsewhere: the types of the weights with their loading, the plan of the sampling with
 # the run, and what becomes of completions without a score with what is made of them
 _NOT_DECODING = ("dtype", "batch_size", "malformed")
-
-
-def units_per_call(engine: str, batch_size: int) -> int:
-    """Completions that an engine is given at once. vLLM and servers make their own batches, out of many."""
-    return batch_size if engine == "transformers" else max(batch_size, _MANY)
 
 
 @dataclass(kw_only=True)
@@ -63,7 +57,7 @@ class JudgingArguments(JudgeOptions):
     @property
     def units_per_call(self) -> int:
         """Completions that the engine is given at once."""
-        return units_per_call(self.engine, self.batch_size)
+        return ENGINES[self.engine].units_per_call(self.batch_size)
 
     def find(self, name: str | None, model_args: ModelConfig) -> JudgeSource:
         """The judge called `name`, its weights not loaded yet; errors as of [`~real_trl.judge_source.find_judge`]."""
@@ -76,7 +70,7 @@ class JudgingArguments(JudgeOptions):
     def load(self, source: JudgeSource, model_args: ModelConfig, *, malformed: str = "force") -> Engine:
         """Load the judge's weights into the engine; `malformed` as in [`Decoding`]."""
         options: dict[str, Any] = dict(self.engine_options)
-        if self.engine == "transformers":
+        if ENGINES[self.engine].weights == "transformers":
             options = {
                 "attn_implementation": model_args.attn_implementation,
                 "quantization_config": get_quantization_config(model_args),
@@ -99,7 +93,7 @@ class JudgingArguments(JudgeOptions):
         decoding = [each.name for each in fields(EngineOptions)]
         run = {name: getattr(self, name) for name in decoding if name not in _NOT_DECODING}
         run["top_p"] = source.config.top_p if run["top_p"] is None else run["top_p"]
-        local = self.engine != "server" or Path(source.name).is_dir()
+        local = ENGINES[self.engine].weights != "elsewhere" or Path(source.name).is_dir()
         return {
             "model": {
                 "name_or_path": source.name,

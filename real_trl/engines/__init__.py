@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a judge's completions and score distributions come from."""
 
-from real_trl.engines.base import ENGINES, MALFORMED_HANDLING, Decoding, Engine, Judgment, check_num_samples
+from real_trl.engines.base import MALFORMED_HANDLING, Decoding, Engine, Judgment, check_num_samples
+from real_trl.engines.registry import ENGINES
 from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.transformers_engine import TransformersEngine
 from real_trl.engines.vllm_engine import VLLMEngine

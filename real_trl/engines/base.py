@@ -15,7 +15,6 @@ from real_trl.objectives import expected_score
 from real_trl.prompts.spoken import NOTHING, Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
-ENGINES = ("transformers", "vllm", "server")
 MalformedReading = Literal["force", "drop"]
 MALFORMED_HANDLING = get_args(MalformedReading)
 
@@ -262,7 +261,7 @@ def check_num_samples(num_samples: int, do_sample: bool) -> None:
 
 class Engine(Protocol):
     """
-    Something that judges. Scripts know no more about an engine than this.
+    Interface of what judges; [`~real_trl.engines.registry.ENGINES`] has those that there are. Scripts know no more about an engine.
 
     Attributes:
         score_space ([`ScoreSpace`]):
@@ -276,6 +275,26 @@ class Engine(Protocol):
     score_space: ScoreSpace
     decoding: Decoding
     context_length: int | None
+
+    @classmethod
+    def from_source(cls, source: Any, asked: Any, decoding: Decoding, **options: Any) -> "Engine":
+        """
+        Load a judge into the engine.
+
+        Args:
+            source ([`~real_trl.judge_source.JudgeSource`]):
+                Its name, tokenizer and score space, and what loads its weights.
+            asked ([`~real_trl.engines.options.EngineOptions`]):
+                `batch_size`, `dtype`.
+            decoding ([`Decoding`]):
+                How completions are decoded.
+            options:
+                `engine_options`.
+
+        Raises:
+            `ValueError`: naming the option, if one does not fit.
+        """
+        ...
 
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model, before anything is generated."""

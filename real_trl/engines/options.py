@@ -148,7 +148,7 @@ class EngineOptions(_Options):
     """
 
     engine: str = field(
-        default="transformers", metadata={"help": "What generates: `transformers`, `vllm`, or `server`."}
+        default="transformers", metadata={"help": f"What generates: {', '.join(f'`{name}`' for name in ENGINES)}."}
     )
     engine_options: dict | str | None = field(
         default=None, metadata={"help": "Further settings of the engine, e.g. {base_url: http://localhost:8000/v1}."}

@@ -155,6 +155,17 @@ class ServerEngine:
             )
         self._warned = self.answered = False
 
+    @classmethod
+    def from_source(cls, source: Any, asked: Any, decoding: Decoding, **options: Any) -> "ServerEngine":
+        """Options are the engine's own, of which `base_url` is needed; see [`~real_trl.engines.Engine`]."""
+        if not options.get("base_url"):
+            raise ValueError(
+                "engine_options: engine 'server' needs base_url, e.g. {base_url: http://localhost:8000/v1}. Set it; "
+                "`vllm serve <model>` starts such a server."
+            )
+        options = {"model": source.name, **options}
+        return cls(tokenizer=source.tokenizer, score_space=source.space, decoding=decoding, **options)
+
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model, as far as it is known what the server adds to it."""
         if self.api == "completions":

@@ -10,6 +10,7 @@ cache of the generation, so that no sequence is read twice. Completions of the s
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,8 @@ from real_trl.forward.tree_reading import (
 from real_trl.prompts.context_length import context_length
 from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreSpace
-from real_trl.weights.pretrained import eos_ids
+from real_trl.weights.finite import check_finite
+from real_trl.weights.pretrained import distributed_state, eos_ids
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +147,17 @@ class TransformersEngine:
         )
         self._root_edges = [index for index, (node, _) in enumerate(score_space.tree.edges) if node == 0]
         self._warned = False
+
+    @classmethod
+    def from_source(cls, source: Any, asked: Any, decoding: Decoding, **options: Any) -> "TransformersEngine":
+        """Options are those of `from_pretrained`; see [`~real_trl.engines.Engine`]."""
+        safe = {} if "gguf_file" in options else {"use_safetensors": True}
+        model = source.load_weights(dtype=asked.dtype, **{**safe, **options})
+        if not getattr(model, "is_quantized", False) and "device_map" not in options:  # else placed as it loads
+            model = model.to(distributed_state().device)
+        engine = cls(model, source.tokenizer, source.space, decoding, batch_size=asked.batch_size)
+        check_finite(engine.model, source.name)
+        return engine
 
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model."""

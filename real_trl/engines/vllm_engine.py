@@ -150,6 +150,14 @@ class VLLMEngine:
         decoding = self.decoding
         return decoding.temperature == 1 or (decoding.do_sample and decoding.top_p == 1)
 
+    @classmethod
+    def from_source(cls, source: Any, asked: Any, decoding: Decoding, **options: Any) -> "VLLMEngine":
+        """Options are the engine's own; see [`~real_trl.engines.Engine`]."""
+        # vLLM's own "auto" turns float32 weights into half precision
+        dtype = str(source.model_config().dtype if asked.dtype == "auto" else asked.dtype).removeprefix("torch.")
+        own = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
+        return cls(source.name, source.tokenizer, source.space, decoding, dtype=dtype, **own, **options)
+
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model."""
         self.encode(prompts)

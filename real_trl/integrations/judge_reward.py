@@ -12,7 +12,7 @@ from datasets import Dataset, IterableDataset
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from real_trl.data.table_rows import class_names, features_of
-from real_trl.engines import Judgment, check_num_samples
+from real_trl.engines import ENGINES, Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.integrations.policy_answers import Prompt, policy_answers
@@ -295,7 +295,8 @@ class JudgeReward:
 
 
 def _load(path: str | Path, options: Mapping[str, Any]) -> Judge:
-    if is_deepspeed_zero3_enabled() and options.get("engine", "transformers") == "transformers":
+    entry = ENGINES.get(options.get("engine", "transformers"))
+    if is_deepspeed_zero3_enabled() and entry is not None and entry.weights == "transformers":
         raise ValueError(
             "judge: DeepSpeed ZeRO-3 would divide the judge among the processes, which cannot generate then. Create JudgeReward before "
             "the trainer's config, or serve the judge and use engine='server'."

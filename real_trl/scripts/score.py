@@ -33,7 +33,7 @@ from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import as_mapping
 from real_trl.data.files import Source, read_file
-from real_trl.engines import MALFORMED_HANDLING, Engine, Judgment, check_num_samples
+from real_trl.engines import ENGINES, MALFORMED_HANDLING, Engine, Judgment, check_num_samples
 from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
@@ -129,7 +129,7 @@ class ScoreArguments(JudgingArguments):
     @property
     def rows_at_once(self) -> int:
         """Rows that are judged, and stored, together."""
-        together = self.units_per_call * (_BATCHES_AT_ONCE if self.engine == "transformers" else 1)
+        together = self.units_per_call * (1 if ENGINES[self.engine].own_batches else _BATCHES_AT_ONCE)
         return max(1, together // self.num_samples)
 
 

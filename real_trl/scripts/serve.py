@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from real_trl.arguments.evaluation import judge_name
-from real_trl.arguments.judging import units_per_call
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.arguments.serving import ServedJudge
+from real_trl.engines import ENGINES
 from real_trl.runs.disk import disk_errors
 from real_trl.serving.sockets import bind, is_local, url_of
 from real_trl.text.terminal import command_line
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    size = units_per_call(args.engine, args.batch_size)
+    size = ENGINES[args.engine].units_per_call(args.batch_size)
     batcher = Batcher(judge, batch_size=size, max_waiting=args.max_waiting)
     app = create_app(judge, batcher, judge_name(args.judge), limits, key)
     print(f"Serving {args.judge} at {url_of(listener)} ({'with' if key else 'without'} a key)", flush=True)

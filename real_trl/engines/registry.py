@@ -1,0 +1,43 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""The engines by name. A new one is a module with a class, and an entry here (see docs/how-to-add.md)."""
+
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+
+_OWN_BATCHES = 256  # completions that an engine which makes batches of its own is given at once, or more
+
+
+class EngineEntry(NamedTuple):
+    """
+    What is known of an engine before its module is imported.
+
+    Attributes:
+        where (`str`):
+            `"module:Class"`. The class is an [`~real_trl.engines.Engine`] with `from_source`; `engine_options` are its own to take.
+        weights (`str`):
+            Who loads the weights: `"transformers"` in this process (whose options for that apply), the `"engine"`, or, of a model that
+            need not be here at all, someone `"elsewhere"`.
+        own_batches (`bool`, *optional*, defaults to `False`):
+            It makes batches itself, out of many prompts. Else `batch_size` holds.
+    """
+
+    where: str
+    weights: Literal["transformers", "engine", "elsewhere"]
+    own_batches: bool = False
+
+    def load_class(self) -> Any:
+        """The engine's class."""
+        module, name = self.where.split(":")
+        return getattr(import_module(module), name)
+
+    def units_per_call(self, batch_size: int) -> int:
+        """Completions that the engine is given at once."""
+        return max(batch_size, _OWN_BATCHES) if self.own_batches else batch_size
+
+
+ENGINES = {
+    "transformers": EngineEntry("real_trl.engines.transformers_engine:TransformersEngine", "transformers"),
+    "vllm": EngineEntry("real_trl.engines.vllm_engine:VLLMEngine", "engine", own_batches=True),
+    "server": EngineEntry("real_trl.engines.server_engine:ServerEngine", "elsewhere", own_batches=True),
+}
