@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from real_trl.forward.kernels import Attended, attend
 from real_trl.forward.packed_attention import no_mask
-from real_trl.forward.prompt_attention import KeysAndValues, Layers, PromptAttention
+from real_trl.forward.prompt_cache import KeysAndValues, Layers, PromptAttention
 
 _PACKED_TOKENS = 8192  # prompt tokens in a forward, as far as they do not belong to one prompt
 _ROOM = 32  # tokens that a completion's buffer has room for, at least, when it is made

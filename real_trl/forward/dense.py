@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput
 
-from real_trl.forward.lm_head import SelectedLogProbs
-from real_trl.forward.output_layer import HeadOptions
+from real_trl.forward.logits import HeadOptions
 from real_trl.forward.positions import separate_rows
+from real_trl.forward.selected_log_probs import SelectedLogProbs
 from real_trl.forward.token_selection import TokenSelection, add_token_selection, head_log_probs
 from real_trl.forward.tree import tree_forward
 from real_trl.label_tree import LabelTree
@@ -88,7 +88,7 @@ class ScoredCausalLMOutput(FusedCausalLMOutput):
     TRL's output with what [`select_hidden_rows`] reads beside it.
 
     Args:
-        scores ([`~real_trl.forward.lm_head.SelectedLogProbs`]):
+        scores ([`~real_trl.forward.selected_log_probs.SelectedLogProbs`]):
             What was asked for.
     """
 

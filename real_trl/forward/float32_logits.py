@@ -12,14 +12,14 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from real_trl.forward.output_layer import HALF, precise_logits
+from real_trl.forward.logits import HALF, precise_logits
 
 
 @contextmanager
 def float32_logits(model: PreTrainedModel) -> Iterator[None]:
     """
     Within it, the output layer of a model in half precision (or under autocast) computes in float32, by the function that the
-    trainers read scores with ([`~real_trl.forward.output_layer.precise_logits`]). So do the linear layers that an adapter has put around
+    trainers read scores with ([`~real_trl.forward.logits.precise_logits`]). So do the linear layers that an adapter has put around
     it. Layers of other kinds (quantised) are left as they are.
 
     Args:

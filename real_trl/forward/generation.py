@@ -27,7 +27,7 @@ from real_trl.forward.decoding import DecodingGroups, read_prompts
 from real_trl.forward.dense import causal_lm
 from real_trl.forward.packed_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask, why_not_exact
 from real_trl.forward.positions import generation_without_cache, separate_rows
-from real_trl.forward.prompt_attention import KeysAndValues, Layers
+from real_trl.forward.prompt_cache import KeysAndValues, Layers
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from real_trl.forward.output_layer import HeadOptions, precise_logits
+from real_trl.forward.logits import HeadOptions, precise_logits
 from real_trl.label_tree import LabelTree
 
 _ROWS = 2**14  # of the vocabulary at a time, whose logits are held in float32

@@ -13,9 +13,9 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from real_trl.forward.lm_head import SelectedLogProbs, selected_log_probs
-from real_trl.forward.output_layer import HeadOptions
+from real_trl.forward.logits import HeadOptions
 from real_trl.forward.rest_log_probs import rest_log_probs
+from real_trl.forward.selected_log_probs import SelectedLogProbs, selected_log_probs
 from real_trl.forward.tree import edge_targets
 from real_trl.label_tree import LabelTree
 
@@ -94,7 +94,7 @@ def add_token_selection(model: PreTrainedModel, temperature: float | None = None
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal LM without wrappers, for which [`~real_trl.forward.output_layer.why_head_unknown`] is `None`.
+            Causal LM without wrappers, for which [`~real_trl.forward.logits.why_head_unknown`] is `None`.
         temperature (`float`, *optional*):
             Divides the logits. Defaults to that of TRL's fused LM head, which the model then must have.
     """

@@ -9,7 +9,7 @@ from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import Trainer
 
-from real_trl.forward.output_layer import HALF
+from real_trl.forward.logits import HALF
 from real_trl.trainers.visible_updates import FIRST_STEPS, log_share
 from real_trl.weights.merged import MergeShare, merged_parameters, why_not_mergeable
 

@@ -25,10 +25,10 @@ from transformers import (
 from trl.trainer.utils import add_fused_lm_head, pad
 
 from real_trl.forward import kernels as attention_kernels
-from real_trl.forward import lm_head as selected_log_probs
+from real_trl.forward import selected_log_probs as head
 from real_trl.forward.dense import policy_forward
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
-from real_trl.forward.packed_sequences import pack_sequences
+from real_trl.forward.sft_inputs import pack_sequences
 from real_trl.forward.shared_prefix import pack_groups, share_prefixes, shared_prefix_forward
 from real_trl.label_tree import LabelTree
 from tests.tiny import lora_config
@@ -252,7 +252,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_mask_over_the_row_and_no_logits_of_all_tokens(monkeypatch):
-    monkeypatch.setattr(selected_log_probs, "_CHUNK_LOGITS", 16 * 512)
+    monkeypatch.setattr(head, "_CHUNK_LOGITS", 16 * 512)
     generator = torch.Generator().manual_seed(0)
     rows = [([1 + i % 30 for i in range(400)], torch.randint(1, 30, (60,), generator=generator).tolist(), 60)] * 8
     model = build("llama", vocab_size=512)

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from trl.trainer.utils import add_fused_lm_head
 
 from real_trl.forward.packed_attention import install_prefix_attention
-from real_trl.forward.packed_sequences import pack_sequences, pad_sequences
+from real_trl.forward.sft_inputs import pack_sequences, pad_sequences
 from real_trl.label_tree import LabelTree
 from real_trl.trainers.raft_trainer import _ForwardWithScores
 from tests.tiny import DIGITS, TOKENIZER, build_model

@@ -27,8 +27,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from real_trl import objectives
 from real_trl.forward.dense import policy_forward
 from real_trl.forward.float32_logits import float32_logits
-from real_trl.forward.lm_head import selected_log_probs
-from real_trl.forward.output_layer import HeadOptions, precise_logits, why_head_unknown
+from real_trl.forward.logits import HeadOptions, precise_logits, why_head_unknown
+from real_trl.forward.selected_log_probs import selected_log_probs
 from real_trl.forward.token_selection import TokenSelection, add_token_selection
 from real_trl.label_tree import LabelTree
 from real_trl.trainers.precision import check_output_layer
@@ -274,13 +274,13 @@ def test_on_a_gpu():
 
 
 def test_a_wide_vocabulary_is_turned_into_float32_in_parts(monkeypatch):
-    from real_trl.forward import output_layer
+    from real_trl.forward import logits
 
     hidden, weight, targets = judge()
     whole = score_log_probs(hidden[:8], weight, 8)
     grads = []
-    for rows in (output_layer._ROWS, 7):
-        monkeypatch.setattr(output_layer, "_ROWS", rows)
+    for rows in (logits._ROWS, 7):
+        monkeypatch.setattr(logits, "_ROWS", rows)
         leaves = hidden[:8].clone().requires_grad_(), weight.clone().requires_grad_()
         output = score_log_probs(*leaves, 8)
         torch.testing.assert_close(output.log_probs, whole.log_probs, rtol=1e-6, atol=1e-6)

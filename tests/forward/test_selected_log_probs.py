@@ -5,9 +5,9 @@
 import pytest
 import torch
 
-from real_trl.forward import lm_head as module
-from real_trl.forward.lm_head import selected_log_probs
-from real_trl.forward.output_layer import HeadOptions
+from real_trl.forward import selected_log_probs as module
+from real_trl.forward.logits import HeadOptions
+from real_trl.forward.selected_log_probs import selected_log_probs
 
 ROWS, TOKENS = torch.tensor([0, 0, 0, 2, 3, 4, 4]), torch.tensor([3, 10, 3, 0, 5, 6, 1])
 

@@ -5,7 +5,7 @@ The LM head where only some rows, and few tokens of each, are asked for.
 
 Every row is projected once, in chunks, to its log-sum-exp; the log-probability of any number of tokens is then their logits
 minus that. A score position thus costs one row for all its labels, and a tensor of `(tokens, vocabulary)` is never whole.
-The rows of scores are few, and computed in float32 ([`~real_trl.forward.output_layer.precise_logits`]); those of a rationale in the type
+The rows of scores are few, and computed in float32 ([`~real_trl.forward.logits.precise_logits`]); those of a rationale in the type
 of the model's other products.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from real_trl.forward.output_layer import HALF, HeadOptions, precise_logits, vocabulary_blocks
+from real_trl.forward.logits import HALF, HeadOptions, precise_logits, vocabulary_blocks
 
 _CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run
 _BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time on a CPU: 16 MiB in float32, near its caches
@@ -211,7 +211,7 @@ def selected_log_probs(
             The LM head's. Under ZeRO-3 they must be gathered, in the backward they are again.
         rows, tokens (`torch.Tensor` of shape `(Q,)`):
             The tokens asked for, and the row of `hidden` that predicts each.
-        options ([`~real_trl.forward.output_layer.HeadOptions`], *optional*):
+        options ([`~real_trl.forward.logits.HeadOptions`], *optional*):
             What becomes of the logits; by default nothing.
         num_precise (`int`, *optional*, defaults to `0`):
             The logits of as many rows, the last ones, are computed in float32 from `hidden` and `weight` as they are. Those of
