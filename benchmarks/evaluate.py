@@ -21,7 +21,7 @@ from trl.trainer.utils import pad
 from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.engines import Judgment, TransformersEngine
-from real_trl.forward.float32_logits import float32_logits
+from real_trl.forward.logits import float32_logits
 from real_trl.judge_source import find_judge
 from real_trl.objectives import expected_score
 from real_trl.text.json_text import to_json

@@ -25,11 +25,11 @@ from trl.trainer.utils import pad
 
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.forward.float32_logits import float32_logits
 from real_trl.forward.generation import FinishedRows, generate_groups, prefix_attention_installed
+from real_trl.forward.logits import float32_logits
+from real_trl.forward.support import can_read_from_cache
 from real_trl.forward.tree_reading import (
     ScorePlace,
-    can_read_from_cache,
     read_by_forward,
     read_from_cache,
     read_from_rows,

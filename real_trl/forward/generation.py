@@ -19,41 +19,17 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
-from transformers import generation as hf
-from transformers.generation import GenerateDecoderOnlyOutput, GenerationMode
+from transformers.generation import GenerateDecoderOnlyOutput
 from trl.trainer.utils import pad
 
 from real_trl.forward.decoding import DecodingGroups, read_prompts
 from real_trl.forward.dense import causal_lm
-from real_trl.forward.packed_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask, why_not_exact
+from real_trl.forward.packed_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask
 from real_trl.forward.positions import generation_without_cache, separate_rows
 from real_trl.forward.prompt_cache import KeysAndValues, Layers
+from real_trl.forward.support import why_not_exact, why_not_row_wise
 
 logger = logging.getLogger(__name__)
-
-# What these do to a row does not depend on the other rows, nor on which row it is
-_ROW_WISE = (
-    hf.EpsilonLogitsWarper,
-    hf.EtaLogitsWarper,
-    hf.ExponentialDecayLengthPenalty,
-    hf.ForcedEOSTokenLogitsProcessor,
-    hf.InfNanRemoveLogitsProcessor,
-    hf.LogitNormalization,
-    hf.MinLengthLogitsProcessor,
-    hf.MinNewTokensLengthLogitsProcessor,
-    hf.MinPLogitsWarper,
-    hf.NoBadWordsLogitsProcessor,
-    hf.NoRepeatNGramLogitsProcessor,
-    hf.RepetitionPenaltyLogitsProcessor,
-    hf.SequenceBiasLogitsProcessor,
-    hf.SuppressTokensAtBeginLogitsProcessor,
-    hf.SuppressTokensLogitsProcessor,
-    hf.TemperatureLogitsWarper,
-    hf.TopHLogitsWarper,
-    hf.TopKLogitsWarper,
-    hf.TopPLogitsWarper,
-    hf.TypicalLogitsWarper,
-)
 
 
 class FollowsRows(Protocol):
@@ -187,7 +163,7 @@ def shared_prefill(
     """
     # Not a parameter: `generate` would take a name that its own methods lack out of what it prepares
     attention_mask = model_kwargs["attention_mask"]
-    reason = _why_not(logits_processor, generation_config, attention_mask)
+    reason = why_not_row_wise(logits_processor, generation_config, attention_mask)
     if reason:
         raise _CannotShare(reason)
     prompts = [ids[mask].tolist() for ids, mask in zip(input_ids, attention_mask.bool(), strict=True)]
@@ -241,23 +217,6 @@ def shared_prefill(
     if not generation_config.return_dict_in_generate:
         return sequences
     return GenerateDecoderOnlyOutput(sequences=sequences, past_key_values=finished)
-
-
-def _why_not(
-    logits_processor: LogitsProcessorList, generation_config: GenerationConfig, attention_mask: Tensor
-) -> str | None:
-    mode = generation_config.get_generation_mode()
-    if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
-        return f"the decoding method is {mode.value}"
-    if generation_config.cache_implementation is not None:
-        return f"cache_implementation is {generation_config.cache_implementation!r}"
-    for name in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
-        if getattr(generation_config, name):
-            return f"{name} is set"
-    for processor in logits_processor:
-        if type(processor) not in _ROW_WISE and not hasattr(processor, "keep_rows"):
-            return f"{type(processor).__name__} may depend on which rows it is given"
-    return None if attention_mask.any(1).all() else "a prompt is empty"
 
 
 def _sampled(scores: Tensor) -> Tensor:

@@ -7,15 +7,18 @@ Near 35, where logits often are, numbers in bfloat16 are 0.25 apart. Rounded log
 distribution (up to 0.09 of ŷ on 1-5), and as large as the differences between the rewards of a group.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
 import torch
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers import PreTrainedConfig, PreTrainedModel
 
 HALF = (torch.bfloat16, torch.float16)
 _ROWS = 2**14  # of the vocabulary at a time, whose weights are held in float32
@@ -87,7 +90,7 @@ class HeadOptions:
         return cls(options["temperature"], options["logit_scale"], options["final_logit_softcapping"])
 
     @classmethod
-    def of_config(cls, config: PretrainedConfig, temperature: float = 1.0) -> "HeadOptions":
+    def of_config(cls, config: PreTrainedConfig, temperature: float = 1.0) -> "HeadOptions":
         """Those that a model's configuration says, as TRL reads it."""
         config = config.get_text_config()
         scale = 1.0
@@ -129,42 +132,61 @@ def _fused_forward(forward: Any) -> FunctionType | None:
     return next((found for found in inner if found is not None), None)
 
 
-def why_head_unknown(model: PreTrainedModel) -> str | None:
+@contextmanager
+def float32_logits(model: PreTrainedModel) -> Iterator[None]:
     """
-    Why the logits of `model` are not those of [`precise_logits`] with its [`HeadOptions`], for a message; `None` if they are.
-
-    The model's own forward is asked, with random hidden states in the place of its layers'. Where the weights are not at hand
-    (ZeRO-3 has spread them), the kind of the layer is looked at alone.
+    Within it, the output layer of a model in half precision (or under autocast) computes in float32, by the function that the
+    trainers read scores with ([`precise_logits`]). So do the linear layers that an adapter has put around
+    it. Layers of other kinds (quantised) are left as they are.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal LM without wrappers.
+            The model; put back as it was.
     """
     head = model.get_output_embeddings()
-    weight, bias = (getattr(head, name, None) for name in ("weight", "bias"))
-    if isinstance(head, BaseTunerLayer):  # whose `weight` is that of the layer under the adapter
-        return f"the LM head has an adapter ({type(head).__name__}) of its own"
-    if not isinstance(weight, Tensor) or isinstance(head, nn.Embedding):
-        return f"the LM head is a {type(head).__name__}, whose weights are not those of a linear layer"
-    if weight.dim() != 2 or hasattr(weight, "ds_id") or weight.is_meta or not weight.is_floating_point():
-        spread = hasattr(weight, "ds_id") or weight.is_meta
-        return None if spread else f"the weights of the LM head are {weight.dtype} of shape {tuple(weight.shape)}"
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(1, 2, weight.size(1), generator=generator).to(weight.device, weight.dtype)
-    backbone = model.base_model
-    own = backbone.__dict__.get("forward")
-    backbone.forward = lambda *args, **kwargs: BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+    layers = _linear_layers(head) if isinstance(head, nn.Module) else []
+    # accelerate has put autocast into the forward of a model in training
+    autocast = hasattr(model, "_original_forward") or torch.is_autocast_enabled(model.device.type)
+    with ExitStack() as stack:
+        for layer in layers:
+            if layer.weight.dtype in HALF or autocast:
+                stack.enter_context(replaced_forward(layer, _precise_forward(layer)))
+        yield
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """Within it, `forward` is that of `module`; afterwards its own again, also where that was put on the instance."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
     try:
-        ids = torch.zeros(1, 2, dtype=torch.long, device=weight.device)
-        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
-            logits = type(model).forward(model, input_ids=ids).logits.double()
-            known = HeadOptions.of_config(model.config).apply(precise_logits(hidden, weight, bias))[0].double()
+        yield
     finally:
         if own is None:
-            del backbone.forward
+            del module.forward
         else:
-            backbone.forward = own
-    tolerance = 8 * torch.finfo(weight.dtype).eps * (1 + logits.abs().max())
-    if logits.shape != known.shape or (logits - known).abs().max() > tolerance:
-        return f"{type(model).__name__} makes something else of its LM head's logits than a scale and a soft cap"
-    return None
+            module.forward = own
+
+
+def _linear_layers(head: nn.Module) -> list[nn.Module]:
+    """The modules whose forward is a plain product with their `weight`."""
+    if type(head) is nn.Linear:
+        return [head]
+    if isinstance(head, (AuxiliaryTrainingWrapper, BaseTunerLayer)):
+        modules = list(head.modules())
+        # Of these the forward multiplies with the weights of the base layer in which some tokens are replaced
+        tokens = [m for m in modules if isinstance(m, TrainableTokensLayer) and isinstance(m.base_layer, nn.Linear)]
+        return tokens or [m for m in modules if type(m) is nn.Linear]
+    return []
+
+
+def _precise_forward(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    def forward(hidden: Tensor) -> Tensor:
+        if isinstance(layer, TrainableTokensLayer):
+            if layer.disable_adapters or layer.merged:
+                return precise_logits(hidden, layer.base_layer.weight, layer.base_layer.bias)
+            weight = layer.get_merged_weights(layer.active_adapters)
+            return precise_logits(hidden, weight, None)  # as PEFT, without a bias
+        return precise_logits(hidden, layer.weight, layer.bias)
+
+    return forward

@@ -18,16 +18,15 @@ layout: those go to `sdpa`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from real_trl.forward.kernels import Part, attend, attend_backward, merge
-from real_trl.forward.positions import why_positions_not_plain
 
 # The name has "sdpa" in it, by which transformers tells what a model must be able to do
 PREFIX_ATTENTION = "shared_prefix_sdpa"
@@ -288,64 +287,9 @@ def prefix_attention(
 AttentionInterface.register(PREFIX_ATTENTION, prefix_attention)
 AttentionMaskInterface.register(PREFIX_ATTENTION, sdpa_mask)
 
-# Rotary or learned positions taken from `position_ids`, attention through the interface, nothing that mixes tokens elsewhere.
-# Each is compared with the dense forward in the tests.
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gpt2")
-
-
-Dropout = Literal["of shared tokens", "of attention", "none"]
-
-
-def why_not_exact(model: PreTrainedModel, dropout: Dropout = "of shared tokens") -> str | None:
-    """
-    Why forwards of `model` would not be exact with an [`AttentionLayout`], for a log line; `None` if they are.
-
-    Args:
-        model ([`~transformers.PreTrainedModel`]):
-            Causal LM without wrappers.
-        dropout (`str`, *optional*, defaults to `"of shared tokens"`):
-            Which dropout would make a difference: every kind, where tokens are shared; that of attention, which a layout
-            does not apply; none, outside of training.
-    """
-    implementation = model.config._attn_implementation
-    if implementation not in ("sdpa", PREFIX_ATTENTION):
-        return (
-            f"attn_implementation is {implementation!r}, which shared attention does not stand in for; set it to sdpa"
-        )
-    reason = why_config_not_exact(model.config, dropout)
-    if reason is None and dropout == "of shared tokens":
-        names = [name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p > 0]
-        if names:
-            where = "in the recipe, or in adapter_config.json of an adapter that training goes on from"
-            kind = f"lora_dropout (0 {where})" if "lora_dropout" in names[0] else f"dropout ({names[0]}; set it to 0)"
-            reason = f"the model has {kind}, which would drop parts of a prompt once for all its completions"
-    return reason
-
-
-def why_config_not_exact(config: PreTrainedConfig, dropout: Dropout = "of shared tokens") -> str | None:
-    """What of that is known before the model is loaded."""
-    if reason := why_positions_not_plain(config):
-        return reason
-    if config.model_type not in MODEL_TYPES:
-        return f"the architecture {config.model_type!r} is not among {', '.join(MODEL_TYPES)}"
-    if has_sliding_window(config):
-        return "some layers have a sliding window"
-    for name in ("attention_dropout", "attn_pdrop"):
-        if dropout != "none" and getattr(config, name, 0.0):
-            return f"{name} is {getattr(config, name)}, which shared attention does not apply; set it to 0"
-    return None
-
-
-def has_sliding_window(config: PreTrainedConfig) -> bool:
-    """Whether some layers do not see the whole sequence."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return kinds != {"full_attention"} or bool(
-        getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")
-    )
-
 
 def install_prefix_attention(model: PreTrainedModel) -> None:
-    """Let forwards of `model`, for which [`why_not_exact`] is `None`, take an `attention_layout`."""
+    """Let forwards of `model`, for which [`~real_trl.forward.support.why_not_exact`] is `None`, take an `attention_layout`."""
     model.set_attn_implementation(PREFIX_ATTENTION)
 
 

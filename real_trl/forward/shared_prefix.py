@@ -23,8 +23,8 @@ from real_trl.forward.packed_attention import (
     make_buckets,
     make_tree_buckets,
     no_mask,
-    why_not_exact,
 )
+from real_trl.forward.support import why_not_exact
 from real_trl.forward.token_selection import TokenSelection, add_token_selection
 from real_trl.label_tree import LabelTree
 

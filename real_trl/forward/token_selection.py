@@ -94,7 +94,7 @@ def add_token_selection(model: PreTrainedModel, temperature: float | None = None
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal LM without wrappers, for which [`~real_trl.forward.logits.why_head_unknown`] is `None`.
+            Causal LM without wrappers, for which [`~real_trl.forward.support.why_head_unknown`] is `None`.
         temperature (`float`, *optional*):
             Divides the logits. Defaults to that of TRL's fused LM head, which the model then must have.
     """

@@ -6,76 +6,17 @@ the sequence, each sees the sequence up to the score and its own ancestors, and 
 costs `M` tokens a sequence instead of a forward for each label.
 
 It takes a model whose attention obeys a mask for each query, and that knows positions from `position_ids`. For all others
-([`why_not_masked`]) each inner node has a row of its own, the sequence up to the score and the node's tokens.
+([`~real_trl.forward.support.why_not_masked`]) each inner node has a row of its own, the sequence up to the score and the node's tokens.
 """
 
-import logging
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
-from real_trl.forward.packed_attention import MODEL_TYPES, PREFIX_ATTENTION, has_sliding_window
-from real_trl.forward.positions import constant_up_to, why_positions_not_plain
+from real_trl.forward.positions import constant_up_to
+from real_trl.forward.support import why_not_masked
 from real_trl.label_tree import LabelTree
-
-logger = logging.getLogger(__name__)
-
-# These take a mask of their own for every query
-MASKED_ATTENTION = ("sdpa", "eager", PREFIX_ATTENTION)
-# And these architectures obey it; each is compared with plain forwards over every label in the tests. Others may take it for
-# something else without a word: GPT-Neo's local attention, the state of Mamba.
-MASKED_MODEL_TYPES = (
-    *MODEL_TYPES,
-    *("biogpt", "codegen", "cohere", "falcon", "gemma", "glm", "glm4", "gpt_bigcode", "gpt_neox", "gptj", "granite"),
-    *("ministral3", "mixtral", "nemotron", "olmo2", "opt", "persimmon", "phi", "phi3", "qwen2_moe", "qwen3_moe"),
-    *("stablelm", "starcoder2", "xglm"),
-)
-
-
-def why_not_masked(config: PretrainedConfig) -> str | None:
-    """Why a model cannot read a tree behind the sequence, or anything else by a mask for each query; `None` if it can."""
-    if config._attn_implementation not in MASKED_ATTENTION:
-        return f"attn_implementation is {config._attn_implementation!r}"
-    if reason := why_positions_not_plain(config):
-        return reason
-    if has_sliding_window(config):
-        return "some layers have a sliding window"
-    if config.model_type not in MASKED_MODEL_TYPES:
-        return f"it is not known whether the attention of {config.model_type!r} obeys a mask for each query"
-    return None
-
-
-def check_tree_attention(config: PretrainedConfig, tree: LabelTree) -> None:
-    """
-    Refuse models whose attention cannot read a tree of labels, and say in the log why one reads it slowly.
-
-    Raises:
-        ValueError: if labels have several tokens and the attention implementation takes no mask for each query, or
-            some layers do not see the whole sequence.
-    """
-    if not tree.context_tokens:
-        return
-    implementation = config._attn_implementation
-    if implementation not in MASKED_ATTENTION:
-        raise ValueError(
-            f"attn_implementation: got {implementation!r}, but some score labels have several tokens, which are read with an "
-            "attention mask that it does not take. Set attn_implementation to sdpa, or use labels of one token each."
-        )
-    if has_sliding_window(config):
-        kinds = sorted({*(getattr(config, "layer_types", None) or [])} - {"full_attention"})
-        raise ValueError(
-            f"score_labels: some labels have several tokens, which needs attention over the whole sequence in every layer, but "
-            f"this {config.model_type} model has {', '.join(kinds) or 'a sliding window'}. Use labels of one token each, such "
-            "as '1-5' or 'A-E'."
-        )
-    if reason := why_not_masked(config):
-        logger.warning(
-            "Score labels of several tokens are read with %d copies of the sequence, which is slower: %s.",
-            len(tree.context_tokens),
-            reason,
-        )
 
 
 class TreeForward(NamedTuple):

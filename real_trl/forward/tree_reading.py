@@ -16,7 +16,6 @@ from itertools import groupby
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 from trl.trainer.utils import pad
 
 from real_trl.forward.decoding import merged_output
@@ -25,7 +24,7 @@ from real_trl.forward.kernels import Part
 from real_trl.forward.packed_attention import no_mask
 from real_trl.forward.prompt_cache import KeysAndValues, PromptAttention
 from real_trl.forward.rest_log_probs import rest_log_probs_of_logits
-from real_trl.forward.tree import as_attention_mask, tree_mask, why_not_masked
+from real_trl.forward.tree import as_attention_mask, tree_mask
 from real_trl.label_tree import LabelTree
 
 
@@ -46,15 +45,6 @@ class ScorePlace:
     row: int
     context: list[int]
     forced: list[int]
-
-
-def can_read_from_cache(model: PreTrainedModel, cache: object) -> bool:
-    """Whether `cache` holds every token that was read, and the model's attention obeys a mask for each query."""
-    return (
-        isinstance(cache, DynamicCache)
-        and all(type(layer) is DynamicLayer for layer in cache.layers)
-        and why_not_masked(model.config) is None
-    )
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ from torch import nn
 from transformers import AutoConfig, Trainer, TrainingArguments
 
 from real_trl.forward.dense import causal_lm
-from real_trl.forward.logits import HALF, why_head_unknown
+from real_trl.forward.logits import HALF
+from real_trl.forward.support import why_head_unknown
 from real_trl.trainers.visible_updates import watch_updates
 from real_trl.trainers.vllm_weights import send_merged_copies
 

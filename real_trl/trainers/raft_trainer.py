@@ -16,11 +16,11 @@ from trl import SFTTrainer
 
 from real_trl import objectives
 from real_trl.forward.dense import backbone, causal_lm, select_hidden_rows
-from real_trl.forward.packed_attention import install_prefix_attention, why_not_exact
+from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.positions import separate_rows
 from real_trl.forward.sft_inputs import pack_sequences, pad_sequences
+from real_trl.forward.support import check_tree_attention, why_not_exact
 from real_trl.forward.token_selection import TokenSelection
-from real_trl.forward.tree import check_tree_attention
 from real_trl.label_tree import LabelTree
 from real_trl.prompts.format import training_format
 from real_trl.score_space import ScoreSpace

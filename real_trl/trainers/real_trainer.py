@@ -17,7 +17,7 @@ from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput, backbone, policy_forward
 from real_trl.forward.positions import why_positions_not_plain, why_read_otherwise_by_vllm
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
-from real_trl.forward.tree import check_tree_attention
+from real_trl.forward.support import check_tree_attention
 from real_trl.methods import METHODS
 from real_trl.prompts.format import prompt_text, training_format
 from real_trl.score_space import ScoreSpace

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from real_trl.engines import Decoding, TransformersEngine
-from real_trl.forward.float32_logits import float32_logits
+from real_trl.forward.logits import float32_logits
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER, prompt_dataset, warm_model
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Lo
 
 from real_trl.forward import decoding as decoding_cache
 from real_trl.forward import generation as group_generation
-from real_trl.forward import prompt_attention
+from real_trl.forward import prompt_cache
 from real_trl.forward.generation import FinishedRows, generate_groups
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from tests.forward.test_shared_prefix import CONFIGS, VOCABULARY
@@ -231,13 +231,13 @@ def test_finished_rows_cost_nothing():
 
 def test_a_finished_group_drops_its_prompt(monkeypatch):
     held = []
-    keep = prompt_attention.PromptAttention.keep
+    keep = prompt_cache.PromptAttention.keep
 
     def watched(self, rows):
         keep(self, rows)
         held.append([len(stacked[0]) for bucket in self._buckets for stacked in bucket.stacked.values()])
 
-    monkeypatch.setattr(prompt_attention.PromptAttention, "keep", watched)
+    monkeypatch.setattr(prompt_cache.PromptAttention, "keep", watched)
     torch.manual_seed(0)
     prompts = PROMPTS + [[7, 2], [2, 8], [7, 8]]  # four of two tokens, two of four and six
     generate_groups(build(), prompts, greedy(do_sample=True, top_k=0, max_new_tokens=100), PAD)
@@ -248,13 +248,13 @@ def test_a_finished_group_drops_its_prompt(monkeypatch):
 
 def test_prompts_that_are_equally_long_go_in_one_call(monkeypatch):
     calls = []
-    attend_each = prompt_attention.attend_each
+    attend_each = prompt_cache.attend_each
 
     def counted(query, *args):
         calls.append(query.shape[0])
         return attend_each(query, *args)
 
-    monkeypatch.setattr(prompt_attention, "attend_each", counted)
+    monkeypatch.setattr(prompt_cache, "attend_each", counted)
     model, prompts = build(), [[3, 1, 4]] * 3 + [[1, 5, 9], [2, 6, 5], [2, 7]]
     expected = plain(model, prompts, greedy())
     sequences = generate_groups(model, prompts, greedy(), PAD).sequences

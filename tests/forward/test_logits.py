@@ -26,9 +26,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from real_trl import objectives
 from real_trl.forward.dense import policy_forward
-from real_trl.forward.float32_logits import float32_logits
-from real_trl.forward.logits import HeadOptions, precise_logits, why_head_unknown
+from real_trl.forward.logits import HeadOptions, float32_logits, precise_logits
 from real_trl.forward.selected_log_probs import selected_log_probs
+from real_trl.forward.support import why_head_unknown
 from real_trl.forward.token_selection import TokenSelection, add_token_selection
 from real_trl.label_tree import LabelTree
 from real_trl.trainers.precision import check_output_layer

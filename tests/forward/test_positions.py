@@ -21,7 +21,7 @@ from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.vllm_engine import VLLMEngine
 from real_trl.forward.dense import policy_forward
 from real_trl.forward.generation import generate_groups
-from real_trl.forward.packed_attention import install_prefix_attention, why_not_exact
+from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.positions import (
     CONSTANT_ROPES,
     constant_up_to,
@@ -30,7 +30,7 @@ from real_trl.forward.positions import (
     why_read_otherwise_by_vllm,
 )
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
-from real_trl.forward.tree import MASKED_MODEL_TYPES, why_not_masked
+from real_trl.forward.support import MASKED_MODEL_TYPES, why_not_exact, why_not_masked
 from real_trl.label_tree import LabelTree
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.raft_trainer import _ForwardWithScores

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from real_trl import Judge
-from real_trl.forward.float32_logits import float32_logits
+from real_trl.forward.logits import float32_logits
 from real_trl.trainers.precision import check_output_layer
 from tests.tiny import TOKENIZER, build_model, encode, lora_config, prompt_dataset
 from tests.trainers import test_raft_trainer as raft
