@@ -8,15 +8,14 @@ Judge prompts differ in length, so that a good part of a padded batch is padding
 tokens with a label and the score positions reach the LM head.
 """
 
-from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from real_trl.forward.packed_attention import PackedSequences, make_buckets, make_tree_buckets, no_mask
-from real_trl.forward.tree import edge_rows, edge_targets, rest_rows, tree_forward
+from real_trl.forward.packing import Branch, pack_row
+from real_trl.forward.tree import edge_targets, tree_forward
 from real_trl.label_tree import LabelTree
 
 
@@ -67,59 +66,30 @@ def pack_sequences(
         [`ForwardInputs`] with `B` = 1.
     """
     size, width = input_ids.shape
-    nodes, device = len(tree.context_tokens), input_ids.device
     ends = [max(length - 1, 1) for length in attention_mask.sum(1).tolist()]
     # Without a score there is none to read; any token will do
     until_score = [score if score > 0 else end for score, end in zip(score_positions.tolist(), ends, strict=True)]
-    cuts = until_score if nodes else ends
-
-    # Places in the batch, behind which stand the nodes of the tree
-    places = torch.arange(size * width).view(size, width)
-    tree_places = size * width + torch.arange(nodes)
-    depths = torch.tensor(tree.depths, dtype=torch.long)
-    source = [places[row, :cut] for row, cut in enumerate(cuts)]
-    positions = [torch.arange(cut) for cut in cuts]
-    for row, (cut, end) in enumerate(zip(cuts, ends, strict=True)):
-        source += [places[row, cut:end], tree_places]
-        positions += [torch.arange(cut, end), cut - 1 + depths]
-    source = torch.cat(source).to(device)
-    ids = torch.cat([input_ids.flatten(), input_ids.new_tensor(tree.context_tokens)])[source].unsqueeze(0)
-
-    lengths = [end - cut + nodes for cut, end in zip(cuts, ends, strict=True)]
-    branches = list(pairwise(accumulate(lengths, initial=sum(cuts))))
-    prefixes = list(pairwise(accumulate(cuts, initial=0)))
-    packed = torch.zeros(size * width + nodes, dtype=torch.long, device=device)  # where each place went
-    packed[source] = torch.arange(source.numel(), device=device)
-    predicting = packed[: size * width].view(size, width)[:, :-1]
+    cuts = until_score if tree.context_tokens else ends
+    groups = [
+        (ids[:cut], [Branch(ids[cut:end], seen=0)])
+        for ids, cut, end in zip(input_ids.tolist(), cuts, ends, strict=True)
+    ]
+    row = pack_row(groups, tree, input_ids.device)
     is_label = labels[:, 1:] != -100
-    score_rows = torch.tensor([start + length - 1 for (start, _), length in zip(prefixes, until_score, strict=True)])
-    trees = torch.tensor([[stop - nodes] for _, stop in branches])
-    edges = edge_rows(tree, score_rows, trees).to(device)
+    predicting = row.places(
+        torch.arange(width - 1, device=labels.device)
+    )  # (N, T - 1): position t predicts token t + 1
+    score_rows = row.places(score_positions.new_tensor(until_score).unsqueeze(1) - 1).squeeze(1)
+    edges, rests = row.tree_places(score_rows)
+    # The labels of all rows, one after the other, and then the edges: (labels,) and (N, E) -> (1, labels + N*E)
     return ForwardInputs(
-        inputs={
-            "input_ids": ids,
-            "position_ids": torch.cat(positions).to(device).unsqueeze(0),
-            "attention_mask": no_mask(ids),
-            "attention_layout": _layout(prefixes, branches, tree, device),
-        },
+        inputs=row.inputs,
         rows=torch.cat([predicting[is_label], edges.flatten()]).unsqueeze(0),
-        targets=torch.cat([labels[:, 1:][is_label], edge_targets(tree, size, device).flatten()]).unsqueeze(0),
+        targets=torch.cat([labels[:, 1:][is_label], edge_targets(tree, size, labels.device).flatten()]).unsqueeze(0),
         num_labels=int(is_label.sum()),
         edges=edges,
-        rests=rest_rows(tree, size, trees, torch.device("cpu")).to(device),
+        rests=rests,
     )
-
-
-def _layout(
-    prefixes: list[tuple[int, int]], branches: list[tuple[int, int]], tree: LabelTree, device: torch.device
-) -> PackedSequences:
-    """Each branch is the rest of the sequence, possibly empty, and the nodes of the tree."""
-    nodes = len(tree.context_tokens)
-    trees = [(stop - nodes, stop) for _, stop in branches]
-    buckets = make_buckets([(start, stop - nodes) for start, stop in branches], device)
-    # What a tree sees beside itself is its prefix
-    nothing = [(start, start) for start, _ in trees]
-    return PackedSequences(prefixes, branches, [*buckets, *make_tree_buckets(nothing, trees, tree.ancestors, device)])
 
 
 def pad_sequences(

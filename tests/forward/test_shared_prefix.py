@@ -226,13 +226,12 @@ def test_bfloat16_is_as_near_to_the_truth_as_the_dense_forward(tree, autocast):
 
 def test_unique_tokens_are_all_that_is_read():
     prompts, completions, positions = zip(*ROWS, strict=True)
-    packed = pack_groups(prompts, completions, positions, TREES["digits"], torch.device("cpu"))
+    packed, selection = pack_groups(prompts, completions, positions, TREES["digits"], torch.device("cpu"))
     # 8 + 3 tokens of prompts; of completions not the last, but where its hidden state predicts the score
     assert packed.input_ids.shape == (1, 11 + 5 + 0 + 9 + 2 + 5)
     assert packed.layout.prefixes == [(0, 8), (8, 11)] and packed.layout.branches == [(11, 25), (25, 32)]
     assert packed.position_ids[0].tolist() == [*range(8), *range(3), *range(8, 13), *range(8, 17), 3, 4, *range(3, 8)]
     # Each position that predicts something reaches the head once, and those of scores once more, in float32
-    selection = packed.selection
     assert selection.positions[: -selection.num_precise].tolist() == [7, 10, *range(11, 32)]
     assert selection.positions[-selection.num_precise :].tolist() == [7, 15, 24, 26, 27]
     assert selection.rows.numel() == sum(map(len, completions)) + 5 * 3
@@ -303,7 +302,7 @@ def test_other_calls_and_saved_models_stay_as_they_were(tmp_path):
 def test_a_runaway_does_not_pad_the_others():
     """One completion of full length beside short ones: the batches in which they attend to themselves stay small."""
     rows = [([3, 1, 4], [5] * 20, 20)] * 30 + [([3, 1, 4], [5] * 600, 600)]
-    packed = pack_groups(*zip(*rows, strict=True), TREES["several tokens"], torch.device("cpu"))
+    packed, _ = pack_groups(*zip(*rows, strict=True), TREES["several tokens"], torch.device("cpu"))
     trees = [bucket for bucket in packed.layout.buckets if bucket.seen is not None]
     shapes = [tuple(bucket.own.shape) for bucket in packed.layout.buckets if bucket.seen is None]
     assert sorted(shapes) == [(1, 600), (30, 20)]

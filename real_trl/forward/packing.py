@@ -1,0 +1,100 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Puts sequences into one row of tokens: the one packer, for groups of completions and for sequences with scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from real_trl.forward.packed_attention import PackedSequences, make_buckets, make_tree_buckets, no_mask
+from real_trl.forward.tree import edge_rows, rest_rows
+from real_trl.label_tree import LabelTree
+
+
+class Branch(NamedTuple):
+    """What follows a prefix, possibly nothing. Behind it stand the inner nodes of a label tree, which see its first `seen` tokens."""
+
+    tokens: Sequence[int]
+    seen: int
+
+
+@dataclass
+class PackedRow:
+    """
+    One row of `T` tokens: all prefixes, then all branches, each with its tree behind it.
+
+    Attributes:
+        input_ids, position_ids (`torch.Tensor` of shape `(1, T)`):
+            The tokens, and where each stands in its own sequence.
+        layout ([`~real_trl.forward.packed_attention.PackedSequences`]):
+            What they attend to.
+        spans (`torch.Tensor` of shape `(N, 4)`):
+            Start and length of the prefix of each of `N` branches, and its own start and end.
+        tree ([`LabelTree`]):
+            With `E` edges and `R` rests.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    layout: PackedSequences
+    spans: Tensor
+    tree: LabelTree
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Keyword arguments of the forward of a model that has [`~real_trl.forward.packed_attention.install_prefix_attention`]."""
+        return {
+            "input_ids": self.input_ids,
+            "position_ids": self.position_ids,
+            "attention_mask": no_mask(self.input_ids),
+            "attention_layout": self.layout,
+        }
+
+    def places(self, index: Tensor) -> Tensor:
+        """Where the tokens with `index` `(N, I)` in each prefix with its branch stand in the row."""
+        prefix, length, start, _ = self.spans.unsqueeze(-1).unbind(1)  # (N, 4) -> four of (N, 1)
+        return torch.where(index < length, prefix + index, start - length + index)
+
+    def tree_places(self, score_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the edges `(N, E)` and the rests `(N, R)` are predicted, given where the score is, `(N,)`."""
+        trees = self.spans[:, 3:]  # (N, 1)
+        return edge_rows(self.tree, score_rows, trees), rest_rows(self.tree, len(trees), trees, trees.device)
+
+
+def pack_row(
+    groups: Sequence[tuple[Sequence[int], Sequence[Branch]]], tree: LabelTree, device: torch.device
+) -> PackedRow:
+    """
+    Pack prefixes, none of them empty, each with its branches.
+
+    Args:
+        groups (`Sequence[tuple[Sequence[int], Sequence[Branch]]]`):
+            Tokens of each prefix, and its branches, `N` in all.
+        tree ([`LabelTree`]):
+            The labels.
+        device (`torch.device`):
+            Where the tensors are to be.
+    """
+    nodes = len(tree.context_tokens)
+    prefixes = list(pairwise(accumulate((len(prefix) for prefix, _ in groups), initial=0)))
+    ids = [token for prefix, _ in groups for token in prefix]
+    positions = [position for prefix, _ in groups for position in range(len(prefix))]
+    branches, spans, own, contexts, trees = [], [], [], [], []
+    for (prefix, following), (first, _) in zip(groups, prefixes, strict=True):
+        group_start = len(ids)
+        for tokens, seen in following:
+            start, end, length = len(ids), len(ids) + len(tokens), len(prefix)
+            ids += [*tokens, *tree.context_tokens]
+            positions += [*range(length, length + len(tokens)), *(length + seen - 1 + depth for depth in tree.depths)]
+            spans.append((first, length, start, end))
+            own.append((start, end))
+            contexts.append((start, start + seen))
+            trees.append((end, end + nodes))
+        branches.append((group_start, len(ids)))
+    buckets = [*make_buckets(own, device), *make_tree_buckets(contexts, trees, tree.ancestors, device)]
+    row = (torch.tensor([values]).to(device) for values in (ids, positions))
+    return PackedRow(*row, PackedSequences(prefixes, branches, buckets), torch.tensor(spans).to(device), tree)
