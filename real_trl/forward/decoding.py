@@ -42,6 +42,7 @@ class PromptReading:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Each prompt causally: `query` `(1, H, T, D)`, `key` and `value` `(1, J, T, D)` to `(1, H, T, D)`."""
         _, heads, length, size = query.shape
+        # (1, T, H, D) -> (1, H, T, D), the memory order in which the model reads it
         out = query.new_empty(1, length, heads, size).transpose(1, 2)
         self.layers[layer] = []
         for start, end in self._spans:
@@ -85,10 +86,12 @@ class DecodingGroups:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """`query` `(N, H, 1, D)`, `key` and `value` `(N, J, 1, D)` of the new tokens to `(N, H, 1, D)`."""
         rows, kv_heads, _, size = key.shape
-        folded = query.reshape(rows, kv_heads, -1, size)
+        folded = query.reshape(rows, kv_heads, -1, size)  # (N, H, 1, D) -> (N, J, H/J, D)
+        # (N, J, length, D) -> (N*J, length, D)
         keys, values = (x.flatten(0, 1) for x in self._append(layer, key, value))
-        own = attend(folded.flatten(0, 1), keys, values, scale, causal=False)
-        own = own[0].view(folded.shape), own[1].view(folded.shape[:-1])
+        own = attend(folded.flatten(0, 1), keys, values, scale, causal=False)  # (N, J, H/J, D) -> (N*J, H/J, D)
+        own = own[0].view(folded.shape), own[1].view(folded.shape[:-1])  # (N*J, H/J, ...) -> (N, J, H/J, ...)
+        # (N, J, H/J, D) -> (N, H, 1, D)
         return merged_output(self.prompts.attend(layer, folded, scale), own).view(query.shape)
 
     def _append(self, layer: int, key: Tensor, value: Tensor) -> KeysAndValues:
@@ -98,7 +101,7 @@ class DecodingGroups:
                 self._buffer(x, old) for x, old in zip((key, value), own or (None, None), strict=True)
             )
         for buffer, new in zip(own, (key, value), strict=True):
-            buffer[:, :, self.length - 1] = new[:, :, 0]
+            buffer[:, :, self.length - 1] = new[:, :, 0]  # (N, J, 1, D) -> (N, J, D)
         return tuple(buffer[:, :, : self.length] for buffer in own)
 
     def _buffer(self, new: Tensor, old: Tensor | None) -> Tensor:

@@ -114,7 +114,8 @@ def select_hidden_rows(model: nn.Module, rows: Tensor, scores: TokenSelection | 
 
     def select(module, args, output):
         hidden = output.last_hidden_state  # (N, T, H)
-        aside[:] = [hidden.flatten(0, 1)] if scores is not None else []
+        aside[:] = [hidden.flatten(0, 1)] if scores is not None else []  # (N, T, H) -> (N*T, H)
+        # (N, T, H) -> (N, R, H)
         output.last_hidden_state = hidden.gather(1, rows.unsqueeze(-1).expand(-1, -1, hidden.size(-1)))
         return output
 
@@ -178,6 +179,7 @@ def policy_forward(
     inputs, *tree_rows = tree_forward(backbone(model), tree, input_ids, attention_mask, position_ids, score_rows)
     starts = torch.arange(num_rows, device=input_ids.device).unsqueeze(1) * inputs["input_ids"].size(1)  # (N, 1)
     mask = completion_mask.bool()
+    # (N, C) -> (tokens,)
     token_positions = (starts + torch.arange(first, first + num_tokens, device=input_ids.device))[mask]
     rows = torch.arange(len(token_positions), device=input_ids.device)
     trees = TokenSelection.of_trees(tree, *tree_rows)

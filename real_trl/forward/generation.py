@@ -172,7 +172,7 @@ def shared_prefill(
     prompt_layers, logits = read_prompts(model, [prompt for prompt, _ in groups])
     cache = DecodingGroups(prompt_layers, sizes)
     device = logits.device
-    logits = logits.repeat_interleave(torch.tensor(sizes, device=device), dim=0)
+    logits = logits.repeat_interleave(torch.tensor(sizes, device=device), dim=0)  # (groups, V) -> (N, V)
     finished = FinishedRows(prompt_layers, [group for group, size in enumerate(sizes) for _ in range(size)])
 
     rows = list(range(len(prompts)))  # those that go on

@@ -47,7 +47,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: b
         return out[0], lse[0]
     # The heads that share keys become one head with more queries: no copies of the keys
     out, lse = _forward(_fold(query, key), key.unsqueeze(0), value.unsqueeze(0), scale, False, None)
-    return out.reshape(query.shape), lse.reshape(query.shape[:2])
+    return out.reshape(query.shape), lse.reshape(query.shape[:2])  # (1, J, H/J * Q, ...) -> (H, Q, ...)
 
 
 def attend_each(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Attended:
@@ -94,11 +94,13 @@ def attend_backward(
     blocks = max(n for n in divisors if query.size(0) * query.size(1) // key.size(0) % n == 0)
 
     def split(x: Tensor) -> Tensor:
+        # (H, Q, D) -> (J, H/J * Q, D) -> (blocks, J, H/J * Q / blocks, D)
         return _fold(x, key).squeeze(0).unflatten(1, (blocks, -1)).transpose(0, 1)
 
-    keys, values = (x.expand(blocks, *x.shape) for x in (key, value))
+    keys, values = (x.expand(blocks, *x.shape) for x in (key, value))  # (J, T, D) -> (blocks, J, T, D)
     lse = split(lse.unsqueeze(-1)).squeeze(-1).contiguous()
     grads = _backward(split(grad), split(query), keys, values, split(out), lse, scale, False, None)
+    # (blocks, J, H/J * Q / blocks, D) -> (H, Q, D), and sums over blocks (J, T, D)
     return grads[0].transpose(0, 1).reshape(query.shape), grads[1].sum(0), grads[2].sum(0)
 
 
@@ -121,10 +123,12 @@ class Part(NamedTuple):
         if self.key.size(1) == self.query.size(1):
             return grads
         size, heads, *rest = self.key.shape
+        # (N, H, S, D) -> (N, J, H/J, S, D) -> (N, J, S, D)
         return grads[0], *(x.view(size, heads, -1, *rest).sum(2) for x in grads[1:])
 
     def _expanded(self) -> list[Tensor]:
         groups = self.query.size(1) // self.key.size(1)
+        # (N, J, S, D) -> (N, H, S, D)
         return [x if groups == 1 else x.repeat_interleave(groups, dim=1) for x in (self.key, self.value)]
 
 

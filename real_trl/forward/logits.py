@@ -47,6 +47,7 @@ def precise_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     with torch.autocast(hidden.device.type, enabled=False):
         if hidden.is_cuda and torch.version.hip is None and hidden.dtype == weight.dtype and weight.dtype in HALF:
             # Products of half-precision numbers are exact in float32, where the tensor cores add them up
+            # (..., H) -> (rows, H) -> (rows, V) -> (..., V)
             logits = torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=dtype).unflatten(0, hidden.shape[:-1])
         else:
             hidden, blocks = hidden.to(dtype), vocabulary_blocks(weight, dtype)

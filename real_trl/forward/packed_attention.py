@@ -64,6 +64,7 @@ class PackedSequences:
         """See [`AttentionLayout`]; `B` is 1."""
         # A model may be split over several devices
         self.buckets = [bucket.to(query.device) for bucket in self.buckets]
+        # (1, H, T, D) -> (H, T, D) -> (1, H, T, D)
         return _PackedAttention.apply(query[0], key[0], value[0], self, scale).unsqueeze(0)
 
 
@@ -104,16 +105,17 @@ class Bucket:
 
     def gather(self, x: Tensor, fill: float | None = None) -> Tensor:
         """Rows of `x` `(H, T, ...)` as `(N, H, S, ...)`; at padding `fill`, or any."""
-        rows = x[:, self.own].transpose(0, 1)
+        rows = x[:, self.own].transpose(0, 1)  # (H, T, ...) -> (H, N, S, ...) -> (N, H, S, ...)
         if fill is None:
             return rows
-        padding = self.is_padding.unsqueeze(1)
+        padding = self.is_padding.unsqueeze(1)  # (N, 1, S)
         return rows.masked_fill(padding if x.dim() == 2 else padding.unsqueeze(-1), fill)
 
     def part(self, query: Tensor, key: Tensor, value: Tensor) -> Part:
         """What attends to what, of `(H, T, D)` and `(J, T, D)`."""
         if self.seen is None:
             return Part(*map(self.gather, (query, key, value)))
+        # (J, T, D) -> (N, J, K, D)
         return Part(self.gather(query), *(x[:, self.seen].transpose(0, 1) for x in (key, value)))
 
     def put_grads(self, grads: Sequence[Tensor], shares: Sequence[Tensor]) -> None:
@@ -128,11 +130,11 @@ class Bucket:
         grads[0][:, self.positions] = self.ungather(shares[0])
         for grad, share in zip(grads[1:], shares[1:], strict=True):
             grad[:, self.positions] = 0  # its own tokens are in no other bucket
-            grad.index_add_(1, self.seen.flatten(), share.transpose(0, 1).flatten(1, 2))
+            grad.index_add_(1, self.seen.flatten(), share.transpose(0, 1).flatten(1, 2))  # (N, J, K, D) -> (J, N*K, D)
 
     def ungather(self, x: Tensor) -> Tensor:
         """The rows of `x` `(N, H, S, ...)` that are no padding: `(H, M, ...)`, those of `positions`."""
-        return x.transpose(0, 1).flatten(1, 2)[:, self.real]
+        return x.transpose(0, 1).flatten(1, 2)[:, self.real]  # (N, H, S, ...) -> (H, N*S, ...) -> (H, M, ...)
 
 
 def make_buckets(spans: Sequence[tuple[int, int]], device: torch.device) -> list[Bucket]:
@@ -149,6 +151,7 @@ def make_buckets(spans: Sequence[tuple[int, int]], device: torch.device) -> list
     for branches in _of_similar_length(spans):
         own, is_padding = _padded_spans([spans[branch] for branch in branches])
         real = (~is_padding).flatten().nonzero().squeeze(1)
+        # positions: (N, S) -> (N*S,) -> (M,)
         buckets.append(Bucket(own, is_padding, real, own.flatten()[real]).to(device))
     return buckets
 
@@ -174,7 +177,7 @@ def make_tree_buckets(
         own, is_padding = _padded_spans([trees[tree] for tree in which])
         context, is_hidden = _padded_spans([contexts[tree] for tree in which])
         mask = torch.cat([~is_hidden, torch.ones_like(own, dtype=torch.bool)], dim=1)  # (N, S + M)
-        mask = mask[:, None, None].repeat(1, 1, nodes, 1)
+        mask = mask[:, None, None].repeat(1, 1, nodes, 1)  # (N, S + M) -> (N, 1, M, S + M)
         mask[..., -nodes:] = ancestors
         real = torch.arange(own.numel())
         seen = torch.cat([context, own], dim=1)
@@ -195,7 +198,7 @@ def _padded_spans(spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([end - start for start, end in spans])
     index = torch.arange(int(lengths.max()))
     is_padding = index >= lengths.unsqueeze(1)
-    positions = torch.tensor([start for start, _ in spans]).unsqueeze(1) + index
+    positions = torch.tensor([start for start, _ in spans]).unsqueeze(1) + index  # (N, 1) + (S,) -> (N, S)
     return positions.masked_fill(is_padding, 0), is_padding
 
 
@@ -281,7 +284,7 @@ def prefix_attention(
     scale = scaling if scaling is not None else query.size(-1) ** -0.5
     with torch.autocast(device, enabled=False):  # it would take the scores' float32 from the kernels
         out = attention_layout.attend(module.layer_idx, query.to(dtype), key.to(dtype), value.to(dtype), scale)
-    return out.transpose(1, 2), None
+    return out.transpose(1, 2), None  # (B, H, T, D) -> (B, T, H, D)
 
 
 AttentionInterface.register(PREFIX_ATTENTION, prefix_attention)

@@ -36,10 +36,13 @@ class _Bucket:
     def attend(self, layer: int, query: Tensor, scale: float) -> Attended:
         """Of `query` `(N, J, Q, D)`, output and log-sum-exp of `rows`."""
         _, heads, length, width = query.shape
+        # (N, J, Q, D) -> (groups * most, J, Q, D) -> (groups, most, J, Q, D)
         query = query.index_select(0, self.rows).unflatten(0, (len(self.groups), -1))
+        # (groups, most, J, Q, D) -> (groups, J, most * Q, D)
         out, lse = attend_each(query.transpose(1, 2).flatten(2, 3), *self.stacked[layer], scale)
+        # (groups, J, most * Q, ...) -> (groups, most, J, Q, ...)
         out, lse = out.unflatten(2, (-1, length)).transpose(1, 2), lse.unflatten(2, (-1, length)).transpose(1, 2)
-        return out.flatten(0, 1), lse.flatten(0, 1)
+        return out.flatten(0, 1), lse.flatten(0, 1)  # (groups, most, ...) -> (groups * most, ...)
 
 
 class PromptAttention:
@@ -70,6 +73,7 @@ class PromptAttention:
                 if len(bucket.groups) == 1:
                     bucket.stacked[layer] = tuple(x.unsqueeze(0) for x in kept[bucket.groups[0]])
                     continue
+                # (J, P, D) -> (groups, J, P, D)
                 keys, values = (torch.stack([kept[group][i] for group in bucket.groups]) for i in (0, 1))
                 bucket.stacked[layer] = keys, values
                 for place, group in enumerate(bucket.groups):

@@ -53,7 +53,7 @@ class _RestLogProbs(torch.autograd.Function):
                 if wants_hidden:
                     grad_hidden += shares @ weight[tokens].to(grad.dtype)
                 if wants_weight:
-                    grad_weight[tokens] = (shares.T @ hidden.to(grad.dtype)).to(weight.dtype)
+                    grad_weight[tokens] = (shares.T @ hidden.to(grad.dtype)).to(weight.dtype)  # (tokens, Q) @ (Q, H)
                 if wants_bias:
                     grad_bias[tokens] = shares.sum(0).to(bias.dtype)
         return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None

@@ -130,7 +130,7 @@ class _Product:
     def add_weight_grad(self, grad_weight: Tensor, grads: Tensor, hidden: Tensor) -> None:
         grads, hidden = grads.to(self.dtype), hidden.to(self.dtype)
         if grad_weight.dtype == self.dtype:
-            grad_weight.addmm_(grads.T, hidden)
+            grad_weight.addmm_(grads.T, hidden)  # (V, rows) @ (rows, H)
         else:
             grad_weight += grads.T @ hidden
 

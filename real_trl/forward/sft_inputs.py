@@ -79,6 +79,7 @@ def pack_sequences(
     predicting = row.places(
         torch.arange(width - 1, device=labels.device)
     )  # (N, T - 1): position t predicts token t + 1
+    # (N,) -> (N, 1) -> (N,)
     score_rows = row.places(score_positions.new_tensor(until_score).unsqueeze(1) - 1).squeeze(1)
     edges, rests = row.tree_places(score_rows)
     # The labels of all rows, one after the other, and then the edges: (labels,) and (N, E) -> (1, labels + N*E)

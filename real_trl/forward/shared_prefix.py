@@ -73,7 +73,7 @@ def pack_groups(
         return torch.tensor(values, dtype=torch.long).to(device)
 
     before_score = [len(prompt) + score - 1 for prompt, score in zip(prompt_ids, score_positions, strict=True)]
-    score_rows = row.places(tensor(before_score).unsqueeze(1)).squeeze(1)
+    score_rows = row.places(tensor(before_score).unsqueeze(1)).squeeze(1)  # (N,) -> (N, 1) -> (N,)
     trees = TokenSelection.of_trees(tree, *row.tree_places(score_rows))
     tokens = [token for ids in completion_ids for token in ids]
     return row, TokenSelection.of_tokens(*map(tensor, (positions, rows_of, tokens))).and_trees(trees)

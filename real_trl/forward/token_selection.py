@@ -58,9 +58,10 @@ class TokenSelection:
         `(N, R)`.
         """
         size, device = len(edge_positions), edge_positions.device
+        # (N, E) -> (N*E,), of which (R,) are different
         positions, rows = edge_positions.flatten().unique(return_inverse=True)
-        tokens = edge_targets(tree, size, device).flatten()
-        outside = tree.rest_tokens.to(device).repeat(size, 1)
+        tokens = edge_targets(tree, size, device).flatten()  # (N, E) -> (N*E,)
+        outside = tree.rest_tokens.to(device).repeat(size, 1)  # (R, X) -> (N*R, X)
         return cls(positions, rows, tokens, len(positions), rest_positions.flatten(), outside)
 
     def and_trees(self, trees: "TokenSelection") -> "TokenSelection":
@@ -79,9 +80,9 @@ class TokenSelection:
         """
         first = len(self.positions) - self.num_precise
         is_edge = self.rows >= first
-        edges = output.log_probs[is_edge].view(-1, len(tree.edges))
-        rests = None if output.rests is None else output.rests.view(len(edges), -1)
-        rounding = output.rounding[self.rows[is_edge] - first].view(edges.shape).amax(1)
+        edges = output.log_probs[is_edge].view(-1, len(tree.edges))  # (N*E,) -> (N, E)
+        rests = None if output.rests is None else output.rests.view(len(edges), -1)  # (N*R,) -> (N, R)
+        rounding = output.rounding[self.rows[is_edge] - first].view(edges.shape).amax(1)  # (N*E,) -> (N, E) -> (N,)
         # Measured against float64: log-probabilities are up to 6 times the resolution of the largest logit off
         return tree.label_log_probs(edges, rests), 8 * rounding * max(map(len, tree.paths))
 
@@ -106,7 +107,7 @@ def add_token_selection(model: PreTrainedModel, temperature: float | None = None
         if selection is None:
             return original(*args, **kwargs)
         hidden = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state
-        return head_log_probs(self, hidden.flatten(0, 1), selection, options)
+        return head_log_probs(self, hidden.flatten(0, 1), selection, options)  # (N, T, H) -> (N*T, H)
 
     model.forward = types.MethodType(forward, model)
     model.takes_selections = True

@@ -60,6 +60,7 @@ def tree_forward(
         nodes = [0, *nodes] if is_behind.any() else nodes
     if not nodes:
         inputs = tree_inputs(model, tree, input_ids, attention_mask, position_ids, score_rows)
+        # (N, 1): where each row begins in (N, T + M) -> (N * (T + M),)
         starts = torch.arange(size, device=input_ids.device).unsqueeze(1) * inputs["input_ids"].size(1)
         rests = rest_rows(tree, size, length, input_ids.device)
         return TreeForward(inputs, starts + edge_rows(tree, score_rows, length), starts + rests)
@@ -114,13 +115,14 @@ def tree_mask(visible: Tensor, tree: LabelTree) -> Tensor:
         `torch.Tensor` of shape `(N, M, T + M)`, `True` where a node attends.
     """
     nodes = len(tree.context_tokens)
-    ancestors = tree.ancestors.to(visible.device).expand(len(visible), -1, -1)
+    ancestors = tree.ancestors.to(visible.device).expand(len(visible), -1, -1)  # (M, M) -> (N, M, M)
+    # (N, T) -> (N, M, T) -> (N, M, T + M)
     return torch.cat([visible.unsqueeze(1).expand(-1, nodes, -1), ancestors], dim=2)
 
 
 def as_attention_mask(allowed: Tensor, model: nn.Module) -> Tensor:
     """`allowed` `(N, Q, T)` as the 4D mask that the model's attention takes: bool for sdpa, to be added for eager."""
-    allowed = allowed.unsqueeze(1)
+    allowed = allowed.unsqueeze(1)  # (N, Q, T) -> (N, 1, Q, T), for all heads
     if model.config._attn_implementation != "eager":
         return allowed
     dtype = next(model.parameters()).dtype
@@ -181,9 +183,9 @@ def edge_rows(tree: LabelTree, score_rows: Tensor, length: int | Tensor) -> Tens
 def rest_rows(tree: LabelTree, size: int, length: int | Tensor, device: torch.device) -> Tensor:
     """Positions `(size, R)` whose hidden states predict the tree's rests, where the tree begins at `length`, as in [`edge_rows`]."""
     nodes = torch.tensor(tree.rests, dtype=torch.long, device=device)
-    return (length - 1 + nodes).expand(size, -1)
+    return (length - 1 + nodes).expand(size, -1)  # (R,) or (N, R) -> (N, R)
 
 
 def edge_targets(tree: LabelTree, size: int, device: torch.device) -> Tensor:
     """Tokens `(size, E)` of the tree's edges."""
-    return torch.tensor([token for _, token in tree.edges], device=device).expand(size, -1)
+    return torch.tensor([token for _, token in tree.edges], device=device).expand(size, -1)  # (E,) -> (N, E)

@@ -154,8 +154,9 @@ class _RowsReading:
         """`query` `(n, H, T, D)`, `key` and `value` `(n, J, T, D)` to `(n, H, T, D)`."""
         keys, values = (torch.cat([self._cached(layer, i, new), new], dim=2) for i, new in enumerate((key, value)))
         own = Part(query, keys, values).attend(scale, self.mask)
-        folded = query.reshape(key.size(0), key.size(1), -1, key.size(3))
+        folded = query.reshape(key.size(0), key.size(1), -1, key.size(3))  # (n, H, T, D) -> (n, J, H/J * T, D)
         out, lse = self.prompts.attend(layer, folded, scale)
+        # (n, J, H/J * T, ...) -> (n, H, T, ...)
         return merged_output((out.reshape(query.shape), lse.reshape(query.shape[:3])), own)
 
     def _cached(self, layer: int, which: int, new: Tensor) -> Tensor:
@@ -189,6 +190,7 @@ class _Tail:
         mask = pad([torch.ones_like(ids, dtype=torch.bool) for ids in tails], False, "left").to(device)
         depths = torch.tensor(tree.depths, dtype=torch.long, device=device)
         offsets = [(mask.cumsum(1) - 1).clamp(min=0), mask.sum(1, keepdim=True) + depths - 1]
+        # (M,) -> (n, M)
         context = torch.tensor(tree.context_tokens, dtype=torch.long, device=device).expand(len(tails), -1)
         return cls(places, tree, torch.cat([tail, context], dim=1), mask, torch.cat(offsets, dim=1))
 
@@ -206,7 +208,7 @@ class _Tail:
         causal = before_score.unsqueeze(1) & (keys <= length + queries)  # (n, X, T + X)
         # Padding attends to itself: a query that attends to nothing would give NaN
         causal = causal | (keys == length + queries)
-        causal = torch.cat([causal, causal.new_zeros(size, width, nodes)], dim=2)
+        causal = torch.cat([causal, causal.new_zeros(size, width, nodes)], dim=2)  # (n, X, T + X) -> (n, X, T + X + M)
         return torch.cat([causal, tree_mask(before_score, self.tree)], dim=1)
 
     def log_probs(self, logits: Tensor, temperature: float) -> Tensor:
