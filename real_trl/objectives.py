@@ -17,7 +17,16 @@ Every method is a choice of reward on that distribution and of `prediction_weigh
 | JEPO, multi-sample | [`log_marginal`], [`log_marginal_advantages`]    | c                  | 1    |
 | REAL               | [`regression_reward`]                            | c                  | 0.01 |
 
-Where several raters scored a response, `targets` are their means, and `label_weights` `(..., L)` their histogram.
+Arguments that mean the same in every function:
+
+- `score_log_probs` `(..., L)`: `log π(k | x, c)` of every label; `values` `(L,)`: the number that each label stands for.
+- `targets` `(...)`: target scores y*; where several raters scored a response their mean, and `label_weights` `(..., L)` their
+  histogram. Without it a target between two labels has the weights of [`target_weights`].
+- `normalize` (`bool`): whether ŷ is divided by the probability mass on the labels.
+- `mask` `(G, K)`: `True` for completions that take part, by default all; the others leave every mean, and get 0.
+- `rounding` (the shape of the rewards): how far each logit, or each reward, may be off by rounding.
+
+Rewards have the shape of `targets`.
 """
 
 import math
@@ -33,18 +42,7 @@ def expected_score(score_log_probs: Tensor, values: Tensor, normalize: bool = Fa
     RAIL predictor (Alg. 1): `ŷ = Σ_k k · π(k | x, c)`.
 
     As in the paper, the probabilities are not renormalised over the labels: mass that the judge puts on other tokens
-    pulls `ŷ` towards 0.
-
-    Args:
-        score_log_probs (`torch.Tensor` of shape `(..., L)`):
-            `log π(k | x, c)` of every label.
-        values (`torch.Tensor` of shape `(L,)`):
-            Numeric value of every label.
-        normalize (`bool`, *optional*, defaults to `False`):
-            Divide by the probability mass on the labels.
-
-    Returns:
-        `torch.Tensor` of shape `(...)`.
+    pulls `ŷ` towards 0, unless `normalize` is set.
     """
     if normalize:
         return (score_log_probs.softmax(-1) * values).sum(-1)
@@ -53,20 +51,9 @@ def expected_score(score_log_probs: Tensor, values: Tensor, normalize: bool = Fa
 
 def target_weights(targets: Tensor, values: Tensor) -> Tensor:
     """
-    Weights of the labels that stand for each target: one-hot where the target is a label's value, and linear
-    interpolation between the two neighbouring labels where it lies between them (the mean of several raters, say).
-
-    Args:
-        targets (`torch.Tensor` of shape `(...)`):
-            Target scores `y*`, within `[values.min(), values.max()]`.
-        values (`torch.Tensor` of shape `(L,)`):
-            Values of the labels, distinct, in any order.
-
-    Returns:
-        `torch.Tensor` of shape `(..., L)` that sums to 1 along the last dimension.
-
-    Raises:
-        ValueError: if a target lies outside the scale.
+    Weights `(..., L)` of the labels that stand for each target: one-hot where the target is a label's value, and linear
+    interpolation between the two neighbouring labels where it lies between them (the mean of several raters, say). `values` are
+    distinct, in any order. `ValueError` if a target lies outside the scale.
     """
     order = values.argsort()
     ordered = values[order].contiguous()
@@ -99,8 +86,7 @@ def log_likelihood_reward(
     """
     `log π(y* | x, c)`: JEPO's single-sample reward (Table 1), and the second part of REAL's (Eq. 5).
 
-    With `label_weights` `(..., L)` (a histogram of raters) it is the cross-entropy `Σ_k w_k log π(k | x, c)`; without
-    them, a target between two labels has the weights of [`target_weights`]. Other shapes as in [`regression_reward`].
+    With `label_weights` it is the cross-entropy `Σ_k w_k log π(k | x, c)`.
     """
     weights = target_weights(targets, values) if label_weights is None else label_weights
     # A label of weight 0 must not contribute even when its log-probability is -inf
@@ -110,20 +96,20 @@ def log_likelihood_reward(
 def likelihood_reward(
     score_log_probs: Tensor, values: Tensor, targets: Tensor, label_weights: Tensor | None = None
 ) -> Tensor:
-    """`π(y* | x, c)`, as the authors' released code has it in place of its logarithm. Arguments as above."""
+    """`π(y* | x, c)`, as the authors' released code has it in place of its logarithm."""
     weights = target_weights(targets, values) if label_weights is None else label_weights
     return (weights * score_log_probs.exp()).sum(-1)
 
 
 def squared_error(score_log_probs: Tensor, values: Tensor, targets: Tensor, normalize: bool = False) -> Tensor:
-    """`(ŷ − y*)²`, the regression loss of Eq. 3 and Eq. 4. Arguments as in [`regression_reward`]."""
+    """`(ŷ − y*)²`, the regression loss of Eq. 3 and Eq. 4."""
     return (expected_score(score_log_probs, values, normalize) - targets).square()
 
 
 def log_likelihood_rounding(score_log_probs: Tensor, label_weights: Tensor, rounding: Tensor) -> Tensor:
     """
     How far [`log_likelihood_reward`] may be off if every logit is by `rounding` `(...)`: as
-    `d log π(k) = dz_k − Σ_j π(j) dz_j`, by `2 (1 − π(k))` times that. Other shapes as there.
+    `d log π(k) = dz_k − Σ_j π(j) dz_j`, by `2 (1 − π(k))` times that.
     """
     return (label_weights * 2 * (1 - score_log_probs.exp()).clamp(min=0)).sum(-1) * rounding
 
@@ -133,7 +119,7 @@ def squared_error_rounding(
 ) -> Tensor:
     """
     How far [`squared_error`] may be off if every logit is by `rounding` `(...)`: `2 |ŷ − y*| ε + ε²`, where `dŷ = Σ_k π(k) (k − ŷ) dz_k`
-    over all tokens, those that are no label counting as 0, gives `ε = (Σ_k π(k) |k − ŷ| + (1 − Σ_k π(k)) |ŷ|) · rounding`. Shapes as there.
+    over all tokens, those that are no label counting as 0, gives `ε = (Σ_k π(k) |k − ŷ| + (1 − Σ_k π(k)) |ŷ|) · rounding`.
     """
     probabilities = score_log_probs.softmax(-1) if normalize else score_log_probs.exp()
     expected = expected_score(score_log_probs, values, normalize)
@@ -156,24 +142,7 @@ def regression_reward(
     REAL's reward (Eq. 5): `r(θ, x, c) = −(ŷ − y*)² + λ log π(y* | x, c)`.
 
     It depends on the policy: its gradient is Term 2 of Lemma 4.1 (Eq. 7), which autograd computes from this
-    expression.
-
-    Args:
-        score_log_probs (`torch.Tensor` of shape `(..., L)`):
-            `log π(k | x, c)` of every label.
-        values (`torch.Tensor` of shape `(L,)`):
-            Numeric value of every label.
-        targets (`torch.Tensor` of shape `(...)`):
-            Target scores `y*`.
-        log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
-            λ. With `0.0` the log-likelihood is left out.
-        label_weights (`torch.Tensor` of shape `(..., L)`, *optional*):
-            Weights of the labels in the log-likelihood, see [`log_likelihood_reward`].
-        normalize (`bool`, *optional*, defaults to `False`):
-            Whether ŷ is divided by the probability mass on the labels.
-
-    Returns:
-        `torch.Tensor` of shape `(...)`.
+    expression. λ is `log_likelihood_weight`; with 0 the log-likelihood is left out.
     """
     reward = -squared_error(score_log_probs, values, targets, normalize)
     if log_likelihood_weight:
@@ -184,24 +153,14 @@ def regression_reward(
 
 def accuracy_reward(sampled_scores: Tensor, targets: Tensor) -> Tensor:
     """
-    Standard RL's reward: `1[y = y*]` for the score `y` that was sampled (Section 2.1).
-
-    Args:
-        sampled_scores (`torch.Tensor` of shape `(...)`):
-            Value of the sampled label, NaN where there is none (never correct).
-        targets (`torch.Tensor` of shape `(...)`):
-            Target scores.
-
-    Returns:
-        `torch.Tensor` of shape `(...)`, 0 or 1.
+    Standard RL's reward: `1[y = y*]` for the score `y` that was sampled (Section 2.1). `sampled_scores` `(...)` are the values of
+    the sampled labels, NaN where there is none (never correct).
     """
     return (sampled_scores == targets).to(targets.dtype)
 
 
 def worst_squared_error(values: Tensor, targets: Tensor) -> Tensor:
-    """
-    `max_k (k − y*)²`: the largest squared error that a score on the scale can have. Shapes `(L,)`, `(...)` → `(...)`.
-    """
+    """`max_k (k − y*)²`: the largest squared error that a score on the scale can have."""
     return (targets.unsqueeze(-1) - values).square().amax(-1)
 
 
@@ -212,20 +171,9 @@ def leave_one_out_advantages(rewards: Tensor, mask: Tensor | None = None, roundi
     A group whose rewards agree to the precision that they are known with carries no signal and gets exactly 0: otherwise the
     division by its σ would blow rounding errors up to ±1.
 
-    Args:
-        rewards (`torch.Tensor` of shape `(G, K)`):
-            Rewards of the `K` completions of each group.
-        mask (`torch.Tensor` of shape `(G, K)`, *optional*):
-            `True` for completions that take part. Others leave the baseline and get 0.
-        rounding (`torch.Tensor` of shape `(G, K)`, *optional*):
-            How far each reward may be off by the rounding of what it was computed from, such as the logits
-            ([`squared_error_rounding`]). The resolution of the rewards' own floating-point type counts in any case.
-
-    Returns:
-        `torch.Tensor` of shape `(G, K)`, detached.
-
-    Raises:
-        ValueError: if `rewards` is not of shape `(G, K)` with `K >= 2`.
+    From rewards `(G, K)` with `K >= 2` (else `ValueError`) to `(G, K)`, detached. `rounding` says how far each reward may be off by the
+    rounding of what it was computed from, such as the logits ([`squared_error_rounding`]); the resolution of the rewards' own
+    floating-point type counts in any case.
     """
     if rewards.dim() != 2 or rewards.size(1) < 2:
         raise ValueError(
@@ -253,16 +201,8 @@ def _has_signal(rewards: Tensor, mask: Tensor, rounding: Tensor | None) -> Tenso
 def log_marginal(log_likelihoods: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     Multi-sample Jensen bound of JEPO (Tang et al., 2025): `log 1/K Σ_i π(y* | x, c_i)`, an estimate of
-    `log π(y* | x)` that grows tighter with `K`.
-
-    Args:
-        log_likelihoods (`torch.Tensor` of shape `(G, K)`):
-            `ℓ_i = log π(y* | x, c_i)`.
-        mask (`torch.Tensor` of shape `(G, K)`, *optional*):
-            `True` for completions that take part.
-
-    Returns:
-        `torch.Tensor` of shape `(G,)`; 0 for a group in which none takes part.
+    `log π(y* | x)` that grows tighter with `K`. From `ℓ_i = log π(y* | x, c_i)` `(G, K)` to `(G,)`; 0 for a group in which none
+    takes part.
     """
     mask = torch.ones_like(log_likelihoods, dtype=torch.bool) if mask is None else mask.bool()
     count = mask.sum(-1)
@@ -276,8 +216,8 @@ def log_marginal_advantages(
 ) -> Tensor:
     """
     Leave-one-out advantages of JEPO's multi-sample bound:
-    `A⁽ⁱ⁾ = [LSE_j ℓ_j − log K] − [LSE_{j≠i} ℓ_j − log(K−1)]`. Shapes, `rounding` and the rule for groups without a signal are those
-    of [`leave_one_out_advantages`].
+    `A⁽ⁱ⁾ = [LSE_j ℓ_j − log K] − [LSE_{j≠i} ℓ_j − log(K−1)]`. Shapes and the rule for groups without a signal are those of
+    [`leave_one_out_advantages`].
     """
     log_likelihoods = log_likelihoods.detach()
     mask = torch.ones_like(log_likelihoods, dtype=torch.bool) if mask is None else mask.bool()
@@ -292,20 +232,7 @@ def standardize_advantages(
 ) -> Tensor:
     """
     Standardised and clipped advantages (Section 4.3): `Ã⁽ⁱ⁾ = clip(A⁽ⁱ⁾ / (σ(A) + ε), −1, 1)`, with σ the population
-    standard deviation of the group's advantages, as in the authors' code.
-
-    Args:
-        advantages (`torch.Tensor` of shape `(G, K)`):
-            Advantages of the `K` completions of each group.
-        clip (`float`, *optional*, defaults to `1.0`):
-            Bound of the absolute value; `None` for no clipping.
-        eps (`float`, *optional*, defaults to `1e-8`):
-            ε.
-        mask (`torch.Tensor` of shape `(G, K)`, *optional*):
-            `True` for completions that take part. Others leave σ and get 0.
-
-    Returns:
-        `torch.Tensor` of shape `(G, K)`.
+    standard deviation of the group's advantages `(G, K)`, as in the authors' code. ε is `eps`; `clip=None` is for no clipping.
     """
     mask = torch.ones_like(advantages, dtype=torch.bool) if mask is None else mask.bool()
     count = mask.sum(1, keepdim=True).clamp(min=1)
@@ -328,24 +255,11 @@ def raft_loss(
     RAFT's loss (Eq. 3), averaged over the batch: `(ŷ(x, c*) − y*)² − λ log π(c*, y* | x)`.
 
     Args:
-        score_log_probs (`torch.Tensor` of shape `(N, L)`):
-            `log π(k | x, c*)` of every label.
-        values (`torch.Tensor` of shape `(L,)`):
-            Numeric value of every label.
-        targets (`torch.Tensor` of shape `(N,)`):
-            Target scores `y*`.
         completion_log_probs (`torch.Tensor` of shape `(N,)`):
             `log π(c*, y* | x)`, summed over the tokens of the completion, or averaged over them (the next-token loss
             of TRL and TRACT).
-        log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
-            λ.
-        regression_weight (`float`, *optional*, defaults to `1.0`):
-            Weight on the squared error; `0.0` leaves plain supervised fine-tuning.
-        normalize (`bool`, *optional*, defaults to `False`):
-            Whether ŷ is divided by the probability mass on the labels.
-
-    Returns:
-        `torch.Tensor` scalar.
+        log_likelihood_weight, regression_weight (`float`, *optional*, defaults to `1.0`):
+            λ, and the weight on the squared error; with 0 for the latter it is plain supervised fine-tuning.
     """
     regression = regression_weight * squared_error(score_log_probs, values, targets, normalize)
     return (regression - log_likelihood_weight * completion_log_probs).mean()
@@ -356,23 +270,16 @@ _LARGEST_LOG_RATIO = 20.0
 
 def sequence_ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
     """
-    PPO's ratio `π(c_i | x) / π_old(c_i | x)` of whole sequences, finite, and with a finite gradient, for all finite log-probabilities.
+    PPO's ratio `π(c_i | x) / π_old(c_i | x)` of whole sequences, given their log-probabilities (summed over tokens): finite, and
+    with a finite gradient, wherever these are.
 
     Above e^20 it goes on as its tangent there. The exponential would overflow from a log-ratio of 89 on (float32), and then even an
     advantage whose clip has no gradient would get NaN, which is 0 · ∞; a ratio that is far beyond any clip is as good as the true one
     where the clip applies, and where it does not (a negative advantage), the pull back stays.
-
-    Args:
-        log_probs, old_log_probs (`torch.Tensor` of the same shape):
-            Of each sequence, summed over its tokens.
-
-    Returns:
-        `torch.Tensor` of that shape.
     """
     log_ratio = log_probs - old_log_probs
-    return log_ratio.clamp(max=_LARGEST_LOG_RATIO).exp() + math.exp(_LARGEST_LOG_RATIO) * (
-        log_ratio - _LARGEST_LOG_RATIO
-    ).clamp(min=0)
+    beyond = (log_ratio - _LARGEST_LOG_RATIO).clamp(min=0)
+    return log_ratio.clamp(max=_LARGEST_LOG_RATIO).exp() + math.exp(_LARGEST_LOG_RATIO) * beyond
 
 
 class LossTerms(NamedTuple):
@@ -402,12 +309,9 @@ def real_loss(
     whose gradient is minus Eq. 8. With β = 1 and raw rewards in place of `Ã` it is the exact estimator of Lemma 4.1.
 
     Args:
-        log_probs (`torch.Tensor` of shape `(N,)` or `(G, K)`):
-            `log π(c_i | x)`, summed over the tokens of `c_i` (for Standard RL: of `c_i` and the score).
-        advantages (`torch.Tensor` of the same shape):
-            `Ã⁽ⁱ⁾`; no gradient flows into them.
-        rewards (`torch.Tensor` of the same shape):
-            `r(θ, x, c_i)` *with* its gradient, Term 2. Constant rewards contribute none.
+        log_probs, advantages, rewards (`torch.Tensor` of the same shape, `(N,)` or `(G, K)`):
+            `log π(c_i | x)`, summed over the tokens of `c_i` (for Standard RL: of `c_i` and the score); `Ã⁽ⁱ⁾`, into which no gradient
+            flows; and `r(θ, x, c_i)` *with* its gradient, Term 2. Constant rewards contribute none.
         prediction_weight (`float`, *optional*, defaults to `0.01`):
             β.
         lengths (`torch.Tensor` of the same shape or scalar, *optional*):
@@ -422,9 +326,6 @@ def real_loss(
         aggregation (`str`, *optional*, defaults to `"sequence"`):
             `"sequence"`: mean over sequences of the sum over tokens (Eq. 8). `"token"`: the same sum divided by the
             number of tokens in the batch.
-
-    Returns:
-        [`LossTerms`].
 
     Raises:
         ValueError: if `aggregation` is unknown, or is `"token"` without `lengths`.
