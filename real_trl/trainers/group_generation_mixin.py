@@ -1,21 +1,42 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Generation of TRL's RLOO trainer with the prompt of every group read once."""
+"""
+From a batch of rows to micro-batches of rollouts, with the prompt of every group read once.
 
+TRL sends a group to a vLLM server as one request, but to the vLLM of its own process (`vllm_mode="colocate"`) as
+`num_generations` requests. Both read a prompt's full cache blocks once, by vLLM's prefix cache; a single request also spares
+vLLM the tokens, hashes and bookkeeping of all the others.
+"""
+
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import nn
-from trl.extras.profiling import profiling_context
+from transformers import PreTrainedConfig
+from trl.extras.profiling import ProfilingContext, profiling_context
 from trl.models import unwrap_model_for_generation
 
+from real_trl import objectives
 from real_trl.forward.dense import causal_lm
 from real_trl.forward.generation import generate_groups
-from real_trl.forward.positions import generation_without_cache, separate_rows
-from real_trl.trainers.vllm_groups import generate_groups_with_vllm
+from real_trl.forward.positions import (
+    generation_without_cache,
+    separate_rows,
+    why_positions_not_plain,
+    why_read_otherwise_by_vllm,
+)
+from real_trl.prompts.format import prompt_text
+from real_trl.trainers.preflight import first_rollouts
+from real_trl.trainers.real_config import REALConfig
+from real_trl.trainers.rollout import Rollout, collate_rollouts
+
+if TYPE_CHECKING:
+    from trl.generation.vllm_generation import VLLMGeneration
 
 
 @contextmanager
@@ -39,14 +60,84 @@ def _finite_logits(model: nn.Module) -> Iterator[list[bool]]:
         hook.remove()
 
 
+def check_generation(config: PreTrainedConfig | None, args: REALConfig) -> None:
+    """Refuse engines that sample from another model than the one that is trained."""
+    if config is None:
+        return
+    length = args.vllm_max_model_length
+    if args.use_vllm and (reason := why_read_otherwise_by_vllm(config, length)):
+        raise ValueError(f"use_vllm: vllm_max_model_length is {length}. {reason}set use_vllm to false.")
+    if args.use_transformers_continuous_batching and (reason := why_positions_not_plain(config)):
+        raise ValueError(
+            f"use_transformers_continuous_batching: it packs sequences into one row, and {reason}. Set it to false."
+        )
+
+
 class GroupGenerationMixin:
     """
-    To be put before [`~trl.RLOOTrainer`], whose `_generate_single_turn` it overrides.
+    From a batch of rows to micro-batches of whole groups, in the place of what [`~trl.RLOOTrainer`] does before its loss: groups of
+    completions are generated, filtered ([`GroupSampler`]), divided, and kept for the steps that use them. Expects a trainer of judges.
 
     Where the trainer shares prefixes (`self._shares_prefixes`), Transformers generates with
     [`~real_trl.forward.generation.generate_groups`]; vLLM gets one request for each group. Everything else is left to TRL:
     continuous batching, images, and generation with sharded parameters, where every process has to run the same number of forwards.
     """
+
+    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.model.training:
+            return self._count_tokens([self._collate(self._generate_and_score_completions(generation_batch))])[0]
+        micro_batches = self.args.steps_per_generation
+        if self._step % (micro_batches * self.num_iterations) == 0 or self._buffered_inputs is None:
+            if self.state.global_step == 0 and self._step == 0:
+                rollouts = first_rollouts(self, generation_batch)
+            else:
+                rollouts = self._generate_and_score_completions(generation_batch)
+            if self._group_sampler is not None:
+                rollouts = self._replace_filtered(rollouts)
+            size = len(rollouts) // micro_batches
+            self._buffered_inputs = self._count_tokens(
+                [self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
+            )
+            if self._reuses_batches:
+                for inputs in self._buffered_inputs:
+                    self._fix_advantages(inputs)
+        return self._buffered_inputs[self._step % micro_batches]
+
+    def _replace_filtered(self, rollouts: list[Rollout]) -> list[Rollout]:
+        size = self.num_generations
+
+        def groups(rollouts: list[Rollout]) -> list[list[Rollout]]:
+            return [rollouts[start : start + size] for start in range(0, len(rollouts), size)]
+
+        def sample(rows: list[dict[str, Any]]) -> list[list[Rollout]]:
+            return groups(self._generate_and_score_completions([row for row in rows for _ in range(size)]))
+
+        kept, counts = self._group_sampler.fill(groups(rollouts), sample, self.accelerator)
+        for name, count in counts.items():
+            self._metrics["train"][f"sampling/{name}"].append(count)
+        return [rollout for group in kept for rollout in group]
+
+    def _collate(self, rollouts: list[Rollout]) -> dict[str, Any]:
+        batch = collate_rollouts(rollouts, self._tokenizer.pad_token_id, self.accelerator.device)
+        histograms = [rollout.histogram for rollout in rollouts]
+        weights = objectives.label_weights(batch["targets"], self._label_values, histograms)
+        return {**batch, "label_weights": weights, "rollouts": rollouts}
+
+    def _count_tokens(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """
+        Note in each micro-batch how many policy tokens one has on average, over the generation batch of all processes:
+        with `loss_aggregation="token"` every token then weighs the same, however the batch is divided.
+        """
+        tokens = torch.stack([inputs["policy_mask"].sum() for inputs in micro_batches]).float().mean()
+        num_tokens = self.accelerator.reduce(tokens, reduction="mean")
+        return [{**inputs, "num_tokens": num_tokens} for inputs in micro_batches]
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        prompt_format = self.judge_config.prompt_format()
+        texts = [prompt_text({"prompt": prompt}, prompt_format) for prompt in prompts]
+        different = list(dict.fromkeys(texts))
+        encoded = dict(zip(different, self.prompt_encoding(different), strict=True))
+        return [list(encoded[text]) for text in texts], None, {}
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: list[Any] | None, multimodal_fields: dict[str, Any]
@@ -113,3 +204,86 @@ class GroupGenerationMixin:
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         profiler = profiling_context(self, "vLLM.generate")
         return generate_groups_with_vllm(self.vllm_generation, prompt_ids, group_size, profiler)
+
+    def sampling_state(self) -> dict[str, Any]:
+        """What this process must know, beside weights, optimizer and random states, to go on with the next step."""
+        mid_batch = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
+        fixed = ("rollouts", "advantages", "old_log_probs", "num_tokens")
+        sampler = self._group_sampler
+        return {
+            "step": self._step,
+            "micro_batches": [{k: inputs[k] for k in fixed if k in inputs} for inputs in self._buffered_inputs]
+            if mid_batch
+            else None,
+            "surplus": list(sampler.surplus) if sampler else [],
+            "drawn": sampler.drawn if sampler else 0,
+            **self.signal_state(),
+        }
+
+    def load_sampling_state(self, state: dict[str, Any]) -> None:
+        """Go on from what [`sampling_state`] returned in an interrupted run."""
+        self._step = state["step"]
+        self.load_signal_state(state)
+        if state["micro_batches"] is not None:
+            device = self.accelerator.device
+            self._buffered_inputs = [
+                self._collate(fixed["rollouts"])
+                | {name: value.to(device) for name, value in fixed.items() if name != "rollouts"}
+                for fixed in state["micro_batches"]
+            ]
+        if self._group_sampler is not None:
+            self._group_sampler.surplus, self._group_sampler.drawn = state["surplus"], state["drawn"]
+
+
+def generate_groups_with_vllm(
+    vllm_generation: "VLLMGeneration",
+    prompt_ids: list[list[int]],
+    num_generations: int,
+    profiler: ProfilingContext | None = None,
+) -> list[list[int]]:
+    """
+    One completion for every prompt.
+
+    Where vLLM runs in this process, without tensor parallelism, consecutive equal prompts become requests for `n` completions,
+    with the largest `n` that divides all such runs: `num_generations`, or the part of a group that this process has, also
+    where neighbouring groups have the same prompt. Everything else is left to TRL.
+
+    Args:
+        vllm_generation ([`~trl.generation.vllm_generation.VLLMGeneration`]):
+            TRL's generation with vLLM. Weights must be in sync.
+        prompt_ids (`list[list[int]]`):
+            Tokens of the prompts, each repeated for every completion of its group.
+        num_generations (`int`):
+            Completions of a group, counted over all processes.
+        profiler ([`~trl.extras.profiling.ProfilingContext`], *optional*):
+            Around the call of vLLM.
+
+    Returns:
+        `list[list[int]]`: The completions' tokens, in the order of the prompts.
+
+    Raises:
+        `RuntimeError`: if vLLM returned another number of completions.
+    """
+    if vllm_generation.mode != "colocate" or vllm_generation.tensor_parallel_size > 1:
+        _, completion_ids, _, _ = vllm_generation.generate(prompt_ids, None, num_generations, profiler)
+    else:
+        n = math.gcd(*(sum(1 for _ in equal) for _, equal in groupby(prompt_ids))) or 1
+        with _completions_per_request(vllm_generation, n):
+            _, completion_ids, _, _ = vllm_generation.generate(prompt_ids[::n], None, num_generations, profiler)
+    if len(completion_ids) != len(prompt_ids):
+        raise RuntimeError(
+            f"vLLM returned {len(completion_ids)} completions for {len(prompt_ids)} prompts. Remove n from generation_kwargs "
+            "if it is there: the number of completions is num_generations."
+        )
+    return completion_ids
+
+
+@contextmanager
+def _completions_per_request(vllm_generation: "VLLMGeneration", n: int) -> Iterator[None]:
+    """In colocate mode TRL asks for one completion of a prompt, unless its `generation_kwargs` say otherwise."""
+    own = vllm_generation.generation_kwargs
+    vllm_generation.generation_kwargs = {**own, "n": n}
+    try:
+        yield
+    finally:
+        vllm_generation.generation_kwargs = own

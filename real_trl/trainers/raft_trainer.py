@@ -238,9 +238,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         if not scored.any():
             # Every rank must take part in the backward of the same parameters
             return self.args.log_likelihood_weight * next_token_loss + 0.0 * forward.score_log_probs.sum()
-        score_log_probs, targets = forward.score_log_probs[scored], targets[scored]
+        score_log_probs, targets = forward.score_log_probs[scored], targets[scored]  # (N, L) -> (n, L), (N,) -> (n,)
         # Zero where the written label is the whole target
-        written = score_log_probs.gather(1, written[scored].unsqueeze(1)).squeeze(1)
+        written = score_log_probs.gather(1, written[scored].unsqueeze(1)).squeeze(1)  # (n, L) -> (n,)
         wanted = objectives.log_likelihood_reward(score_log_probs, self._label_values, targets, label_weights[scored])
         if num_items_in_batch is None:
             num_tokens = (inputs["labels"][:, 1:] != -100).sum()

@@ -9,29 +9,27 @@ import torch
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput, backbone, policy_forward
-from real_trl.forward.positions import why_positions_not_plain, why_read_otherwise_by_vllm
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.forward.support import check_tree_attention
 from real_trl.methods import METHODS
-from real_trl.prompts.format import prompt_text, training_format
+from real_trl.prompts.format import training_format
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
-from real_trl.trainers.group_generation_mixin import GroupGenerationMixin
+from real_trl.trainers.group_generation_mixin import GroupGenerationMixin, check_generation
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
 from real_trl.trainers.precision import check_dtype, prepare_precision
-from real_trl.trainers.preflight import first_rollouts
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
-from real_trl.trainers.rollout import Rollout, collate_rollouts, make_rollout
+from real_trl.trainers.rollout import Rollout, make_rollout
 from real_trl.trainers.signal_watch import GroupSignal
 from real_trl.weights.whole import whole_weights
 
@@ -58,15 +56,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     With `args.group_filter`, groups outside the bounds are replaced before anything else is done with them, see
     [`GroupSampler`].
 
-    What it overrides of [`~trl.RLOOTrainer`], and why:
-
-    - `_tokenize_prompts`: the judge's prompts become tokens in one way, here and in every engine, see [`PromptEncoding`];
-    - `_generate_single_turn`: Transformers reads the prompt of a group once, see [`GroupGenerationMixin`];
-    - `_generate_and_score_completions`: generates and locates the scores, but runs no forward and computes no reward;
-    - `_prepare_inputs`: splits the generation batch into micro-batches of whole groups instead of shuffling rows, and looks at the
-      first answers ([`first_rollouts`]);
-    - `_compute_loss`: reward, advantage and loss from one forward;
-    - `_set_signature_columns_if_needed`: keeps the `score` column; `log`: adds the correlation over the logging window.
+    What it overrides of TRL, and why: `trainers/README.md`.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -142,7 +132,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             values=args.score_values,
             thinking=args.thinking,
         )
-        self._check_generation(config_of(model, args), args)
+        check_generation(config_of(model, args), args)
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
         fits = prompt_fits(model, args, self.score_space, processing_class, prompt_format)
@@ -196,65 +186,11 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             group_filter = GroupFilter.parse(args.group_filter, args.num_generations)
             self._group_sampler = GroupSampler(group_filter, args.group_filter_rounds, self.train_dataset, args.seed)
 
-    @staticmethod
-    def _check_generation(config: PreTrainedConfig | None, args: REALConfig) -> None:
-        """Refuse engines that sample from another model than the one that is trained."""
-        if config is None:
-            return
-        length = args.vllm_max_model_length
-        if args.use_vllm and (reason := why_read_otherwise_by_vllm(config, length)):
-            raise ValueError(f"use_vllm: vllm_max_model_length is {length}. {reason}set use_vllm to false.")
-        if args.use_transformers_continuous_batching and (reason := why_positions_not_plain(config)):
-            raise ValueError(
-                f"use_transformers_continuous_batching: it packs sequences into one row, and {reason}. Set it to false."
-            )
-
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         for column in ("score", "score_histogram"):
             if column not in self._signature_columns:
                 self._signature_columns = [*self._signature_columns, column]
-
-    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
-        if not self.model.training:
-            return self._count_tokens([self._collate(self._generate_and_score_completions(generation_batch))])[0]
-        micro_batches = self.args.steps_per_generation
-        if self._step % (micro_batches * self.num_iterations) == 0 or self._buffered_inputs is None:
-            if self.state.global_step == 0 and self._step == 0:
-                rollouts = first_rollouts(self, generation_batch)
-            else:
-                rollouts = self._generate_and_score_completions(generation_batch)
-            if self._group_sampler is not None:
-                rollouts = self._replace_filtered(rollouts)
-            size = len(rollouts) // micro_batches
-            self._buffered_inputs = self._count_tokens(
-                [self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
-            )
-            if self._reuses_batches:
-                for inputs in self._buffered_inputs:
-                    self._fix_advantages(inputs)
-        return self._buffered_inputs[self._step % micro_batches]
-
-    def _replace_filtered(self, rollouts: list[Rollout]) -> list[Rollout]:
-        size = self.num_generations
-
-        def groups(rollouts: list[Rollout]) -> list[list[Rollout]]:
-            return [rollouts[start : start + size] for start in range(0, len(rollouts), size)]
-
-        def sample(rows: list[dict[str, Any]]) -> list[list[Rollout]]:
-            return groups(self._generate_and_score_completions([row for row in rows for _ in range(size)]))
-
-        kept, counts = self._group_sampler.fill(groups(rollouts), sample, self.accelerator)
-        for name, count in counts.items():
-            self._metrics["train"][f"sampling/{name}"].append(count)
-        return [rollout for group in kept for rollout in group]
-
-    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        prompt_format = self.judge_config.prompt_format()
-        texts = [prompt_text({"prompt": prompt}, prompt_format) for prompt in prompts]
-        different = list(dict.fromkeys(texts))
-        encoded = dict(zip(different, self.prompt_encoding(different), strict=True))
-        return [list(encoded[text]) for text in texts], None, {}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = [row["prompt"] for row in inputs]
@@ -271,21 +207,6 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             )
             for row, *columns in zip(inputs, prompts, completions, prompt_ids, completion_ids, strict=True)
         ]
-
-    def _collate(self, rollouts: list[Rollout]) -> dict[str, Any]:
-        batch = collate_rollouts(rollouts, self._tokenizer.pad_token_id, self.accelerator.device)
-        histograms = [rollout.histogram for rollout in rollouts]
-        weights = objectives.label_weights(batch["targets"], self._label_values, histograms)
-        return {**batch, "label_weights": weights, "rollouts": rollouts}
-
-    def _count_tokens(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """
-        Note in each micro-batch how many policy tokens one has on average, over the generation batch of all processes:
-        with `loss_aggregation="token"` every token then weighs the same, however the batch is divided.
-        """
-        tokens = torch.stack([inputs["policy_mask"].sum() for inputs in micro_batches]).float().mean()
-        num_tokens = self.accelerator.reduce(tokens, reduction="mean")
-        return [{**inputs, "num_tokens": num_tokens} for inputs in micro_batches]
 
     def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> PolicyOutput:
         forward = shared_prefix_forward if self._shares_prefixes else policy_forward
@@ -308,12 +229,13 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         penalty = None
         if self.beta != 0.0:
             kl = ((log_probs.detach() - self._reference_log_probs(inputs)) * inputs["policy_mask"]).sum(1)
-            penalty = self.beta * kl.view(-1, self._group_size)
+            penalty = self.beta * kl.view(-1, self._group_size)  # (N,) -> (G, K)
             self._metrics[self._mode]["kl"].append(self.accelerator.gather(kl).mean().item())
         if self._group_size == 1:  # only in evaluation
             return torch.zeros_like(inputs["targets"])
+        # (N,) -> (G, K)
         mask = inputs["has_score"].view(-1, self._group_size) if self.args.malformed == "ignore" else None
-        return score_advantages(self.args, rewards, penalty, mask).view(-1)
+        return score_advantages(self.args, rewards, penalty, mask).view(-1)  # (G, K) -> (N,)
 
     @torch.no_grad()
     def _reference_log_probs(self, inputs: dict[str, Any]) -> Tensor:
@@ -328,13 +250,13 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         """Before a batch is reused: what its later steps must take from the policy that sampled it."""
         output = self._forward(self.model, inputs)
         if self.args.reuse_correction == "clip":
-            inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)
+            inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
         rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
         inputs["advantages"] = self._advantages(rewards, inputs, output.log_probs)
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         output = self._forward(model, inputs)
-        log_probs = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N,)
+        log_probs = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
         rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
         advantages = inputs.get("advantages")
         if advantages is None:
@@ -344,7 +266,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         terms = objectives.real_loss(
             log_probs,
             advantages,
-            rewards.objective.flatten(),
+            rewards.objective.flatten(),  # (G, K) -> (N,)
             self.args.prediction_weight,
             lengths=inputs["num_tokens"],
             old_log_probs=inputs.get("old_log_probs"),
@@ -358,35 +280,6 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     def row_keys(self, inputs: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         return ("prompt", "score"), [(rollout.prompt, rollout.target) for rollout in inputs["rollouts"]]
-
-    def sampling_state(self) -> dict[str, Any]:
-        """What this process must know, beside weights, optimizer and random states, to go on with the next step."""
-        mid_batch = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
-        fixed = ("rollouts", "advantages", "old_log_probs", "num_tokens")
-        sampler = self._group_sampler
-        return {
-            "step": self._step,
-            "micro_batches": [{k: inputs[k] for k in fixed if k in inputs} for inputs in self._buffered_inputs]
-            if mid_batch
-            else None,
-            "surplus": list(sampler.surplus) if sampler else [],
-            "drawn": sampler.drawn if sampler else 0,
-            **self.signal_state(),
-        }
-
-    def load_sampling_state(self, state: dict[str, Any]) -> None:
-        """Go on from what [`sampling_state`] returned in an interrupted run."""
-        self._step = state["step"]
-        self.load_signal_state(state)
-        if state["micro_batches"] is not None:
-            device = self.accelerator.device
-            self._buffered_inputs = [
-                self._collate(fixed["rollouts"])
-                | {name: value.to(device) for name, value in fixed.items() if name != "rollouts"}
-                for fixed in state["micro_batches"]
-            ]
-        if self._group_sampler is not None:
-            self._group_sampler.surplus, self._group_sampler.drawn = state["surplus"], state["drawn"]
 
     def _why_silent(self) -> str | None:
         return self._group_signal.pop(self.accelerator)

@@ -111,7 +111,7 @@ class GroupSignal:
     @torch.no_grad()
     def add(self, args: REALConfig, rewards: Rewards, has_score: Tensor) -> None:
         """Note a micro-batch: its rewards `(G, K)`, and which of its completions `(G · K,)` have a score."""
-        present = has_score.view(rewards.objective.shape)
+        present = has_score.view(rewards.objective.shape)  # (N,) -> (G, K)
         advantages = score_advantages(args, rewards, None, present if args.malformed == "ignore" else None)
         differs = (advantages != 0).any(1)
         signal = present.any(1) & (differs | (args.prediction_weight > 0))

@@ -14,7 +14,7 @@ from trl.extras.profiling import ProfilingContext
 from trl.generation import vllm_generation as trl_vllm
 
 from real_trl import REALTrainer
-from real_trl.trainers.vllm_groups import generate_groups_with_vllm
+from real_trl.trainers.group_generation_mixin import generate_groups_with_vllm
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, encode
 from tests.trainers.test_real_gradient import K, make_trainer
 
