@@ -82,7 +82,7 @@ class HeadOptions:
         Raises:
             ValueError: if the model has no such head.
         """
-        forward = _fused_forward(getattr(model, "_original_forward", model.forward))
+        forward = _found_fused_forward(getattr(model, "_original_forward", model.forward))
         if forward is None:
             raise ValueError(
                 f"model: {type(model).__name__} has no fused LM head. Call trl.trainer.utils.add_fused_lm_head on it first."
@@ -122,14 +122,14 @@ class HeadOptions:
         return bounded * (self.softcap / self.temperature), (1 - bounded**2) * (self.scale / self.temperature)
 
 
-def _fused_forward(forward: Any) -> FunctionType | None:
+def _found_fused_forward(forward: Any) -> FunctionType | None:
     """TRL's function among those that `forward` wraps."""
     function = forward.__func__ if isinstance(forward, MethodType) else forward
     if not isinstance(function, FunctionType):
         return None
     if function.__code__.co_name == "_fused_forward":
         return function
-    inner = (_fused_forward(cell.cell_contents) for cell in function.__closure__ or ())
+    inner = (_found_fused_forward(cell.cell_contents) for cell in function.__closure__ or ())
     return next((found for found in inner if found is not None), None)
 
 

@@ -26,10 +26,7 @@ class FiniteMixin:
     Looks at everything on its way into the weights: the model that training starts from, what is sampled from it, each loss before its
     backward (under DeepSpeed the last one of a step updates the weights), the gradient before the update; under DeepSpeed, which does not
     show it before, the weights after each update; and the weights before each checkpoint. A gradient that half precision (fp16) leaves out
-    by itself is no fault.
-
-    What it overrides of [`~transformers.Trainer`], and why: `train`, to look at the model; `_get_grad_norm`, since all processes have the
-    gradient's norm there, before the weights are updated. The trainers call `check_loss` with what `compute_loss` returns, so
+    by itself is no fault. The trainers call `check_loss` with what `compute_loss` returns, so
     that `logging_nan_inf_filter` never sees a loss that it could replace, and have `row_keys`.
     """
 

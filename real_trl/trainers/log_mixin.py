@@ -13,10 +13,8 @@ class LogMixin:
     """
     Keeps in every checkpoint what the next line of the log is made from: the sum of the losses, which `train_loss` is the mean of; the
     tokens trained on (`num_tokens`); and the figures since the last line. Transformers and TRL count all of it from the resumption on,
-    and Transformers divides by all steps.
-
-    What it overrides of [`~transformers.Trainer`], and why: `log`, since the speeds at the end of a run are those of the steps that this
-    process took, in its time (`train_runtime`). Expects the attributes of TRL's trainers.
+    and Transformers divides by all steps. Speeds at the end of a run (`log`) are those of the steps that this process took, in its
+    time (`train_runtime`). Expects the attributes of TRL's trainers.
     """
 
     _first_step = 0

@@ -85,10 +85,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     The forward reads a batch without padding, one sequence behind the other, wherever that is exact; where it is not (sliding
     windows, dropout, positions that are not plain, architectures that are not listed) batches are padded, and the log says why.
 
-    What it overrides of [`~trl.SFTTrainer`], and why: `_prepare_dataset`, to make tokens of prompts as the judge does
-    ([`PromptEncoding`]) and to find the score in every completion;
-    `compute_loss`, to add the regression loss to TRL's; `get_batch_samples`, to count the scores that its mean is over;
-    `_set_signature_columns_if_needed`, to keep what that needs.
+    What it overrides of TRL, and why: `trainers/README.md`.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]):

@@ -66,20 +66,8 @@ class EpochSampler(Sampler[int]):
 
 class ResumeMixin(LogMixin):
     """
-    Complete checkpoints, and an exact continuation from them.
-
-    What it overrides of [`~transformers.Trainer`], and why:
-
-    - `train`: goes on from complete checkpoints only, and saves the last finished step on [`StopWithCheckpoint`];
-    - `_save_checkpoint`: writes the manifest, and pushes and deletes older checkpoints only after that;
-    - `_load_rng_state`: restores with the random states what the log is made from ([`LogMixin`]), what the trainer's
-      `sampling_state()`, if it has one, returned, and a reference model that follows the policy (`sync_ref_model`);
-    - `_get_train_sampler`, `_run_epoch`: the data's order depends on seed and epoch only; a run that was killed after its
-      last step is not trained any further;
-    - `evaluate`: leaves the random states as they were, so that training does not depend on when it is evaluated;
-    - `_maybe_log_save_evaluate`: remembers the last finished step;
-    - `_load_from_checkpoint`: loads the trained adapter also where there is a reference adapter beside it;
-    - `_load_optimizer_and_scheduler`: a learning rate, or the like, that was changed on purpose is not undone.
+    Complete checkpoints, and an exact continuation from them; what it overrides, and why, is in `README.md` beside this file. A
+    trainer may have `sampling_state()` and `load_sampling_state()`.
 
     Not exact: an `IterableDataset` that is read more than once, vLLM's sampling, `ignore_data_skip`.
 

@@ -21,9 +21,6 @@ class SignalMixin:
     """
     Ends training after `args.max_steps_without_signal` steps in a row without a gradient. Steps that half precision (fp16) leaves out,
     because their gradient is not finite, count among them.
-
-    What it overrides of [`~transformers.Trainer`], and why: `_get_grad_norm`, since all processes have the gradient's norm there,
-    before the weights are updated; `train`, to begin counting.
     """
 
     _silent_steps = 0  # in a row, up to now
