@@ -26,12 +26,8 @@ _ROOM = 32  # tokens that a completion's buffer has room for, at least, when it 
 
 class PromptReading:
     """
-    [`~real_trl.forward.packed_attention.AttentionLayout`] of prompts that stand behind each other in one row and keep their keys
-    and values.
-
-    Args:
-        lengths (`Sequence[int]`):
-            Tokens of each prompt.
+    [`~real_trl.forward.packed_attention.AttentionLayout`] of prompts of these `lengths` that stand behind each other in one row and
+    keep their keys and values.
     """
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -54,13 +50,8 @@ class PromptReading:
 
 class DecodingGroups:
     """
-    [`~real_trl.forward.packed_attention.AttentionLayout`] of a decoding step: one new token of each row.
-
-    Args:
-        prompts (`dict[int, list[tuple[torch.Tensor, torch.Tensor]]]`):
-            For each layer, keys and values `(J, P, D)` of every group's prompt.
-        sizes (`Sequence[int]`):
-            Rows of each group; they follow each other.
+    [`~real_trl.forward.packed_attention.AttentionLayout`] of a decoding step: one new token of each row. `prompts` and `sizes` are
+    those of [`PromptAttention`].
     """
 
     def __init__(self, prompts: Layers, sizes: Sequence[int]) -> None:
@@ -121,16 +112,8 @@ def merged_output(first: Attended, second: Attended) -> Tensor:
 
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple[Layers, Tensor]:
     """
-    Prefill: every prompt once.
-
-    Args:
-        model ([`~transformers.PreTrainedModel`]):
-            Causal LM with [`~real_trl.forward.packed_attention.install_prefix_attention`].
-        prompts (`Sequence[Sequence[int]]`):
-            Tokens of each group's prompt; not empty.
-
-    Returns:
-        For each layer, keys and values `(J, P, D)` of every prompt, and the logits `(groups, V)` of what comes next.
+    Prefill by a model with [`~real_trl.forward.packed_attention.install_prefix_attention`]: the tokens of each group's prompt, not
+    empty, are read once. For each layer, keys and values `(J, P, D)` of every prompt, and the logits `(groups, V)` of what comes next.
     """
     device, layers, logits = model.device, {}, []
     for pack in _packs(prompts):

@@ -139,13 +139,8 @@ class Bucket:
 
 def make_buckets(spans: Sequence[tuple[int, int]], device: torch.device) -> list[Bucket]:
     """
-    Put branches into buckets in which the longest is at most twice as long as any, but for short ones.
-
-    Args:
-        spans (`Sequence[tuple[int, int]]`):
-            Start and end of every branch. Empty ones are left out.
-        device (`torch.device`):
-            Where the tensors are to be.
+    Put branches, given by start and end, into buckets in which the longest is at most twice as long as any, but for short ones. Empty
+    ones are left out.
     """
     buckets = []
     for branches in _of_similar_length(spans):
@@ -167,8 +162,6 @@ def make_tree_buckets(
             For each tree, start and end of the part of a branch that it sees, possibly empty, and of its own `M` tokens.
         ancestors (`torch.Tensor` of shape `(M, M)`):
             Which of its own tokens each sees.
-        device (`torch.device`):
-            Where the tensors are to be.
     """
     nodes, buckets = len(ancestors), []
     if not nodes:

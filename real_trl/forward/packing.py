@@ -68,17 +68,7 @@ class PackedRow:
 def pack_row(
     groups: Sequence[tuple[Sequence[int], Sequence[Branch]]], tree: LabelTree, device: torch.device
 ) -> PackedRow:
-    """
-    Pack prefixes, none of them empty, each with its branches.
-
-    Args:
-        groups (`Sequence[tuple[Sequence[int], Sequence[Branch]]]`):
-            Tokens of each prefix, and its branches, `N` in all.
-        tree ([`LabelTree`]):
-            The labels.
-        device (`torch.device`):
-            Where the tensors are to be.
-    """
+    """Pack `groups`: the tokens of each prefix, none of them empty, with its branches, `N` in all. The tensors are on `device`."""
     nodes = len(tree.context_tokens)
     prefixes = list(pairwise(accumulate((len(prefix) for prefix, _ in groups), initial=0)))
     ids = [token for prefix, _ in groups for token in prefix]

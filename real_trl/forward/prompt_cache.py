@@ -17,21 +17,11 @@ Layers = dict[int, list[KeysAndValues]]
 
 @dataclass
 class _Bucket:
-    """
-    Groups whose prompts are equally long, for one call of the kernel.
-
-    Args:
-        groups (`list[int]`):
-            The groups.
-        rows (`torch.Tensor` of shape `(groups * most,)`):
-            Rows of each group, as many of each as the largest has.
-        stacked (`dict`):
-            For each layer, their keys and values `(groups, J, P, D)`.
-    """
+    """Groups whose prompts are equally long, for one call of the kernel."""
 
     groups: list[int]
-    rows: Tensor
-    stacked: dict[int, KeysAndValues]
+    rows: Tensor  # (groups * most,): those of each group, as many of each as the largest has
+    stacked: dict[int, KeysAndValues]  # for each layer, keys and values (groups, J, P, D)
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Attended:
         """Of `query` `(N, J, Q, D)`, output and log-sum-exp of `rows`."""
@@ -107,18 +97,8 @@ class PromptAttention:
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Attended:
         """
-        Attention of every row to its prompt.
-
-        Args:
-            layer (`int`):
-                The layer.
-            query (`torch.Tensor` of shape `(N, J, Q, D)`):
-                Queries, those of the heads that share keys together.
-            scale (`float`):
-                Factor on the scores.
-
-        Returns:
-            Output `(N, J, Q, D)` and log-sum-exp `(N, J, Q)`.
+        Attention of every row to its prompt, of `query` `(N, J, Q, D)` with those of the heads that share keys together: output
+        `(N, J, Q, D)` and log-sum-exp `(N, J, Q)`.
         """
         parts = [bucket.attend(layer, query, scale) for bucket in self._buckets]
         out, lse = (torch.cat(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))

@@ -101,18 +101,7 @@ def pad_sequences(
     tree: LabelTree,
     model: PreTrainedModel,
 ) -> ForwardInputs:
-    """
-    The same with a row for each sequence, and the tree behind it.
-
-    Args:
-        labels, input_ids, attention_mask, score_positions, tree:
-            See [`pack_sequences`].
-        model ([`~transformers.PreTrainedModel`]):
-            The model, unwrapped, for its attention implementation.
-
-    Returns:
-        [`ForwardInputs`] with `B = N`.
-    """
+    """[`pack_sequences`] with a row for each sequence, and the tree behind it: `B = N`. `model` is unwrapped, as [`tree_forward`] wants it."""
     shifted = labels[:, 1:]
     is_label = shifted != -100
     width = max(int(is_label.sum(1).max()), 1)

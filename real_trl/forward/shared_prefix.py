@@ -41,11 +41,7 @@ def pack_groups(
         prompt_ids, completion_ids (`Sequence[list[int]]`):
             Tokens without padding, `N` of each. A prompt is not empty.
         score_positions (`Sequence[int]`):
-            See [`shared_prefix_forward`].
-        tree ([`LabelTree`]):
-            The labels.
-        device (`torch.device`):
-            Where the tensors are to be.
+            See [`~real_trl.forward.dense.policy_forward`].
 
     Returns:
         The row, and what to ask of the LM head: the tokens of the completions, in their order, then the edges of every
@@ -94,11 +90,8 @@ def shared_prefix_forward(
     Args:
         model (`nn.Module`):
             Causal LM prepared by [`share_prefixes`], wrapped or not.
-        prompt_ids, prompt_mask, completion_ids, completion_mask, score_positions, tree:
+        others:
             As there. Completions of the same prompt must follow each other to share it.
-
-    Returns:
-        [`PolicyOutput`].
     """
     lists = [
         [ids[mask].tolist() for ids, mask in zip(rows.cpu(), masks.bool().cpu(), strict=True)]

@@ -43,13 +43,7 @@ def tree_forward(
     position_ids: Tensor,
     score_rows: Tensor,
 ) -> TreeForward:
-    """
-    Sequences with their trees, as `model` can read them: behind the sequence, or in rows of their own.
-
-    Args:
-        model, tree, input_ids, attention_mask, position_ids, score_rows:
-            See [`tree_inputs`].
-    """
+    """Sequences with their trees, as `model` can read them: as in [`tree_inputs`] behind the sequence, or in rows of their own."""
     size, length = input_ids.shape
     index = torch.arange(length, device=input_ids.device)
     # Nodes that are not read behind the sequence. Where what follows the score changes the rotary frequencies, the root is one.
@@ -103,16 +97,8 @@ def _tree_in_rows(
 
 def tree_mask(visible: Tensor, tree: LabelTree) -> Tensor:
     """
-    What the inner nodes of the tree attend to.
-
-    Args:
-        visible (`torch.Tensor` of shape `(N, T)`, bool):
-            The positions of each sequence that lead up to its score, marker included.
-        tree ([`LabelTree`]):
-            With `M` inner nodes.
-
-    Returns:
-        `torch.Tensor` of shape `(N, M, T + M)`, `True` where a node attends.
+    What the `M` inner nodes of the tree attend to, `(N, M, T + M)`, given the positions of each sequence that lead up to its score,
+    marker included: `visible` `(N, T)`, bool.
     """
     nodes = len(tree.context_tokens)
     ancestors = tree.ancestors.to(visible.device).expand(len(visible), -1, -1)  # (M, M) -> (N, M, M)
@@ -143,8 +129,6 @@ def tree_inputs(
     Args:
         model (`nn.Module`):
             The model, unwrapped, for its attention implementation.
-        tree ([`LabelTree`]):
-            With `M` inner nodes.
         input_ids, attention_mask, position_ids (`torch.Tensor` of shape `(N, T)`):
             The sequences, padded on either side.
         score_rows (`torch.Tensor` of shape `(N,)`):

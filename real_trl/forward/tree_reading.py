@@ -105,16 +105,8 @@ def read_from_rows(
     model: PreTrainedModel, tree: LabelTree, finished: FinishedRows, places: Sequence[ScorePlace], temperature: float
 ) -> Tensor:
     """
-    [`read_from_cache`] after [`~real_trl.forward.generation.generate_groups`].
-
-    Args:
-        finished ([`~real_trl.forward.generation.FinishedRows`]):
-            What it left behind.
-        model, tree, places, temperature:
-            See [`read_from_cache`]; rows in ascending order, and prefix attention installed in the model.
-
-    Returns:
-        `torch.Tensor` of shape `(n, E + R)`, as there.
+    [`read_from_cache`] of what [`~real_trl.forward.generation.generate_groups`] left behind. The rows of `places` are in ascending
+    order, and prefix attention is installed in the model.
     """
     device = model.device
     own = [finished.own[place.row] for place in places]
@@ -231,18 +223,8 @@ def read_by_forward(
     pad_id: int,
 ) -> Tensor:
     """
-    The same with whole sequences and a forward for each node of the tree: for any model, and slow.
-
-    Args:
-        prompt_ids (`Sequence[list[int]]`):
-            Prompts of the batch.
-        pad_id (`int`):
-            Padding token.
-        model, tree, places, temperature:
-            See [`read_from_cache`].
-
-    Returns:
-        `torch.Tensor` of shape `(n, E + R)`, the root's edges included.
+    [`read_from_cache`] with whole sequences, prompts of the batch and what follows them, and a forward for each node of the tree: for
+    any model, and slow. The root's edges are included.
     """
     paths = [[]]
     for token, parent in zip(tree.context_tokens, tree.parents, strict=True):
