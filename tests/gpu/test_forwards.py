@@ -14,10 +14,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from real_trl.forward.dense import policy_forward
 from real_trl.forward.generation import generate_groups
-from real_trl.forward.lm_head import selected_log_probs
-from real_trl.forward.output_layer import HeadOptions
+from real_trl.forward.logits import HeadOptions
 from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.rest_log_probs import rest_log_probs
+from real_trl.forward.selected_log_probs import selected_log_probs
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.label_tree import LabelTree
 from real_trl.trainers.raft_trainer import _ForwardWithScores
