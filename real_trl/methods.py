@@ -17,80 +17,47 @@ from real_trl import objectives
 
 
 class Scored(NamedTuple):
-    """
-    What a reward may look at, of `N` completions on a scale of `L` labels.
+    """What a reward may look at, of `N` completions on a scale of `L` labels."""
 
-    Attributes:
-        log_probs (`torch.Tensor` of shape `(N, L)`): `log π(k | x, c)`; a uniform guess where a completion has no score.
-        values (`torch.Tensor` of shape `(L,)`): Values of the labels.
-        targets (`torch.Tensor` of shape `(N,)`): y*.
-        label_weights (`torch.Tensor` of shape `(N, L)`): Weights of the labels that stand for each target.
-        sampled (`torch.Tensor` of shape `(N,)`): Value of the sampled label, NaN for none.
-        rounding (`torch.Tensor` of shape `(N,)`): How far the logits may be off by rounding.
-    """
-
-    log_probs: Tensor
-    values: Tensor
-    targets: Tensor
-    label_weights: Tensor
-    sampled: Tensor
-    rounding: Tensor
+    log_probs: Tensor  # (N, L) log π(k | x, c); a uniform guess where a completion has no score
+    values: Tensor  # (L,) of the labels
+    targets: Tensor  # (N,) y*
+    label_weights: Tensor  # (N, L) of the labels that stand for each target
+    sampled: Tensor  # (N,) value of the sampled label, NaN for none
+    rounding: Tensor  # (N,) how far the logits may be off by rounding
 
 
 class Part(NamedTuple):
-    """
-    A reward, or one of several whose advantages are standardised apart and added with their weights.
+    """A reward, or one of several whose advantages are standardised apart and added with their weights; `(N,)` each."""
 
-    Attributes:
-        reward (`torch.Tensor` of shape `(N,)`): With its gradient, which is Term 2 of Lemma 4.1.
-        worst (`torch.Tensor` of shape `(N,)`, *optional*):
-            What a completion without a score gets, unless a sibling has less. Defaults to the reward of a uniform guess.
-        rounding (`torch.Tensor` of shape `(N,)`, *optional*):
-            How far the reward may be off by the rounding of the logits. Defaults to what its gradient says, to first order.
-        weight (`float`, *optional*, defaults to `1.0`): Of its advantages, and in the objective.
-    """
-
-    reward: Tensor
-    worst: Tensor | None = None
-    rounding: Tensor | None = None
+    reward: Tensor  # with its gradient, which is Term 2 of Lemma 4.1
+    worst: Tensor | None = (
+        None  # of a completion without a score, unless a sibling has less; default: a uniform guess's
+    )
+    rounding: Tensor | None = (
+        None  # how far `reward` may be off by that of the logits; default: what its gradient says
+    )
     weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """
-    A training method.
-
-    Args:
-        name, sentence, equation, tag (`str`):
-            Text of the model card: name, what is rewarded or minimised, its LaTeX, and the tag on the Hub.
-        parts (`Callable[[Scored, REALConfig], tuple[Part, ...]]`, *optional*):
-            The reward. `None`: the method is supervised.
-        prediction_weight (`float`, *optional*, defaults to `0.0`):
-            Default of β in Eq. 8, the weight on the reward's own gradient.
-        on_sample (`bool`, *optional*, defaults to `False`):
-            The reward looks at the score that was sampled. Then the policy gradient runs over it too, the reward has no gradient of
-            its own, and a forced score, which is no sample, cannot be rewarded.
-        label_targets (`bool`, *optional*, defaults to `False`):
-            Targets must be values of labels.
-        options (`tuple[str, ...]`, *optional*):
-            Fields of [`REALConfig`] that no other method may set.
-        of_group (`Callable[[Tensor, Tensor | None], Tensor]`, *optional*):
-            Rewards `(G, K)` and a mask of those that take part → what is maximised, `(G,)`. Defaults to each reward by itself.
-        advantages (`Callable`, *optional*, defaults to [`~real_trl.objectives.leave_one_out_advantages`]):
-            Rewards, mask and rounding, all `(G, K)` → advantages.
-    """
+    """A training method: how a model card describes it (`equation` in LaTeX, `tag` of the Hub), and what it rewards."""
 
     name: str
     sentence: str
     equation: str
     tag: str
-    parts: Callable[[Scored, Any], tuple[Part, ...]] | None = None
-    prediction_weight: float = 0.0
+    parts: Callable[[Scored, Any], tuple[Part, ...]] | None = None  # of a `REALConfig`; None: the method is supervised
+    prediction_weight: float = 0.0  # default of β in Eq. 8, the weight on the reward's own gradient
+    # The reward is of the score that was sampled: the policy gradient runs over it too, the reward has no gradient of its own, and a
+    # forced score, which is no sample, cannot be rewarded
     on_sample: bool = False
-    label_targets: bool = False
-    options: tuple[str, ...] = ()
+    label_targets: bool = False  # targets must be values of labels
+    options: tuple[str, ...] = ()  # fields of `REALConfig` that no other method may set
+    # Rewards (G, K) and which of them take part → what is maximised (G,); default: each reward by itself
     of_group: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    # Rewards, which of them take part, and rounding, all (G, K) → advantages (G, K)
     advantages: Callable[..., Tensor] = objectives.leave_one_out_advantages
 
 

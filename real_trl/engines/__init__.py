@@ -1,6 +1,9 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where a judge's completions and score distributions come from."""
+"""
+Where a judge's completions and score distributions come from. Every engine takes the judge's `tokenizer` and `score_space` (labels of any
+number of tokens), and a [`Decoding`].
+"""
 
 from real_trl.engines.base import MALFORMED_HANDLING, Decoding, Engine, Judgment, check_num_samples
 from real_trl.engines.registry import ENGINES

@@ -279,20 +279,8 @@ class Engine(Protocol):
     @classmethod
     def from_source(cls, source: Any, asked: Any, decoding: Decoding, **options: Any) -> "Engine":
         """
-        Load a judge into the engine.
-
-        Args:
-            source ([`~real_trl.judge_source.JudgeSource`]):
-                Its name, tokenizer and score space, and what loads its weights.
-            asked ([`~real_trl.engines.options.EngineOptions`]):
-                `batch_size`, `dtype`.
-            decoding ([`Decoding`]):
-                How completions are decoded.
-            options:
-                `engine_options`.
-
-        Raises:
-            `ValueError`: naming the option, if one does not fit.
+        Load a judge: of a [`~real_trl.judge_source.JudgeSource`], its tokenizer, score space and weights; of `asked`
+        ([`~real_trl.engines.options.EngineOptions`]), `dtype` and `batch_size`. `options` are its `engine_options`.
         """
         ...
 

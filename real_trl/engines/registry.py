@@ -9,22 +9,13 @@ _OWN_BATCHES = 256  # completions that an engine which makes batches of its own 
 
 
 class EngineEntry(NamedTuple):
-    """
-    What is known of an engine before its module is imported.
+    """What is known of an engine before its module is imported."""
 
-    Attributes:
-        where (`str`):
-            `"module:Class"`. The class is an [`~real_trl.engines.Engine`] with `from_source`; `engine_options` are its own to take.
-        weights (`str`):
-            Who loads the weights: `"transformers"` in this process (whose options for that apply), the `"engine"`, or, of a model that
-            need not be here at all, someone `"elsewhere"`.
-        own_batches (`bool`, *optional*, defaults to `False`):
-            It makes batches itself, out of many prompts. Else `batch_size` holds.
-    """
-
-    where: str
+    where: str  # "module:Class", an `Engine` that takes `engine_options` as keyword arguments
+    # Who loads the weights: Transformers in this process, whose options for that apply; the engine; or, of a model that need not be
+    # here at all, someone elsewhere
     weights: Literal["transformers", "engine", "elsewhere"]
-    own_batches: bool = False
+    own_batches: bool = False  # it makes batches itself, out of many prompts; else `batch_size` holds
 
     def load_class(self) -> Any:
         """The engine's class."""

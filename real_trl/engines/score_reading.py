@@ -27,21 +27,11 @@ MAX_TOKEN_IDS = 128  # as many log-probabilities of chosen tokens does vLLM retu
 
 @dataclass(frozen=True)
 class Read:
-    """
-    A request for one more token, to see its distribution.
+    """A request for one more token, to see its distribution."""
 
-    Attributes:
-        node (`int`):
-            Node of the label tree.
-        context (`list[int]` or `str`):
-            What the model has to read after the prompt.
-        tokens (`tuple[int, ...]`):
-            The tokens whose log-probabilities are wanted.
-    """
-
-    node: int
-    context: list[int] | str
-    tokens: tuple[int, ...]
+    node: int  # of the label tree
+    context: list[int] | str  # what the model has to read after the prompt
+    tokens: tuple[int, ...]  # whose log-probabilities are wanted
 
 
 class ScoreReading:
@@ -179,27 +169,9 @@ def read_completion(
     opened: ThinkingTags | None = None,
 ) -> ScoreReading | None:
     """
-    Start to read the score of a completion whose tokens are known.
-
-    Args:
-        space ([`ScoreSpace`]):
-            Scale and marker.
-        decoding ([`Decoding`]):
-            How malformed completions are treated.
-        completion_ids (`list[int]`):
-            The completion.
-        location ([`ScoreLocation`]):
-            Where its score stands.
-        stop_ids (`Collection[int]`):
-            Tokens that end a completion.
-        recorded (`Callable[[int], Mapping[int, float]]`, *optional*):
-            Gives the log-probabilities by token at a position of the completion, if the engine recorded those of the score
-            distribution.
-        opened ([`ThinkingTags`], *optional*):
-            Tags of the block of thinking that the prompt opens.
-
-    Returns:
-        [`ScoreReading`], or `None` for a malformed completion that is dropped.
+    Start to read the score of a completion whose tokens are known (`stop_ids` end one). `recorded` gives the log-probabilities
+    by token at a position of it, if the engine recorded those of the score distribution; `opened` are the tags of the block of thinking
+    that the prompt opens. `None` for a malformed completion that is dropped.
     """
     if not location.ok and decoding.malformed == "drop":
         return None

@@ -42,7 +42,7 @@ from real_trl.engines.top_tokens import (
     read_top,
 )
 from real_trl.prompts.own_words import own_controls
-from real_trl.prompts.spoken import Spoken, spoken
+from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.weights.pretrained import eos_ids
 
@@ -84,8 +84,6 @@ class ServerEngine:
             `--hf-overrides '{"head_dtype": "float32"}'`, as [`VLLMEngine`] does.
         top_logprobs (`int`, *optional*, defaults to `20`):
             How many of the most likely tokens are asked for without `extensions`. Servers have a limit, often 20 or 5.
-        max_concurrency (`int`, *optional*, defaults to `16`):
-            Requests under way at a time.
         timeout, max_retries, answers_as:
             See [`ServerClient`].
         context_length (`int`, *optional*):
@@ -173,18 +171,9 @@ class ServerEngine:
 
     def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
         """
-        Judge `prompts`.
-
-        Args:
-            prompts (`Sequence[str]`):
-                Complete judge prompts.
-            seed (`int`, *optional*):
-                Makes the sampling repeatable, as far as the server keeps to the seeds that it is given: one for each
-                prompt, made from `seed` and its index.
-
-        Yields:
-            `(index, judgment)`: index into `prompts`, as the answers come in. A prompt that the server refuses, or answers with
-            what is no answer or no distribution, is unscored.
+        See [`~real_trl.engines.Engine`]: as the answers come in. A prompt that the server refuses, or answers with what is no answer or no
+        distribution, is unscored. The sampling is repeatable as far as the server keeps to the seeds that it is given: one for each
+        prompt, made from `seed` and its index.
 
         Raises:
             `ValueError`: if a prompt is too long for the model; if the server does not know the model; if it refuses all prompts, or
@@ -240,7 +229,8 @@ class ServerEngine:
                 raise NoDistribution(f"the server did not return the log-probability of the token {min(missing)}")
             reading.record(read.node, log_probs)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return self._judgment(text, location, reading, len(prompt_ids), len(ids), spoken(space, ids, opened))
+        known = {"prompt_tokens": len(prompt_ids), "num_tokens": len(ids), "said": spoken(space, ids, opened)}
+        return self._judgment(text, location, reading, **known)
 
     def _judge_text(self, prompt: str, prompt_ids: list[int], seed: int | None) -> Judgment:
         """With the plain API."""
@@ -266,9 +256,9 @@ class ServerEngine:
                 context = self.encode.encoding.going_on(read.context, own)
                 answer = self._post_text(prompt + context, temperature=1.0, max_tokens=1)
                 reading.record(read.node, *read_top(first_top(answer), pieces))
-        prompt_tokens = completion.prompt_tokens or len(prompt_ids)
+        known = {"prompt_tokens": completion.prompt_tokens or len(prompt_ids), "num_tokens": completion.num_tokens}
         said = completion.said(self.score_space, opened)
-        return self._judgment(completion.text, location, reading, prompt_tokens, completion.num_tokens, said)
+        return self._judgment(completion.text, location, reading, said=said, **known)
 
     def _check_arguments(self, messages: list[dict[str, str]], prompt_tokens: int | None) -> None:
         """`ValueError` if the server has rendered its chat template without the judge's arguments, by the tokens that it counts."""
@@ -285,25 +275,15 @@ class ServerEngine:
                 f"tokens, and the judge's {asked}. Use api='completions', or a server that knows them."
             )
 
-    def _judgment(
-        self,
-        text: str,
-        location: ScoreLocation,
-        reading: ScoreReading | None,
-        prompt_tokens: int,
-        num_tokens: int,
-        said: Spoken | None = None,
-    ) -> Judgment:
+    def _judgment(self, text: str, location: ScoreLocation, reading: ScoreReading | None, **known: Any) -> Judgment:
         return Judgment.from_distribution(
             text,
             location,
             reading and reading.label_log_probs(),
             self.score_space,
             normalize=self.decoding.normalize_expectation,
-            prompt_tokens=prompt_tokens,
-            num_tokens=num_tokens,
             missing_mass=reading.missing_mass() if reading else 0.0,
-            said=said,
+            **known,
         )
 
     def _sampling(self, seed: int | None) -> dict[str, Any]:

@@ -39,34 +39,17 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 @dataclass(frozen=True)
 class TopTokens:
-    """
-    A completion.
-
-    Attributes:
-        text (`str`):
-            Its text.
-        tokens (`list[bytes]`):
-            Its tokens; a closing end of text is none of them.
-        top (`list[list[tuple[str, float]]]`):
-            The most likely tokens at each position and their log-probabilities, the generated token among them. One entry
-            more than `tokens` if the end of text was generated.
-        finished (`bool`):
-            Whether the model ended it, not the length limit.
-        prompt_tokens (`int`, *optional*):
-            Tokens of the prompt, if the server counts them.
-        num_tokens (`int`):
-            Generated tokens.
-        thoughts (`str`):
-            What the model thought before, where the server has taken that out of the text; its tokens are not among these.
-    """
+    """A completion."""
 
     text: str
-    tokens: list[bytes]
+    tokens: list[bytes]  # a closing end of text is none of them
+    # The most likely tokens at each position and their log-probabilities, the generated token among them. One entry more than `tokens`
+    # if the end of text was generated.
     top: list[list[tuple[str, float]]]
-    finished: bool
-    prompt_tokens: int | None
-    num_tokens: int
-    thoughts: str = ""
+    finished: bool  # whether the model ended it, not the length limit
+    prompt_tokens: int | None  # if the server counts them
+    num_tokens: int  # generated
+    thoughts: str = ""  # what the server has taken out of the text; its tokens are not among these
 
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any]) -> "TopTokens":

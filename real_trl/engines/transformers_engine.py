@@ -105,12 +105,6 @@ class TransformersEngine:
     Args:
         model ([`~transformers.PreTrainedModel`]):
             Causal LM, on the device where it is to run. In half precision, its logits are computed in float32.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer.
-        score_space ([`ScoreSpace`]):
-            Scale and marker. Labels may have any number of tokens.
-        decoding ([`Decoding`], *optional*):
-            How completions are decoded and their scores read.
         batch_size (`int`, *optional*, defaults to `8`):
             Prompts per generation batch.
     """
@@ -164,21 +158,7 @@ class TransformersEngine:
         self.encode(prompts)
 
     def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
-        """
-        Judge `prompts`, in batches of similar length.
-
-        Args:
-            prompts (`Sequence[str]`):
-                Complete judge prompts.
-            seed (`int`, *optional*):
-                Seed of the sampling, set with `torch.manual_seed`. By default it goes on from torch's global state.
-
-        Yields:
-            `(index, judgment)`: index into `prompts`, longest prompts first.
-
-        Raises:
-            `ValueError`: if a prompt is too long for the model.
-        """
+        """See [`~real_trl.engines.Engine`]: in batches of similar length, the longest first. `seed` is set with `torch.manual_seed`."""
         prompt_ids = self.encode(prompts)
         if seed is not None:
             torch.manual_seed(seed)

@@ -46,18 +46,8 @@ class VLLMEngine:
     Args:
         model_name_or_path (`str`):
             Local directory, or model id on the Hub; a complete model, no adapter.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer.
-        score_space ([`ScoreSpace`]):
-            Scale and marker. Labels may have any number of tokens.
-        decoding ([`Decoding`], *optional*):
-            How completions are decoded and their scores read.
         dtype (`str`, *optional*, defaults to `"auto"`):
             Type of weights and activations. vLLM's `"auto"` is the checkpoint's, but half precision for one in float32.
-        revision (`str`, *optional*):
-            Revision on the Hub.
-        trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Run code that comes with the model.
         max_model_len (`int`, *optional*):
             Tokens that a prompt and its completion may have together. Defaults to what the model can read; set it lower if
             vLLM says that the cache for that does not fit.
@@ -164,21 +154,8 @@ class VLLMEngine:
 
     def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
         """
-        Judge `prompts`.
-
-        Args:
-            prompts (`Sequence[str]`):
-                Complete judge prompts.
-            seed (`int`, *optional*):
-                Makes the sampling repeatable. Every group of consecutive equal prompts draws from random numbers of its own,
-                made from `seed` and the index of the first, so that other prompts have no influence on them. By default
-                vLLM's own random numbers go on.
-
-        Yields:
-            `(index, judgment)`: index into `prompts`, in their order.
-
-        Raises:
-            `ValueError`: if a prompt is too long for the model.
+        See [`~real_trl.engines.Engine`]: in the order of `prompts`. Every group of consecutive equal prompts draws from random numbers of
+        its own, made from `seed` and the index of the first, so that other prompts have no influence on them.
         """
         prompt_ids = self.encode(prompts)
         for batch in group_batches(prompt_ids, self.batch_size):

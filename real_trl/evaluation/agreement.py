@@ -30,17 +30,11 @@ def rater_agreement(
             For each row, the rating of each rater, in the same order in every row. A list may be shorter than others,
             and a rating `None` or `nan` where a rater gave none; a row with fewer than two ratings is left out. Where
             the order means nothing, as with several samples of one model, only the averages over raters do.
-        values (`Sequence[float]`, *optional*):
-            Values of the scale, for `accuracy` and `qwk` (see [`~real_trl.evaluation.metrics.score_metrics`]).
         groups (`ArrayLike`, *optional*):
             Question of each row, which intervals are clustered by and `pairwise_accuracy` compares within. By default
             each row is a group.
-        n_resamples (`int`, *optional*, defaults to `2000`):
-            Bootstrap samples.
-        level (`float`, *optional*, defaults to `0.95`):
-            Nominal coverage.
-        seed (`int`, *optional*, defaults to `0`):
-            Of the samples.
+        values, n_resamples, level, seed (*optional*):
+            As in [`~real_trl.evaluation.intervals.evaluate_with_intervals`].
 
     Returns:
         `dict[str, Any]`:

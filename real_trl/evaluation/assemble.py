@@ -67,8 +67,6 @@ def assemble_evaluation(
             Columns to report value by value. Defaults to a benchmark's categories.
         num_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap resamples and permutations.
-        seed (`int`, *optional*, defaults to `0`):
-            Their seed.
 
     Returns:
         `dict`, of plain numbers and text:

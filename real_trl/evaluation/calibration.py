@@ -26,10 +26,6 @@ def calibration_columns(
         probabilities (`np.ndarray` of shape `(n, L)`):
             Probability of every label, in the order of `values`. Rows are divided by their sum, so all figures are
             about the distribution conditional on the scale.
-        targets (`np.ndarray` of shape `(n,)`):
-            True scores y*.
-        values (`Sequence[float]` of length `L`):
-            Values of the labels.
 
     Returns:
         `dict[str, np.ndarray]`: Each of shape `(n,)`. `confidence`, the probability of the most likely label (of equal
@@ -65,8 +61,6 @@ def calibration_metrics(columns: dict[str, np.ndarray], n_bins: int = 10) -> dic
     Figures of calibration.
 
     Args:
-        columns (`dict[str, np.ndarray]`):
-            As [`calibration_columns`] returns them.
         n_bins (`int`, *optional*, defaults to `10`):
             Largest number of bins of `ece`; there are fewer where a bin would have fewer than 10 rows.
 

@@ -50,20 +50,14 @@ def paired_comparison(
     `spearman` and `kendall`) before they are swapped. For the other metrics they are swapped as they are.
 
     Args:
-        rows_a (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
-            Predictions of judge A.
-        rows_b (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
-            Predictions of judge B, in any order. Rows are matched by `id`, or by `row` where either has no `id`.
+        rows_a, rows_b (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
+            Predictions of both judges, in any order. Rows are matched by `id`, or by `row` where either has no `id`.
         malformed (`str`, *optional*, defaults to `"force"`):
             `"force"`, `"drop"` (only rows that are well-formed in both judges count) or `"strict"`.
-        values (`Sequence[float]`, *optional*):
-            Values of the scale.
         n_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap samples, and swaps.
-        level (`float`, *optional*, defaults to `0.95`):
-            Nominal coverage of the intervals.
-        seed (`int`, *optional*, defaults to `0`):
-            Of samples and swaps.
+        values, level, seed (*optional*):
+            As in [`~real_trl.evaluation.intervals.evaluate_with_intervals`].
 
     Returns:
         `dict[str, Any]`: `standard` and `rail`, each `{metric: {"difference", "interval": [low, high], "p_value", "a",
@@ -91,9 +85,7 @@ def compare_judges(judges: Mapping[str, Rows], **kwargs: Any) -> list[dict[str, 
 
     Args:
         judges (`Mapping[str, pandas.DataFrame]`):
-            Name of a judge → its predictions on the same rows.
-        **kwargs (`Any`):
-            Passed to [`paired_comparison`].
+            Name of a judge → its predictions on the same rows; `kwargs` are for [`paired_comparison`].
 
     Returns:
         `list[dict[str, Any]]`: A comparison for each pair, with the names `a` and `b` in it, and beside each

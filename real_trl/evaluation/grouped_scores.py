@@ -21,10 +21,6 @@ class GroupedScores:
     rows repeated). All metrics are exact: those of the sample in which each row is repeated.
 
     Args:
-        predictions (`np.ndarray` of shape `(n,)`):
-            Predicted scores.
-        targets (`np.ndarray` of shape `(n,)`):
-            True scores.
         groups (`np.ndarray` of shape `(n,)`):
             Whole number of each row's group: `pairwise_accuracy` compares rows of one group.
         values (`Sequence[float]`, *optional*):

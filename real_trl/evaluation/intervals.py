@@ -32,24 +32,12 @@ def evaluate_with_intervals(
     [`~real_trl.evaluation.metrics.evaluate_predictions`] with bootstrap intervals clustered by group.
 
     Args:
-        rows (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
-            Predictions of one judge.
-        malformed (`str`, *optional*, defaults to `"force"`):
-            `"force"`, `"drop"` or `"strict"`.
-        values (`Sequence[float]`, *optional*):
-            Values of the scale.
+        rows, malformed, values, n_bins, labels:
+            As there.
         n_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap samples. Each draws as many groups as there are, with replacement, with all their rows; a group
             drawn twice is two groups to `pairwise_accuracy`. Both inferences are computed on the same samples, and so
             is any other judge on the same rows with the same seed.
-        level (`float`, *optional*, defaults to `0.95`):
-            Nominal coverage.
-        seed (`int`, *optional*, defaults to `0`):
-            Of the samples.
-        n_bins (`int`, *optional*, defaults to `10`):
-            Largest number of bins of the calibration error.
-        labels (`Sequence[str]`, *optional*):
-            Labels of the scale.
 
     Returns:
         `dict[str, Any]`: The result without intervals, and `intervals`: `{"standard" | "rail": {metric: [low, high]}}`
@@ -86,14 +74,8 @@ def breakdown(
     One result for each value of a column.
 
     Args:
-        rows (`pandas.DataFrame`):
-            Predictions of one judge.
         by (`str`):
             The column, e.g. `"category"`. A row without a value goes under `"(none)"`.
-        malformed (`str`, *optional*, defaults to `"force"`):
-            `"force"`, `"drop"` or `"strict"`.
-        values (`Sequence[float]`, *optional*):
-            Values of the scale.
         intervals (`bool`, *optional*, defaults to `False`):
             Whether to add intervals, with `kwargs` for [`evaluate_with_intervals`].
 

@@ -90,12 +90,8 @@ def apply_probe(
     The prompt of a row as a probe changes it.
 
     Args:
-        probe ([`Probe`] or `str`):
-            The probe, or its name.
         row (`Mapping[str, Any]`):
             `prompt`, and for a prompt without the headings of the Prometheus layout, `response` or `reference`.
-        scale ([`~real_trl.scale.Scale`]), marker (`str`):
-            The judge's.
         other (`str`, *optional*):
             For `"swapped_reference"`, the reference answer of another question.
 
@@ -122,10 +118,6 @@ def probe_dataset(dataset: Dataset, probe: Probe | str, *, scale: Scale, marker:
     Args:
         dataset ([`~datasets.Dataset`]):
             Rows in the canonical schema; `group` keeps references of the same question apart, where it is there.
-        probe ([`Probe`] or `str`):
-            The probe, or its name.
-        scale ([`~real_trl.scale.Scale`]), marker (`str`):
-            The judge's.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the choice among other questions' references.
 

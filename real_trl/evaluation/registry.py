@@ -17,80 +17,41 @@ from scipy import stats
 from real_trl.evaluation.verdict import is_constant
 
 UNDEFINED = "n/a"
-Need = Literal["scale", "groups", "spread"]
 
 
 class Sample(NamedTuple):
-    """
-    Rows that a metric is computed of.
-
-    Attributes:
-        predictions, targets (`np.ndarray` of shape `(n,)`): Finite scores.
-        wrong (`np.ndarray` of shape `(n,)`): Rows that count as wrong whatever their prediction.
-        values (`Sequence[float]`, *optional*): Values of the scale.
-        groups (`np.ndarray` of shape `(n,)`, *optional*): Question of each row.
-    """
+    """Rows that a metric is computed of, `(n,)` each; scores are finite."""
 
     predictions: np.ndarray
     targets: np.ndarray
-    wrong: np.ndarray
-    values: Sequence[float] | None = None
-    groups: np.ndarray | None = None
+    wrong: np.ndarray  # rows that count as wrong whatever their prediction
+    values: Sequence[float] | None = None  # of the scale
+    groups: np.ndarray | None = None  # question of each row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """
-    A metric. It is computed by `of`, or as the mean of `per_row`, which resamples thousands of times faster.
-
-    Args:
-        title (`str`):
-            Short title.
-        factor (`float`, *optional*, defaults to `1.0`):
-            What it is printed times: 100 for shares and correlations, 1 for what is in units of the score.
-        decimals (`int`, *optional*, defaults to `3`):
-            Printed decimals.
-        best (`Callable`, *optional*, defaults to `min`):
-            Which of several values is best: `min` or `max`.
-        needs (`tuple[str, ...]`, *optional*):
-            `"scale"`: without the values of the scale there is no such figure. `"groups"`: it compares rows of one group. `"spread"`: it
-            is undefined with fewer than two rows, or where predictions or targets are constant.
-        per_row (`Callable[[Sample], np.ndarray]`, *optional*):
-            What each row adds, `(n,)`; the figure is `of_mean` of their mean.
-        of_mean (`Callable[[Any], Any]`, *optional*):
-            From the mean to the figure, on arrays too. By default the mean is the figure.
-        of (`Callable[[Sample], float]`, *optional*):
-            The figure of at least one row; NaN where it is undefined.
-        swapped (`Callable[[np.ndarray], np.ndarray]`, *optional*):
-            What of a judge's scores is swapped with another's in [`~real_trl.evaluation.comparison.paired_comparison`]. By default the
-            scores.
-        legend (`str`, *optional*):
-            A sentence for the legend of tables.
-        undefined (`str`, *optional*):
-            When it is NaN, as a clause.
-        shown (`str`, *optional*, defaults to `"extra"`):
-            `"paper"`: in Table 2 of the paper, in training curves and in brief tables. `"core"`: in every other table. `"extra"`: where
-            results have it.
-        rank (`int`, *optional*, defaults to `6`):
-            In a narrow terminal the columns of the highest rank are left out first; those of 0 never are.
-        latex (`str`, *optional*):
-            The title in LaTeX, where it differs.
-    """
+    """A metric. It is computed by `of`, or as the mean of `per_row`, which resamples thousands of times faster."""
 
     title: str
-    factor: float = 1.0
+    factor: float = 1.0  # it is printed times 100 if it is a share or correlation, times 1 if in units of the score
     decimals: int = 3
-    best: Callable[..., Any] = min
-    needs: tuple[Need, ...] = ()
-    per_row: Callable[[Sample], np.ndarray] | None = None
-    of_mean: Callable[[Any], Any] = lambda mean: mean
-    of: Callable[[Sample], float] | None = None
-    swapped: Callable[[np.ndarray], np.ndarray] = np.asarray
-    legend: str = ""
-    undefined: str = ""
+    best: Callable[..., Any] = min  # of several values: min or max
+    # What there is no such figure without: the values of the scale, groups; "spread": it is undefined with fewer than two rows, or where
+    # predictions or targets are constant
+    needs: tuple[Literal["scale", "groups", "spread"], ...] = ()
+    per_row: Callable[[Sample], np.ndarray] | None = None  # what each row adds, (n,)
+    of_mean: Callable[[Any], Any] = lambda mean: mean  # from their mean to the figure, on arrays too
+    of: Callable[[Sample], float] | None = None  # of at least one row; NaN where it is undefined
+    swapped: Callable[[np.ndarray], np.ndarray] = (
+        np.asarray
+    )  # what of the scores two judges swap in `paired_comparison`
+    legend: str = ""  # a sentence
+    undefined: str = ""  # when it is NaN, as a clause
+    # "paper": in its Table 2, training curves and brief tables; "core": in every other table; "extra": where results have it
     shown: Literal["paper", "core", "extra"] = "extra"
-    rank: int = 6
-    latex: str = ""
+    rank: int = 6  # in a narrow terminal the columns of the highest rank are left out first, those of 0 never
+    latex: str = ""  # the title in LaTeX, where it differs
 
     def __call__(self, sample: Sample) -> float:
         """The figure of a sample, NaN where it is undefined."""
@@ -153,10 +114,6 @@ def pairwise_accuracy(
     How often pointwise scores order two answers to one question as the true scores do.
 
     Args:
-        predictions (`ArrayLike`):
-            Predicted scores of shape `(n,)`.
-        targets (`ArrayLike`):
-            True scores of shape `(n,)`.
         groups (`ArrayLike`):
             Question of each row, shape `(n,)`. Only rows of one group whose targets differ make a pair.
         wrong (`ArrayLike`, *optional*):

@@ -50,8 +50,6 @@ def expanded_percentile_interval(resampled: np.ndarray, n_blocks: int, level: fl
             The figure of every resample; NaNs are left out.
         n_blocks (`int`):
             Number of blocks `G`.
-        level (`float`):
-            Nominal coverage in (0, 1).
     """
     resampled = resampled[np.isfinite(resampled)]
     low, high = np.quantile(resampled, special.ndtr(_expanded_z(n_blocks, level)))
@@ -78,8 +76,6 @@ def expanded_bca_interval(
             The figure of every resample; NaNs are left out.
         jackknife (`np.ndarray` of shape `(G,)`):
             The figure without each block; NaNs are left out.
-        level (`float`):
-            Nominal coverage in (0, 1).
     """
     n_blocks = len(jackknife)
     resampled, jackknife = resampled[np.isfinite(resampled)], jackknife[np.isfinite(jackknife)]
@@ -123,8 +119,6 @@ def clustered_intervals(
             Number of blocks `G`.
         n_resamples (`int`):
             Bootstrap samples `B`.
-        level (`float`):
-            Nominal coverage.
         seed (`int`):
             Of the samples: equal seeds and `G` give equal samples.
         what (`str`):

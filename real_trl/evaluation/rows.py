@@ -35,8 +35,6 @@ class CountedRows:
             Status of every row, counted or not.
         counts (`np.ndarray` of shape `(N,)`):
             Which rows count.
-        targets (`np.ndarray` of shape `(n,)`):
-            True scores.
         predictions (`dict[str, np.ndarray]`):
             Inference (`"standard"`, `"rail"`) → predicted scores `(n,)`.
         wrong (`np.ndarray` of shape `(n,)`):
@@ -66,12 +64,6 @@ def counted_rows(
     Read the predictions of one judge. Arguments and errors as in [`~real_trl.evaluation.metrics.evaluate_predictions`].
 
     Args:
-        rows (`pandas.DataFrame` or `Mapping[str, ArrayLike]`):
-            Predictions.
-        malformed (`str`):
-            `"force"`, `"drop"` or `"strict"`.
-        values (`Sequence[float]`, *optional*):
-            Values of the scale.
         keep (`np.ndarray` of shape `(N,)`, *optional*):
             Rows that may count; by default all of them.
     """

@@ -79,8 +79,6 @@ def find_faults(
             Probability on the labels, and that which the engine could not assign; NaN where it is not known.
         rationales (`Sequence[str | None]`, *optional*):
             What the judge wrote before its score.
-        labels (`Sequence[str]`, *optional*):
-            Labels of the scale.
 
     Returns:
         `list[Fault]`: The severe ones first.

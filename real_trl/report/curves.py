@@ -36,14 +36,8 @@ def plot_training_curves(
             `judge_eval/mt_bench/mean_tokens` and `judge_eval/mt_bench/entropy`.
         datasets (`Sequence[str]`, *optional*):
             Which datasets. Default: all that any run logged.
-        inference (`str`, *optional*, defaults to `"rail"`):
-            `"standard"` or `"rail"`.
-
-    Returns:
-        `matplotlib.figure.Figure`: The figure.
 
     Raises:
-        `ImportError`: Without matplotlib.
         `ValueError`: If no run logged a figure of one of the datasets, or of any.
     """
     found = _logged_datasets(log_histories, inference)
@@ -83,17 +77,10 @@ def evaluation_figures(evaluation: Evaluation, predictions: Predictions) -> "dic
     """
     Every plot of an evaluation.
 
-    Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
-        predictions (`Mapping[str, Mapping[str, pandas.DataFrame]]`):
-            Dataset → judge → predictions.
-
     Returns:
         `dict[str, matplotlib.figure.Figure]`: Name → figure; the names are unique.
 
     Raises:
-        `ImportError`: Without matplotlib.
         `ValueError`: If the evaluation holds no results, or has none for some predictions.
     """
     check_evaluation(evaluation)
@@ -113,10 +100,6 @@ def save_plots(evaluation: Evaluation, predictions: Predictions, directory: str 
     Saves every plot of an evaluation as a PNG.
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
-        predictions (`Mapping[str, Mapping[str, pandas.DataFrame]]`):
-            Dataset → judge → predictions.
         directory (`str` or `Path`):
             Where to; it is made.
 
@@ -124,7 +107,6 @@ def save_plots(evaluation: Evaluation, predictions: Predictions, directory: str 
         `list[Path]`: The files, such as `mt_bench-reliability.png`.
 
     Raises:
-        `ImportError`: Without matplotlib.
         `ValueError`: If the evaluation holds no results, or has none for some predictions.
     """
     directory = Path(directory)

@@ -36,8 +36,6 @@ def html_report(
     What comes from data is escaped, and a content security policy lets the browser run no script but the page's own.
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
         predictions (`Mapping[str, Mapping[str, pandas.DataFrame]]`):
             Dataset → judge → predictions. Rows of several judges are joined by their column `row`. Columns that the
             predictions do not have of their own can be filtered by.
@@ -49,9 +47,6 @@ def html_report(
         plots (`Sequence[Path]`, *optional*):
             PNG files to show, as [`save_plots`] returns them. Default: they are drawn; without matplotlib the page says that
             there are none.
-
-    Returns:
-        `Path`: `path`.
 
     Raises:
         `ValueError`: If the evaluation holds no results, has none for some predictions, or two judges' predictions of one

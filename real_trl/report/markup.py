@@ -57,10 +57,6 @@ def paper_table(evaluation: Evaluation) -> PaperTable:
     """
     The figures of the paper's Table 2, with RMSE beside its three correlations.
 
-    Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
-
     Returns:
         [`PaperTable`]: The average is over datasets, each with the same weight. It is `n/a` for a judge that lacks a
         dataset or has an undefined figure on one, and for errors on scales that differ between datasets.
@@ -106,8 +102,6 @@ def latex_table(
     The paper's Table 2 as a LaTeX `table*` (needs `\usepackage{booktabs}`).
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
         underline (`Collection[str]`, *optional*, defaults to none):
             Judges whose names are underlined; in the paper, the checkpoint that REAL started from.
         caption (`str`, *optional*):
@@ -158,8 +152,6 @@ def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> 
     The evaluation as a Markdown document: the paper's Table 2, then every table with intervals, and how it was made.
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
         underline (`Collection[str]`, *optional*, defaults to none):
             Judges whose names are underlined in the first table.
 

@@ -28,17 +28,11 @@ def plot_predictions(evaluation: Evaluation, dataset: str, frames: "Mapping[str,
     Args:
         evaluation (`Mapping`):
             What `evaluation.json` holds; the correlation in a panel's title is the one in its results.
-        dataset (`str`):
-            Which of its datasets.
         frames (`Mapping[str, pandas.DataFrame]`):
             Judge → predictions, with the columns `target`, `expected_score` and `status`. Rows that the convention for
             malformed answers drops are not drawn; other malformed ones are crosses.
 
-    Returns:
-        `matplotlib.figure.Figure`: The figure.
-
     Raises:
-        `ImportError`: Without matplotlib.
         `ValueError`: If a frame lacks a column.
     """
     columns = min(len(frames), 4)
@@ -72,14 +66,9 @@ def plot_reliability(evaluation: Evaluation, dataset: str) -> "Figure":
     Args:
         evaluation (`Mapping`):
             What `evaluation.json` holds; the bins are those of each result's `calibration`.
-        dataset (`str`):
-            Which of its datasets.
 
     Returns:
         `matplotlib.figure.Figure`: A judge below the diagonal is surer than it is right.
-
-    Raises:
-        `ImportError`: Without matplotlib.
     """
     figure = new_figure(6.0, 5.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -106,19 +95,9 @@ def plot_distributions(evaluation: Evaluation, dataset: str, frames: "Mapping[st
     Histogram of the true labels (bars), and the mean of the predicted distributions (a line a judge).
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
-        dataset (`str`):
-            Which of its datasets.
         frames (`Mapping[str, pandas.DataFrame]`):
             Judge → predictions, with the columns `target` and `probabilities`. A target between two labels counts as the
             nearest, of two the lower one. Rows with an unknown probability are left out of the mean.
-
-    Returns:
-        `matplotlib.figure.Figure`: The figure.
-
-    Raises:
-        `ImportError`: Without matplotlib.
     """
     labels, values = (evaluation["datasets"][dataset][key] for key in ("labels", "values"))
     values = np.asarray(values, dtype=float)
@@ -150,22 +129,10 @@ def plot_breakdown(
     One metric by the values of a column, a bar a judge with its interval.
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
-        dataset (`str`):
-            Which of its datasets.
-        column (`str`):
-            Which of its breakdowns.
         metric (`str`, *optional*, defaults to `"pearson"`):
             What the bars show. An undefined figure has no bar but the text `n/a`.
-        inference (`str`, *optional*, defaults to `"rail"`):
-            `"standard"` or `"rail"`.
-
-    Returns:
-        `matplotlib.figure.Figure`: The figure.
 
     Raises:
-        `ImportError`: Without matplotlib.
         `ValueError`: If that breakdown was not made.
     """
     breakdown_sheet(evaluation, dataset, column, inference)  # raises if it was not made

@@ -40,11 +40,7 @@ def plot_quickstart(
         split (`str`, *optional*, defaults to `"OOD"`):
             What `predictions` were made on, for the title.
 
-    Returns:
-        `Path`: `path`.
-
     Raises:
-        `ImportError`: Without matplotlib.
         `ValueError`: If a run never logged `reward`, `score/abs_error` or `score/pearson`, or a frame lacks a column.
     """
     if not log_histories or not predictions:

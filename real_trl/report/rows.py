@@ -34,12 +34,6 @@ def browser_data(
     """
     What the page browses.
 
-    Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
-        predictions (`Mapping[str, Mapping[str, pandas.DataFrame]]`):
-            Dataset → judge → predictions.
-
     Returns:
         `dict[str, Any]`: `datasets` (name → `labels`, `values`), `judges` (names), `prompts` (each text once) and `rows`:
         dataset, row, id, group, target, ratings, `kept` columns, and `judgments`, one of each judge or `None`, whose

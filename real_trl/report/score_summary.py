@@ -41,8 +41,6 @@ def summary(rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool
     Args:
         rows (`Sequence[Mapping]`):
             With the columns of [`~real_trl.runs.scored_file.SCORES`].
-        scale ([`Scale`]):
-            The judge's.
         normalized (`bool`):
             Whether the expected score is divided by the mass on the labels.
         prefix (`str`, *optional*):

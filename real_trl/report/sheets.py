@@ -210,8 +210,6 @@ def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, b
     Every table of an evaluation, dataset by dataset.
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
         breakdown (`Iterable[str]`, *optional*):
             Columns whose breakdowns are shown where they were made; default: all.
         brief (`bool`, *optional*, defaults to `False`):

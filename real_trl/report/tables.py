@@ -25,8 +25,6 @@ def evaluation_table(evaluation: Evaluation, breakdown: Iterable[str] = ()) -> "
     comparisons; probes; and a verdict: which figures are worth nothing, and why.
 
     Args:
-        evaluation (`Mapping`):
-            What `evaluation.json` holds.
         breakdown (`Iterable[str]`, *optional*, defaults to none):
             Columns whose breakdowns are shown, on the datasets that have them.
 

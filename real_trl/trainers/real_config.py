@@ -24,35 +24,10 @@ _CHOICES = {
 
 # Of `generation_kwargs`, what changes which token comes next
 _SAMPLING = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "typical_p",
-        "do_sample",
-        "num_beams",
-        "epsilon_cutoff",
-        "eta_cutoff",
-        "bad_words",
-    }
-    | {
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "no_repeat_ngram_size",
-        "guidance_scale",
-        "sequence_bias",
-    }
-    | {
-        "bad_words_ids",
-        "suppress_tokens",
-        "begin_suppress_tokens",
-        "logit_bias",
-        "logits_processors",
-        "allowed_token_ids",
-    }
-    | {"exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "penalty_alpha", "min_tokens"}
+    "temperature top_p top_k min_p typical_p do_sample num_beams epsilon_cutoff eta_cutoff bad_words repetition_penalty presence_penalty "
+    "frequency_penalty no_repeat_ngram_size guidance_scale sequence_bias bad_words_ids suppress_tokens begin_suppress_tokens logit_bias "
+    "logits_processors allowed_token_ids exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id penalty_alpha "
+    "min_tokens".split()
 )
 
 

@@ -17,19 +17,13 @@ from real_trl.trainers.real_config import REALConfig
 
 
 class Rewards(NamedTuple):
-    """
-    Attributes:
-        objective (`torch.Tensor` of shape `(G, K)`):
-            What the method maximises, with its gradient (Term 2 of Lemma 4.1); a constant for malformed completions.
-        streams (`tuple[tuple[float, torch.Tensor], ...]`):
-            `(weight, rewards (G, K))`: detached rewards that are turned into advantages apart and then added.
-        rounding (`tuple[torch.Tensor, ...]`, *optional*):
-            Of each stream, how far every reward `(G, K)` may be off by the rounding of the logits.
-    """
+    """Of whole groups; a malformed completion's objective is a constant."""
 
-    objective: Tensor
-    streams: tuple[tuple[float, Tensor], ...]
-    rounding: tuple[Tensor, ...] | None = None
+    objective: Tensor  # (G, K) what the method maximises, with its gradient (Term 2 of Lemma 4.1)
+    streams: tuple[tuple[float, Tensor], ...]  # (weight, rewards (G, K)), turned into advantages apart and then added
+    rounding: tuple[Tensor, ...] | None = (
+        None  # (G, K) of each stream: how far rewards may be off by that of the logits
+    )
 
 
 def score_rewards(
@@ -44,23 +38,8 @@ def score_rewards(
     rounding: Tensor | None = None,
 ) -> Rewards:
     """
-    Rewards of whole groups.
-
-    Args:
-        args ([`REALConfig`]):
-            `reward`, `malformed`, and what the method reads.
-        score_log_probs (`torch.Tensor` of shape `(N, L)`):
-            `log π(k | x, c)`; anything where there is no score.
-        values (`torch.Tensor` of shape `(L,)`):
-            Values of the labels.
-        targets, sampled_scores, has_score (`torch.Tensor` of shape `(N,)`):
-            y*, the value of the sampled label (NaN for none), whether the distribution can be read.
-        label_weights (`torch.Tensor` of shape `(N, L)`):
-            Weights of the labels that stand for each target.
-        group_size (`int`):
-            K; `N = G · K`.
-        rounding (`torch.Tensor` of shape `(N,)`, *optional*):
-            How far the logits may be off by rounding.
+    Rewards of whole groups, `N = G · K` completions with K = `group_size`. Tensors as in [`~real_trl.methods.Scored`], where
+    `score_log_probs` may be anything in rows that are not in `has_score` `(N,)`.
     """
     # Rows without a score hold the distribution of some other token: keep it, and its gradient, out
     uniform = torch.full_like(score_log_probs, -math.log(len(values)))
@@ -109,20 +88,9 @@ def _rounding(method: Method, index: int, scored: Scored, args: REALConfig) -> T
 
 def score_advantages(args: REALConfig, rewards: Rewards, penalty: Tensor | None, mask: Tensor | None) -> Tensor:
     """
-    Standardised leave-one-out advantages (Section 4.3) of each stream, added with the streams' weights.
+    Standardised leave-one-out advantages (Section 4.3) of each stream, added with the streams' weights: `(G, K)`.
 
-    Args:
-        args ([`REALConfig`]):
-            `reward`, `advantage_clip`, `advantage_eps`.
-        rewards ([`Rewards`]):
-            With `(G, K)` completions.
-        penalty (`torch.Tensor` of shape `(G, K)`, *optional*):
-            KL penalty to be taken from the first stream's rewards.
-        mask (`torch.Tensor` of shape `(G, K)`, *optional*):
-            `True` for completions that take part.
-
-    Returns:
-        `torch.Tensor` of shape `(G, K)`.
+    `penalty` `(G, K)` is the KL penalty to be taken from the first stream's rewards; `mask` `(G, K)` says which completions take part.
     """
     method = METHODS[args.reward]
     total = torch.zeros_like(rewards.streams[0][1])
