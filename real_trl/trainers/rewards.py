@@ -49,11 +49,11 @@ def score_rewards(
     scored = Scored(score_log_probs, values, targets, label_weights, sampled_scores, off)
     method = METHODS[args.reward]
     parts = method.parts(scored, args)
-    present = has_score.view(-1, group_size)
+    present = has_score.view(-1, group_size)  # (N,) -> (G, K)
 
     def stream(part: Part) -> Tensor:
         """`(G, K)`: no completion may gain by hiding its score, so malformed ones never rank above a sibling's."""
-        rewards = part.reward.view(-1, group_size)
+        rewards = part.reward.view(-1, group_size)  # (N,) -> (G, K)
         worst = (part.reward if part.worst is None else part.worst).detach().view(-1, group_size)
         lowest = rewards.detach().masked_fill(~present, torch.inf).amin(1, keepdim=True)
         return torch.where(present, rewards, torch.minimum(worst, lowest))
@@ -63,7 +63,7 @@ def score_rewards(
         objective = sum(weight * rewards for weight, rewards in streams)
     else:
         (_, rewards), takes_part = streams[0], present if args.malformed == "ignore" else None
-        objective = method.of_group(rewards, takes_part).unsqueeze(1).expand_as(rewards)
+        objective = method.of_group(rewards, takes_part).unsqueeze(1).expand_as(rewards)  # (G,) -> (G, K)
     bounds = [
         _rounding(method, index, scored, args) if part.rounding is None else part.rounding
         for index, part in enumerate(parts)
@@ -71,7 +71,7 @@ def score_rewards(
     return Rewards(
         objective,
         tuple((weight, rewards.detach()) for weight, rewards in streams),
-        tuple(bound.view(-1, group_size) for bound in bounds),
+        tuple(bound.view(-1, group_size) for bound in bounds),  # (N,) -> (G, K)
     )
 
 
