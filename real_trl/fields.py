@@ -85,6 +85,31 @@ _RANGES = {
 }
 
 
+class FieldError(ValueError):
+    """
+    What is wrong with a field, and how to mend it: `"<field>: got <value>. <fix>"`. Code that has to know which field it was asks the
+    attributes; the text is for people.
+
+    Args:
+        field (`str`):
+            Its name.
+        value (`Any`):
+            What it was set to; `None` if it was not.
+        fix (`str`):
+            What to do: a sentence or more.
+        said (`str`, *optional*):
+            What stands between the two, with the sign after the field. Defaults to `": got <value>"`, or `": not set"`.
+    """
+
+    def __init__(self, field: str, value: Any, fix: str, said: str | None = None) -> None:
+        super().__init__(field, value, fix, said)  # what a pickle makes it of
+        self.field, self.value, self.fix = field, value, fix
+        self.said = said or (": not set" if value is None else f": got {shown(value)}")
+
+    def __str__(self) -> str:
+        return f"{self.field}{self.said}. {self.fix}"
+
+
 def shown(value: Any) -> str:
     """A value for a message, however large or deep it is. What is cut has no secret: a part of one would not be known as such."""
     try:
@@ -119,16 +144,16 @@ def check_number(name: str, value: Any, kind: type = float) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         what = "one whole number" if kind is int else "one number"
-        raise ValueError(f"{name}: got {shown(value)}. Set it to {what}.")
+        raise FieldError(name, value, f"Set it to {what}.")
     bounds = _RANGES.get(name, Range())
     if kind is int and not isinstance(value, int):
-        raise ValueError(f"{name}: got {shown(value)}. Set it to a whole number.")
+        raise FieldError(name, value, "Set it to a whole number.")
     finite = abs(value) <= _LARGEST if isinstance(value, int) else math.isfinite(value)
     if not finite:
         fix = bounds.fix() if name in _RANGES else "Set it to a finite number that is not as large."
-        raise ValueError(f"{name}: got {shown(value)}. {fix}")
+        raise FieldError(name, value, fix)
     if not bounds.holds(value):
-        raise ValueError(f"{name}: got {shown(value)}. {bounds.fix()}")
+        raise FieldError(name, value, bounds.fix())
 
 
 def check_numbers(config: Any) -> None:
@@ -158,16 +183,17 @@ def checked(cls: type, field: dataclasses.Field, value: Any) -> Any:
     if value is None:
         if NoneType in members:
             return None
-        raise ValueError(f"{name}: got null. Set it to a value, or leave it out.")
+        raise FieldError(name, None, "Set it to a value, or leave it out.", ": got null")
     if name in _ALSO and isinstance(value, _ALSO[name]) and str in members:
         return value
     choices = _choices(field, members)
     if choices is not None:
         plain = value.value if isinstance(value, Enum) else value
         if isinstance(plain, bool) and plain not in choices:
-            raise ValueError(f"{name}: got {plain}, which YAML makes of yes, no, on and off. Put it in quotes.")
+            said = f": got {plain}, which YAML makes of yes, no, on and off"
+            raise FieldError(name, plain, "Put it in quotes.", said)
         if not any(type(plain) is type(choice) and plain == choice for choice in choices):
-            raise ValueError(f"{name}: got {shown(plain)}. Set it to one of: {', '.join(map(str, choices))}.")
+            raise FieldError(name, plain, f"Set it to one of: {', '.join(map(str, choices))}.")
         return value
     kinds = {get_origin(member) or member for member in members} - {NoneType}
     if Any in kinds:
@@ -203,7 +229,7 @@ def checked(cls: type, field: dataclasses.Field, value: Any) -> Any:
         return value.isoformat()
     wanted = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", tuple: "a list"}
     names = [text for kind, text in wanted.items() if kind in kinds] or ["a value of another type"]
-    raise ValueError(f"{name}: got {shown(value)}. Set it to {' or '.join(dict.fromkeys(names))}.")
+    raise FieldError(name, value, f"Set it to {' or '.join(dict.fromkeys(names))}.")
 
 
 def _check_within(name: str, value: Any) -> None:
@@ -259,7 +285,7 @@ def _checked_list(name: str, kinds: tuple[Any, ...], values: list | tuple) -> li
             value = value.isoformat()
         elif kind is str and not isinstance(value, str):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{name}: got {shown(value)} in its list. Set it to a list of texts.")
+                raise FieldError(name, value, "Set it to a list of texts.", f": got {shown(value)} in its list")
             value = str(value)
         found.append(value)
     return found

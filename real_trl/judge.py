@@ -17,9 +17,10 @@ from real_trl.data.table_rows import check_one_split, features_of, iterate_table
 from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.engines.options import JudgeOptions
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
+from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import find_judge
-from real_trl.prompts.template import NEEDED_TEXTS
+from real_trl.prompts.template import NEEDED_TEXTS, UndefinedVariable
 from real_trl.text.cells import column_names, plain_row
 from real_trl.text.unicode import well_formed
 
@@ -128,44 +129,39 @@ class Judge:
 
     def prompts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """The complete prompt of each row; errors as in [`Judge.score`]."""
+        return [self.prompt(row, f"row {index}") for index, row in enumerate(rows)]
+
+    def prompt(self, row: Mapping[str, Any], where: str) -> str:
+        """The complete prompt of one row, which errors call `where`; errors as in [`Judge.score`]."""
         space = self.engine.score_space
-        prompts = []
-        for index, row in enumerate(rows):
-            try:
-                row = plain_row(row)
-            except ValueError as error:
-                raise ValueError(f"row {index}: {error}") from error
-            for name in _FIELDS:
-                if row.get(name) is not None and not isinstance(row[name], str):
-                    raise ValueError(
-                        f"{name}: row {index} holds a {type(row[name]).__name__}, {row[name]!r:.60}. Turn it into text."
-                    )
-            if row.get("prompt") is not None:
-                if not row["prompt"].strip():
-                    raise ValueError(f"prompt: that of row {index} is empty. Fill it, or remove the row.")
-                prompts.append(well_formed(row["prompt"]))
-            elif self._template is None:
-                raise ValueError(
-                    f"prompt: row {index} has none, and this judge was trained on complete prompts. Pass prompt=…, or load the "
-                    "judge with the prompt_template that such prompts were made with, e.g. 'feedback_collection'."
-                )
-            else:
-                for name, column in self._template.text_columns(row).items():
-                    if name in NEEDED_TEXTS and isinstance(row[column], str) and not row[column].strip():
-                        raise ValueError(
-                            f"{name}: that of row {index} is empty. Say what is judged, or remove the row."
-                        )
-                try:
-                    prompts.append(self._template.render(row, scale=space.scale, marker=space.marker))
-                except ValueError as error:
-                    for name in _FIELDS:
-                        if f"variable {name!r} is undefined" in str(error):
-                            raise ValueError(
-                                f"{name}: row {index} has none, and the judge's prompt ({self.config.prompt_template}) needs it. "
-                                f"Pass {name}=…, or a column of that name."
-                            ) from error
-                    raise ValueError(f"row {index}: {error}") from error
-        return prompts
+        try:
+            row = plain_row(row)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        for name in _FIELDS:
+            value = row.get(name)
+            if value is not None and not isinstance(value, str):
+                said = f": {where} holds a {type(value).__name__}, {value!r:.60}"
+                raise FieldError(name, value, "Turn it into text.", said)
+        if row.get("prompt") is not None:
+            if not row["prompt"].strip():
+                raise FieldError("prompt", "", "Fill it, or remove the row.", f": that of {where} is empty")
+            return well_formed(row["prompt"])
+        if self._template is None:
+            said = f": {where} has none, and this judge was trained on complete prompts"
+            fix = "Pass prompt=…, or load the judge with the prompt_template that such prompts were made with, e.g. 'feedback_collection'."
+            raise FieldError("prompt", None, fix, said)
+        for name, column in self._template.text_columns(row).items():
+            if name in NEEDED_TEXTS and isinstance(row[column], str) and not row[column].strip():
+                raise FieldError(name, "", "Say what is judged, or remove the row.", f": that of {where} is empty")
+        try:
+            return self._template.render(row, scale=space.scale, marker=space.marker)
+        except ValueError as error:
+            name = error.variable if isinstance(error, UndefinedVariable) else None
+            if name not in _FIELDS:
+                raise ValueError(f"{where}: {error}") from error
+            said = f": {where} has none, and the judge's prompt ({self.config.prompt_template}) needs it"
+            raise FieldError(name, None, f"Pass {name}=…, or a column of that name.", said) from error
 
     def judge(self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0) -> list[Judgment]:
         """
@@ -176,8 +172,6 @@ class Judge:
                 Complete judge prompts.
             num_samples (`int`, *optional*, defaults to `1`):
                 Completions for each, which are averaged.
-            seed (`int`, *optional*, defaults to `0`):
-                Seed of the sampling.
 
         Returns:
             `list[Judgment]`: In the order of the prompts.
@@ -212,8 +206,6 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
     Args:
         samples (`Sequence[Judgment]`):
             Of one prompt, at least one.
-        values (`Sequence[float]`):
-            Values of the labels.
 
     Returns:
         [`Judgment`], whose `samples` are these if there are several.

@@ -11,7 +11,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from real_trl.engines import ENGINES, Engine
 from real_trl.engines.options import EngineOptions, SourceOptions
-from real_trl.fields import shown
+from real_trl.fields import FieldError, shown
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.prompts.context_length import default_max_new_tokens
 from real_trl.prompts.format import PromptFormat
@@ -90,10 +90,9 @@ class JudgeSource:
         except (TypeError, AttributeError, LookupError, NotImplementedError) as error:
             if not asked.engine_options:
                 raise
-            raise ValueError(
-                f"engine_options: got {shown(dict(asked.engine_options))}, which the engine {asked.engine!r} does not take ({type(error).__name__}: "
-                f"{error}). Correct or remove what it is about."
-            ) from error
+            said = f": got {shown(dict(asked.engine_options))}, which the engine {asked.engine!r} does not take ({type(error).__name__}: {error})"
+            fix = "Correct or remove what it is about."
+            raise FieldError("engine_options", dict(asked.engine_options), fix, said) from error
 
     def _load(self, asked: EngineOptions) -> Engine:
         entry, max_new_tokens = ENGINES[asked.engine], asked.max_new_tokens
@@ -159,11 +158,11 @@ def find_judge(name: str | Path, options: SourceOptions | None = None, /, **give
             or if none is known.
     """
     if name is None or not str(name).strip():
-        raise ValueError(f"model_name_or_path: got {name!r}. Give a Hub id or a local directory.")
+        raise FieldError("model_name_or_path", name, "Give a Hub id or a local directory.")
     name = str(Path(name).expanduser()) if str(name).startswith("~") else str(name)
     asked = options or SourceOptions.of(given)
     if asked.preset is not None and asked.preset not in PRESETS:
-        raise ValueError(f"preset: got {asked.preset!r}. Set it to one of: {', '.join(PRESETS)}.")
+        raise FieldError("preset", asked.preset, f"Set it to one of: {', '.join(PRESETS)}.")
     tokenizer = load_tokenizer(
         asked.tokenizer or name, None if asked.tokenizer else asked.revision, asked.trust_remote_code
     )
@@ -229,9 +228,8 @@ def _stated_config(
 def _check_not_contradicted(name: str, asked: SourceOptions, config: JudgeConfig) -> None:
     """`ValueError` if something else is said than the judge was trained with."""
     if asked.preset is not None:
-        raise ValueError(
-            f"preset: got {asked.preset!r}, but {name!r} has a scale and prompt of its own. Remove preset."
-        )
+        said = f": got {asked.preset!r}, but {name!r} has a scale and prompt of its own"
+        raise FieldError("preset", asked.preset, "Remove preset.", said)
     stated = {
         "score_labels": None if asked.score_labels is None else list(parse_labels(asked.score_labels)),
         "score_values": None if asked.score_values is None else list(asked.score_values),
@@ -243,4 +241,5 @@ def _check_not_contradicted(name: str, asked: SourceOptions, config: JudgeConfig
     for field, value in stated.items():
         own = getattr(config, field)
         if value not in (None, own):
-            raise ValueError(f"{field}: got {value!r}, but the judge {name!r} was trained with {own!r}. Leave it out.")
+            said = f": got {value!r}, but the judge {name!r} was trained with {own!r}"
+            raise FieldError(field, value, "Leave it out.", said)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 
-from real_trl.fields import shown
+from real_trl.fields import FieldError, shown
 from real_trl.text.cells import plain
 
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"
@@ -131,20 +131,24 @@ def parse_labels(labels: str | int | float | Sequence[str | int | float]) -> tup
         return _spell_range(str(labels))
     labels = list(labels)
     if len(labels) > _MAX_LABELS:
-        raise ValueError(f"score_labels has {len(labels):,} labels, more than {_MAX_LABELS:,}: list fewer.")
+        said = f" has {len(labels):,} labels, more than {_MAX_LABELS:,}"
+        raise FieldError("score_labels", labels, "List fewer.", said)
     parsed: list[str] = []
     for label in labels:
         if isinstance(label, bool):
-            raise ValueError(f"score_labels holds {label!r}: put labels that YAML reads as yes or no in quotes.")
+            said = f" holds {label!r}: YAML reads yes, no, on and off so"
+            raise FieldError("score_labels", labels, "Put such labels in quotes.", said)
         if isinstance(label, int | float) and math.isfinite(label):
             label = str(int(label)) if label == int(label) else repr(label)
         if not isinstance(label, str) or not label.strip():
-            raise ValueError(f"score_labels holds {shown(label)}: a label must be non-empty text or a finite number.")
+            fix = "A label must be non-empty text or a finite number."
+            raise FieldError("score_labels", labels, fix, f" holds {shown(label)}")
         if label.strip() in parsed:
-            raise ValueError(f"score_labels={shown(labels)} holds the label {shown(label.strip())} twice: remove one.")
+            said = f"={shown(labels)} holds the label {shown(label.strip())} twice"
+            raise FieldError("score_labels", labels, "Remove one.", said)
         parsed.append(label.strip())
     if len(parsed) < 2:
-        raise ValueError(f"score_labels={shown(labels)} is not a scale: give at least two labels.")
+        raise FieldError("score_labels", labels, "Give at least two labels.", f"={shown(labels)} is not a scale")
     return tuple(parsed)
 
 
@@ -159,20 +163,16 @@ def _spell_range(text: str) -> tuple[str, ...]:
         if low < high and step:
             steps = (high - low) / step
             if steps != int(steps):
-                raise ValueError(
-                    f"score_labels={text!r} is not a scale: steps of {step} from {low} do not lead to {high}. "
-                    f"Write low-high:step, as '1-5:0.5', with a step that does."
-                )
+                said = f"={text!r} is not a scale: steps of {step} from {low} do not lead to {high}"
+                fix = "Write low-high:step, as '1-5:0.5', with a step that does."
+                raise FieldError("score_labels", text, fix, said)
             if steps >= _MAX_LABELS:
-                raise ValueError(
-                    f"score_labels={text!r} has {int(steps) + 1} labels, more than {_MAX_LABELS}: use a larger step."
-                )
+                said = f"={text!r} has {int(steps) + 1} labels, more than {_MAX_LABELS}"
+                raise FieldError("score_labels", text, "Use a larger step.", said)
             spelled = (f"{low + i * step:f}" for i in range(int(steps) + 1))
             return tuple(label.rstrip("0").rstrip(".") if "." in label else label for label in spelled)
-    raise ValueError(
-        f"score_labels={shown(text)} is not a scale: write low-high, as '1-5' or 'A-E', low-high:step, as '1-5:0.5', or "
-        f"list the labels, as 'poor,fair,good'."
-    )
+    fix = "Write low-high, as '1-5' or 'A-E', low-high:step, as '1-5:0.5', or list the labels, as 'poor,fair,good'."
+    raise FieldError("score_labels", text, fix, f"={shown(text)} is not a scale: it is neither a range nor a list")
 
 
 def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tuple[float, ...]:
@@ -180,23 +180,21 @@ def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tu
         words = [label for label in labels if not math.isfinite(as_number(label))]
         if words:
             example = abridged([str(number) for number in range(1, len(labels) + 1)])
-            raise ValueError(
-                f"score_values is not set, and the score label {words[0]!r} is not a number. Set score_values to the "
-                f"number that each of {abridged(labels)} stands for, in this order, e.g. {example}."
-            )
+            fix = f"Set score_values to the number that each of {abridged(labels)} stands for, in this order, e.g. {example}."
+            said = f" is not set, and the score label {words[0]!r} is not a number"
+            raise FieldError("score_values", None, fix, said)
         values = labels
     if len(values) != len(labels):
-        raise ValueError(
-            f"score_values has {len(values)} values for {len(labels)} labels, {abridged(labels)}: give one for each, "
-            f"in this order."
-        )
+        said = f" has {len(values)} values for {len(labels)} labels, {abridged(labels)}"
+        raise FieldError("score_values", values, "Give one for each, in this order.", said)
     parsed: list[float] = []
     for label, value in zip(labels, values, strict=True):
         number = as_number(value)
         if not abs(number) <= _LARGEST or number in parsed:
             fault = "which is not a finite number" if not math.isfinite(number) else f"which is beyond {_LARGEST:g}"
             fault = "which an earlier label has too" if number in parsed else fault
-            raise ValueError(f"the score label {label!r} has the value {value!r}, {fault}: correct score_values.")
+            said = f": the score label {label!r} has the value {value!r}, {fault}"
+            raise FieldError("score_values", values, "Correct it.", said)
         parsed.append(number)
     _check_order(labels, parsed)
     return tuple(parsed)
@@ -210,12 +208,15 @@ def _check_order(labels: Sequence[str], values: Sequence[float]) -> None:
         return
     at = rises.index(not rising)
     order = sorted(range(len(labels)), key=lambda i: values[i], reverse=not rising)
-    raise ValueError(
-        f"score_labels: {abridged(labels)} are in no order: {labels[at + 1]!r} ({values[at + 1]:g}) stands after "
-        f"{labels[at]!r} ({values[at]:g}), while the others go {'up' if rising else 'down'}. List the labels from one "
-        f"end of the scale to the other: score_labels {abridged([labels[i] for i in order])} with score_values "
-        f"{abridged([f'{values[i]:g}' for i in order])}."
+    said = (
+        f": {abridged(labels)} are in no order: {labels[at + 1]!r} ({values[at + 1]:g}) stands after {labels[at]!r} "
     )
+    said += f"({values[at]:g}), while the others go {'up' if rising else 'down'}"
+    fix = (
+        f"List the labels from one end of the scale to the other: score_labels {abridged([labels[i] for i in order])} "
+    )
+    fix += f"with score_values {abridged([f'{values[i]:g}' for i in order])}."
+    raise FieldError("score_labels", labels, fix, said)
 
 
 def as_number(value: object) -> float:

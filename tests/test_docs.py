@@ -24,6 +24,7 @@ from real_trl.cli import STAGES
 from real_trl.data.homework import build_model, build_tokenizer, make_dataset
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts.template import load_template
+from real_trl.publishing.card import CITATION
 from real_trl.score_space import ScoreSpace
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +110,10 @@ def test_every_command_is_accounted_for():
 def test_every_stage_is_in_the_readme():
     mentioned = {stage for stage in STAGES if re.search(rf"real-trl {stage}\b|make {stage}\b", README)}
     assert set(STAGES) - mentioned == {"export_smollm2"}  # recipes/README.md has it
+
+
+def test_the_citation_is_that_of_the_cards():
+    assert f"```bibtex\n{CITATION}\n```" in README
 
 
 def test_files_that_are_linked_are_there():

@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+import pickle
 import random
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.engines.options import JudgeOptions
-from real_trl.fields import checked_values
+from real_trl.fields import FieldError, checked_values
 from real_trl.judge_config import JudgeConfig
 from real_trl.scripts import init, plan, push
 from real_trl.scripts.demo import DemoArguments
@@ -436,3 +437,14 @@ def test_a_plan_is_of_finite_numbers(option, value, capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         plan.main([*COMMAND_LINES["plan"][1], f"{option}={value}"])
     assert ended.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_an_error_of_a_field_is_made_of_its_parts():
+    error = FieldError("top_k", -3, "Set it to -1 or more.")
+    assert str(error) == "top_k: got -3. Set it to -1 or more."
+    assert (error.field, error.value, error.fix) == ("top_k", -3, "Set it to -1 or more.")
+    assert str(FieldError("judge", None, "Give a directory.")) == "judge: not set. Give a directory."
+    assert str(FieldError("raters", 2, "Wait.", " are two")) == "raters are two. Wait."
+    error.kept = "all"  # as of `real_trl.runs.disk.writing`
+    copy = pickle.loads(pickle.dumps(error))  # as the other processes of a run get it
+    assert (type(copy), str(copy), copy.field, copy.kept) == (FieldError, str(error), "top_k", "all")

@@ -11,6 +11,7 @@ from real_trl.data.arguments import DataArguments, as_mapping
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
 from real_trl.evaluation.probes import PROBES, find_probe
+from real_trl.fields import FieldError
 
 
 @dataclass
@@ -67,12 +68,10 @@ class EvaluateArguments(JudgingArguments):
         self.judges = _names_and_paths(self.judges)
         self.benchmark_paths = as_mapping("benchmark_paths", self.benchmark_paths)
         if self.malformed not in MALFORMED_CONVENTIONS:
-            raise ValueError(
-                f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_CONVENTIONS)}."
-            )
+            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(MALFORMED_CONVENTIONS)}.")
         check_num_samples(self.num_samples, self.do_sample)
         if self.num_resamples < 100:
-            raise ValueError(f"num_resamples: got {self.num_resamples}. Set it to at least 100, better 2000.")
+            raise FieldError("num_resamples", self.num_resamples, "Set it to at least 100, better 2000.")
         if unknown := sorted(set(self.benchmark_paths) - set(self.benchmarks or ())):
             raise ValueError(
                 f"benchmark_paths: {unknown[0]!r} is not among benchmarks={self.benchmarks}. Add it there, or remove it here."
@@ -104,10 +103,8 @@ class EvaluateDataArguments(DataArguments):
         for other in fields(self):
             value = getattr(self, other.name)
             if other.name not in ("max_rows", "prompt_score_reminder") and value and value != other.default:
-                raise ValueError(
-                    f"{other.name}: got {value!r} without dataset_name, which it is about; benchmarks have their own. Set "
-                    "dataset_name, or remove it."
-                )
+                said = f": got {value!r} without dataset_name, which it is about; benchmarks have their own"
+                raise FieldError(other.name, value, "Set dataset_name, or remove it.", said)
 
 
 def _names_and_paths(judges: Any) -> dict[str, str]:

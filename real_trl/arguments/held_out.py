@@ -9,7 +9,7 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments, as_mapping
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.data.loading import load_judge_dataset
-from real_trl.fields import check_numbers
+from real_trl.fields import FieldError, check_numbers
 from real_trl.score_space import ScoreSpace
 
 
@@ -56,9 +56,8 @@ class HeldOutArguments:
             if name.startswith("judge_eval_") and name != "judge_eval_steps" and getattr(self, name)
         ]
         if unused and self.judge_eval_steps is None:
-            raise ValueError(
-                f"{unused[0]}: got {getattr(self, unused[0])!r} without judge_eval_steps. Set both, or neither."
-            )
+            said = f": got {getattr(self, unused[0])!r} without judge_eval_steps"
+            raise FieldError(unused[0], getattr(self, unused[0]), "Set both, or neither.", said)
 
     def held_out(self, data_args: DataArguments, space: ScoreSpace) -> dict[str, Dataset]:
         """The datasets that are judged during training, by name; errors as of `load_judge_dataset` and `load_benchmark`."""

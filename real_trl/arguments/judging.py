@@ -11,6 +11,7 @@ from trl import ModelConfig, get_quantization_config
 
 from real_trl.engines import ENGINES, Engine
 from real_trl.engines.options import EngineOptions, JudgeOptions, SourceOptions
+from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import JudgeSource, find_judge
 from real_trl.runs.fingerprints import model_fingerprint
@@ -62,7 +63,7 @@ class JudgingArguments(JudgeOptions):
     def find(self, name: str | None, model_args: ModelConfig) -> JudgeSource:
         """The judge called `name`, its weights not loaded yet; errors as of [`~real_trl.judge_source.find_judge`]."""
         if not name:
-            raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+            raise FieldError("model_name_or_path", None, "Give a Hub id or a local directory.")
         # Templates belong to the data here: the judge keeps its own, so that another one is noticed
         changed = {"revision": model_args.model_revision, "prompt_template": None}
         return find_judge(name, SourceOptions.taken_from(self, **changed))

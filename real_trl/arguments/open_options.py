@@ -55,7 +55,8 @@ def naming_open_options(
         yield
     except (*_ERRORS, RuntimeError) as error:
         stated = _stated(recipe, arguments)
-        if isinstance(error, RuntimeError) and not isinstance(error, _ERRORS):  # which is raised for anything
+        # Which is raised for anything, and says in its text alone what it is about
+        if isinstance(error, RuntimeError) and not isinstance(error, _ERRORS):
             stated = {name: value for name, value in stated.items() if str(value) in str(error)}
         begun = trainer is not None and trainer.state.global_step > 0
         if (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from real_trl.fields import check_numbers, shown
+from real_trl.fields import FieldError, check_numbers, shown
 
 
 @dataclass
@@ -137,32 +137,26 @@ class DataArguments:
         if isinstance(self.keep_columns, str):
             self.keep_columns = [self.keep_columns]
         if self.raters not in ("mean", "histogram", "separate"):
-            raise ValueError(f"raters={self.raters!r} is unknown; use 'mean', 'histogram' or 'separate'.")
-        if self.histogram_column and self.score_column:
-            raise ValueError(
-                f"histogram_column={self.histogram_column!r} and score_column={self.score_column!r} exclude each "
-                f"other: the score of a histogram is its mean. Remove one."
-            )
-        if self.histogram_column and self.raters == "separate":
-            raise ValueError(
-                f"raters: separate needs one rating per rater, which histogram_column={self.histogram_column!r} does "
-                f"not hold. Set score_column, or remove raters."
-            )
-        if self.prompt_column and self.prompt_template:
-            raise ValueError(
-                f"prompt_column={self.prompt_column!r} and prompt_template={self.prompt_template!r} exclude each "
-                f"other: the first says that prompts are complete. Remove one."
-            )
-        if self.columns and not self.prompt_template:
-            raise ValueError(f"columns={self.columns} needs prompt_template, whose variables it fills. Set it.")
-        if self.prompt_replace and self.prompt_template:
-            raise ValueError("prompt_replace is for complete prompts; edit a copy of the prompt_template instead.")
-        if self.holdout_fraction is not None and not 0.0 < self.holdout_fraction < 1.0:
-            raise ValueError(f"holdout_fraction={self.holdout_fraction} must be between 0 and 1, both excluded.")
-        if self.holdout_group is not None and self.holdout_fraction is None:
-            raise ValueError(f"holdout_group={self.holdout_group!r} needs holdout_fraction. Set it, e.g. to 0.2.")
-        if self.max_rows is not None and self.max_rows < 1:
-            raise ValueError(f"max_rows={self.max_rows} must be at least 1. Remove the field to use all rows.")
+            raise FieldError("raters", self.raters, "Set it to one of: mean, histogram, separate.")
+        separate = self.raters == "separate" and self.histogram_column
+        for name, clashes, fix in (
+            (
+                "histogram_column",
+                self.score_column,
+                "Remove it or score_column: the score of a histogram is its mean.",
+            ),
+            (
+                "raters",
+                separate,
+                "A histogram has no ratings of single raters. Remove raters, or set score_column instead.",
+            ),
+            ("prompt_column", self.prompt_template, "Remove it, or prompt_template: its prompts are complete."),
+            ("columns", not self.prompt_template, "Set prompt_template, whose variables it fills."),
+            ("prompt_replace", self.prompt_template, "Remove it, and edit a copy of prompt_template instead."),
+            ("holdout_group", self.holdout_fraction is None, "Set holdout_fraction as well, e.g. to 0.2."),
+        ):
+            if clashes and getattr(self, name):
+                raise FieldError(name, getattr(self, name), fix)
         check_numbers(self)
 
 
@@ -172,7 +166,8 @@ def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:  # nested too deep, or a number of thousands of digits
-            raise ValueError(f"{name}={shown(value)} is not valid JSON ({error}). Give a mapping.") from error
+            said = f"={shown(value)} is not valid JSON ({error})"
+            raise FieldError(name, value, "Give a mapping.", said) from error
     if value is not None and not isinstance(value, Mapping):
-        raise ValueError(f"{name}={shown(value)} must be a mapping, not a {type(value).__name__}.")
+        raise FieldError(name, value, f"Give a mapping, not a {type(value).__name__}.")
     return dict(value or {})

@@ -21,14 +21,15 @@ import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
 from real_trl.data.table_rows import class_names, features_of, iterate_table, take
+from real_trl.fields import FieldError
 from real_trl.text.cells import column_names, plain
-from real_trl.text.shown import has_columns, original_cell
+from real_trl.text.json_text import unique_names
+from real_trl.text.shown import first_few, has_columns, original_cell
 
 EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
 SCORES += ("rationale", "status", "error")
 """The columns that `real-trl score` writes."""
-_SHOWN = 5  # how many bad lines an error message lists
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ class Source:
     Args:
         name (`str`):
             What error messages call it.
-        rows (`Sequence[Mapping[str, Any]]`, [`~datasets.Dataset`] or `pyarrow.Table`):
-            The rows.
         columns (`list[str]`):
             All column names, without the blanks around them.
         numbers (`Sequence[int]`):
@@ -89,17 +88,14 @@ class Source:
         if column is not None:
             column = column.strip()
             if column not in self.columns:
-                raise ValueError(
-                    f"{setting}={column!r} is not a column of {self.name!r}. Existing columns: {self.columns}."
-                )
+                said = f"={column!r} is not a column of {self.name!r}"
+                raise FieldError(setting, column, f"Existing columns: {self.columns}.", said)
             return column
         found = next((name for name in defaults if name in self.columns), None)
         if found is None:
             other = " or prompt_template" if setting == "prompt_column" else ""
-            raise ValueError(
-                f"{setting} is not set, and {self.name!r} has no column {' or '.join(map(repr, defaults))}. "
-                f"Set {setting}{other}. Existing columns: {self.columns}."
-            )
+            said = f" is not set, and {self.name!r} has no column {' or '.join(map(repr, defaults))}"
+            raise FieldError(setting, None, f"Set {setting}{other}. Existing columns: {self.columns}.", said)
         return found
 
     def several_columns(
@@ -111,7 +107,7 @@ class Source:
         if columns is None or isinstance(columns, str):
             return [self.column(setting, columns, defaults)]
         if not columns or len(set(columns)) < len(columns):
-            raise ValueError(f"{setting}={list(columns)} must name at least one column, and none twice.")
+            raise FieldError(setting, list(columns), "Name at least one column, and none twice.")
         return [self.column(setting, column) for column in columns]
 
     def select(self, indices: Sequence[int]) -> "Source":
@@ -143,9 +139,9 @@ class Source:
                 yield {column: plain(row.get(column)) for column in columns}
 
 
-def read_file(path: Path) -> Source:
+def read_file(path: Path, option: str = "dataset_name") -> Source:
     """
-    Reads a `.json` (a list of objects), `.jsonl`, `.csv` (all values are text; of a file that `score` wrote, without the
+    Reads the file that an `option` names: a `.json` (a list of objects), `.jsonl`, `.csv` (all values are text; of a file that `score` wrote, without the
     apostrophes that it put before formulas) or `.parquet` file.
 
     Raises:
@@ -154,10 +150,8 @@ def read_file(path: Path) -> Source:
     readers = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(
-            f"dataset_name={str(path)!r} has the unsupported extension {path.suffix!r}; "
-            f"use one of {', '.join(EXTENSIONS)}."
-        )
+        said = f"={str(path)!r} has the unsupported extension {path.suffix!r}"
+        raise FieldError(option, str(path), f"Use one of {', '.join(EXTENSIONS)}.", said)
     return reader(path)
 
 
@@ -176,15 +170,6 @@ def read_saved(folder: Path) -> dict[str | None, Source] | None:
     return {split: Source.from_dataset(f"{folder}/{split}", dataset) for split, dataset in saved.items()}
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; `ValueError` if it says two things under one name, of which `json` would take the last."""
-    found = dict(pairs)
-    for key, value in pairs if len(found) < len(pairs) else ():
-        if found[key] != value:
-            raise ValueError(f"{key!r} occurs twice in one object, with {value!r:.40} and {found[key]!r:.40}")
-    return found
-
-
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(column_names(row), row.values(), strict=True))
 
@@ -196,7 +181,7 @@ def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None =
 def _read_json(path: Path) -> Source:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text, object_pairs_hook=_object)
+        rows = json.loads(text, object_pairs_hook=unique_names)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text at byte {error.start}. Save the file as UTF-8.") from error
     except json.JSONDecodeError as error:
@@ -233,7 +218,7 @@ def _read_jsonl(path: Path) -> Source:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
+            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique_names)
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, got {row!r:.80}")
             rows.append(_row(row))
@@ -242,7 +227,7 @@ def _read_jsonl(path: Path) -> Source:
             bad.append(f"line {number}: {error}")
     if bad:
         raise ValueError(
-            f"{path}: {len(bad)} corrupt JSON lines. " + "; ".join(bad[:_SHOWN]) + ". Fix or remove these lines."
+            f"{path}: {len(bad)} corrupt JSON lines. " + first_few(bad, between="; ") + ". Fix or remove these lines."
         )
     return _from_rows(path, rows, lines)
 

@@ -19,10 +19,9 @@ from real_trl.prompts.template import load_template
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.rationales import rationale_faults
+from real_trl.text.shown import first_few, first_reasons
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = 5  # how many reasons, and rows for each, an error message lists
 
 
 def load_judge_dataset(
@@ -141,9 +140,4 @@ def _report(problems: Mapping[str, list[str]], where: str, total: int) -> str:
     """Lists the first reasons, each with its first rows and how many there are."""
     count = sum(len(rows) for rows in problems.values())
     lines = [f"{count} of {total} rows of {where} cannot be used (rows count from 0):"]
-    for reason, rows in list(problems.items())[:_SHOWN]:
-        more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-        lines.append(f"  {', '.join(rows[:_SHOWN])}{more}: {reason}")
-    if len(problems) > _SHOWN:
-        lines.append(f"  and {len(problems) - _SHOWN} other reasons")
-    return "\n".join(lines)
+    return "\n".join(lines + first_reasons({reason: first_few(rows) for reason, rows in problems.items()}))

@@ -4,7 +4,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from datasets import Dataset, load_dataset
 
 from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
 from real_trl.text.cells import is_empty
+from real_trl.text.shown import first_few
 
 SYNTHETIC = "synthetic"
-_SHOWN = 5  # how many bad rows an error message lists
 
 
 class HubUnreachable(ValueError):
@@ -85,6 +85,11 @@ def read_source(
     return holdout.part(source, split) if part else source
 
 
+def in_hash_order(keys: Iterable[str], seed: int) -> list[str]:
+    """`keys` in an order that depends on them and `seed` only: neither on the order of the rows nor on the process."""
+    return sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+
+
 @dataclass(frozen=True)
 class HoldOut:
     """
@@ -98,8 +103,6 @@ class HoldOut:
             Share of the groups in the test part, between 0 and 1.
         group (`str` or `None`):
             Column whose value makes a group; `None` makes every row a group of its own.
-        seed (`int`):
-            Seed of the division.
         split (`str`, *optional*, defaults to `"train"`):
             The split that is divided, where the source has several.
     """
@@ -122,11 +125,11 @@ class HoldOut:
             empty = [source.where(i) for i, value in enumerate(values) if is_empty(value)]
             if empty:
                 raise ValueError(
-                    f"holdout_group={self.group!r} is empty in {len(empty)} rows ({', '.join(empty[:_SHOWN])}); "
+                    f"holdout_group={self.group!r} is empty in {len(empty)} rows ({first_few(empty)}); "
                     f"every row needs a group."
                 )
             keys = [str(value) for value in values]
-        groups = sorted(set(keys), key=lambda key: hashlib.sha256(f"{self.seed}:{key}".encode()).digest())
+        groups = in_hash_order(set(keys), self.seed)
         if len(groups) < 2:
             raise ValueError(
                 f"holdout_group={self.group!r}: {source.name!r} has {len(groups)} group; a hold-out split needs at "

@@ -16,6 +16,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.features.features import FeatureType, generate_from_dict
 
+from real_trl.fields import FieldError
 from real_trl.text.cells import column_names, plain
 
 _ROWS_AT_ONCE = 1000
@@ -32,9 +33,8 @@ def check_one_split(rows: Any, field: str) -> None:
         and all(isinstance(each, (Dataset, IterableDataset)) for each in rows.values())
     ):
         name = next(iter(rows), None)
-        raise ValueError(
-            f"{field}: got a {type(rows).__name__} of the splits {', '.join(map(repr, rows))}. Choose one, e.g. [{name!r}]."
-        )
+        said = f": got a {type(rows).__name__} of the splits {', '.join(map(repr, rows))}"
+        raise FieldError(field, rows, f"Choose one, e.g. [{name!r}].", said)
 
 
 def features_of(rows: Dataset | IterableDataset | pa.Table) -> dict[str, FeatureType]:

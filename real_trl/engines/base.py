@@ -10,13 +10,30 @@ import torch
 
 from real_trl.engines.distribution_checks import impossible
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.fields import check_numbers
+from real_trl.fields import FieldError, check_numbers
 from real_trl.objectives import expected_score
 from real_trl.prompts.spoken import NOTHING, Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
 MalformedReading = Literal["force", "drop"]
 MALFORMED_HANDLING = get_args(MalformedReading)
+
+
+class PromptError(ValueError):
+    """
+    What is wrong with one of the prompts that an engine was given.
+
+    Attributes:
+        index (`int`): Which, counted from 0.
+        place (`str`, *optional*): What the message calls it. Who made the prompts sets it to what they are to the user.
+    """
+
+    def __init__(self, index: int, said: str) -> None:
+        super().__init__(index, said)
+        self.index, self.said, self.place = index, said, None
+
+    def __str__(self) -> str:
+        return f"{self.place or f'prompt {self.index} (counted from 0)'}{self.said}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if self.malformed not in MALFORMED_HANDLING:
-            raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
+            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
         check_numbers(self)
 
 
@@ -251,12 +268,10 @@ class Judgment:
 def check_num_samples(num_samples: int, do_sample: bool) -> None:
     """`ValueError` unless that many completions of one prompt make sense."""
     if not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"num_samples: got {num_samples!r}. Set it to at least 1.")
+        raise FieldError("num_samples", num_samples, "Set it to at least 1.")
     if num_samples > 1 and not do_sample:
-        raise ValueError(
-            f"num_samples: got {num_samples} with do_sample false, which makes all of them the same. Set do_sample to true, or "
-            "num_samples to 1."
-        )
+        said = f": got {num_samples} with do_sample false, which makes all of them the same"
+        raise FieldError("num_samples", num_samples, "Set do_sample to true, or num_samples to 1.", said)
 
 
 class Engine(Protocol):

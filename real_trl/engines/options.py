@@ -15,7 +15,7 @@ import torch
 
 from real_trl.data.arguments import as_mapping
 from real_trl.engines import ENGINES
-from real_trl.fields import check_numbers
+from real_trl.fields import FieldError, check_numbers
 from real_trl.text.redaction import check_not_redacted
 from real_trl.text.thinking import THINKING_HELP
 
@@ -115,7 +115,7 @@ class SourceOptions(_Options):
 
     def __post_init__(self) -> None:
         if self.temperature == 0:
-            raise ValueError("temperature: got 0. Set it above 0; for greedy decoding set do_sample to false.")
+            raise FieldError("temperature", 0, "Set it above 0; for greedy decoding set do_sample to false.")
         check_numbers(self)
         if self.chat_template_kwargs is not None:
             self.chat_template_kwargs = as_mapping("chat_template_kwargs", self.chat_template_kwargs)
@@ -171,12 +171,12 @@ class EngineOptions(_Options):
     def __post_init__(self) -> None:
         check_numbers(self)
         if self.engine not in ENGINES:
-            raise ValueError(f"engine: got {self.engine!r}. Set it to one of: {', '.join(ENGINES)}.")
+            raise FieldError("engine", self.engine, f"Set it to one of: {', '.join(ENGINES)}.")
         self.engine_options = as_mapping("engine_options", self.engine_options)
         check_not_redacted("engine_options", self.engine_options)
         known = self.dtype == "auto" or isinstance(getattr(torch, str(self.dtype), None), torch.dtype)
         if not known and not isinstance(self.dtype, torch.dtype):
-            raise ValueError(f"dtype: got {self.dtype!r}. Set it to auto, float32, bfloat16 or float16.")
+            raise FieldError("dtype", self.dtype, "Set it to auto, float32, bfloat16 or float16.")
 
 
 @dataclass

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.engines.base import Decoding
+from real_trl.engines.base import Decoding, PromptError
+from real_trl.fields import FieldError
 from real_trl.prompts.context_length import completion_room
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat
@@ -57,7 +58,7 @@ class PromptEncoder:
         room = self.context_length - self._completion
         long = [index for index, ids in enumerate(encoded) if len(ids) > room]
         if long and (room < 1 or not self.decoding.truncate_prompts):
-            raise ValueError(self._too_long(encoded, long, room))
+            raise self._too_long(encoded, long, room)
         for index in long:
             prompts[index], encoded[index] = self._cut(prompts[index], len(encoded[index]) - room, room)
         return prompts, encoded
@@ -72,21 +73,21 @@ class PromptEncoder:
             if len(ids) <= room:
                 return prompt, ids
             excess = len(ids) - room
-        raise ValueError(
-            f"truncate_prompts: the chat template alone has more than the {room} tokens that are left beside the completion. "
-            "Lower max_new_tokens."
-        )
+        said = f": the chat template alone has more than the {room} tokens that are left beside the completion"
+        raise FieldError("truncate_prompts", True, "Lower max_new_tokens.", said)
 
-    def _too_long(self, encoded: Sequence[list[int]], long: Sequence[int], room: int) -> str:
+    def _too_long(self, encoded: Sequence[list[int]], long: Sequence[int], room: int) -> ValueError:
         first = long[0]
         limit = (
             f"The model reads {self.context_length} tokens, of which {self._completion} are kept for the completion"
         )
         if room < 1:
-            return f"max_new_tokens: {limit}, and none is left for a prompt. Lower max_new_tokens."
+            said = f": {limit}, and none is left for a prompt"
+            return FieldError("max_new_tokens", self.decoding.max_new_tokens, "Lower max_new_tokens.", said)
         size = len(encoded[first])
         more = f", and {len(long) - 1} more prompts" if len(long) > 1 else ""
-        return (
-            f"prompt {first} (counted from 0) has {size} tokens, {size - room} too many{more}. {limit}. Shorten the "
-            "prompt, lower max_new_tokens, or set truncate_prompts to true, which cuts a prompt's beginning."
+        return PromptError(
+            first,
+            f" has {size} tokens, {size - room} too many{more}. {limit}. Shorten the prompt, lower max_new_tokens, or set "
+            "truncate_prompts to true, which cuts a prompt's beginning.",
         )

@@ -5,13 +5,22 @@
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from real_trl.engines.base import PromptError
 from real_trl.engines.distribution_checks import NoDistribution
-from real_trl.engines.server_answer import NoAnswer, StaysBusy, TooSlow
+from real_trl.engines.server_answer import About, NoAnswer, StaysBusy, TooSlow
 
 REFUSALS = (NoAnswer, NoDistribution, StaysBusy, TooSlow)
 HOPELESS = 32  # so many refusals without an answer between them are not about the prompts
 
 T = TypeVar("T")
+
+
+class NoAnswerTo(PromptError, NoAnswer):
+    """[`NoAnswer`] to a certain prompt."""
+
+    def __init__(self, index: int, said: str, about: About = "server") -> None:
+        PromptError.__init__(self, index, said)
+        self.about = about
 
 
 def believed(
@@ -24,13 +33,11 @@ def believed(
     Args:
         outcomes (`Iterable[tuple[int, T | Exception]]`):
             Index of each prompt, and its answer or one of `REFUSALS`.
-        total (`int`):
-            Number of the prompts.
         answered (`bool`):
             Whether the server has answered before.
 
     Raises:
-        The first refusal (as a [`~real_trl.engines.server_answer.NoAnswer`] that names the prompt, unless the server was too busy or
+        The first refusal (as a [`NoAnswerTo`], unless the server was too busy or
         too slow), if 32 have been held back, or all prompts at the end.
     """
     held: list[tuple[int, Exception]] = []
@@ -51,5 +58,5 @@ def believed(
         index, refusal = min(held, key=lambda each: each[0])
         if isinstance(refusal, (StaysBusy, TooSlow)):
             raise refusal
-        raise NoAnswer(f"prompt {index} (counted from 0): {refusal}", refusal.about) from refusal
+        raise NoAnswerTo(index, f": {refusal}", refusal.about) from refusal
     yield from held

@@ -41,6 +41,7 @@ from real_trl.engines.top_tokens import (
     read_text_completion,
     read_top,
 )
+from real_trl.fields import FieldError
 from real_trl.prompts.own_words import own_controls
 from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreLocation, ScoreSpace
@@ -322,14 +323,13 @@ def _check_options(
     decoding: Decoding, api: str, extensions: bool | None, max_concurrency: int, top_logprobs: int
 ) -> None:
     if api not in APIS:
-        raise ValueError(f"api: got {api!r}. Set it to one of: {', '.join(APIS)}.")
+        raise FieldError("api", api, f"Set it to one of: {', '.join(APIS)}.")
     if max_concurrency < 1 or top_logprobs < 1:
         raise ValueError(f"max_concurrency={max_concurrency}, top_logprobs={top_logprobs}: both must be at least 1.")
     if decoding.temperature != 1:
-        raise ValueError(
-            f"temperature: got {decoding.temperature}, but servers return log-probabilities at temperature 1 only. Set it to "
-            "1, or use the engine 'vllm' or 'transformers'."
-        )
+        said = f": got {decoding.temperature}, but servers return log-probabilities at temperature 1 only"
+        fix = "Set it to 1, or use the engine 'vllm' or 'transformers'."
+        raise FieldError("temperature", decoding.temperature, fix, said)
     if api == "chat":
         if extensions:
             raise ValueError("extensions: they need api='completions'.")

@@ -25,6 +25,7 @@ from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.score_reading import MAX_TOKEN_IDS, ScoreReading, read_completion, request_seed, root_tokens
+from real_trl.fields import FieldError
 from real_trl.forward.positions import why_read_otherwise_by_vllm
 from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreSpace
@@ -98,7 +99,7 @@ class VLLMEngine:
         except (OSError, ValueError):  # vLLM says itself what is wrong with a model
             hf_config = None
         if hf_config is not None and (reason := why_read_otherwise_by_vllm(hf_config, max_model_len)):
-            raise ValueError(f"max_model_len: got {max_model_len}. {reason}use the engine 'transformers'.")
+            raise FieldError("max_model_len", max_model_len, f"{reason}use the engine 'transformers'.")
         try:
             from vllm import LLM
             from vllm.platforms import current_platform

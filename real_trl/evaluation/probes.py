@@ -24,6 +24,7 @@ from scipy.stats import bootstrap
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.prompts.sections import section_span
 from real_trl.scale import Scale
+from real_trl.text.shown import first_few
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,6 @@ PADDING_WORDS = 360
 
 _COLUMNS = {"response": ("response", "orig_response"), "reference": ("reference", "orig_reference_answer")}
 _NOISE = 0.01  # score units: numerical noise between batches and engines
-_SHOWN = 5  # how many rows a message lists
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,7 @@ def probe_dataset(dataset: Dataset, probe: Probe | str, *, scale: Scale, marker:
             applied.append(index)
         except ValueError as error:
             reasons.setdefault(str(error), []).append(str(row.get("id", index)))
-    report = "; ".join(
-        f"{reason} ({len(ids)} rows: {', '.join(ids[:_SHOWN])}{', …' * (len(ids) > _SHOWN)})"
-        for reason, ids in reasons.items()
-    )
+    report = "; ".join(f"{reason} ({len(ids)} rows: {first_few(ids)})" for reason, ids in reasons.items())
     if not applied:
         raise ValueError(
             f"probes: {probe.name!r} applies to none of the {len(rows)} rows: {report}. Make the prompts with "

@@ -5,6 +5,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from real_trl.text.shown import first_few
+
 UNSCORED = "unscored"  # status of a judgment that is none; why is in its `error`
 STATUS_FILE = "REAL_TRL_STATUS_FILE"  # variable that names the file in which a stage's launcher wants its exit status
 UNSCORED_EXIT = 3  # exit status of a stage that is done but for such rows; 2 is an error that ended it
@@ -15,7 +17,6 @@ EXIT_STATUS = (  # for --help
 )
 
 # What differs from row to row in a server's words: numbers, request ids, hashes, times
-_SHOWN = 5  # rows of one reason
 _OWN = re.compile(r"\b(?=\w*\d)[\w-]+(?:[.:,]\d+)*")
 
 
@@ -38,9 +39,8 @@ def where_reasons(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
     places: dict[str, list[str]] = {}
     for where, error in rows:
         places.setdefault(first.setdefault(_OWN.sub("#", error), error), []).append(where)
-    more = {words: f" and {len(where) - _SHOWN} more" * (len(where) > _SHOWN) for words, where in places.items()}
     order = sorted(places, key=lambda words: -len(places[words]))
-    return {words: ", ".join(places[words][:_SHOWN]) + more[words] for words in order}
+    return {words: first_few(places[words]) for words in order}
 
 
 def unscored_reasons(statuses: Iterable[object], errors: Iterable[object]) -> dict[str, int]:
@@ -48,8 +48,6 @@ def unscored_reasons(statuses: Iterable[object], errors: Iterable[object]) -> di
     Why rows are unscored, and how many: empty if none is.
 
     Args:
-        statuses (`Iterable`):
-            Status of every row.
         errors (`Iterable`):
             Their `error`, `None` or NaN where there is none. Rows that have a score although some of their samples have no answer
             (average-of-N) are not among the unscored.

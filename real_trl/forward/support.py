@@ -28,6 +28,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation import GenerationMode
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from real_trl.fields import FieldError
 from real_trl.forward.logits import HeadOptions, precise_logits, replaced_forward
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from real_trl.forward.positions import why_positions_not_plain
@@ -150,10 +151,9 @@ def check_tree_attention(config: PreTrainedConfig, tree: LabelTree) -> None:
         return
     implementation = config._attn_implementation
     if implementation not in MASKED_ATTENTION:
-        raise ValueError(
-            f"attn_implementation: got {implementation!r}, but some score labels have several tokens, which are read with an "
-            "attention mask that it does not take. Set attn_implementation to sdpa, or use labels of one token each."
-        )
+        said = f": got {implementation!r}, but some score labels have several tokens, which are read with an attention mask that it does not take"
+        fix = "Set attn_implementation to sdpa, or use labels of one token each."
+        raise FieldError("attn_implementation", implementation, fix, said)
     if has_sliding_window(config):
         kinds = sorted({*(getattr(config, "layer_types", None) or [])} - {"full_attention"})
         raise ValueError(

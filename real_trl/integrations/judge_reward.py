@@ -15,6 +15,7 @@ from real_trl.data.table_rows import class_names, features_of
 from real_trl.engines import ENGINES, Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
+from real_trl.fields import FieldError
 from real_trl.integrations.policy_answers import Prompt, policy_answers
 from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
 from real_trl.judge import Judge, as_rows
@@ -67,8 +68,6 @@ class JudgeReward:
             judge's server refuses get none.
         num_samples (`int`, *optional*, defaults to `1`):
             Judgments of each completion, which are averaged.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the judge's sampling.
         strip_thinking (`bool` or `tuple[str, str]`, *optional*, defaults to `True`):
             Show the judge what follows the policy's thinking only, between tags that are known (`<think> … </think>` and others, see
             [`~real_trl.text.thinking.KNOWN`]) or these two. A completion whose thinking does not end has no answer and gets no reward; where
@@ -100,9 +99,7 @@ class JudgeReward:
     ) -> None:
         self._tags = tags_to_strip(strip_thinking)
         if malformed not in get_args(MalformedReading):
-            raise ValueError(
-                f"malformed: got {malformed!r}. Set it to one of: {', '.join(get_args(MalformedReading))}."
-            )
+            raise FieldError("malformed", malformed, f"Set it to one of: {', '.join(get_args(MalformedReading))}.")
         do_sample = judge.engine.decoding.do_sample if isinstance(judge, Judge) else options.get("do_sample", True)
         check_num_samples(num_samples, do_sample)
         self.__name__ = name
@@ -119,7 +116,8 @@ class JudgeReward:
                 f"{next(iter(options))}: the judge is loaded already. Set it where the judge is loaded, or give its path."
             )
         if malformed == "force" and judge.engine.decoding.malformed == "drop":
-            raise ValueError("malformed: got 'force', but the judge was loaded with 'drop'. Make them the same.")
+            said = ": got 'force', but the judge was loaded with 'drop'"
+            raise FieldError("malformed", "force", "Make them the same.", said)
         self._use(judge)
 
     def _use(self, judge: Judge) -> None:

@@ -5,6 +5,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts.template import NEEDED_TEXTS, PromptTemplate
 from real_trl.score_space import ScoreSpace
@@ -47,7 +48,7 @@ class PromptFields:
             )
         for name, text in self.texts.items():
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"{name}: got {text!r:.60}. Give a text, or leave it out.")
+                raise FieldError(name, text, "Give a text, or leave it out.")
             if name not in template.variables:
                 raise ValueError(
                     f"{name}: the judge's prompt ({template.name}) has no such field; it reads {sorted(template.variables)}. "
@@ -138,8 +139,6 @@ def answer_of(
     A completion, plain or conversational, as one text: what the assistant said last, without what it thought before.
 
     Args:
-        completion (`str` or `list[dict]`):
-            The completion.
         tags (`Sequence[ThinkingTags]`, *optional*, defaults to [`KNOWN`][real_trl.text.thinking.KNOWN]):
             Tags of its thinking; none to leave it in.
         opened ([`ThinkingTags`], *optional*):
@@ -185,13 +184,15 @@ def content_of(message: Mapping[str, Any]) -> str:
 def _messages(field: str, value: Any) -> Sequence[Mapping[str, Any]]:
     if isinstance(value, Sequence) and value and all(isinstance(message, Mapping) for message in value):
         return value
-    raise ValueError(f"{field}: got a {type(value).__name__}, {value!r:.60}. Give text, or a list of messages.")
+    said = f": got a {type(value).__name__}, {value!r:.60}"
+    raise FieldError(field, value, "Give text, or a list of messages.", said)
 
 
 def _checked_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     if columns is not None and not isinstance(columns, Mapping):
-        raise ValueError(f"columns: got {columns!r:.60}. Give a mapping from field to column, {{rubric: criteria}}.")
+        raise FieldError("columns", columns, "Give a mapping from field to column, {rubric: criteria}.")
     for field, column in (columns or {}).items():
         if not isinstance(field, str) or not isinstance(column, str):
-            raise ValueError(f"columns: got {field!r} → {column!r}. Give the name of a column for each field.")
+            said = f": got {field!r} → {column!r}"
+            raise FieldError("columns", field, "Give the name of a column for each field.", said)
     return {field: column.strip() for field, column in (columns or {}).items()}

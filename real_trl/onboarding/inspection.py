@@ -16,12 +16,12 @@ from real_trl.onboarding.scores import Scores
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty
 from real_trl.text.rationales import is_rationale, rationale_faults
+from real_trl.text.shown import first_few
 
 MIN_ROWS = 10
 MIN_GROUPS = 3
 _FEW_ROWS = 200
 _FEW_GROUPS = 30
-_SHOWN = 5
 _CHARACTERS_PER_TOKEN = 3.5  # of English text, cautiously; only where the model's tokenizer is not at hand
 
 
@@ -89,9 +89,7 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
     if bad and not drop:
         lines = []
         for column, indices in faults.items():
-            where = ", ".join(source.where(index) for index in indices[:_SHOWN])
-            more = f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else ""
-            lines.append(f"{column!r} is empty in {len(indices)} rows: {where}{more}")
+            lines.append(f"{column!r} is empty in {len(indices)} rows: {first_few([*map(source.where, indices)])}")
         raise ValueError(
             f"{source.name!r}: {'; '.join(lines)} (rows count from 0). Fill the cells, remove the rows, or leave them out with --drop_incomplete."
         )
@@ -157,8 +155,6 @@ def inspect(
     Look at the file.
 
     Args:
-        source ([`~real_trl.data.files.Source`]), roles ([`Roles`]), scores ([`Scores`]):
-            The file.
         prompts (`Sequence[str]`):
             The complete prompt of each row.
         count (`Callable[[str], int]`, *optional*):

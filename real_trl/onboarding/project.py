@@ -10,6 +10,7 @@ from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.loading import load_judge_dataset
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
+from real_trl.fields import FieldError
 from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
@@ -132,7 +133,8 @@ def open_project(options: InitOptions) -> Project:
     roles = find_roles(source, options.columns)
     if options.criteria and (roles.rubric or roles.prompt):
         what = f"the rubric is in the column {roles.rubric!r}" if roles.rubric else "prompts are complete"
-        raise ValueError(f"--criteria: got {options.criteria!r:.60}, but {what}. Leave --criteria out.")
+        said = f": got {options.criteria!r:.60}, but {what}"
+        raise FieldError("--criteria", options.criteria, "Leave --criteria out.", said)
     notes = []
     source, dropped = drop_incomplete(source, roles, options.drop_incomplete)
     if dropped:

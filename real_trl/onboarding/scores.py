@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from real_trl.data.files import Source
+from real_trl.fields import FieldError
 from real_trl.onboarding.columns import Roles, ratings_in
 from real_trl.scale import Scale, abridged, as_number
 from real_trl.text.cells import is_empty
+from real_trl.text.shown import first_few
 
-_SHOWN = 5
 # Where every whole number from 0 or 1 to the highest score occurs, that is the scale
 _ENOUGH_SCORES, _LONGEST_FULL = 20, 20
 # Else the smallest scale of these that holds all scores is taken
@@ -65,10 +66,6 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
     Read the scores, and find their scale unless it is stated.
 
     Args:
-        source ([`~real_trl.data.files.Source`]):
-            The file.
-        roles ([`~real_trl.onboarding.columns.Roles`]):
-            Its columns.
         labels (`str`, *optional*):
             The scale, as recipes write it.
 
@@ -120,7 +117,7 @@ def guess_scale(values: list[float], field: str = "score") -> tuple[str, str]:
     whole = all(value.is_integer() for value in values)
     halves = all((2 * value).is_integer() for value in values)
     if low < 0 or high > 100:
-        shown = ", ".join(f"{value:g}" for value in sorted(set(values))[:_SHOWN])
+        shown = ", ".join(f"{value:g}" for value in sorted(set(values))[:5])
         raise ValueError(
             f"{field}: the scores go from {low:g} to {high:g} ({shown}, …), which is no usual scale. Correct those that are slips, or state "
             "the scale: --score_labels low-high, low-high:step, or all labels with commas (--score_labels=-1,0,1)."
@@ -155,7 +152,7 @@ def _all_numbers(labels: str) -> bool:
     try:
         Scale.parse(labels)
     except ValueError as error:
-        if "score_values is not set" in str(error):
+        if isinstance(error, FieldError) and (error.field, error.value) == ("score_values", None):
             return False
         raise ValueError(f"--score_labels: {error}") from error
     return True
@@ -163,10 +160,9 @@ def _all_numbers(labels: str) -> bool:
 
 def _mixed(source: Source, field: str, cells: list[list[Any]]) -> str:
     words = [(i, cell) for i, row in enumerate(cells) for cell in row if not math.isfinite(as_number(cell))]
-    shown = ", ".join(f"{cell!r:.40} in {source.where(i)}" for i, cell in words[:_SHOWN])
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    shown = first_few([f"{cell!r:.40} in {source.where(i)}" for i, cell in words])
     return (
-        f"{field}: numbers and text are mixed: {shown}{more}. Write a number in these cells, empty them and add --drop_incomplete, or name "
+        f"{field}: numbers and text are mixed: {shown}. Write a number in these cells, empty them and add --drop_incomplete, or name "
         "another column: --score COLUMN."
     )
 
@@ -197,9 +193,8 @@ def _on_scale(source: Source, field: str, cells: list[list[Any]], scale: Scale) 
             scores.append(score)
         rows.append(scores)
     if outside:
-        more = f" and {len(outside) - _SHOWN} more" if len(outside) > _SHOWN else ""
         raise ValueError(
-            f"{field}: outside the scale {scale}: {', '.join(outside[:_SHOWN])}{more}. Correct these cells, or state the scale that the "
+            f"{field}: outside the scale {scale}: {first_few(outside)}. Correct these cells, or state the scale that the "
             "scores were given on: --score_labels."
         )
     return rows

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training, validation and test rows, every question in one of them only; and the files that hold them."""
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from real_trl.data.files import Source
+from real_trl.data.sources import in_hash_order
 from real_trl.text.cells import as_json
 from real_trl.text.json_text import to_json
 
@@ -28,8 +28,6 @@ def divide(keys: Sequence[str], own: Sequence[str] | None = None, seed: int = 0)
         own (`Sequence[str]`, *optional*):
             The split that the file itself puts each row in. Test and validation rows stay there, training rows whose question is
             in one of these are left out, and a missing split is taken from the training rows.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the hash.
 
     Returns:
         `list[str | None]`: `"train"`, `"validation"`, `"test"`, or `None` for a row that is left out.
@@ -39,7 +37,7 @@ def divide(keys: Sequence[str], own: Sequence[str] | None = None, seed: int = 0)
         fixed.update({key: split for key, given in zip(keys, own or (), strict=False) if given == split})
     placed = dict(fixed)
     sizes = Counter(keys)
-    free = sorted(set(keys) - set(fixed), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+    free = in_hash_order(set(keys) - set(fixed), seed)
     rows = sum(sizes[key] for key in free)
     for split, share in SHARES.items():
         if split in fixed.values():

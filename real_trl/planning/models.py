@@ -14,6 +14,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from real_trl.data.homework import build_model
+from real_trl.fields import FieldError
 from real_trl.prompts.context_length import context_length
 from real_trl.weights.files import check_settings
 from real_trl.weights.pretrained import loading
@@ -124,7 +125,7 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
         ValueError: if there is no such model.
     """
     if not name:
-        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+        raise FieldError("model_name_or_path", None, "Give a Hub id or a local directory.")
     path = Path(name)
     if (path / "adapter_config.json").is_file():
         with loading(name, "model"):
@@ -164,8 +165,6 @@ def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSi
     Count a model's parameters on the meta device, where they take no memory.
 
     Args:
-        config ([`~transformers.PreTrainedConfig`]):
-            Its configuration.
         lora ([`~peft.LoraConfig`], *optional*):
             Adapter to put on it, the only thing that is trained then.
     """

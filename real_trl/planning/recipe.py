@@ -19,6 +19,7 @@ from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.homework import build_tokenizer
 from real_trl.data.loading import load_judge_dataset
+from real_trl.fields import FieldError
 from real_trl.forward.support import why_config_not_exact
 from real_trl.planning.models import ModelSize, find_config, measure
 from real_trl.planning.setup import Cluster, Setup, Sharding, read_sharding
@@ -67,8 +68,6 @@ class Schedule:
             Prompts that are sampled from at once, and optimizer steps on them.
         steps_per_epoch, steps (`int`, *optional*):
             Optimizer steps.
-        lengths ([`Lengths`]):
-            Of prompts and completions.
     """
 
     rows: int | None
@@ -95,8 +94,6 @@ class Recipe:
     Attributes:
         path (`Path`), stage (`str`):
             The file, and `"sft"` or `"rl"`.
-        data ([`~real_trl.data.arguments.DataArguments`]), config ([`RAFTConfig`] or [`REALConfig`]), model ([`~trl.ModelConfig`]):
-            Its parts.
         half (`bool`, *optional*):
             Whether it computes in half precision; `None` for where a GPU has it.
         model_config ([`~transformers.PreTrainedConfig`]), model_source (`str`):
@@ -151,7 +148,7 @@ def read_recipe(path: Path, overrides: Sequence[str], stage: str | None) -> Reci
     _, data, config, model = make_parser(CONFIGS[stage]).parse_args_and_config(argv)
     if model.load_in_4bit or model.load_in_8bit:
         name = "load_in_4bit" if model.load_in_4bit else "load_in_8bit"
-        raise ValueError(f"{name}: got true, but quantised weights are not planned for. Set it to false.")
+        raise FieldError(name, True, "Set it to false.", ": got true, but quantised weights are not planned for")
     stated = {**yaml.safe_load(text), **_options(overrides)}
     said = [str(stated[name]).lower() == "true" for name in ("bf16", "fp16") if stated.get(name) is not None]
     half = any(said) if said else None
@@ -187,10 +184,9 @@ def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Le
     """
     config = recipe.config
     if recipe.model.dtype in ("bfloat16", "float16") and not recipe.model.use_peft and sharding.stage == 0:
-        raise ValueError(
-            f"dtype: got {recipe.model.dtype} for full training without ZeRO, which would lose nearly all updates and is refused. Leave it out "
-            "(the weights are float32 then, and bf16: true computes in bfloat16), or train with --zero 2 or 3, or LoRA (use_peft: true)."
-        )
+        said = f": got {recipe.model.dtype} for full training without ZeRO, which would lose nearly all updates and is refused"
+        fix = "Leave it out (the weights are float32 then, and bf16: true computes in bfloat16), or train with --zero 2 or 3, or LoRA (use_peft: true)."
+        raise FieldError("dtype", recipe.model.dtype, fix, said)
     common = {
         "cluster": cluster,
         "sharding": sharding,

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
+from real_trl.fields import FieldError
 from real_trl.planning.models import ModelSize
 from real_trl.text.redaction import yaml_fault
 
@@ -45,10 +46,8 @@ class Cluster:
         """`"8xA100-80GB"`, or `"2x8xA100-80GB"` for two nodes; `ValueError` for anything else."""
         match = _CLUSTER.fullmatch(text.strip())
         if not match or int(match[1] or 1) < 1 or int(match[2]) < 1 or float(match[4]) <= 0:
-            raise ValueError(
-                f"--gpus: got {text!r}. Write [nodes x] GPUs x name-memory, e.g. 8xA100-80GB, 1xH100-80GB, or 2x8xA100-80GB for "
-                "two nodes of eight."
-            )
+            fix = "Write [nodes x] GPUs x name-memory, e.g. 8xA100-80GB, 1xH100-80GB, or 2x8xA100-80GB for two nodes of eight."
+            raise FieldError("--gpus", text, fix)
         return cls(int(match[1] or 1), int(match[2]), match[3], int(float(match[4]) * GIB))
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+from real_trl.fields import FieldError
 from real_trl.text.json_text import to_json
 
 Messages = list[dict[str, Any]]
@@ -51,13 +52,12 @@ class PromptFormat:
     def __post_init__(self) -> None:
         check_template_arguments(self.chat_template_kwargs)
         if self.system_prompt is not None and not isinstance(self.system_prompt, str):
-            raise ValueError(f"system_prompt: got a {type(self.system_prompt).__name__}. Set it to text.")
+            said = f": got a {type(self.system_prompt).__name__}"
+            raise FieldError("system_prompt", self.system_prompt, "Set it to text.", said)
         if not self.chat and (self.system_prompt is not None or self.chat_template_kwargs):
             name = "chat_template_kwargs" if self.system_prompt is None else "system_prompt"
-            raise ValueError(
-                f"{name}: got {getattr(self, name)!r:.80}, but prompts do not go through a chat template (chat is false). Leave "
-                "it out, or set chat to true."
-            )
+            said = f": got {getattr(self, name)!r:.80}, but prompts do not go through a chat template (chat is false)"
+            raise FieldError(name, getattr(self, name), "Leave it out, or set chat to true.", said)
 
     @classmethod
     def of(cls, settings: Any) -> "PromptFormat":
@@ -77,9 +77,7 @@ class PromptFormat:
             try:
                 day = datetime.fromisoformat(self.template_date)
             except ValueError as error:
-                raise ValueError(
-                    f"template_date: got {self.template_date!r:.80}. Set it to a day, as 2026-11-28."
-                ) from error
+                raise FieldError("template_date", self.template_date, "Set it to a day, as 2026-11-28.") from error
             arguments.setdefault("strftime_now", day.strftime)
         return arguments
 
@@ -87,9 +85,7 @@ class PromptFormat:
 def check_template_arguments(arguments: Any) -> None:
     """`ValueError` if `chat_template_kwargs` cannot be saved with a judge, or sets what the judge sets itself."""
     if not isinstance(arguments, Mapping):
-        raise ValueError(
-            f"chat_template_kwargs: got {arguments!r:.80}. Set it to a mapping such as {{enable_thinking: false}}."
-        )
+        raise FieldError("chat_template_kwargs", arguments, "Set it to a mapping such as {enable_thinking: false}.")
     if taken := sorted(_OWN_ARGUMENTS & set(arguments)):
         raise ValueError(f"chat_template_kwargs: {taken[0]!r} is not for the chat template. Remove it.")
     for name, value in arguments.items():

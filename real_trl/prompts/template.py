@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
+from jinja2.utils import missing
 
+from real_trl.fields import FieldError
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.templates.limited import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
@@ -39,6 +42,29 @@ NEEDED_TEXTS = (
 _SETTINGS = frozenset({"low", "high", "labels", "score_step", "marker"})
 
 
+class UndefinedVariable(FieldError):
+    """The `variable` of a prompt template has no value in a row, and the template cannot do without it."""
+
+    def __init__(self, *parts: Any, variable: str = "") -> None:
+        super().__init__(*parts)
+        self.variable = variable
+
+
+class _NamedError(UndefinedError):
+    """Jinja's error, which has the variable's name in its text only."""
+
+    def __init__(self, name: str | None, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class _Undefined(StrictUndefined):
+    def __init__(
+        self, hint: str | None = None, obj: Any = missing, name: str | None = None, exc: Any = UndefinedError
+    ):
+        super().__init__(hint, obj, name, partial(_NamedError, name) if obj is missing else exc)
+
+
 class PromptTemplate:
     """
     A Jinja template that turns a dataset row into a judge prompt.
@@ -52,8 +78,6 @@ class PromptTemplate:
     template guards it with `{% if name is defined %}`.
 
     Args:
-        source (`str`):
-            Text of the template.
         name (`str`, *optional*, defaults to `"<template>"`):
             What error messages call it.
 
@@ -64,14 +88,13 @@ class PromptTemplate:
     def __init__(self, source: str, name: str = "<template>"):
         self.name = name
         self.source = source
-        environment = LimitedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        environment = LimitedEnvironment(undefined=_Undefined, trim_blocks=True, lstrip_blocks=True)
         try:
             self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
             self._template = environment.from_string(source)
         except TemplateSyntaxError as error:
-            raise ValueError(
-                f"prompt_template={name!r}, line {error.lineno}: {error.message}. Fix the template."
-            ) from error
+            said = f"={name!r}, line {error.lineno}: {error.message}"
+            raise FieldError("prompt_template", name, "Fix the template.", said) from error
 
     def check_columns(self, columns: Mapping[str, str], available: Iterable[str]) -> None:
         """
@@ -91,15 +114,12 @@ class PromptTemplate:
         for variable, column in columns.items():
             in_rubric = "rubric" in self.variables and (variable == "criteria" or _DESCRIPTION.fullmatch(variable))
             if variable in _SETTINGS or not (variable in self.variables or in_rubric):
-                raise ValueError(
-                    f"columns: the prompt template {self.name!r} has no column variable {variable!r}; "
-                    f"it has {sorted(self.variables - _SETTINGS)}. Remove or rename the entry."
-                )
+                said = f": the prompt template {self.name!r} has no column variable {variable!r}; it has "
+                said += str(sorted(self.variables - _SETTINGS))
+                raise FieldError("columns", columns, "Remove or rename the entry.", said)
             if column not in available:
-                raise ValueError(
-                    f"columns: {variable!r} is mapped to column {column!r}, which does not exist. "
-                    f"Existing columns: {available}."
-                )
+                said = f": {variable!r} is mapped to column {column!r}, which does not exist"
+                raise FieldError("columns", columns, f"Existing columns: {available}.", said)
 
     def column_of(
         self, variable: str, available: Iterable[str], columns: Mapping[str, str] | None = None
@@ -169,31 +189,32 @@ class PromptTemplate:
             values["rubric"] = "\n".join([f"[{_unbracket(values['criteria'])}]", *lines])
         for variable in self.variables & {"instruction", "response", "reference", "rubric"} & values.keys():
             if isinstance(values[variable], (list, tuple, dict)) and self.name in TEMPLATE_NAMES:
-                raise ValueError(
-                    f"prompt_template={self.name!r}: the variable {variable!r} must be text, its column "
-                    f"{self.column_of(variable, row, columns)!r} holds a {type(values[variable]).__name__}. "
-                    f"Turn it into text, or use your own .jinja template."
-                )
+                said = f"={self.name!r}: the variable {variable!r} must be text, its column "
+                said += f"{self.column_of(variable, row, columns)!r} holds a {type(values[variable]).__name__}"
+                fix = "Turn it into text, or use your own .jinja template."
+                raise FieldError("prompt_template", self.name, fix, said)
         try:
             return well_formed(self._template.render(values))
         except UndefinedError as error:
-            raise ValueError(self._undefined_message(error, row, columns, values)) from error
+            raise self._undefined(error, row, columns) from error
         except TEMPLATE_ERRORS as error:
-            raise ValueError(f"prompt_template={self.name!r} failed: {error}. Fix the template.") from error
+            said = f"={self.name!r} failed: {error}"
+            raise FieldError("prompt_template", self.name, "Fix the template.", said) from error
 
-    def _undefined_message(
-        self, error: UndefinedError, row: Mapping[str, Any], columns: Mapping[str, str], values: Mapping[str, Any]
-    ) -> str:
-        missing = [name for name in sorted(self.variables - values.keys()) if f"'{name}'" in str(error)]
-        if not missing:
-            return f"prompt_template={self.name!r}: {error}. Available columns: {list(row)}. Fix the template."
-        column = self.column_of(missing[0], row, columns)
+    def _undefined(self, error: UndefinedError, row: Mapping[str, Any], columns: Mapping[str, str]) -> FieldError:
+        name, available = getattr(error, "name", None), f"Available columns: {list(row)}."
+        if name not in self.variables:
+            return FieldError(
+                "prompt_template", self.name, f"{available} Fix the template.", f"={self.name!r}: {error}"
+            )
+        column = self.column_of(name, row, columns)
         reason = "no column gives it" if column is None else f"column {column!r} is empty"
-        return (
-            f"prompt_template={self.name!r}: the variable {missing[0]!r} is undefined ({reason}). "
-            f"Available columns: {list(row)}. Map it with `columns: {{{missing[0]}: <column>}}`, fill the column, or "
-            f"guard the variable in the template with `{{% if {missing[0]} is defined %}}`."
+        fix = (
+            f"{available} Map it with `columns: {{{name}: <column>}}`, fill the column, or guard the variable in the "
+            f"template with `{{% if {name} is defined %}}`."
         )
+        said = f"={self.name!r}: the variable {name!r} is undefined ({reason})"
+        return UndefinedVariable("prompt_template", self.name, fix, said, variable=name)
 
 
 def load_template(name_or_path: str | Path) -> PromptTemplate:

@@ -3,35 +3,26 @@
 """Keeps what is private out of what is shown and uploaded: tokens, and the paths of this machine."""
 
 import mmap
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from huggingface_hub import get_token
+from real_trl.text.redaction import holds_secret, known_secrets
 
-from real_trl.text.redaction import holds_secret
-
-_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY")
 _TEXTS = (".json", ".md", ".jinja", ".txt", ".py", ".yaml")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 
 
-def known_tokens(*more: str | None) -> list[str]:
-    """The tokens of this process: from the environment, from `hf auth login`, and `more`; the longest first."""
-    tokens = {os.environ.get(name) for name in _VARIABLES} | {get_token(), *more}
-    return sorted({token.strip() for token in tokens if token and token.strip()}, key=len, reverse=True)
-
-
 def check_nothing_private(folder: Path, local_paths: Iterable[str | Path], *more: str | None) -> None:
     """
-    Refuse a folder that holds something private: a known token (see [`known_tokens`]) anywhere in a file, however large; or, in
+    Refuse a folder that holds something private: a known secret
+    ([`~real_trl.text.redaction.known_secrets`] and `more`) anywhere in a file, however large; or, in
     texts (vocabularies apart) and the headers of safetensors files, any other secret
     ([`~real_trl.text.redaction.holds_secret`]) or one of `local_paths`.
 
     Raises:
         `ValueError`: naming the file, and never the token.
     """
-    tokens = [token.encode() for token in known_tokens(*more)]
+    tokens = [token.encode() for token in known_secrets(*more)]
     paths = sorted({str(Path(path).expanduser().resolve()) for path in local_paths})
     paths = [path for path in paths if len(Path(path).parts) > 2]  # "/" and "/root" are in many texts
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from real_trl.fields import FieldError
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage
-from real_trl.publishing.privacy import check_nothing_private, known_tokens
+from real_trl.publishing.privacy import check_nothing_private
 from real_trl.runs.new_folder import new_folder
 from real_trl.text.redaction import redact_text
 from real_trl.weights.finite import check_finite_files
@@ -84,11 +85,10 @@ def check_repo_id(repo_id: str) -> str:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"--repo_id: got {redact_text(repo_id)!r}. {redact_text(error)} Write user/name.") from None
+        raise FieldError("--repo_id", repo_id, f"{redact_text(error)} Write user/name.") from None
     if repo_id.count("/") != 1:
-        raise ValueError(
-            f"--repo_id: got {redact_text(repo_id)!r}. Write user/name: your account or organisation, and the model's name."
-        )
+        fix = "Write user/name: your account or organisation, and the model's name."
+        raise FieldError("--repo_id", repo_id, fix)
     return repo_id
 
 
@@ -97,8 +97,6 @@ def write_folder(publication: Publication, target: str | Path) -> list[str]:
     Write what would be uploaded to a folder instead.
 
     Args:
-        publication ([`Publication`]):
-            What.
         target (`str` or `Path`):
             A folder that does not exist yet, or is empty. It appears once everything in it is complete.
 
@@ -132,8 +130,6 @@ def upload(
         private (`bool`, *optional*):
             Whether a new repository is private; with `True`, a public one that exists is refused. Defaults to the account's setting
             for a new repository, and leaves one that exists as it is.
-        message (`str`, *optional*, defaults to `"Publish judge"`):
-            Message of the commit.
         token (`str`, *optional*):
             Access token; by default that of the environment variable `HF_TOKEN`, or of `hf auth login`.
         revision (`str`, *optional*):
@@ -149,7 +145,7 @@ def upload(
     """
     api = api or HfApi()
     repo_id = check_repo_id(publication.name)
-    if not token and not api.token and not known_tokens():
+    if not token and not api.token and not get_token():
         raise ValueError(
             "token: there is none. Make one with write access on the Hub's settings page, and set the environment variable HF_TOKEN "
             "to it, or run `hf auth login`."

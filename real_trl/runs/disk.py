@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from real_trl.text.terminal import command_line
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 # How torch, safetensors and tokenizers, which write by themselves, report the same
 _TEXTS = re.compile(
@@ -51,10 +53,17 @@ def disk_message(error: BaseException) -> str | None:
 
 
 @contextmanager
+def command() -> Iterator[None]:
+    """Around a command, as a decorator of its `main`: [`disk_errors`], and [`~real_trl.text.terminal.command_line`] around them."""
+    with command_line(), disk_errors():
+        yield
+
+
+@contextmanager
 def disk_errors() -> Iterator[None]:
     """
-    Around a command, as a decorator of its `main`: an error of the operating system, or a package that is not installed, ends it with a
-    message and status 2. With the environment variable `REAL_TRL_DEBUG` set, the traceback is shown.
+    An error of the operating system, or a package that is not installed, ends a command with a message and status 2. With the
+    environment variable `REAL_TRL_DEBUG` set, the traceback is shown.
     """
     try:
         yield

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from real_trl.fields import FieldError
 from real_trl.runs.disk import writing
 from real_trl.runs.output_lock import WRITING, write_whole
 from real_trl.text.json_text import to_json
@@ -65,10 +66,18 @@ class GeneratedFolder:
             that alone: its other entries only describe. Secrets in it are not kept.
         result (`str`):
             The file that a complete folder has.
+        option (`str`, *optional*, defaults to `"output_dir"`):
+            What names the folder, for messages.
     """
 
-    def __init__(self, folder: str | Path, made_with: Mapping[str, Mapping[str, Any]], result: str) -> None:
-        self.folder, self.result = Path(folder), result
+    def __init__(
+        self,
+        folder: str | Path,
+        made_with: Mapping[str, Mapping[str, Any]],
+        result: str,
+        option: str = "output_dir",
+    ) -> None:
+        self.folder, self.result, self.option = Path(folder), result, option
         self.made_with = redacted(json.loads(to_json(made_with, default=str)))
 
     def check(self) -> bool:
@@ -81,27 +90,27 @@ class GeneratedFolder:
         if not self.folder.exists():
             return False
         if not self.folder.is_dir():
-            raise ValueError(f"output_dir: {str(self.folder)!r} is a file. Choose another output_dir.")
+            raise self._other("is a file", f"Choose another {self.option}.")
         path = self.folder / PROVENANCE_NAME
         if not path.is_file():
             # A run that is killed while it starts leaves no more than this, and there may be the lock
             names = {entry.name for entry in self.folder.iterdir()} - {_PARTS}
             if any(not name.startswith((WRITING, ".lock")) for name in names):
-                raise ValueError(
-                    f"output_dir: {str(self.folder)!r} is not empty and has no {PROVENANCE_NAME}, so its rows are of unknown "
-                    "origin. Choose another output_dir, or delete the folder."
-                )
+                said = f"is not empty and has no {PROVENANCE_NAME}, so its rows are of unknown origin"
+                raise self._other(said, f"Choose another {self.option}, or delete the folder.")
             return False
         provenance = _read_json(path)
         differences = list(self._differences(provenance.get("made_with", {})))
         if differences and not provenance.get("complete") and not self.stored():
             return False  # it was refused or stopped before there was anything to keep
         if differences:
-            raise ValueError(
-                f"output_dir: {str(self.folder)!r} holds what was made differently: {'; '.join(differences)}. Put that "
-                "back to go on with it, choose another output_dir, or delete the folder to start anew."
-            )
+            said = f"holds what was made differently: {'; '.join(differences)}"
+            fix = f"Put that back to go on with it, choose another {self.option}, or delete the folder to start anew."
+            raise self._other(said, fix)
         return bool(provenance.get("complete")) and (self.folder / self.result).is_file()
+
+    def _other(self, said: str, fix: str) -> FieldError:
+        return FieldError(self.option, str(self.folder), fix, f": {str(self.folder)!r} {said}")
 
     def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
         for section, now in self.made_with.items():
@@ -158,8 +167,6 @@ class GeneratedFolder:
         Args:
             process, batch (`int`):
                 Number of the process, and of the batch.
-            rows (`Sequence[Mapping]`):
-                Its rows.
             unscored (`Sequence[int]`, *optional*):
                 Those of them that have no answer.
             attempt (`int`, *optional*, defaults to `0`):

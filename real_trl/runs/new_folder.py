@@ -4,7 +4,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,27 +20,28 @@ def check_new(option: str, folder: Path) -> None:
 
 
 @contextmanager
-def replaced_files(folder: Path) -> Iterator[Path]:
+def replaced_files(folder: Path, moves: bool = True, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """
-    A folder within `folder` to write files into, which take the place of those in `folder` once all of them are written; after an error,
-    all is as it was. To be called by the only writer of `folder`.
+    A folder within `folder` to write files into, which take the place of those in `folder`, each whole, once all of them are written; after
+    an error, all is as it was. To be called by the only writer of `folder`: where that is several processes, one of them `moves` the files,
+    and they `wait` for each other.
     """
-    new = folder / f"{WRITING}files"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    new = folder / f"{WRITING}files"  # the same for all processes
+    if moves:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+    wait()
     try:
         yield new
-        move_files(new, folder)
+        wait()
+        for path in sorted(path for path in new.rglob("*") if path.is_file()) if moves else ():
+            target = folder / path.relative_to(new)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def move_files(source: Path, folder: Path) -> None:
-    """Put the files of `source` in the place of those in `folder`, each whole."""
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
-        target = folder / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
+        if moves:
+            shutil.rmtree(new, ignore_errors=True)
+    wait()
 
 
 @contextmanager

@@ -46,14 +46,24 @@ def _beside(path: Path, prefix: str, suffix: str = "") -> Path:
     return path.with_name(prefix + name + suffix)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file that is there whole or not at all, also after the machine has lost power."""
+@contextmanager
+def whole_file(path: Path, kept: str = "") -> Iterator[Path]:
+    """
+    The path of a file to write, which takes the place of `path` in the end: that is there whole or not at all, also after the machine has
+    lost power. `kept` is as of [`~real_trl.runs.disk.writing`].
+    """
     temporary = writing_path(path)
-    with writing(path), temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(path, kept):
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write `content` by [`whole_file`]."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,8 +14,7 @@ import pyarrow.parquet as pq
 
 from real_trl.data.files import SCORES, Source
 from real_trl.engines import Judgment
-from real_trl.runs.disk import writing
-from real_trl.runs.output_lock import writing_path
+from real_trl.runs.output_lock import whole_file
 from real_trl.text.json_text import to_json
 from real_trl.text.shown import spreadsheet_cell
 
@@ -41,10 +39,6 @@ class ScoredFile:
         path (`Path`):
             `.jsonl`, `.csv` (of which cells that hold no text or number are JSON, and no text is a formula, see
             [`~real_trl.text.shown.spreadsheet_cell`]) or `.parquet`.
-        source ([`~real_trl.data.files.Source`]):
-            The rows.
-        labels (`Sequence[str]`):
-            The judge's labels.
         prefix (`str`, *optional*, defaults to `""`):
             What the names of the new columns begin with.
 
@@ -84,13 +78,9 @@ class ScoredFile:
     def write(self, scores: Iterable[Mapping[str, Any]]) -> None:
         """Write all rows, each with the new columns that `scores` has for it. The file is there whole or not at all."""
         scores = iter(scores)
-        temporary = writing_path(self.path)
         write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
-        with writing(self.path, "Every row that was scored is kept"):
+        with whole_file(self.path, "Every row that was scored is kept") as temporary:
             write[self.path.suffix.lower()](temporary, scores)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
 
     def _rows(self, scores: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         return ({**row, **new} for row, new in zip(self.source.iterate(), scores, strict=True))

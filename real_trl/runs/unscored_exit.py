@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from real_trl.evaluation.unscored import EXIT_STATUS, STATUS_FILE, UNSCORED_EXIT, where_reasons
+from real_trl.text.shown import first_reasons
 
 __all__ = ["EXIT_STATUS", "end_with_unscored"]
-_SHOWN = 5  # reasons
 
 
 def end_with_unscored(unscored: Mapping[str, Sequence[tuple[str, str]]], totals: Mapping[str, int]) -> None:
@@ -29,11 +29,7 @@ def end_with_unscored(unscored: Mapping[str, Sequence[tuple[str, str]]], totals:
         if not rows:
             continue
         print(f"unscored: {len(rows)} of {totals[what]} {what} got no answer that can be believed", file=sys.stderr)
-        reasons = list(where_reasons(rows).items())
-        for reason, where in reasons[:_SHOWN]:
-            print(f"  {where}: {reason}", file=sys.stderr)
-        if len(reasons) > _SHOWN:
-            print(f"  and {len(reasons) - _SHOWN} other reasons", file=sys.stderr)
+        print("\n".join(first_reasons(where_reasons(rows))), file=sys.stderr)
     print(
         f"Give the same command again to ask for these rows once more. (Exit status {UNSCORED_EXIT})", file=sys.stderr
     )

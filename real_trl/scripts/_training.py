@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training stages do the same way: check the recipe against the judge they start from, load data and model, resume."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,13 +21,14 @@ from real_trl.arguments.parser import user_errors
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
+from real_trl.fields import FieldError
 from real_trl.judge_config import check_public
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import load_template
 from real_trl.report import plot_training_curves
 from real_trl.runs.disk import writing
-from real_trl.runs.new_folder import move_files
-from real_trl.runs.output_lock import WRITING, only_writer
+from real_trl.runs.new_folder import replaced_files
+from real_trl.runs.output_lock import only_writer
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
@@ -48,14 +48,10 @@ class Stage:
     Attributes:
         data_args, training_args, model_args:
             The parsed recipe.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            The model's tokenizer.
         space ([`ScoreSpace`]):
             Scale and marker, resolved against the tokenizer.
         prompt_format ([`PromptFormat`]):
             What stands around the prompts.
-        checkpoint (`str`, *optional*):
-            Checkpoint to resume from.
         recipe (`dict`):
             What the run is made of, for the manifests of its checkpoints.
         train_dataset, eval_dataset ([`~datasets.Dataset`]):
@@ -223,10 +219,9 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
         return name
     continues = stage.model_args.use_peft
     if getattr(args, "beta", 0.0) and not continues:
-        raise ValueError(
-            f"beta: got {args.beta} with full training of a LoRA judge ({name!r}), which leaves no reference model on "
-            "disk to load. Set beta to 0, set use_peft to true, or merge the adapter into a model directory first."
-        )
+        said = f": got {args.beta} with full training of a LoRA judge ({name!r}), which leaves no reference model on disk to load"
+        fix = "Set beta to 0, set use_peft to true, or merge the adapter into a model directory first."
+        raise FieldError("beta", args.beta, fix, said)
     kwargs, args.model_init_kwargs = args.model_init_kwargs, None
     if quantization := get_quantization_config(stage.model_args):
         kwargs["quantization_config"] = quantization
@@ -257,29 +252,18 @@ def _train_and_save(trainer: Trainer, stage: Stage) -> None:
     except (StopWithCheckpoint, OpenOptionError) as error:
         with user_errors():
             raise ValueError(str(error)) from error
-    _save_judge(trainer, Path(args.output_dir))
+    # Judge and training log, beside what is there until all of it is written
+    with replaced_files(Path(args.output_dir), args.should_save, trainer.accelerator.wait_for_everyone) as new:
+        trainer.save_model(str(new), _internal_call=True)
+        if args.should_save:
+            trainer.state.save_to_json(str(new / TRAINER_STATE_NAME))
+            without_nan(new / TRAINER_STATE_NAME)
     if stage.held_out and trainer.is_world_process_zero():
         _save_curves(trainer, stage)
     trainer.accelerator.print(f"Judge saved to {args.output_dir}")
     if args.push_to_hub:
         with user_errors():
             trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)
-
-
-def _save_judge(trainer: Trainer, folder: Path) -> None:
-    """Judge and training log, beside what is there until all of it is written."""
-    new = folder / f"{WRITING}judge"  # the same for all processes
-    if trainer.args.should_save:
-        shutil.rmtree(new, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    trainer.save_model(str(new), _internal_call=True)
-    trainer.accelerator.wait_for_everyone()
-    if trainer.args.should_save:
-        trainer.state.save_to_json(str(new / TRAINER_STATE_NAME))
-        without_nan(new / TRAINER_STATE_NAME)
-        move_files(new, folder)
-        shutil.rmtree(new)
-    trainer.accelerator.wait_for_everyone()
 
 
 def _save_curves(trainer: Trainer, stage: Stage) -> None:

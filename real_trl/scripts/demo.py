@@ -18,9 +18,8 @@ from importlib.util import find_spec
 from real_trl.arguments.evaluation import judge_name
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.arguments.serving import ServedJudge
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.serving.sockets import bind, is_local, url_of
-from real_trl.text.terminal import command_line
 
 
 @dataclass(kw_only=True)
@@ -37,8 +36,7 @@ class DemoArguments(ServedJudge):
     port: int = field(default=7860, metadata={"help": "Port; 0 for a free one."})
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Show the page until stopped; `argv` defaults to the command line."""
     with user_errors():

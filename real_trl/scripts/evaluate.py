@@ -34,11 +34,12 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine
 from real_trl.evaluation.assemble import assemble_evaluation, check_breakdown
 from real_trl.evaluation.probes import probe_dataset
+from real_trl.fields import FieldError
 from real_trl.judge_config import package_versions
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
-from real_trl.runs.disk import disk_errors, writing
+from real_trl.runs.disk import command, writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import OWN_COLUMNS, PredictionRun
@@ -47,7 +48,7 @@ from real_trl.scale import Scale
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command, redacted
 from real_trl.text.shown import printable
-from real_trl.text.terminal import CleanConsole, command_line
+from real_trl.text.terminal import CleanConsole
 from real_trl.weights.pretrained import distributed_state
 
 
@@ -77,7 +78,7 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
             score_reminder=data_args.prompt_score_reminder,
         )
     if not datasets:
-        raise ValueError("dataset_name: not set, and no benchmarks either. Set one of them.")
+        raise FieldError("dataset_name", None, "Set one of them.", ": not set, and no benchmarks either")
     return {name: with_identity(dataset) for name, dataset in datasets.items()}
 
 
@@ -88,10 +89,10 @@ def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource)
     data_args = replace(data_args, group_column=data_args.group_column or data_args.holdout_group)
     try:
         return load_judge_dataset(data_args, split, **options)
-    except ValueError as error:
+    except FieldError as error:
         own = judge.config.prompt_template
         has_own = own is not None and (own in TEMPLATE_NAMES or Path(own).is_file())
-        if not has_own or "prompt_column is not set" not in str(error):
+        if not has_own or (error.field, error.value) != ("prompt_column", None):
             raise
         return load_judge_dataset(replace(data_args, prompt_template=own), split, **options)
 
@@ -193,8 +194,7 @@ def _write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, di
     html_report(evaluation, frames, output / "report.html", plots=plots)
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:

@@ -18,9 +18,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from real_trl.arguments.parser import user_errors
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.runs.output_lock import only_writer
-from real_trl.text.terminal import command_line
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -59,8 +58,7 @@ def export(output_dir: str | Path) -> None:
     tokenizer.save_pretrained(output_dir)
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the export; `argv` defaults to the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

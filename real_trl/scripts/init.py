@@ -25,9 +25,9 @@ from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
 from real_trl.onboarding.sizing import Sizes
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.runs.new_folder import check_new
-from real_trl.text.terminal import CleanConsole, command_line
+from real_trl.text.terminal import CleanConsole
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 _ROLES = {
@@ -122,8 +122,7 @@ def report(plan: Plan, sizes: Sizes, folder: str, console: CleanConsole) -> None
         console.print(f"  real-trl {stage} --config {Path(folder, name)}.yaml", soft_wrap=True)
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `argv` defaults to the command line."""
     console = CleanConsole()

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.fields import check_number
+from real_trl.fields import FieldError, check_number
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS
@@ -39,9 +39,9 @@ from real_trl.planning.recipe import (
 )
 from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_sharding
 from real_trl.planning.states import GENERATION, UPDATE
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.text.json_text import to_json
-from real_trl.text.terminal import CleanConsole, command_line
+from real_trl.text.terminal import CleanConsole
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,7 +81,7 @@ def find_lengths(args: argparse.Namespace, measured: Lengths) -> Lengths:
     stated = {name: value for name, value in stated.items() if value is not None}
     for name, value in stated.items():
         if value <= 0:
-            raise ValueError(f"{name}: got {value} tokens. Give a number above 0.")
+            raise FieldError(name, value, "Give a number above 0.", f": got {value} tokens")
         check_number(name, value)
     if not stated:
         return measured
@@ -230,8 +230,7 @@ def as_json(
     }
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the plan; `argv` defaults to the command line."""
     with user_errors():
@@ -239,13 +238,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         cluster = Cluster.parse(args.gpus)
         if args.rows is not None:
             if args.rows < 1:
-                raise ValueError(f"--rows: got {args.rows}. Give the number of rows, at least 1.")
+                raise FieldError("--rows", args.rows, "Give the number of rows, at least 1.")
             check_number("--rows", args.rows, int)
         recipe = read_recipe(args.config, overrides, args.stage)
         if getattr(recipe.config, "max_completion_length", 0) is None:
-            raise ValueError(
-                "max_completion_length: got null, which has no memory to plan for. Set it to a number of tokens."
-            )
+            said = ": got null, which has no memory to plan for"
+            raise FieldError("max_completion_length", None, "Set it to a number of tokens.", said)
         if args.accelerate_config:
             sharding, _, _ = read_sharding(args.accelerate_config)
             source = args.accelerate_config

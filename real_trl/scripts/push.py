@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.fields import FieldError
 from real_trl.publishing import Publication, find_judge_files, read_evaluation, upload, write_folder
 from real_trl.publishing.lineage import is_hub_id
 from real_trl.publishing.push import check_repo_id
-from real_trl.runs.disk import disk_errors
-from real_trl.text.terminal import command_line
+from real_trl.runs.disk import command
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -51,18 +51,17 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `argv` defaults to the command line."""
     with user_errors():
         args = make_parser().parse_args(argv)
         if not args.repo_id and not args.local_dir:
-            raise ValueError("--repo_id: not set. Give user/name, or --local_dir for a folder.")
+            raise FieldError("--repo_id", None, "Give user/name, or --local_dir for a folder.")
         if args.repo_id:
             check_repo_id(args.repo_id)
         if args.base_model and not is_hub_id(args.base_model):
-            raise ValueError(f"--base_model: got {args.base_model!r}. Give a model id on the Hub, user/name.")
+            raise FieldError("--base_model", args.base_model, "Give a model id on the Hub, user/name.")
         judge = find_judge_files(args.judge)
         publication = Publication(
             judge,

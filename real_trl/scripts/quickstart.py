@@ -31,12 +31,12 @@ from real_trl.evaluation.registry import CORE_METRICS
 from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.report.cells import is_doubtful
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import RESULT
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.text.json_text import to_json
-from real_trl.text.terminal import CleanConsole, command_line
+from real_trl.text.terminal import CleanConsole
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,8 @@ def run_seed(
     Args:
         seed (`int`):
             Seed of the initial weights, of every stage and of the sampling in the evaluation.
-        recipes (`Path`):
-            Folder of the recipes.
         output (`Path`):
             Folder for this seed's judges and predictions.
-        console (`rich.console.Console`):
-            Where progress is reported.
         overrides (`Sequence[str]`, *optional*):
             Further command-line options for the training stages.
 
@@ -139,8 +135,7 @@ def _check_recipes(parser: argparse.ArgumentParser, recipes: Path) -> None:
         parser.error(f"--recipes: {recipes} has no {missing[0]}.yaml; run from the root of the repository")
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the quickstart; `argv` defaults to the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

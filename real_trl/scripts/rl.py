@@ -14,9 +14,8 @@ from contextlib import ExitStack
 from datasets import Dataset
 
 from real_trl.arguments.parser import user_errors
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
-from real_trl.text.terminal import command_line
 from real_trl.trainers import REALConfig, REALTrainer
 from real_trl.trainers.preflight import DEFAULT_SCORED_RATE
 from real_trl.trainers.start_format import stage_prompt
@@ -30,8 +29,7 @@ def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None
     )
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:

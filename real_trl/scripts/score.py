@@ -18,7 +18,6 @@ a share of the rows; the result is the same.
 """
 
 import hashlib
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,22 +33,23 @@ from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import as_mapping
 from real_trl.data.files import Source, read_file
 from real_trl.engines import ENGINES, MALFORMED_HANDLING, Engine, Judgment, check_num_samples
+from real_trl.engines.base import PromptError
+from real_trl.fields import FieldError
 from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.template import load_template
 from real_trl.report.score_summary import print_summary
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.resumable import Resumable
 from real_trl.runs.scored_file import ScoredFile, score_columns
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.text.terminal import command_line
+from real_trl.text.shown import first_few, first_reasons
 from real_trl.weights.pretrained import distributed_state
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
-_SHOWN = 5
 
 
 @dataclass
@@ -104,15 +104,15 @@ class ScoreArguments(JudgingArguments):
             try:
                 self.columns = yaml.safe_load(self.columns)
             except yaml.YAMLError as error:
-                raise ValueError(f"columns: got {self.columns!r}. Give a mapping, '{{response: answer}}'.") from error
+                raise FieldError("columns", self.columns, "Give a mapping, '{response: answer}'.") from error
         self.columns = as_mapping("columns", self.columns)
         if self.malformed not in MALFORMED_HANDLING:
-            raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
+            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
         check_num_samples(self.num_samples, self.do_sample)
         if not self.data:
-            raise ValueError("data: not set. Name the file to score first: real-trl score answers.jsonl --judge DIR.")
+            raise FieldError("data", None, "Name the file to score first: real-trl score answers.jsonl --judge DIR.")
         if not self.judge:
-            raise ValueError("judge: not set. Give a directory or Hub id: --judge outputs/my-real.")
+            raise FieldError("judge", None, "Give a directory or Hub id: --judge outputs/my-real.")
         own = {"columns": self.columns, "rubric": self.rubric, "reference": self.reference}
         for name, value in {**own, "prompt_template": self.prompt_template}.items():
             if value and self.prompt_column:
@@ -137,10 +137,7 @@ def read_rows(path: str) -> Source:
     """The rows to be scored; `ValueError` if the file is missing, empty or cannot be read."""
     if not Path(path).is_file():
         raise ValueError(f"data: there is no file {path!r}. Give a .jsonl, .json, .csv or .parquet file.")
-    try:
-        source = read_file(Path(path))
-    except ValueError as error:
-        raise ValueError(str(error).replace("dataset_name=", "data=")) from error
+    source = read_file(Path(path), "data")
     if len(source) == 0:
         raise ValueError(f"data: {path!r} holds no row.")
     return source
@@ -188,10 +185,7 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
         lines = [
             f"data: {sum(map(len, problems.values()))} of {len(source)} rows of {source.name!r} cannot be scored (rows count from 0):"
         ]
-        for reason, where in list(problems.items())[:_SHOWN]:
-            more = f" and {len(where) - _SHOWN} more" if len(where) > _SHOWN else ""
-            lines.append(f"  {', '.join(where[:_SHOWN])}{more}: {reason}")
-        lines += [f"  and {len(problems) - _SHOWN} other reasons"] if len(problems) > _SHOWN else []
+        lines += first_reasons({reason: first_few(where) for reason, where in problems.items()})
         raise ValueError("\n".join(lines))
     return prompts
 
@@ -217,7 +211,7 @@ def open_output(
         "sampling": {**sampling, "batch_size": args.batch_size, "malformed": args.malformed},
         "output": {"prefix": args.prefix},
     }
-    folder = GeneratedFolder(f"{path}.provenance", made_with, result=f"../{path.name}")
+    folder = GeneratedFolder(f"{path}.provenance", made_with, f"../{path.name}", "output")
     if path.exists() and not folder.folder.exists():
         raise ValueError(
             f"output: {str(path)!r} is there already, and was not made by this command. Choose another output, or delete it."
@@ -225,28 +219,17 @@ def open_output(
     return folder
 
 
-def is_complete(output: GeneratedFolder) -> bool:
-    """Whether the scores are there; `ValueError` if they were made differently."""
-    try:
-        return output.check()
-    except ValueError as error:
-        raise ValueError(str(error).replace("output_dir", "output")) from error
-
-
 @contextmanager
 def naming_rows(where: Callable[[int], str]) -> Iterator[None]:
     """Within it, an engine's error about a prompt names the row instead, by `where(index of the prompt)`."""
     try:
         yield
-    except ValueError as error:
-        named = re.sub(r"prompt (\d+) \(counted from 0\)", lambda found: where(int(found[1])), str(error))
-        if named != str(error):
-            error.args = (named,)
+    except PromptError as error:
+        error.place = error.place or where(error.index)
         raise
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -258,9 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser = RecipeParser((ScoreArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
             args, model_args = parser.parse_args_and_config(argv)
             if model_args.model_name_or_path:
-                raise ValueError(
-                    f"model_name_or_path: got {model_args.model_name_or_path!r}. Call it judge: --judge DIR."
-                )
+                raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge: --judge DIR.")
             source = read_rows(args.data)
             judge = args.find(args.judge, model_args)
             scored = ScoredFile(args.output_path, source, judge.space.labels, args.prefix)
@@ -270,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             warn_of_other_template(judge.config, args.prompt_template)
             output = open_output(args, model_args, judge, prompts)
         with user_errors():
-            complete = is_complete(output)
+            complete = output.check()
         if complete:
             if state.is_main_process:
                 output.discard_parts()

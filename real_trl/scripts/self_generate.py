@@ -32,10 +32,11 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
+from real_trl.fields import FieldError
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.spoken import spoken_text
 from real_trl.runs.batches import plan_batches
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
@@ -44,7 +45,6 @@ from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.score_space import ScoreSpace
 from real_trl.text.json_text import to_json
 from real_trl.text.rationales import rationale_faults
-from real_trl.text.terminal import command_line
 from real_trl.weights.pretrained import distributed_state
 
 UNMARKED_HANDLING = ("drop", "keep")
@@ -74,7 +74,7 @@ class SelfGenerateArguments(JudgingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.malformed not in UNMARKED_HANDLING:
-            raise ValueError(f"malformed: got {self.malformed!r}. Set it to one of: {', '.join(UNMARKED_HANDLING)}.")
+            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(UNMARKED_HANDLING)}.")
         check_num_samples(self.num_samples, self.do_sample)
 
 
@@ -186,8 +186,7 @@ def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
                 ) from error
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:

@@ -24,9 +24,8 @@ from real_trl.arguments.evaluation import judge_name
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.arguments.serving import ServedJudge
 from real_trl.engines import ENGINES
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.serving.sockets import bind, is_local, url_of
-from real_trl.text.terminal import command_line
 
 
 @dataclass(kw_only=True)
@@ -67,8 +66,7 @@ class ServeArguments(ServedJudge):
     )
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until stopped; `argv` defaults to the command line."""
     with user_errors():

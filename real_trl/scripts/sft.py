@@ -16,10 +16,9 @@ from datasets import Dataset
 
 from real_trl.arguments.parser import user_errors
 from real_trl.data.loading import build_completion
-from real_trl.runs.disk import disk_errors
+from real_trl.runs.disk import command
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
-from real_trl.text.terminal import command_line
 from real_trl.trainers import RAFTConfig, RAFTTrainer
 from real_trl.trainers.start_format import as_messages, stage_prompt
 
@@ -44,8 +43,7 @@ def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool, system_prompt
     return dataset.map(to_row, remove_columns=unused, desc="Building completions")
 
 
-@command_line()
-@disk_errors()
+@command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from real_trl import __version__
 from real_trl.engines import Judgment
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
-from real_trl.fields import check_numbers
+from real_trl.fields import FieldError, check_numbers
 from real_trl.judge import Judge
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
 from real_trl.serving.guard import SMALL_BODY_BYTES, Guard
@@ -61,15 +61,11 @@ class Limits:
     def __post_init__(self) -> None:
         check_numbers(self)
         if self.max_rows > self.max_waiting:
-            raise ValueError(
-                f"max_rows: got {self.max_rows}, but no more than max_waiting={self.max_waiting} may wait, so that such a "
-                "request would never be taken. Lower max_rows, or raise max_waiting."
-            )
+            said = f": got {self.max_rows}, but no more than max_waiting={self.max_waiting} may wait, so that such a request would never be taken"
+            raise FieldError("max_rows", self.max_rows, "Lower max_rows, or raise max_waiting.", said)
         if self.max_held_bytes is not None and self.max_held_bytes < self.max_body_bytes:
-            raise ValueError(
-                f"max_held_bytes: got {self.max_held_bytes}, less than max_body_bytes={self.max_body_bytes}, so that such a body would "
-                "never be taken. Raise it, or lower max_body_bytes."
-            )
+            said = f": got {self.max_held_bytes}, less than max_body_bytes={self.max_body_bytes}, so that such a body would never be taken"
+            raise FieldError("max_held_bytes", self.max_held_bytes, "Raise it, or lower max_body_bytes.", said)
 
 
 def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: str | None = None) -> FastAPI:

@@ -17,6 +17,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 from real_trl.engines import Judgment
+from real_trl.engines.base import PromptError
 from real_trl.engines.server_answer import NoAnswer
 from real_trl.judge import Judge
 
@@ -226,7 +227,9 @@ class Batcher:
         try:
             self.judge.engine.check([prompt])
         except ValueError as error:
-            return PromptTooLong(str(error).replace("prompt 0 (", f"prompt {row} (", 1))
+            if isinstance(error, PromptError):
+                error.index = row  # of the request
+            return PromptTooLong(str(error))
         except Exception as error:
             return _failed(error)
         return None

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which fields a judge's prompt is made of, and how long it may be."""
 
+from real_trl.fields import FieldError
 from real_trl.judge import Judge
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts.template import PromptTemplate
@@ -33,10 +34,6 @@ def check_size(judge: Judge, prompt: str, max_bytes: int | None = None) -> None:
     Refuse a prompt that is too long for any tokenizer to be asked, which may take seconds for each megabyte.
 
     Args:
-        judge ([`Judge`]):
-            Who would read it.
-        prompt (`str`):
-            The complete prompt.
         max_bytes (`int`, *optional*):
             Longest prompt, in bytes of UTF-8. By default 32 for every token that the judge's model reads, or no limit where that is
             not known.
@@ -49,6 +46,5 @@ def check_size(judge: Judge, prompt: str, max_bytes: int | None = None) -> None:
     if limit and (len(prompt) > limit or len(prompt.encode("utf-8", "surrogatepass")) > limit):
         size = len(prompt.encode("utf-8", "surrogatepass"))
         why = f"; the model reads {tokens} tokens" if tokens else ""
-        raise ValueError(
-            f"prompt: it has {size} bytes, and at most {limit} are read (max_prompt_bytes{why}). Shorten its texts."
-        )
+        said = f": it has {size} bytes, and at most {limit} are read (max_prompt_bytes{why})"
+        raise FieldError("prompt", prompt, "Shorten its texts.", said)

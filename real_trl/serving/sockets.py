@@ -4,6 +4,8 @@
 
 import socket
 
+from real_trl.fields import FieldError
+
 
 def bind(host: str, port: int) -> socket.socket:
     """
@@ -13,11 +15,12 @@ def bind(host: str, port: int) -> socket.socket:
         `ValueError`: naming the field, if the address cannot be had.
     """
     if not 0 <= port < 2**16:
-        raise ValueError(f"port: got {port}. Set it to 1 to 65535, or to 0 for a free one.")
+        raise FieldError("port", port, "Set it to 1 to 65535, or to 0 for a free one.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ValueError(f"host: got {host!r}, which is no address of this machine ({error}). Correct it.") from error
+        said = f": got {host!r}, which is no address of this machine ({error})"
+        raise FieldError("host", host, "Correct it.", said) from error
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

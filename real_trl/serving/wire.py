@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from real_trl.engines import Judgment
+from real_trl.fields import FieldError
 from real_trl.judge import Judge
 from real_trl.serving.fields import ROW_FIELDS, check_size, prompt_fields, reads
 
@@ -125,8 +126,6 @@ class RowReader:
     Turns the body of a request into prompts.
 
     Args:
-        judge ([`Judge`]):
-            Whose prompts.
         max_rows (`int`):
             Rows that one request may have.
         max_prompt_bytes (`int`, *optional*):
@@ -186,8 +185,8 @@ class RowReader:
         prompt = self._rendered(row, path)
         try:
             check_size(self.judge, prompt, self.max_prompt_bytes)
-        except ValueError as error:
-            raise Refused(413, str(error).removeprefix("prompt: "), path + "prompt") from None
+        except FieldError as error:
+            raise Refused(413, _without_field(error, error.fix), path + "prompt") from None
         return prompt
 
     def _rendered(self, row: Row, path: str) -> str:
@@ -205,18 +204,16 @@ class RowReader:
                     422, f"this judge's prompt reads {', '.join(self.fields)}.{hint} Rename or remove it.", path + name
                 )
         try:
-            return self.judge.prompts([given])[0]
+            return self.judge.prompt(given, path.removesuffix(".") or "the request")
+        except FieldError as error:
+            fix = error.fix if error.field in given else f'Add "{error.field}": "…".'
+            raise Refused(422, _without_field(error, fix), path + error.field) from None
         except ValueError as error:
-            name, colon, message = str(error).partition(": ")
-            known = colon and name in (*ROW_FIELDS, *self.fields)
-            where = path.removesuffix(".") or "the request"
-            message = (message if known else str(error)).replace("row 0", where, 1)
-            if known and name not in given:
-                why = "this judge was trained on complete prompts"
-                if self._template is not None:
-                    why = f"the judge's prompt ({self._template.name}) needs it"
-                message = f'{where} has none, and {why}. Add "{name}": "…".'
-            raise Refused(422, message, path + name if known else None) from None
+            raise Refused(422, str(error)) from None
+
+
+def _without_field(error: FieldError, fix: str) -> str:
+    return f"{error.said.removeprefix(': ')}. {fix}"  # the answer has the field beside its message
 
 
 def _invalid(error: ValidationError) -> Refused:

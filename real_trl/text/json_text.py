@@ -1,10 +1,10 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one way in which JSON is written: JSON has no NaN and no infinity, and other programs refuse a file that holds one."""
+"""JSON as it is written, without NaN and infinity, which other programs refuse, and as it is read: without two values under one name."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,15 @@ def to_json(value: Any, *, default: Callable[[Any], Any] = as_json, **options: A
     options = {"ensure_ascii": False, **options}
     text = json.dumps(finite(value), default=known, allow_nan=False, **options)
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """As `object_pairs_hook` of `json.loads`: `ValueError` for an object with two values under one name, of which readers take different ones."""
+    found = dict(pairs)
+    for name, value in pairs if len(found) < len(pairs) else ():
+        if found[name] != value:
+            raise ValueError(f"{name[:80]!r} occurs twice in one object, with {value!r:.40} and {found[name]!r:.40}")
+    return found
 
 
 def finite(value: Any) -> Any:

@@ -3,7 +3,7 @@
 """What others wrote, where it is shown: no terminal obeys it, and no spreadsheet calculates it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # C0 but for tab and line feed, DEL, C1, line and paragraph separators, marks that change the direction, halves of characters. A
@@ -37,6 +37,18 @@ def spreadsheet_cell(cell: Any) -> Any:
 def original_cell(cell: str) -> str:
     """The text that [`spreadsheet_cell`] made `cell` of."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def first_few(items: Sequence[str], most: int = 5, between: str = ", ") -> str:
+    """The first of `items`, and how many more there are: `row 1, row 4 and 3 more`."""
+    more = len(items) - most
+    return between.join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def first_reasons(places: Mapping[str, str], most: int = 5) -> list[str]:
+    """A line for each of the first reasons of `places` (reason → where), and one for how many others there are."""
+    lines = [f"  {where}: {reason}" for reason, where in places.items()]
+    return [*lines[:most], *([f"  and {len(lines) - most} other reasons"] if len(lines) > most else [])]
 
 
 def has_columns(header: Sequence[str], names: Sequence[str]) -> bool:

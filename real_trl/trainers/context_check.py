@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from real_trl.fields import FieldError
 from real_trl.prompts.context_length import completion_room, context_length, default_max_new_tokens
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat, prompt_text, training_format
@@ -144,15 +145,14 @@ def prompt_fits(
         `ValueError`: if the completion limit leaves no room for a prompt, or is too low for marker and label.
     """
     if args.max_completion_length is None and not args.use_vllm:
-        raise ValueError(
-            "max_completion_length: got null, and generation needs a limit. Set it to a number of tokens."
-        )
+        said = ": got null, and generation needs a limit"
+        raise FieldError("max_completion_length", None, "Set it to a number of tokens.", said)
     longest = args.max_completion_length or 1
     shortest = len(space.marker_ids) + min(map(len, space.token_ids))
     if args.max_completion_length and args.max_completion_length < shortest and args.malformed != "force":
-        raise ValueError(
-            f"max_completion_length: got {args.max_completion_length}, but marker and label alone have {shortest} tokens "
-            f"({space.marker!r}), so no completion could show a score. Raise it to what a rationale and they take."
+        said = f": got {args.max_completion_length}, but marker and label alone have {shortest} tokens ({space.marker!r}), so no completion could show a score"
+        raise FieldError(
+            "max_completion_length", args.max_completion_length, "Raise it to what a rationale and they take.", said
         )
     limits = []
     length = _context_of(model, args)
@@ -165,10 +165,8 @@ def prompt_fits(
         limits.append(Limit(args.vllm_max_model_length, "vLLM reads (vllm_max_model_length)", longest, fix))
     for limit in limits:
         if limit.room < 1:
-            raise ValueError(
-                f"max_completion_length: got {args.max_completion_length}. {limit.reader} {limit.tokens} tokens, of which "
-                f"{limit.kept} are kept for the completion, and none is left for a prompt. Lower it."
-            )
+            fix = f"{limit.reader} {limit.tokens} tokens, of which {limit.kept} are kept for the completion, and none is left for a prompt. Lower it."
+            raise FieldError("max_completion_length", args.max_completion_length, fix)
 
     def encode(prompts: list[Turns]) -> list[list[int]]:
         rows = [{"prompt": prompt} for prompt in prompts]
@@ -239,10 +237,8 @@ def check_held_out(
         f"lower judge_eval_max_new_tokens (now {max_new_tokens}), or train a model that reads more",
     )
     if limit.room < 1:
-        raise ValueError(
-            f"judge_eval_max_new_tokens: got {max_new_tokens}. {limit.reader} {length} tokens, of which {limit.kept} are kept for the "
-            "completion, and none is left for a prompt. Lower it."
-        )
+        fix = f"{limit.reader} {length} tokens, of which {limit.kept} are kept for the completion, and none is left for a prompt. Lower it."
+        raise FieldError("judge_eval_max_new_tokens", max_new_tokens, fix)
     check = ContextCheck([limit], PromptEncoding(tokenizer, prompt_format), "", lambda row: row["prompt"])
     for name, dataset in datasets.items():
         rows = [{"prompt": prompt} for prompt in dataset["prompt"][:]]

@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 
 from real_trl.data.table_rows import check_one_split
+from real_trl.fields import FieldError
 from real_trl.prompts.format import PromptFormat, answer_message, prompt_text
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, check_row, read_numbers
@@ -29,10 +30,10 @@ def one_dataset(dataset: Any, name: str) -> Any:
     """
     check_one_split(dataset, name)
     if dataset is not None and not hasattr(dataset, "column_names"):
-        raise ValueError(
-            f"{name}: got a {type(dataset).__name__}. Give a `datasets.Dataset`, such as `Dataset.from_pandas(frame)` or "
-            "`Dataset.from_list(rows)`, or what `real_trl.data.loading.load_judge_dataset` loads."
-        )
+        said = f": got a {type(dataset).__name__}"
+        fix = "Give a `datasets.Dataset`, such as `Dataset.from_pandas(frame)` or `Dataset.from_list(rows)`, or what "
+        fix += "`real_trl.data.loading.load_judge_dataset` loads."
+        raise FieldError(name, dataset, fix, said)
     if isinstance(dataset, IterableDataset) or (
         isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom")
     ):

@@ -17,6 +17,7 @@ from trl.models.utils import unwrap_model_for_generation
 from real_trl.engines import TransformersEngine
 from real_trl.evaluation.metrics import evaluate_predictions
 from real_trl.evaluation.registry import PAPER_METRICS
+from real_trl.fields import FieldError
 from real_trl.report.verdicts import verdict
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset
@@ -64,11 +65,10 @@ class JudgeEvaluationCallback(TrainerCallback):
         seed: int = 0,
     ) -> None:
         if steps < 1:
-            raise ValueError(f"judge_eval_steps: got {steps}. Set it to at least 1.")
+            raise FieldError("judge_eval_steps", steps, "Set it to at least 1.")
         if not isinstance(datasets, Mapping):
-            raise ValueError(
-                f"judge_eval: got a {type(datasets).__name__}. Give a mapping from a name to each dataset."
-            )
+            said = f": got a {type(datasets).__name__}"
+            raise FieldError("judge_eval", datasets, "Give a mapping from a name to each dataset.", said)
         for name, dataset in datasets.items():
             one_dataset(dataset, f"judge_eval: the dataset {name!r}")
             if len(dataset) == 0:

@@ -11,10 +11,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from real_trl.fields import shown
+from real_trl.text.shown import first_few
 from real_trl.trainers.signal_watch import NoSignalError
 from real_trl.weights.finite import not_finite
-
-_SHOWN_ROWS = 8
 
 
 class NotFiniteError(NoSignalError):
@@ -112,8 +111,7 @@ class FiniteMixin:
         what = next(what for what, _, _ in found if what)
         rows = list(dict.fromkeys(row for _, rows, _ in found for row in rows))
         weight = next((weight for _, _, weight in found if weight), None)
-        more = f" and {len(rows) - _SHOWN_ROWS} more" if len(rows) > _SHOWN_ROWS else ""
-        where = f", of {'; '.join(rows[:_SHOWN_ROWS])}{more}" if rows else ""
+        where = f", of {first_few(rows, 8, '; ')}" if rows else ""
         error = NotFiniteError(
             f"step {self.state.global_step + 1}: {what}{where}. Training ends before weights that are not finite are saved; the last checkpoint "
             f"is the one to go on from. {self._likely_cause(weight)}"

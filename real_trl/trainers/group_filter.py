@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 
+from real_trl.fields import FieldError
 from real_trl.trainers.checkpoints import StopWithCheckpoint
 from real_trl.trainers.rollout import Rollout
 
@@ -37,8 +38,6 @@ class GroupFilter:
     Attributes:
         text (`str`):
             As written in the recipe.
-        low, high (`float`):
-            The bounds.
         low_included, high_included (`bool`):
             Whether a group whose accuracy is the bound passes.
     """
@@ -62,10 +61,8 @@ class GroupFilter:
             parts = [{"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(part, part) for part in reversed(parts)]
         match = _PREDICATE.fullmatch(" ".join(parts))
         if match is None or not (match[1] or match[4]):
-            raise ValueError(
-                f"group_filter: got {text!r}. Write bounds on the group's accuracy, such as '0 < acc < 1', 'acc < 1' or "
-                "'0.25 <= acc <= 0.75'; leave it out to train on every group."
-            )
+            fix = "Write bounds on the group's accuracy, such as '0 < acc < 1', 'acc < 1' or '0.25 <= acc <= 0.75'; leave it out to train on every group."
+            raise FieldError("group_filter", text, fix)
         low, low_sign, high_sign, high = match.groups()
         parsed = cls(
             str(text),
@@ -76,10 +73,8 @@ class GroupFilter:
         )
         possible = [correct / group_size for correct in range(group_size + 1)]
         if not any(parsed.too_low(acc) + parsed.too_high(acc) == 0 for acc in possible):
-            raise ValueError(
-                f"group_filter: got {text!r}, which no group can pass: with num_generations={group_size} the accuracy is one of "
-                f"{', '.join(f'{acc:.3g}' for acc in possible)}. Widen the bounds, or raise `num_generations`."
-            )
+            said = f": got {text!r}, which no group can pass: with num_generations={group_size} the accuracy is one of {', '.join(f'{acc:.3g}' for acc in possible)}"
+            raise FieldError("group_filter", text, "Widen the bounds, or raise `num_generations`.", said)
         return parsed
 
     def too_low(self, accuracy: float) -> bool:
@@ -104,15 +99,11 @@ class GroupSampler:
     takes part in the same number of generations, gets as many groups as the others, and holds the same surplus.
 
     Args:
-        group_filter ([`GroupFilter`]):
-            The filter.
         rounds (`int`):
             Generations per batch before [`GroupFilterError`], the first one included.
         dataset ([`~datasets.Dataset`]):
             Where replacements are drawn from: shuffled, each row once before any comes again, independent of the
             dataloader.
-        seed (`int`):
-            Seed of that order.
 
     Attributes:
         surplus (`list[Group]`):
@@ -139,8 +130,6 @@ class GroupSampler:
                 This process's groups of the first round.
             sample (`Callable`):
                 Samples a group for each dataset row it is given. Every process calls it equally often.
-            accelerator ([`~accelerate.Accelerator`]):
-                The processes.
 
         Returns:
             As many groups as were given, all of which pass, and counts over all processes for the log.

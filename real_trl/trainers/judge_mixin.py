@@ -10,6 +10,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from trl.trainer.utils import get_config_model_id
 
+from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig, check_public
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat
@@ -83,10 +84,8 @@ def check_adapter(model: "str | PreTrainedModel", peft_config: PeftConfig | None
     """`ValueError` if an adapter of virtual tokens is to be trained, or is on the model: it would move the scores' positions."""
     given = peft_config or (model.active_peft_config if isinstance(model, PeftModel) else None)
     if given is not None and given.is_prompt_learning:
-        raise ValueError(
-            f"peft_config: got {type(given).__name__}, whose virtual tokens move the positions that scores are read at. Use "
-            "LoRA (LoraConfig)."
-        )
+        said = f": got {type(given).__name__}, whose virtual tokens move the positions that scores are read at"
+        raise FieldError("peft_config", type(given).__name__, "Use LoRA (LoraConfig).", said)
 
 
 class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMixin, ResumeMixin):

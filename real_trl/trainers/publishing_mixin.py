@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import get_token
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import hf_api
 
+from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import find_judge_files
 from real_trl.publishing.lineage import mark_local
-from real_trl.publishing.privacy import known_tokens
 from real_trl.publishing.push import CARD_NAME, Publication, upload
 from real_trl.publishing.results import public_data_name
 from real_trl.text.redaction import redact_text
@@ -28,14 +29,12 @@ def check_publishing(args: TrainingArguments) -> None:
     if not args.push_to_hub:
         return
     if args.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
-        raise ValueError(
-            f"hub_strategy: got {args.hub_strategy.value!r}, which uploads optimizer states and pickles. Set it to end or every_save."
-        )
-    if not args.hub_token and not known_tokens():
-        raise ValueError(
-            "push_to_hub: got true, but there is no access token. Set the environment variable HF_TOKEN, run `hf auth login`, or set "
-            "push_to_hub to false and publish later with `real-trl push`."
-        )
+        said = f": got {args.hub_strategy.value!r}, which uploads optimizer states and pickles"
+        raise FieldError("hub_strategy", args.hub_strategy.value, "Set it to end or every_save.", said)
+    if not args.hub_token and not get_token():
+        said = ": got true, but there is no access token"
+        fix = "Set the environment variable HF_TOKEN, run `hf auth login`, or set push_to_hub to false and publish later with `real-trl push`."
+        raise FieldError("push_to_hub", True, fix, said)
 
 
 class PublishingMixin:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trl import SFTConfig
 
-from real_trl.fields import check_numbers
+from real_trl.fields import FieldError, check_numbers
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.thinking import THINKING_HELP
 from real_trl.trainers.config_defaults import PrivateArguments, default_precision
@@ -91,10 +91,8 @@ class RAFTConfig(PrivateArguments, SFTConfig):
                 "regression_weight and log_likelihood_weight: both are 0, so there is nothing to train on. Set one above 0."
             )
         if self.completion_only_loss is False:
-            raise ValueError(
-                "completion_only_loss: got False, but a judge is not trained to write its prompt, and its score is looked for "
-                "in the completion only. Unset it."
-            )
+            said = ": got False, but a judge is not trained to write its prompt, and its score is looked for in the completion only"
+            raise FieldError("completion_only_loss", False, "Unset it.", said)
         padding_free = "its batches are free of padding already, with the score positions that TRL's would lose"
         unsupported = {
             "packing": padding_free,
@@ -104,8 +102,7 @@ class RAFTConfig(PrivateArguments, SFTConfig):
         }
         for name, reason in unsupported.items():
             if getattr(self, name):
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)}, which RAFTTrainer does not support: {reason}. Unset it."
-                )
+                said = f": got {getattr(self, name)}, which RAFTTrainer does not support: {reason}"
+                raise FieldError(name, getattr(self, name), "Unset it.", said)
         default_precision(self)
         super().__post_init__()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from trl import RLOOConfig
 
-from real_trl.fields import check_numbers
+from real_trl.fields import FieldError, check_numbers
 from real_trl.methods import METHODS, reward_names
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.thinking import THINKING_HELP
@@ -178,47 +178,40 @@ class REALConfig(PrivateArguments, RLOOConfig):
         check_numbers(self)
         for name, choices in {"reward": reward_names(), **_CHOICES}.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}. Set it to one of: {', '.join(choices)}.")
+                raise FieldError(name, getattr(self, name), f"Set it to one of: {', '.join(choices)}.")
         method = METHODS[self.reward]
         if self.prediction_weight is None:
             self.prediction_weight = method.prediction_weight
         if method.on_sample and self.prediction_weight != 0:
-            raise ValueError(
-                f"prediction_weight: got {self.prediction_weight} with reward={self.reward!r}, which is of the score that was sampled "
-                "and has no gradient. Leave it out, or set it to 0."
-            )
+            said = f": got {self.prediction_weight} with reward={self.reward!r}, which is of the score that was sampled and has no gradient"
+            raise FieldError("prediction_weight", self.prediction_weight, "Leave it out, or set it to 0.", said)
         if method.on_sample and self.malformed == "force":
-            raise ValueError(
-                f"malformed: got 'force' with reward={self.reward!r}, which reads the score that was sampled; a forced score is not "
-                "a sample. Use 'penalize' or 'ignore'."
-            )
+            said = f": got 'force' with reward={self.reward!r}, which reads the score that was sampled; a forced score is not a sample"
+            raise FieldError("malformed", "force", "Use 'penalize' or 'ignore'.", said)
         for reward, other in METHODS.items():
             for name in other.options:
                 default = type(self).__dataclass_fields__[name].default
                 if name not in method.options and getattr(self, name) != default:
-                    raise ValueError(
-                        f"{name}: got {getattr(self, name)!r} with reward={self.reward!r}, but only reward={reward!r} reads it. "
-                        "Leave it out."
-                    )
+                    said = f": got {getattr(self, name)!r} with reward={self.reward!r}, but only reward={reward!r} reads it"
+                    raise FieldError(name, getattr(self, name), "Leave it out.", said)
         if self.num_generations < 2:
-            raise ValueError(
-                f"num_generations: got {self.num_generations}. The leave-one-out baseline compares completions of the same "
-                "prompt: set it to 2 or more (the paper uses 16)."
-            )
+            fix = "The leave-one-out baseline compares completions of the same prompt: set it to 2 or more (the paper uses 16)."
+            raise FieldError("num_generations", self.num_generations, fix)
         if self.group_filter is not None:
             GroupFilter.parse(self.group_filter, self.num_generations)
         self._check_whole_groups("per_device_train_batch_size", self.num_generations)
         if self.eval_strategy != "no":
             self._check_whole_groups("per_device_eval_batch_size", self.num_generations_eval or self.num_generations)
         unused = {
-            "normalize_advantages": "advantages are standardised within each group: set `advantage_clip` and `advantage_eps`",
-            "reward_weights": "the reward has the weights `log_likelihood_weight` and `prediction_weight`",
-            "reward_clip_range": "rewards of a score scale are bounded by it: set `advantage_clip`",
-            "mask_truncated_completions": "truncated completions are malformed: set `malformed='ignore'`",
+            "normalize_advantages": "Advantages are standardised within each group: set `advantage_clip` and `advantage_eps`",
+            "reward_weights": "The reward has the weights `log_likelihood_weight` and `prediction_weight`",
+            "reward_clip_range": "Rewards of a score scale are bounded by it: set `advantage_clip`",
+            "mask_truncated_completions": "Truncated completions are malformed: set `malformed='ignore'`",
         }
         for name, instead in unused.items():
             if getattr(self, name):
-                raise ValueError(f"{name}: got {getattr(self, name)}, which REALTrainer does not use; {instead}.")
+                said = f": got {getattr(self, name)}, which REALTrainer does not use"
+                raise FieldError(name, getattr(self, name), f"{instead}.", said)
         default_precision(self)
         super().__post_init__()
         self._check_sampling()
@@ -230,19 +223,17 @@ class REALConfig(PrivateArguments, RLOOConfig):
         options = self.generation_kwargs if isinstance(self.generation_kwargs, dict) else {}
         given |= {name: value for name, value in options.items() if name in _SAMPLING}
         for name, value in given.items():
-            raise ValueError(
-                f"{name}: got {value!r}, but no judge samples that way: completions would be drawn from another distribution than the "
-                "one whose log-probabilities are trained, and that judges with. Leave it out; temperature and top_p are saved with "
-                "the judge."
-            )
+            said = f": got {value!r}, but no judge samples that way: completions would be drawn from another distribution than the "
+            said += "one whose log-probabilities are trained, and that judges with"
+            raise FieldError(name, value, "Leave it out; temperature and top_p are saved with the judge.", said)
 
     def _check_whole_groups(self, name: str, num_generations: int) -> None:
         size = getattr(self, name)
         if size % num_generations:
             lower, upper = size // num_generations * num_generations, -(-size // num_generations) * num_generations
             fixes = f"{lower} or {upper}" if lower else f"{upper}"
-            raise ValueError(
-                f"{name}: got {size}, which does not hold whole groups of num_generations={num_generations} completions; "
-                f"reward, advantage and gradient come from one forward over whole groups. Set it to {fixes}, or change "
-                "`num_generations`; to save memory use fewer, whole groups with a higher `gradient_accumulation_steps`."
-            )
+            said = f": got {size}, which does not hold whole groups of num_generations={num_generations} completions; "
+            said += "reward, advantage and gradient come from one forward over whole groups"
+            fix = f"Set it to {fixes}, or change `num_generations`; to save memory use fewer, whole groups with a higher "
+            fix += "`gradient_accumulation_steps`."
+            raise FieldError(name, size, fix, said)

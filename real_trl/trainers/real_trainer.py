@@ -14,11 +14,13 @@ from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
+from real_trl.fields import FieldError
 from real_trl.forward.dense import PolicyOutput, backbone, policy_forward
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.forward.support import check_tree_attention
 from real_trl.methods import METHODS
 from real_trl.prompts.format import training_format
+from real_trl.publishing.card import CITATION
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels
@@ -96,16 +98,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     _paper = {
         "title": "REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge",
         "id": "2603.17145",
-        "citation": "\n".join(
-            [
-                "@inproceedings{zhang2026real,",
-                "    title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},",
-                "    author    = {Yasi Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik},",
-                "    booktitle = {International Conference on Machine Learning},",
-                "    year      = {2026},",
-                "}",
-            ]
-        ),
+        "citation": CITATION,
     }
 
     @whole_weights()
@@ -141,10 +134,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             checks.append(targets_are_labels(self.score_space))
         train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, ("prompt", "score"), *checks)
         if args.group_filter and not isinstance(train_dataset, Dataset):
-            raise ValueError(
-                f"group_filter: got {args.group_filter!r} with a {type(train_dataset).__name__}; other prompts can only be drawn "
-                "from a `datasets.Dataset`. Load the data whole, or leave the filter out."
-            )
+            said = f": got {args.group_filter!r} with a {type(train_dataset).__name__}; other prompts can only be drawn from a `datasets.Dataset`"
+            raise FieldError("group_filter", args.group_filter, "Load the data whole, or leave the filter out.", said)
         prompts_per_step = args.generation_batch_size // args.num_generations
         if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts_per_step:
             raise ValueError(
@@ -165,10 +156,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             peft_config=peft_config,
         )
         if self.aux_loss_enabled:
-            raise ValueError(
-                f"router_aux_loss_coef: got {self.router_aux_loss_coef}, but REALTrainer does not train a router's "
-                "load-balancing loss. Set it to 0."
-            )
+            said = f": got {self.router_aux_loss_coef}, but REALTrainer does not train a router's load-balancing loss"
+            raise FieldError("router_aux_loss_coef", self.router_aux_loss_coef, "Set it to 0.", said)
         prepare_precision(self)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
         models = [self.model] if self.ref_model is None else [self.model, self.ref_model]

@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
+from real_trl.fields import FieldError
 from real_trl.judge_config import package_versions
 from real_trl.prompts.format import PromptFormat
 from real_trl.runs.fingerprints import data_fingerprint
@@ -59,10 +60,11 @@ def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:
     choice = "true" if wanted is None else str(wanted).lower()
     if choice == "false":
         if present := list_checkpoints(output_dir):
-            raise ValueError(
-                f"resume_from_checkpoint: got false, but output_dir={output_dir!r} holds {present[0].name}, which a new run would "
-                "overwrite. Leave it out to go on from there, choose another output_dir, or delete the checkpoints."
+            said = (
+                f": got false, but output_dir={output_dir!r} holds {present[0].name}, which a new run would overwrite"
             )
+            fix = "Leave it out to go on from there, choose another output_dir, or delete the checkpoints."
+            raise FieldError("resume_from_checkpoint", False, fix, said)
         return None
     if choice != "true":
         check_checkpoint(wanted, hashes=training_args.hash_checkpoints)
@@ -125,8 +127,6 @@ def check_recipe(checkpoint: str | Path, recipe: dict[str, dict[str, Any]], *, a
     learned go on; so do settings of the data where the rows they lead to are the same.
 
     Args:
-        checkpoint (`str` or `Path`):
-            The checkpoint.
         recipe (`dict`):
             From [`resolve_recipe`].
         allow_changed (`bool`):

@@ -17,6 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
+from real_trl.fields import FieldError
 from real_trl.trainers.checkpoints import (
     StopWithCheckpoint,
     check_checkpoint,
@@ -99,10 +100,8 @@ class ResumeMixin(LogMixin):
             if last is not None and faulty:
                 logger.warning(f"Going on from {last}: later checkpoints cannot be ({found}).")
             if last is None:
-                raise ValueError(
-                    f"resume_from_checkpoint: got True, but output_dir={self.args.output_dir!r} holds no complete checkpoint "
-                    f"({found}). Leave it out to start from the beginning."
-                )
+                said = f": got True, but output_dir={self.args.output_dir!r} holds no complete checkpoint ({found})"
+                raise FieldError("resume_from_checkpoint", True, "Leave it out to start from the beginning.", said)
             checkpoint = str(last)
         elif checkpoint is not None:
             check_checkpoint(checkpoint, hashes=self.args.hash_checkpoints)

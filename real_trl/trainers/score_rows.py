@@ -8,6 +8,7 @@ from typing import Any
 from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 
+from real_trl.fields import FieldError
 from real_trl.score_space import MALFORMED_STATUSES, ScoreSpace
 
 logger = get_logger(__name__)
@@ -41,7 +42,7 @@ class ScoreRows:
 
     def __init__(self, space: ScoreSpace, name: str, max_length: int | None, truncation_mode: str) -> None:
         if truncation_mode not in ("keep_start", "keep_end"):
-            raise ValueError(f"truncation_mode: got {truncation_mode!r}. Set it to keep_start or keep_end.")
+            raise FieldError("truncation_mode", truncation_mode, "Set it to keep_start or keep_end.")
         self.space, self.name, self.max_length, self.truncation_mode = space, name, max_length, truncation_mode
         self.losses = Counter()
 

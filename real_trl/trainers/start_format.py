@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import plain_prompt
@@ -38,8 +39,6 @@ def check_start(
     Args:
         name (`str`):
             Model to start from.
-        revision (`str`, *optional*):
-            Its revision on the Hub.
         space (`ScoreSpace`):
             The recipe's scale, marker and tags of thinking.
         chat (`bool`, *optional*), system_prompt (`str`, *optional*), chat_template_kwargs (`Mapping`, *optional*):
@@ -68,10 +67,8 @@ def check_start(
     for field_name, value in stated.items():
         own = getattr(judge, field_name)
         if value is not None and value != own:
-            raise ValueError(
-                f"{field_name}: got {value!r}, but the judge {name!r} that training starts from was trained with {own!r}. "
-                f"Set {field_name} to that, or start from another model."
-            )
+            said = f": got {value!r}, but the judge {name!r} that training starts from was trained with {own!r}"
+            raise FieldError(field_name, value, f"Set {field_name} to that, or start from another model.", said)
     return judge.chat
 
 
@@ -96,8 +93,6 @@ def stage_format(
     Args:
         start (`tuple`):
             Name and revision of the model to start from.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer.
         space, chat, system_prompt, chat_template_kwargs:
             As of [`check_start`], with its errors.
     """

@@ -9,6 +9,7 @@ from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import Trainer
 
+from real_trl.fields import FieldError
 from real_trl.forward.logits import HALF
 from real_trl.trainers.visible_updates import FIRST_STEPS, log_share
 from real_trl.weights.merged import MergeShare, merged_parameters, why_not_mergeable
@@ -40,9 +41,8 @@ def send_merged_copies(trainer: Trainer) -> None:
             "target_modules and modules_to_save, or set use_vllm to false."
         )
     if generation._dist.is_fsdp:
-        raise ValueError(
-            "use_vllm: got true for adapters under FSDP, whose weights cannot be merged here without changing them. Use DeepSpeed ZeRO, or set use_vllm to false."
-        )
+        said = ": got true for adapters under FSDP, whose weights cannot be merged here without changing them"
+        raise FieldError("use_vllm", True, "Use DeepSpeed ZeRO, or set use_vllm to false.", said)
 
     dtype = next(model.get_base_model().parameters()).dtype
     dtype = dtype if dtype in HALF else torch.bfloat16  # which vLLM makes of float32

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from real_trl.templates.limited import MAX_SOURCE
+from real_trl.text.json_text import unique_names
 
 CONFIGS = (
     "config.json",
@@ -37,14 +38,12 @@ def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES, *
     The content of a JSON file of settings.
 
     Args:
-        path (`str` or `Path`):
-            The file.
         kind (`type`, *optional*, defaults to `dict`):
             What it must hold.
         max_bytes (`int`, *optional*, defaults to 64 MiB):
             How large it may be.
         unique (`bool`, *optional*, defaults to `True`):
-            Refuse a key that stands twice; readers differ in which of its values they take.
+            Refuse a key with two values ([`~real_trl.text.json_text.unique_names`]).
 
     Raises:
         `ValueError`: naming the file and what is wrong: it is too large, no JSON, nested too deep, or says a thing twice.
@@ -52,9 +51,7 @@ def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES, *
     path = Path(path)
     _check_size(path, max_bytes)
     try:
-        content = json.loads(
-            path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates if unique else None
-        )
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_names if unique else None)
     except (ValueError, RecursionError, OSError) as error:  # no JSON, no UTF-8, nested too deep
         raise ValueError(f"{path}: not valid JSON ({error}). {_AGAIN}") from error
     if not isinstance(content, kind):
@@ -71,15 +68,6 @@ def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES, *
 
 def _inner(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"{twice[:80]!r} stands in it twice")
-    return found
 
 
 def _check_size(path: Path, limit: int) -> None:

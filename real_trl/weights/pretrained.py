@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
+from real_trl.fields import FieldError
 from real_trl.templates.limited import check_chat_template
 from real_trl.weights.files import check_settings, check_weights
 from real_trl.weights.whole import whole_weights
@@ -24,7 +25,7 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
         `ValueError`: if there is no such directory, or nothing on the Hub that can be reached.
     """
     if not name:
-        raise ValueError("model_name_or_path: not set. Give a Hub id or a local directory.")
+        raise FieldError("model_name_or_path", None, "Give a Hub id or a local directory.")
     is_path = name.count("/") > 1 or name.startswith((".", "/", "~", "outputs/"))
     if is_path and not Path(name).is_dir():  # the Hub would be asked for it, for minutes without a network
         raise ValueError(
@@ -82,9 +83,8 @@ def saved_generation_config(
 def uses_chat(chat: bool | None, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether prompts go through the chat template: as asked for, else if the tokenizer has one."""
     if chat and not tokenizer.chat_template:
-        raise ValueError(
-            "chat: got true, but the tokenizer has no chat template. Set it to false, or use a chat model."
-        )
+        said = ": got true, but the tokenizer has no chat template"
+        raise FieldError("chat", True, "Set it to false, or use a chat model.", said)
     return bool(tokenizer.chat_template) if chat is None else chat
 
 
@@ -107,6 +107,7 @@ def loading(name: str, what: str, within: str | None = None) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, ImportError):
         raise
     except Exception as error:
+        # Neither this nor the code of a model's own has an error of its own: here, and in `cannot_load`, their texts are looked at
         if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
             raise
         if within and within not in (frame.name for frame in traceback.extract_tb(error.__traceback__)):

@@ -13,6 +13,7 @@ from trl import ModelConfig, RLOOConfig, SFTConfig, TrlParser
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import build_completion, load_judge_dataset
+from real_trl.fields import FieldError
 from real_trl.scale import Scale
 
 DIGITS = Scale.parse("1-5")
@@ -49,12 +50,13 @@ def load(path, split=None, require_feedback=False, scale=DIGITS, **kwargs):
     return load_judge_dataset(args, split, scale=scale, require_feedback=require_feedback)
 
 
-def refused(path, *parts, split=None, require_feedback=False, scale=DIGITS, **kwargs):
-    """Asserts that loading is refused with all of `parts` in the message."""
+def refused(path, *parts, field=None, split=None, require_feedback=False, scale=DIGITS, **kwargs):
+    """Asserts that loading is refused because of `field`, if given, with all of `parts` in the message."""
     with pytest.raises(ValueError) as error:
         load(path, split, require_feedback, scale, **kwargs)
     missing = [part for part in parts if part not in str(error.value)]
     assert not missing, f"{missing} not in: {error.value}"
+    assert field is None or error.value.field == field
 
 
 # --- sources
@@ -226,9 +228,9 @@ def test_unknown_column_lists_the_existing_ones(tmp_path, kwargs, setting):
 
 def test_no_default_column(tmp_path):
     path = write(tmp_path / "data.json", [{"text": "Judge A.", "label": 3}])
-    refused(path, "prompt_column is not set", "or prompt_template", "['text', 'label']")
-    refused(path, "score_column is not set", prompt_column="text")
-    refused(path, "feedback_column is not set", prompt_column="text", score_column="label", require_feedback=True)
+    refused(path, "or prompt_template", "['text', 'label']", field="prompt_column")
+    refused(path, field="score_column", prompt_column="text")
+    refused(path, field="feedback_column", prompt_column="text", score_column="label", require_feedback=True)
     dataset = load(path, prompt_column="text", score_column="label")
     assert dataset.to_list() == [{"prompt": "Judge A.", "score": 3.0}]
 
@@ -532,8 +534,8 @@ def test_columns_of_raters_refuse(tmp_path):
     path = write(tmp_path / "data.json", [{"prompt": "A.", "a": 3, "b": None, "c": [2, 3]}])
     refused(path, "score_column='d' is not a column", score_column=["a", "d"])
     refused(path, "score_column='a d' is not a column", score_column="a d, b")
-    refused(path, "must name at least one column, and none twice", score_column=["a", "a"])
-    refused(path, "must name at least one column", score_column=[])
+    refused(path, "at least one column, and none twice", field="score_column", score_column=["a", "a"])
+    refused(path, "at least one column", field="score_column", score_column=[])
     refused(path, "row 0: score_column 'b' is missing (None)", score_column=["a", "b"])
     refused(path, "row 0: score_column 'c' holds [2, 3], which is not a number", score_column=["a", "c"])
     refused(
@@ -747,27 +749,25 @@ def test_prompt_score_reminder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "message"),
+    ("kwargs", "field"),
     [
-        ({"raters": "median"}, "raters='median' is unknown"),
-        (
-            {"histogram_column": "a", "score_column": "b"},
-            "histogram_column='a' and score_column='b' exclude each other",
-        ),
-        ({"histogram_column": "a", "raters": "separate"}, "separate needs one rating per rater"),
-        ({"prompt_column": "a", "prompt_template": "prometheus"}, "exclude each other"),
-        ({"columns": {"response": "a"}}, "needs prompt_template"),
-        ({"columns": "{response: a}"}, "not valid JSON"),
-        ({"dataset_options": "[1]"}, "dataset_options=.* must be a mapping, not a list"),
-        ({"prompt_template": "prometheus", "prompt_replace": {"a": "b"}}, "prompt_replace is for complete prompts"),
-        ({"holdout_fraction": 1.0}, "holdout_fraction=1.0 must be between 0 and 1"),
-        ({"holdout_group": "question"}, "needs holdout_fraction"),
-        ({"max_rows": 0}, "max_rows=0 must be at least 1"),
+        ({"raters": "median"}, "raters"),
+        ({"histogram_column": "a", "score_column": "b"}, "histogram_column"),
+        ({"histogram_column": "a", "raters": "separate"}, "raters"),
+        ({"prompt_column": "a", "prompt_template": "prometheus"}, "prompt_column"),
+        ({"columns": {"response": "a"}}, "columns"),
+        ({"columns": "{response: a}"}, "columns"),
+        ({"dataset_options": "[1]"}, "dataset_options"),
+        ({"prompt_template": "prometheus", "prompt_replace": {"a": "b"}}, "prompt_replace"),
+        ({"holdout_fraction": 1.0}, "holdout_fraction"),
+        ({"holdout_group": "question"}, "holdout_group"),
+        ({"max_rows": 0}, "max_rows"),
     ],
 )
-def test_arguments_refuse(kwargs, message):
-    with pytest.raises(ValueError, match=message):
+def test_arguments_refuse(kwargs, field):
+    with pytest.raises(FieldError) as error:
         DataArguments("data.json", **kwargs)
+    assert error.value.field == field
 
 
 @pytest.mark.parametrize("config", [SFTConfig, RLOOConfig])

@@ -145,7 +145,7 @@ def test_nothing_is_created_unless_everything_is_there(hub, judge, monkeypatch):
 
 def test_without_a_token_nothing_starts(hub, judge, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr("real_trl.publishing.privacy.get_token", lambda: None)
+    monkeypatch.setattr("real_trl.publishing.push.get_token", lambda: None)
     with pytest.raises(ValueError, match="token: there is none.*HF_TOKEN"):
         upload(publication(judge))
     assert not hub.calls
@@ -288,6 +288,6 @@ def test_checkpoints_are_not_uploaded(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="hub_strategy: got 'checkpoint'"):
         training(tmp_path, hub_strategy="checkpoint")
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr("real_trl.publishing.privacy.get_token", lambda: None)
+    monkeypatch.setattr("real_trl.trainers.publishing_mixin.get_token", lambda: None)
     with pytest.raises(ValueError, match="push_to_hub: got true, but there is no access token"):
         training(tmp_path)

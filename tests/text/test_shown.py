@@ -9,7 +9,7 @@ import json
 import pytest
 
 from real_trl.data.files import SCORES, read_file
-from real_trl.text.shown import original_cell, printable, spreadsheet_cell
+from real_trl.text.shown import first_few, first_reasons, original_cell, printable, spreadsheet_cell
 
 HOSTILE = {
     "\x1b[2J\x1b]0;title\x07": r"\u001b[2J\u001b]0;title\u0007",
@@ -75,3 +75,13 @@ def test_a_scored_file_is_read_as_it_was_and_any_other_as_it_is(tmp_path, prefix
     assert written(header) == FORMULAS and read_file(tmp_path / "rows.csv").columns == header
     # Of a file that someone else wrote, nobody knows what an apostrophe stands for
     assert written(["response", "expected_score"]) == [f"'{value}" for value in FORMULAS]
+
+
+def test_the_first_of_many_and_how_many_more():
+    rows = [f"row {index}" for index in range(7)]
+    assert first_few(rows) == "row 0, row 1, row 2, row 3, row 4 and 2 more"
+    assert first_few(rows[:5]) == "row 0, row 1, row 2, row 3, row 4" and first_few([]) == ""
+    assert first_few(rows, 1, "; ") == "row 0 and 6 more" and first_few(rows[:2], 2, "; ") == "row 0; row 1"
+    places = {f"fault {index}": rows[index] for index in range(7)}
+    assert first_reasons(places, 1) == ["  row 0: fault 0", "  and 6 other reasons"]
+    assert first_reasons({"empty": "row 3"}) == ["  row 3: empty"]
