@@ -11,6 +11,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.fields import FieldError
+from real_trl.forward.dense import backbone
+from real_trl.forward.support import check_tree_attention
 from real_trl.judge_config import JudgeConfig, check_public
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat
@@ -18,6 +20,7 @@ from real_trl.score_space import ScoreSpace
 from real_trl.templates.limited import check_chat_template
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
+from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.publishing_mixin import PublishingMixin, check_publishing
 from real_trl.trainers.resume_mixin import ResumeMixin
 from real_trl.trainers.signal_watch import SignalMixin
@@ -96,6 +99,39 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
     """
 
     judge_config: JudgeConfig
+    _score_columns: tuple[str, ...]  # those of a dataset that the loss reads, beside TRL's
+
+    def _resolve_judge(
+        self,
+        model: str | PreTrainedModel,
+        args: Any,
+        processing_class: PreTrainedTokenizerBase | None,
+        peft_config: PeftConfig | None,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> PreTrainedTokenizerBase:
+        """The tokenizer, and `self.score_space`, before the model is loaded; refuses what could not be trained."""
+        check_adapter(model, peft_config)
+        check_dtype(model, args, peft_config, optimizer)
+        tokenizer = resolve_tokenizer(model, processing_class, args)
+        self.score_space = ScoreSpace.from_labels(
+            args.score_labels,
+            tokenizer,
+            marker=args.score_marker,
+            values=args.score_values,
+            thinking=args.thinking,
+        )
+        return tokenizer
+
+    def _check_loaded(self) -> None:
+        """Whether the model that TRL has built can be trained; and `self._label_values` `(L,)`."""
+        prepare_precision(self)
+        check_tree_attention(backbone(self.model).config, self.score_space.tree)
+        self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        missing = [column for column in self._score_columns if column not in self._signature_columns]
+        self._signature_columns = [*self._signature_columns, *missing]
 
     def _make_judge_config(
         self, model: str | PreTrainedModel, space: ScoreSpace, args: Any, prompt_format: PromptFormat, method: str

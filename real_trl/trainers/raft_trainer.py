@@ -19,15 +19,13 @@ from real_trl.forward.dense import backbone, causal_lm, select_hidden_rows
 from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.positions import separate_rows
 from real_trl.forward.sft_inputs import pack_sequences, pad_sequences
-from real_trl.forward.support import check_tree_attention, why_not_exact
+from real_trl.forward.support import why_not_exact
 from real_trl.forward.token_selection import TokenSelection
 from real_trl.label_tree import LabelTree
 from real_trl.prompts.format import training_format
-from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import askable, one_dataset
-from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
-from real_trl.trainers.precision import check_dtype, prepare_precision
+from real_trl.trainers.judge_mixin import JudgeTrainerMixin
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
 from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
@@ -110,6 +108,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
 
     _tag_names = ["trl", "raft"]
     _name = "RAFT"
+    _score_columns = ("score", "score_position", "written_label", "score_histogram")
     _paper = {
         "title": "Better autoregressive regression with LLMs via regression-aware fine-tuning",
     }
@@ -128,16 +127,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else RAFTConfig("raft-judge")
-        check_adapter(model, peft_config)
-        check_dtype(model, args, peft_config, optimizers[0])
-        processing_class = resolve_tokenizer(model, processing_class, args)
-        self.score_space = ScoreSpace.from_labels(
-            args.score_labels,
-            processing_class,
-            marker=args.score_marker,
-            values=args.score_values,
-            thinking=args.thinking,
-        )
+        processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
         checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format, self.score_space)]
@@ -157,8 +147,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             peft_config=peft_config,
         )
         self.data_collator = ScoreCollator(self.data_collator, self.score_space.values)
-        prepare_precision(self)
-        check_tree_attention(backbone(self.model).config, self.score_space.tree)
+        self._check_loaded()
         base = causal_lm(self.model)
         reason = why_not_exact(base, dropout="of attention")
         self._padding_free = reason is None
@@ -166,13 +155,6 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             install_prefix_attention(base)
         else:
             logger.warning(f"Batches are padded, which is slower where lengths differ: {reason}.")
-        self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        for column in ("score", "score_position", "written_label", "score_histogram"):
-            if column not in self._signature_columns:
-                self._signature_columns = [*self._signature_columns, column]
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
         name = rest[-1]

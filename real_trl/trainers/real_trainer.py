@@ -15,19 +15,16 @@ from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
 from real_trl.fields import FieldError
-from real_trl.forward.dense import PolicyOutput, backbone, policy_forward
+from real_trl.forward.dense import PolicyOutput, policy_forward
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
-from real_trl.forward.support import check_tree_attention
 from real_trl.methods import METHODS
 from real_trl.prompts.format import training_format
 from real_trl.publishing.card import CITATION
-from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin, check_generation
-from real_trl.trainers.judge_mixin import JudgeTrainerMixin, check_adapter, resolve_tokenizer
-from real_trl.trainers.precision import check_dtype, prepare_precision
+from real_trl.trainers.judge_mixin import JudgeTrainerMixin
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
@@ -95,6 +92,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     _tag_names = ["trl", "real"]
     _name = "REAL"
+    _score_columns = ("score", "score_histogram")
     _paper = {
         "title": "REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge",
         "id": "2603.17145",
@@ -115,16 +113,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else REALConfig("real-judge")
-        check_adapter(model, peft_config)
-        check_dtype(model, args, peft_config, optimizers[0])
-        processing_class = resolve_tokenizer(model, processing_class, args)
-        self.score_space = ScoreSpace.from_labels(
-            args.score_labels,
-            processing_class,
-            marker=args.score_marker,
-            values=args.score_values,
-            thinking=args.thinking,
-        )
+        processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
         check_generation(config_of(model, args), args)
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
@@ -158,13 +147,11 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         if self.aux_loss_enabled:
             said = f": got {self.router_aux_loss_coef}, but REALTrainer does not train a router's load-balancing loss"
             raise FieldError("router_aux_loss_coef", self.router_aux_loss_coef, "Set it to 0.", said)
-        prepare_precision(self)
-        check_tree_attention(backbone(self.model).config, self.score_space.tree)
+        self._check_loaded()
         models = [self.model] if self.ref_model is None else [self.model, self.ref_model]
         self._shares_prefixes = self.args.shared_prefix and all(
             share_prefixes(self.accelerator.unwrap_model(model), self.temperature) for model in models
         )
-        self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
         # (ŷ, y*) of every scored completion since the last log, for the correlation over the logging window
         self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
         steps = self.args.gradient_accumulation_steps
@@ -174,12 +161,6 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         if args.group_filter:
             group_filter = GroupFilter.parse(args.group_filter, args.num_generations)
             self._group_sampler = GroupSampler(group_filter, args.group_filter_rounds, self.train_dataset, args.seed)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        for column in ("score", "score_histogram"):
-            if column not in self._signature_columns:
-                self._signature_columns = [*self._signature_columns, column]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = [row["prompt"] for row in inputs]
