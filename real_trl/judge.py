@@ -20,11 +20,9 @@ from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import find_judge
-from real_trl.prompts.template import NEEDED_TEXTS, UndefinedVariable
+from real_trl.prompts.template import checked_text
 from real_trl.text.cells import column_names, plain_row
-from real_trl.text.unicode import well_formed
 
-_FIELDS = ("instruction", "response", "rubric", "reference", "prompt")
 _AVERAGED = (
     "sampled_score",
     "expected_score",
@@ -136,32 +134,17 @@ class Judge:
         space = self.engine.score_space
         try:
             row = plain_row(row)
+            if row.get("prompt") is not None:
+                return checked_text("prompt", row["prompt"], f": that of {where}")
+            if self._template is not None:
+                return self._template.render(row, scale=space.scale, marker=space.marker, strict=True, where=where)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        for name in _FIELDS:
-            value = row.get(name)
-            if value is not None and not isinstance(value, str):
-                said = f": {where} holds a {type(value).__name__}, {value!r:.60}"
-                raise FieldError(name, value, "Turn it into text.", said)
-        if row.get("prompt") is not None:
-            if not row["prompt"].strip():
-                raise FieldError("prompt", "", "Fill it, or remove the row.", f": that of {where} is empty")
-            return well_formed(row["prompt"])
-        if self._template is None:
-            said = f": {where} has none, and this judge was trained on complete prompts"
-            fix = "Pass prompt=…, or load the judge with the prompt_template that such prompts were made with, e.g. 'feedback_collection'."
-            raise FieldError("prompt", None, fix, said)
-        for name, column in self._template.text_columns(row).items():
-            if name in NEEDED_TEXTS and isinstance(row[column], str) and not row[column].strip():
-                raise FieldError(name, "", "Say what is judged, or remove the row.", f": that of {where} is empty")
-        try:
-            return self._template.render(row, scale=space.scale, marker=space.marker)
-        except ValueError as error:
-            name = error.variable if isinstance(error, UndefinedVariable) else None
-            if name not in _FIELDS:
-                raise ValueError(f"{where}: {error}") from error
-            said = f": {where} has none, and the judge's prompt ({self.config.prompt_template}) needs it"
-            raise FieldError(name, None, f"Pass {name}=…, or a column of that name.", said) from error
+            if getattr(error, "field", "prompt_template") != "prompt_template":
+                raise
+            raise ValueError(f"{where}: {error}") from error  # which is of no field of the row
+        said = f": {where} has none, and this judge was trained on complete prompts"
+        fix = "Pass prompt=…, or load the judge with the prompt_template that such prompts were made with, e.g. 'feedback_collection'."
+        raise FieldError("prompt", None, fix, said)
 
     def judge(self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0) -> list[Judgment]:
         """

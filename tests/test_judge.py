@@ -207,7 +207,7 @@ def test_a_seed_repeats_and_other_seeds_differ(judge):
         (lambda j: j.score(**{**FIELDS, "response": 5}), "response: got a int, 5. Give text"),
         (
             lambda j: j.score(instruction=PROMPT, response=["a", 3]),
-            "response: row 1 holds a int, 3. Turn it into text",
+            "response: that of row 1 holds 3 .a int.. Turn it into text",
         ),
         (lambda j: j.score(instruction=["a"], response=["a", "b"]), "lists of different lengths"),
         (
@@ -241,7 +241,7 @@ def test_a_missing_rubric_is_named(folder):
     judge = Judge.from_pretrained(folder, prompt_template="feedback_collection", **SETTINGS)
     with pytest.raises(ValueError, match="rubric: row 0 has none"):
         judge.score(**FIELDS)
-    with pytest.raises(ValueError, match="rubric: row 0 holds a list"):
+    with pytest.raises(ValueError, match="rubric: that of row 0 holds .* .a list."):
         judge.score([{**FIELDS, "rubric": ["right"]}])
 
 

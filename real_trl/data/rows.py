@@ -11,7 +11,7 @@ from typing import Any
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
-from real_trl.prompts.template import NEEDED_TEXTS, TEMPLATE_NAMES, PromptTemplate, add_score_reminder
+from real_trl.prompts.template import PromptTemplate, add_score_reminder, checked_text
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing
 
@@ -89,9 +89,6 @@ class RowReader:
                 raise ValueError(
                     f"keep_columns: {column!r} is a column of the result with another meaning; remove it."
                 )
-        self._texts = {}
-        if template is not None and template.name in TEMPLATE_NAMES:
-            self._texts = template.text_columns(source.columns, args.columns)
         roles = [self.prompt_column, *self.scores.columns, *self.feedback_columns, *self.keep]
         roles += [column for columns in self.keys.values() for column in columns]
         # A template may read any column, and its error messages list what there is.
@@ -143,30 +140,12 @@ class RowReader:
         roles += [*self.keys.items(), *([(RATINGS_COLUMN, self.scores.columns)] if self.keep_ratings else [])]
         return [name for name, columns in roles if columns == [name]]
 
-    def _check_texts(self, row: Mapping[str, Any]) -> None:
-        for variable, column in self._texts.items():
-            value, field = row[column], f"prompt_template={self.args.prompt_template!r}: the variable {variable!r}"
-            if not (isinstance(value, str) or is_missing(value)):
-                raise ValueError(
-                    f"{field} must be text, its column {column!r} holds {value!r:.60} (a {type(value).__name__}). Turn it "
-                    f"into text, or use your own .jinja template."
-                )
-            if variable in NEEDED_TEXTS and isinstance(value, str) and not value.strip():
-                raise ValueError(
-                    f"{field} is missing: its column {column!r} holds {value!r}. Say what is judged, or remove the row."
-                )
-
     def _prompt(self, row: Mapping[str, Any]) -> str:
         if self.template is not None:
-            self._check_texts(row)
-            field = f"prompt_template={self.args.prompt_template!r}"
             prompt = self.template.render(row, self.args.columns, scale=self.scale, marker=self.marker)
+            prompt = checked_text("prompt_template", prompt, f"={self.args.prompt_template!r}: the prompt")
         else:
-            field, prompt = f"prompt_column {self.prompt_column!r}", row[self.prompt_column]
-            if prompt is not None and not isinstance(prompt, str):
-                raise ValueError(f"{field} holds a {type(prompt).__name__}, {prompt!r:.60}; a prompt is text.")
-        if prompt is None or not prompt.strip():
-            raise ValueError(f"{field} gives an empty prompt, {prompt!r}. Fill it or remove the row.")
+            prompt = checked_text("prompt_column", row[self.prompt_column], f" {self.prompt_column!r}")
         self.prompts += 1
         for old, new in self.args.prompt_replace.items():
             self.replaced[old] += old in prompt

@@ -12,7 +12,7 @@ from typing import Any
 
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
+from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.text.json_text import finite
 from real_trl.text.thinking import ThinkingTags, tags_to_strip, without_thinking
@@ -96,14 +96,17 @@ def judge_scorer(
         loaded = Judge.from_pretrained(judge, **{"do_sample": num_samples > 1, **options})
     check_num_samples(num_samples, loaded.engine.decoding.do_sample)
     texts = {"rubric": rubric, "reference": reference}
-    fields = PromptFields(judge_template(loaded.config), loaded.engine.score_space, columns, texts)
+    fields = PromptFields(judge_template(loaded.config), loaded.engine.score_space, columns, texts, tags)
     queue = _Queue(loaded, num_samples, seed)
 
     async def score(state: TaskState, target: Target) -> Score:
         answer = _answer(state, tags)
         if answer is None:
             return Score(value=math.nan, answer="", explanation=UNANSWERED, metadata={"status": "unanswered"})
-        prompt = fields.render({**state.metadata, "target": target.text}, _given(state, fields, answer, tags))
+        messages = [] if isinstance(state.input, str) else state.input
+        said = [{"role": message.role, "content": message.text} for message in messages]
+        given = {"instruction": said or state.input, "response": answer}
+        prompt = fields.render({**state.metadata, "target": target.text}, given)
         try:
             loaded.engine.check([prompt])
         except ValueError as error:
@@ -119,14 +122,6 @@ def _answer(state: TaskState, tags: Sequence[ThinkingTags]) -> str | None:
     if tags and output.choices and output.stop_reason == "max_tokens" and not output.completion.strip():
         return None  # cut in thinking that Inspect keeps apart, or before there was anything
     return without_thinking(output.completion, tags)
-
-
-def _given(state: TaskState, fields: PromptFields, answer: str, tags: Sequence[ThinkingTags]) -> dict[str, str]:
-    given = {"response": answer}
-    if "instruction" not in fields.columns:
-        messages = [] if isinstance(state.input, str) else state.input
-        given["instruction"] = text_of([{"role": m.role, "content": m.text} for m in messages] or state.input, tags)
-    return given
 
 
 def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score:

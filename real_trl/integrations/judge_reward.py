@@ -16,8 +16,8 @@ from real_trl.engines import ENGINES, Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.fields import FieldError
-from real_trl.integrations.policy_answers import Prompt, policy_answers
-from real_trl.integrations.prompt_fields import PromptFields, judge_template, text_of
+from real_trl.integrations.policy_answers import policy_answers
+from real_trl.integrations.prompt_fields import Prompt, PromptFields, judge_template
 from real_trl.judge import Judge, as_rows
 from real_trl.text.thinking import tags_to_strip
 
@@ -104,7 +104,8 @@ class JudgeReward:
         check_num_samples(num_samples, do_sample)
         self.__name__ = name
         self.normalize, self.malformed, self.num_samples, self.seed = normalize, malformed, num_samples, seed
-        self._fields = {"columns": columns, "texts": {"rubric": rubric, "reference": reference}}
+        texts = {"rubric": rubric, "reference": reference}
+        self._fields = {"columns": columns, "texts": texts, "tags": self._tags}
         self._path, self._options, self._warned, self._reasons = None, options, False, set()
         self._unanswered = False  # whether a completion ever was; from then on, their share is logged
         if not isinstance(judge, Judge):
@@ -210,10 +211,7 @@ class JudgeReward:
 
     def _prompt(self, index: int, prompt: Prompt, response: str, row: Mapping[str, Any]) -> str:
         try:
-            given = {"response": response}
-            if "instruction" not in self.fields.columns:
-                given["instruction"] = text_of(prompt, self._tags)
-            return self.fields.render(row, given)
+            return self.fields.render(row, {"instruction": prompt, "response": response})
         except ValueError as error:
             raise ValueError(f"JudgeReward {self.__name__!r}, row {index}: {error}") from error
 

@@ -3,12 +3,9 @@
 """What a policy answers in a batch of completions, without what it thinks before."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from real_trl.integrations.prompt_fields import answer_of, content_of
+from real_trl.integrations.prompt_fields import Prompt, answer_of, content_of
 from real_trl.text.thinking import ThinkingTags
-
-Prompt = str | list[dict[str, Any]]
 
 
 def policy_answers(

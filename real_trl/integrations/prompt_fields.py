@@ -7,10 +7,12 @@ from typing import Any
 
 from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
-from real_trl.prompts.template import NEEDED_TEXTS, PromptTemplate
+from real_trl.prompts.template import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from real_trl.text.cells import plain_row
 from real_trl.text.thinking import KNOWN, ThinkingTags, without_thinking
+
+Prompt = str | Sequence[Mapping[str, Any]]  # plain or conversational
 
 
 class PromptFields:
@@ -27,6 +29,8 @@ class PromptFields:
             Feedback-Collection, are found without it.
         texts (`Mapping[str, str]`, *optional*):
             Field of the prompt → the same text for every row; `None` is left out.
+        tags (`Sequence[ThinkingTags]`, *optional*):
+            See [`text_of`].
 
     Raises:
         `ValueError`: naming the field, if the prompt has no such field, shows no response, or if a field is given twice.
@@ -38,7 +42,9 @@ class PromptFields:
         space: ScoreSpace,
         columns: Mapping[str, str] | None = None,
         texts: Mapping[str, str | None] | None = None,
+        tags: Sequence[ThinkingTags] = KNOWN,
     ) -> None:
+        self.tags = tags
         self.template, self.space, self.columns = template, space, _checked_columns(columns)
         self.texts = {name: text for name, text in (texts or {}).items() if text is not None}
         if "response" not in template.variables:
@@ -60,16 +66,16 @@ class PromptFields:
                 )
         template.check_columns(self.columns, self.columns.values())
 
-    def render(self, row: Mapping[str, Any], given: Mapping[str, str] | None = None) -> str:
+    def render(self, row: Mapping[str, Any], given: Mapping[str, Prompt] | None = None) -> str:
         """
         The complete prompt of a row.
 
         Args:
             row (`Mapping[str, Any]`):
                 Column → value.
-            given (`Mapping[str, str]`, *optional*):
-                Fields that are not in the row, such as a completion. They come before columns of their name, unless
-                `columns` says otherwise.
+            given (`Mapping[str, str | list[dict]]`, *optional*):
+                Fields that are not in the row, such as a completion, as text or a list of messages. They come before columns of their
+                name, unless `columns` says otherwise.
 
         Raises:
             `ValueError`: naming the field, if it has no value or is no text.
@@ -80,20 +86,12 @@ class PromptFields:
                 raise ValueError(
                     f"columns: {field!r} is read from {column!r}, which does not exist. Existing columns: {list(row)}."
                 )
-        own = {name: text for name, text in {**(given or {}), **self.texts}.items() if name not in self.columns}
+        own = {**(given or {}), **self.texts}
+        own = {name: text_of(text, self.tags) for name, text in own.items() if name not in self.columns}
         row = {**row, **own}
         columns = {**self.columns, **{name: name for name in own}}
-        for name, column in self.template.text_columns(row, columns).items():
-            value = row[column]
-            if value is None:
-                continue  # the template says whether it can do without
-            if not isinstance(value, str):
-                raise ValueError(
-                    f"{name}: the column {column!r} holds {value!r:.60} (a {type(value).__name__}). Turn it into text."
-                )
-            if name in NEEDED_TEXTS and not value.strip():
-                raise ValueError(f"{name}: the column {column!r} is empty. Say what is judged.")
-        return self.template.render(row, columns, scale=self.space.scale, marker=self.space.marker)
+        scale, marker = self.space.scale, self.space.marker
+        return self.template.render(row, columns, scale=scale, marker=marker, strict=True)
 
 
 def judge_template(config: JudgeConfig) -> PromptTemplate:
@@ -107,7 +105,7 @@ def judge_template(config: JudgeConfig) -> PromptTemplate:
     return template
 
 
-def text_of(prompt: str | Sequence[Mapping[str, Any]], tags: Sequence[ThinkingTags] = KNOWN) -> str:
+def text_of(prompt: Prompt, tags: Sequence[ThinkingTags] = KNOWN) -> str:
     """
     A prompt, plain or conversational, as one text: that of a single message, or of several messages with their roles. Of what an
     assistant said, without what it thought between `tags`.
@@ -131,7 +129,7 @@ def _said(message: Mapping[str, Any], tags: Sequence[ThinkingTags]) -> str | Non
 
 
 def answer_of(
-    completion: str | Sequence[Mapping[str, Any]],
+    completion: Prompt,
     tags: Sequence[ThinkingTags] = KNOWN,
     opened: ThinkingTags | None = None,
 ) -> str | None:

@@ -42,14 +42,6 @@ NEEDED_TEXTS = (
 _SETTINGS = frozenset({"low", "high", "labels", "score_step", "marker"})
 
 
-class UndefinedVariable(FieldError):
-    """The `variable` of a prompt template has no value in a row, and the template cannot do without it."""
-
-    def __init__(self, *parts: Any, variable: str = "") -> None:
-        super().__init__(*parts)
-        self.variable = variable
-
-
 class _NamedError(UndefinedError):
     """Jinja's error, which has the variable's name in its text only."""
 
@@ -149,9 +141,11 @@ class PromptTemplate:
         *,
         scale: Scale,
         marker: str = DEFAULT_MARKER,
+        strict: bool | None = None,
+        where: str | None = None,
     ) -> str:
         """
-        Renders the prompt of one row.
+        Renders the prompt of one row: the one way to it, for training data, judges, rewards and the service.
 
         `rubric` is read from the column that `columns` gives it. Without such an entry it is put together from the
         criteria and the score descriptions (`[criteria]`, then `Score 1: …` for every description that is there), and
@@ -169,15 +163,25 @@ class PromptTemplate:
                 Labels and values of the scale.
             marker (`str`, *optional*, defaults to `"So the overall score is "`):
                 What stands before the score in the judge's answer.
+            strict (`bool`, *optional*):
+                Whether each of `TEXTS` has to be text, and each of `NEEDED_TEXTS` more than blanks. Defaults to whether the template
+                is a built-in one: the user's own may make something of lists.
+            where (`str`, *optional*):
+                What errors call the row (`"row 3"`), for those who give fields and know no columns.
 
         Returns:
             `str`: the prompt, with lone surrogates replaced ([`well_formed`]).
 
         Raises:
-            `ValueError`: if a variable has no value, naming the variable, the template and the available columns, or
-            if the template fails otherwise.
+            [`~real_trl.fields.FieldError`]: whose `field` is the variable that has no value or an impossible one, or
+                `prompt_template` if the template fails otherwise.
         """
         columns = columns or {}
+        if self.name in TEMPLATE_NAMES if strict is None else strict:
+            for name, column in self.text_columns(row, columns).items():
+                if (cell := plain(row.get(column))) is not None:  # what is missing, the template may do without
+                    fix = "Say what is judged, or remove the row." if name in NEEDED_TEXTS else None
+                    checked_text(name, cell, f": that of {where}" if where else f": the column {column!r}", fix)
         values: dict[str, Any] = {**_scale_variables(scale), "marker": marker}
         headings = _description_headings(scale)
         for variable in {*self.variables, "criteria", *headings} - _SETTINGS:
@@ -187,34 +191,32 @@ class PromptTemplate:
         if "rubric" not in columns and "criteria" in values:
             lines = [f"{heading}: {values[name]}" for name, heading in headings.items() if name in values]
             values["rubric"] = "\n".join([f"[{_unbracket(values['criteria'])}]", *lines])
-        for variable in self.variables & {"instruction", "response", "reference", "rubric"} & values.keys():
-            if isinstance(values[variable], (list, tuple, dict)) and self.name in TEMPLATE_NAMES:
-                said = f"={self.name!r}: the variable {variable!r} must be text, its column "
-                said += f"{self.column_of(variable, row, columns)!r} holds a {type(values[variable]).__name__}"
-                fix = "Turn it into text, or use your own .jinja template."
-                raise FieldError("prompt_template", self.name, fix, said)
         try:
             return well_formed(self._template.render(values))
         except UndefinedError as error:
-            raise self._undefined(error, row, columns) from error
+            raise self._undefined(error, row, columns, where) from error
         except TEMPLATE_ERRORS as error:
             said = f"={self.name!r} failed: {error}"
             raise FieldError("prompt_template", self.name, "Fix the template.", said) from error
 
-    def _undefined(self, error: UndefinedError, row: Mapping[str, Any], columns: Mapping[str, str]) -> FieldError:
+    def _undefined(
+        self, error: UndefinedError, row: Mapping[str, Any], columns: Mapping[str, str], where: str | None
+    ) -> FieldError:
         name, available = getattr(error, "name", None), f"Available columns: {list(row)}."
-        if name not in self.variables:
-            return FieldError(
-                "prompt_template", self.name, f"{available} Fix the template.", f"={self.name!r}: {error}"
-            )
+        if name not in self.variables - _SETTINGS:
+            said = f"={self.name!r}: {error}"
+            return FieldError("prompt_template", self.name, f"{available} Fix the template.", said)
+        if where:
+            said = f": {where} has none, and the judge's prompt ({self.name}) needs it"
+            return FieldError(name, None, "Pass it, or a column of that name.", said)
         column = self.column_of(name, row, columns)
         reason = "no column gives it" if column is None else f"column {column!r} is empty"
         fix = (
             f"{available} Map it with `columns: {{{name}: <column>}}`, fill the column, or guard the variable in the "
             f"template with `{{% if {name} is defined %}}`."
         )
-        said = f"={self.name!r}: the variable {name!r} is undefined ({reason})"
-        return UndefinedVariable("prompt_template", self.name, fix, said, variable=name)
+        said = f": the variable {name!r} is undefined ({reason}) in prompt_template={self.name!r}"
+        return FieldError(name, None, fix, said)
 
 
 def load_template(name_or_path: str | Path) -> PromptTemplate:
@@ -247,6 +249,29 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
         return PromptTemplate(path.read_text(encoding="utf-8"), name)
     except UnicodeDecodeError as error:
         raise ValueError(f"prompt_template={name!r} is not text in UTF-8 ({error}). Save it as UTF-8.") from error
+
+
+def checked_text(field: str, value: Any, place: str, fix: str | None = "Fill it, or remove the row.") -> str:
+    """
+    A text that is to be shown to a judge: `value`, if it is one.
+
+    Args:
+        field (`str`), value (`Any`):
+            What it is, and the plain cell that holds it.
+        place (`str`):
+            Where that is, as the error says it after the field (`": the column 'answer'"`).
+        fix (`str`, *optional*):
+            How to mend what is missing or blank; `None` if it may be blank.
+
+    Raises:
+        [`~real_trl.fields.FieldError`]: if it is no text, or blank.
+    """
+    if fix and (value is None or (isinstance(value, str) and not value.strip())):
+        raise FieldError(field, value, fix, f"{place} is empty")
+    if not isinstance(value, str):
+        said = f"{place} holds {value!r:.60} (a {type(value).__name__})"
+        raise FieldError(field, value, "Turn it into text.", said)
+    return value
 
 
 def plain_prompt(prompt: str) -> str:

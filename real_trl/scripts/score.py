@@ -19,7 +19,7 @@ a share of the rows; the result is the same.
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ from real_trl.fields import FieldError
 from real_trl.integrations.prompt_fields import PromptFields
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
-from real_trl.prompts.template import load_template
+from real_trl.prompts.template import checked_text, load_template
 from real_trl.report.score_summary import print_summary
 from real_trl.runs.disk import command
 from real_trl.runs.folder import GeneratedFolder
@@ -170,15 +170,17 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
         column = source.column("prompt_column", None, ("prompt",))
     if column is not None:
         source.column("prompt_column", column)
-        rows = ((row[column], row[column]) for row in source.iterate([column]))
+
+        def prompt_of(row: Mapping[str, Any]) -> str:
+            return checked_text("prompt_column", row[column], f" {column!r}")
+
     else:
         texts = {"rubric": args.rubric, "reference": args.reference}
-        fields = PromptFields(template, judge.space, args.columns, texts)
-        rows = ((row, None) for row in source.iterate())
+        prompt_of = PromptFields(template, judge.space, args.columns, texts).render
     prompts, problems = [], {}
-    for index, (row, complete) in enumerate(rows):
+    for index, row in enumerate(source.iterate(column and [column])):
         try:
-            prompts.append(_complete_prompt(column, complete) if column is not None else fields.render(row))
+            prompts.append(prompt_of(row))
         except ValueError as error:
             problems.setdefault(str(error), []).append(source.where(index))
     if problems:
@@ -188,12 +190,6 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
         lines += first_reasons({reason: first_few(where) for reason, where in problems.items()})
         raise ValueError("\n".join(lines))
     return prompts
-
-
-def _complete_prompt(column: str, prompt: Any) -> str:
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError(f"prompt_column {column!r} holds {prompt!r:.60}. Fill it with text, or remove the row.")
-    return prompt
 
 
 def open_output(

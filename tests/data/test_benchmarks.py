@@ -199,7 +199,7 @@ def test_bad_rows_are_named(tmp_path):
     rows[2]["instruction"] = ["Judge", "this"]
     rows[3]["idx"] = None
     path = write(tmp_path / "mt_bench_eval.json", rows)
-    parts = ("row 1: score_column 'gpt4_score' holds 6", "row 2: prompt_column 'instruction' holds a list")
+    parts = ("row 1: score_column 'gpt4_score' holds 6", "row 2: prompt_column 'instruction' holds [")
     refused("mt_bench", path, "3 of 4 rows", *parts, "row 3: group_column 'idx' holds None")
     path = write(tmp_path / "flask_eval.json", benchmark_rows("mt_bench"))
     refused("flask", path, "keep_columns='criteria' is not a column")

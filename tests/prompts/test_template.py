@@ -194,7 +194,7 @@ def test_labels_in_a_users_template():
 
 
 def test_built_in_variables_must_be_text():
-    with pytest.raises(ValueError, match="'rubric' must be text.* holds a dict"):
+    with pytest.raises(ValueError, match="rubric: the column 'rubric' holds .* .a dict.. Turn it into text"):
         load_template("prometheus").render({**ROW, "rubric": {"criteria": "short"}}, **SCALE)
 
 
