@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from real_trl.arguments.judging import JudgingArguments
 from real_trl.data.arguments import DataArguments, as_mapping
@@ -42,6 +42,8 @@ class EvaluateArguments(JudgingArguments):
             Bootstrap resamples and permutations.
     """
 
+    malformed_handling: ClassVar[tuple[str, ...]] = MALFORMED_CONVENTIONS
+
     # The parser knows no more than this; a list in a recipe is passed on as it is
     judges: dict | str | None = field(
         default=None, metadata={"help": "Judges to compare, {name: path, …}. Default: model_name_or_path."}
@@ -67,8 +69,6 @@ class EvaluateArguments(JudgingArguments):
         super().__post_init__()
         self.judges = _names_and_paths(self.judges)
         self.benchmark_paths = as_mapping("benchmark_paths", self.benchmark_paths)
-        if self.malformed not in MALFORMED_CONVENTIONS:
-            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(MALFORMED_CONVENTIONS)}.")
         check_num_samples(self.num_samples, self.do_sample)
         if self.num_resamples < 100:
             raise FieldError("num_resamples", self.num_resamples, "Set it to at least 100, better 2000.")

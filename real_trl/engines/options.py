@@ -3,18 +3,18 @@
 """
 A judge's options: the one definition of what may be said about a judge wherever one is used. [`Judge.from_pretrained`] and the
 integrations take them as keyword arguments, `evaluate`, `score`, `self_generate`, `serve` and `demo` as options of their own
-(`scripts/judging.py`, `serving/options.py`). A field that is added here is accepted by all of them.
+(`arguments/judging.py`, `arguments/serving.py`). A field that is added here is accepted by all of them.
 """
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
 from real_trl.data.arguments import as_mapping
-from real_trl.engines import ENGINES
+from real_trl.engines import ENGINES, MALFORMED_HANDLING
 from real_trl.fields import FieldError, check_numbers
 from real_trl.text.redaction import check_not_redacted
 from real_trl.text.thinking import THINKING_HELP
@@ -147,6 +147,9 @@ class EngineOptions(_Options):
         `ValueError`: naming the field, if one has an impossible value.
     """
 
+    # What `malformed` may be. Stages that make something else of such completions say what
+    malformed_handling: ClassVar[tuple[str, ...]] = MALFORMED_HANDLING
+
     engine: str = field(
         default="transformers", metadata={"help": f"What generates: {', '.join(f'`{name}`' for name in ENGINES)}."}
     )
@@ -172,6 +175,8 @@ class EngineOptions(_Options):
         check_numbers(self)
         if self.engine not in ENGINES:
             raise FieldError("engine", self.engine, f"Set it to one of: {', '.join(ENGINES)}.")
+        if self.malformed not in self.malformed_handling:
+            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(self.malformed_handling)}.")
         self.engine_options = as_mapping("engine_options", self.engine_options)
         check_not_redacted("engine_options", self.engine_options)
         known = self.dtype == "auto" or isinstance(getattr(torch, str(self.dtype), None), torch.dtype)

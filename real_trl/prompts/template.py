@@ -177,7 +177,8 @@ class PromptTemplate:
                 `prompt_template` if the template fails otherwise.
         """
         columns = columns or {}
-        if self.name in TEMPLATE_NAMES if strict is None else strict:
+        strict = self.name in TEMPLATE_NAMES if strict is None else strict
+        if strict:
             for name, column in self.text_columns(row, columns).items():
                 if (cell := plain(row.get(column))) is not None:  # what is missing, the template may do without
                     fix = "Say what is judged, or remove the row." if name in NEEDED_TEXTS else None

@@ -32,10 +32,10 @@ from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import as_mapping
 from real_trl.data.files import Source, read_file
-from real_trl.engines import ENGINES, MALFORMED_HANDLING, Engine, Judgment, check_num_samples
+from real_trl.engines import ENGINES, Engine, Judgment, check_num_samples
 from real_trl.engines.base import PromptError
 from real_trl.fields import FieldError
-from real_trl.integrations.prompt_fields import PromptFields
+from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.template import checked_text, load_template
@@ -75,8 +75,6 @@ class ScoreArguments(JudgingArguments):
             Column with complete prompts, instead of a template.
         prefix (`str`, *optional*):
             What the names of the new columns begin with, so that several judges can score the same rows.
-        malformed (`str`, *optional*, defaults to `"force"`):
-            Completions without a score: `"force"` reads it at an appended marker, `"drop"` leaves the scores empty.
         num_samples (`int`, *optional*, defaults to `1`):
             Completions for each row, which are averaged (Table 3).
     """
@@ -95,7 +93,6 @@ class ScoreArguments(JudgingArguments):
     prompt_template: str | None = field(default=None, metadata={"help": "Default: the judge's own."})
     prompt_column: str | None = field(default=None, metadata={"help": "Column with complete prompts."})
     prefix: str = field(default="", metadata={"help": "What the names of the new columns begin with."})
-    malformed: str = field(default="force", metadata={"help": "Completions without a score: `force` or `drop`."})
     num_samples: int = field(default=1, metadata={"help": "Completions for each row, which are averaged."})
 
     def __post_init__(self) -> None:
@@ -106,8 +103,6 @@ class ScoreArguments(JudgingArguments):
             except yaml.YAMLError as error:
                 raise FieldError("columns", self.columns, "Give a mapping, '{response: answer}'.") from error
         self.columns = as_mapping("columns", self.columns)
-        if self.malformed not in MALFORMED_HANDLING:
-            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(MALFORMED_HANDLING)}.")
         check_num_samples(self.num_samples, self.do_sample)
         if not self.data:
             raise FieldError("data", None, "Name the file to score first: real-trl score answers.jsonl --judge DIR.")
@@ -153,11 +148,8 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
     column = args.prompt_column
     template = load_template(args.prompt_template) if args.prompt_template else judge.config.template()
     stated = args.columns or args.rubric or args.reference or args.prompt_template
-    if column is None and template is None and stated:
-        raise ValueError(
-            "prompt_template: the judge was trained on complete prompts, and does not say how one is made of columns. Set "
-            "prompt_template to the template that they were made with, e.g. feedback_collection."
-        )
+    if column is None and stated:
+        template = template or judge_template(judge.config)
     if column is None and not stated and "prompt" in source.columns:
         if template is not None and template.column_of("response", source.columns):
             raise ValueError(

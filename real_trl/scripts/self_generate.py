@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from datasets import Dataset
 from trl import ModelConfig
@@ -32,7 +32,6 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.fields import FieldError
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.spoken import spoken_text
 from real_trl.runs.batches import plan_batches
@@ -47,7 +46,6 @@ from real_trl.text.json_text import to_json
 from real_trl.text.rationales import rationale_faults
 from real_trl.weights.pretrained import distributed_state
 
-UNMARKED_HANDLING = ("drop", "keep")
 _OWN_COLUMNS = {"prompt", "score", "feedback", "sampled_score", "score_histogram"}
 
 
@@ -68,13 +66,13 @@ class SelfGenerateArguments(JudgingArguments):
     Of a judge that thinks, the rationale is what follows its thinking; `completion` in `dropped.jsonl` has all of it.
     """
 
+    malformed_handling: ClassVar[tuple[str, ...]] = ("drop", "keep")
+
     num_samples: int = field(default=1, metadata={"help": "Rationales for each prompt."})
     malformed: str = field(default="drop", metadata={"help": "Completions without the marker: `drop` or `keep`."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.malformed not in UNMARKED_HANDLING:
-            raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(UNMARKED_HANDLING)}.")
         check_num_samples(self.num_samples, self.do_sample)
 
 
