@@ -134,7 +134,7 @@ def test_without_predictions_the_directory_that_was_evaluated_tells(judge, tmp_p
 
 
 def test_every_method_has_its_equation(judge):
-    assert set(METHODS) == {"sft", "raft", "regression", "accuracy", "log_likelihood", "log_marginal"}
+    assert set(METHODS) >= {"sft", "raft", "regression", "accuracy", "log_likelihood", "log_marginal"}
     for name, method in METHODS.items():
         card = build_card(judge_config("acme/base", method=name), "acme/judge")
         assert method.equation in card.text and method.tag in card.data.tags
