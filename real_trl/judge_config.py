@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a judge must remember about its own training in order to be used: `judge_config.json`, saved beside the weights."""
+"""Metadata saved with every judge, beside its weights: `judge_config.json`."""
 
 import platform
 from dataclasses import asdict, dataclass, field, fields

@@ -73,7 +73,7 @@ class Scale:
         return self.labels[self.values.index(score)]
 
     def nearest_label(self, score: float) -> str:
-        """The label whose value is nearest to `score`, of two the lower one."""
+        """The label whose value is nearest to `score`; ties go to the lower label."""
         value = min(self.values, key=lambda value: (abs(value - score), value))
         return self.labels[self.values.index(value)]
 

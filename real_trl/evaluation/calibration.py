@@ -29,7 +29,7 @@ def calibration_columns(
 
     Returns:
         `dict[str, np.ndarray]`: Each of shape `(n,)`. `confidence`, the probability of the most likely label (of equal
-        ones the lower); `correct`, whether it is the label nearest to y* (of two the lower); `nll`, the negative
+        ones the lower); `correct`, whether it is the label nearest to y* (ties go to the lower label); `nll`, the negative
         log-likelihood of y* in nats, where y* between two labels is shared out between them by distance (3.25 on 1-5
         is −0.75 log p(3) − 0.25 log p(4)), y* beyond the scale is its end, and a probability that underflowed counts
         as 1.2e-38, the least normal float32 (87 nats); `crps`, the continuous ranked probability score

@@ -34,7 +34,7 @@ def score_metrics(
             True scores y* of shape `(n,)`, in the same units.
         values (`Sequence[float]`, *optional*):
             Values of the scale, for `accuracy` and `qwk`. Both look at the value of the label that is nearest to a
-            score, of two the lower one.
+            score, ties going to the lower label.
 
     Returns:
         `dict[str, float | int]`: `pearson`, `spearman` and `kendall` (τ-b, which corrects for ties), each in [-1, 1];

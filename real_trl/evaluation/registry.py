@@ -100,7 +100,7 @@ def finite_vector(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def nearest_values(scores: ArrayLike, values: Sequence[float]) -> np.ndarray:
-    """The value of `values` that is nearest to each score, of two the lower one (as [`Scale.nearest_label`])."""
+    """The value of `values` that is nearest to each score; ties go to the lower label (as [`Scale.nearest_label`])."""
     scores, values = np.asarray(scores, dtype=np.float64), np.sort(np.asarray(values, dtype=np.float64))
     upper = np.clip(np.searchsorted(values, scores), 1, len(values) - 1)
     low, high = values[upper - 1], values[upper]

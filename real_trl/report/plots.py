@@ -97,7 +97,7 @@ def plot_distributions(evaluation: Evaluation, dataset: str, frames: "Mapping[st
     Args:
         frames (`Mapping[str, pandas.DataFrame]`):
             Judge → predictions, with the columns `target` and `probabilities`. A target between two labels counts as the
-            nearest, of two the lower one. Rows with an unknown probability are left out of the mean.
+            nearest (ties go to the lower label). Rows with an unknown probability are left out of the mean.
     """
     labels, values = (evaluation["datasets"][dataset][key] for key in ("labels", "values"))
     values = np.asarray(values, dtype=float)

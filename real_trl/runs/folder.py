@@ -184,7 +184,7 @@ class GeneratedFolder:
 
     def finish(self, files: Mapping[str, str | bytes], counts: Mapping[str, Any], *, unscored: int = 0) -> None:
         """
-        Write the result's files, each there whole or not at all, and declare the folder complete, unless some rows are
+        Write the result's files, each atomically, and declare the folder complete, unless some rows are
         `unscored`: then the batches stay, and the command goes on with these rows when it is given again.
         """
         for name, content in files.items():

@@ -1,7 +1,7 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-One writer for every output folder or file, and what it writes is there whole or not at all.
+One writer for every output folder or file, and what it writes is written atomically.
 
 The lock is a file beside the output (`.<name>.lock`; inside a folder that is a mount point or whose parent may not be written to).
 The system gives it up when the process that holds it ends in any way. Where a file system has no locks, the file itself is one.
@@ -49,8 +49,8 @@ def _beside(path: Path, prefix: str, suffix: str = "") -> Path:
 @contextmanager
 def whole_file(path: Path, kept: str = "") -> Iterator[Path]:
     """
-    The path of a file to write, which takes the place of `path` in the end: that is there whole or not at all, also after the machine has
-    lost power. `kept` is as of [`~real_trl.runs.disk.writing`].
+    The path of a file to write, which takes the place of `path` in the end: atomically, also if the machine
+    loses power. `kept` is as of [`~real_trl.runs.disk.writing`].
     """
     temporary = writing_path(path)
     with writing(path, kept):

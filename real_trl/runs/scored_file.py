@@ -76,7 +76,7 @@ class ScoredFile:
                     ) from error
 
     def write(self, scores: Iterable[Mapping[str, Any]]) -> None:
-        """Write all rows, each with the new columns that `scores` has for it. The file is there whole or not at all."""
+        """Write all rows, each with the new columns that `scores` has for it. The file is written atomically."""
         scores = iter(scores)
         write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
         with whole_file(self.path, "Every row that was scored is kept") as temporary:

@@ -3,11 +3,14 @@
 """What [`RAFTConfig`] and [`REALConfig`] share."""
 
 import copy
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from transformers.utils import is_torch_bf16_gpu_available
 
+from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.redaction import redacted
+from real_trl.text.thinking import THINKING_HELP
 
 
 def default_precision(config: Any) -> None:
@@ -44,3 +47,47 @@ class PrivateArguments:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.to_dict().items())})"
 
     __str__ = __repr__
+
+
+@dataclass(repr=False)
+class JudgeTrainingArguments(PrivateArguments):
+    """
+    What the configurations of both trainers have beside TRL's arguments.
+
+    Args:
+        score_labels (`str`, *optional*, defaults to `"1-5"`):
+            Labels of the score space: a range such as `"1-5"`, or the labels in a list, see [`Scale.parse`].
+        score_values (`list[float]`, *optional*):
+            The number of each label. Defaults to the label read as a number.
+        score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
+            Text that precedes the score in a completion.
+        thinking (`str`, *optional*):
+            Opening and closing tag of the judge's thinking, with a blank between them, or `none` if it does not think. Defaults to those
+            that the tokenizer or the chat template has. Only what follows the thinking can hold the score; the thinking is trained as
+            the rest of the CoT is.
+        normalize_expectation (`bool`, *optional*, defaults to `False`):
+            Divide ŷ by the probability mass on the labels. The paper does not.
+        max_steps_without_signal (`int`, *optional*, defaults to `20`):
+            Training ends after so many steps in a row without anything to learn from (no gradient, no group whose rewards differ, no
+            completion with a score), and a stage does not save a judge that had nothing else. `0`: never.
+        hash_checkpoints (`bool`, *optional*, defaults to `True`):
+            State the SHA-256 of every file in a checkpoint, and go on from it only if they are the same. `False` saves 0.7 s a GB at each
+            checkpoint, which counts where one has hundreds of GB; sizes are always checked.
+    """
+
+    score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
+    score_values: list[float] | None = field(
+        default=None, metadata={"help": "Number of each label. Default: the label read as a number."}
+    )
+    score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
+    thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
+    normalize_expectation: bool = field(
+        default=False, metadata={"help": "Divide the expected score by the probability mass on the labels."}
+    )
+    max_steps_without_signal: int = field(
+        default=20, metadata={"help": "Steps in a row without anything to learn from that end training; 0: none do."}
+    )
+    hash_checkpoints: bool = field(
+        default=True,
+        metadata={"help": "State and check the SHA-256 of a checkpoint's files; false for very large ones."},
+    )

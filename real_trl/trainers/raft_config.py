@@ -8,17 +8,16 @@ from typing import Any
 from trl import SFTConfig
 
 from real_trl.fields import FieldError, check_numbers
-from real_trl.score_space import DEFAULT_MARKER
-from real_trl.text.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import PrivateArguments, default_precision
+from real_trl.trainers.config_defaults import JudgeTrainingArguments, default_precision
 
 
 @dataclass(repr=False)
-class RAFTConfig(PrivateArguments, SFTConfig):
+class RAFTConfig(JudgeTrainingArguments, SFTConfig):
     r"""
     Configuration of the [`RAFTTrainer`].
 
-    This class adds to [`~trl.SFTConfig`] the regression loss of RAFT (Eq. 3); all other arguments keep TRL's meaning.
+    This class adds to [`~trl.SFTConfig`] the regression loss of RAFT (Eq. 3) and
+    [`~real_trl.trainers.config_defaults.JudgeTrainingArguments`]; all other arguments keep TRL's meaning.
 
     Args:
         regression_weight (`float`, *optional*, defaults to `1.0`):
@@ -26,26 +25,8 @@ class RAFTConfig(PrivateArguments, SFTConfig):
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
             λ in Eq. 3, the weight on the next-token loss. That loss is TRL's mean over the tokens of the batch, as in
             TRACT, where Eq. 3 has the sum over each completion: the sum is λ = the mean completion length.
-        score_labels (`str`, *optional*, defaults to `"1-5"`):
-            Labels of the score space: a range such as `"1-5"`, or the labels in a list, see [`Scale.parse`].
-        score_values (`list[float]`, *optional*):
-            The number of each label. Defaults to the label read as a number.
-        score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
-            Text that precedes the score in a completion.
-        thinking (`str`, *optional*):
-            Opening and closing tag of the judge's thinking, with a blank between them, or `none` if it does not think. Defaults to those
-            that the tokenizer or the chat template has. Only what follows the thinking can hold the score; the thinking is trained as
-            the rest of the CoT is.
-        normalize_expectation (`bool`, *optional*, defaults to `False`):
-            Divide ŷ by the probability mass on the labels. The paper does not.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
             Arguments of the chat template, such as `{"enable_thinking": False}`. They are saved with the judge.
-        max_steps_without_signal (`int`, *optional*, defaults to `20`):
-            Training ends after so many steps in a row without a gradient, and a stage does not save a judge that had no other. `0`:
-            never.
-        hash_checkpoints (`bool`, *optional*, defaults to `True`):
-            State the SHA-256 of every file in a checkpoint, and go on from it only if they are the same. `False` saves 0.7 s a GB at each
-            checkpoint, which counts where one has hundreds of GB; sizes are always checked.
 
     Batches are read without padding where the model allows it, see [`RAFTTrainer`]: `packing` and `padding_free` are neither
     needed nor accepted, and `train_sampling_strategy="group_by_length"` saves nothing.
@@ -60,25 +41,9 @@ class RAFTConfig(PrivateArguments, SFTConfig):
         default=1.0, metadata={"help": "Weight on the squared error of the expected score; 0 is plain SFT."}
     )
     log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 3, on the next-token loss."})
-    score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
-    score_values: list[float] | None = field(
-        default=None, metadata={"help": "Number of each label. Default: the label read as a number."}
-    )
-    score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
-    thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
-    normalize_expectation: bool = field(
-        default=False, metadata={"help": "Divide the expected score by the probability mass on the labels."}
-    )
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Arguments of the chat template, e.g. {enable_thinking: false}; saved with the judge."},
-    )
-    max_steps_without_signal: int = field(
-        default=20, metadata={"help": "Steps in a row without a gradient that end training; 0: none do."}
-    )
-    hash_checkpoints: bool = field(
-        default=True,
-        metadata={"help": "State and check the SHA-256 of a checkpoint's files; false for very large ones."},
     )
     max_length: int | None = field(
         default=3000, metadata={"help": "Longest prompt and completion together, in tokens; null for no limit."}

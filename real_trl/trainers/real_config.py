@@ -8,9 +8,7 @@ from trl import RLOOConfig
 
 from real_trl.fields import FieldError, check_numbers
 from real_trl.methods import METHODS, reward_names
-from real_trl.score_space import DEFAULT_MARKER
-from real_trl.text.thinking import THINKING_HELP
-from real_trl.trainers.config_defaults import PrivateArguments, default_precision
+from real_trl.trainers.config_defaults import JudgeTrainingArguments, default_precision
 from real_trl.trainers.group_filter import GroupFilter
 
 _CHOICES = {
@@ -32,11 +30,12 @@ _SAMPLING = frozenset(
 
 
 @dataclass(repr=False)
-class REALConfig(PrivateArguments, RLOOConfig):
+class REALConfig(JudgeTrainingArguments, RLOOConfig):
     r"""
     Configuration of the [`REALTrainer`].
 
-    This class adds to [`~trl.RLOOConfig`] what REAL (arXiv 2603.17145) needs; all other arguments keep TRL's meaning.
+    This class adds to [`~trl.RLOOConfig`] what REAL (arXiv 2603.17145) needs, and
+    [`~real_trl.trainers.config_defaults.JudgeTrainingArguments`]; all other arguments keep TRL's meaning.
     TRL's `beta` is the KL coefficient, here `0.0` by default; the paper's β is `prediction_weight`.
 
     Args:
@@ -57,8 +56,6 @@ class REALConfig(PrivateArguments, RLOOConfig):
             `"joint"`: the two parts of `reward="regression"` make one reward, whose advantages are standardised
             (Section 4.3). `"separate"`: each part has standardised advantages of its own, which are added with weight
             λ, as in the authors' released code.
-        normalize_expectation (`bool`, *optional*, defaults to `False`):
-            Divide ŷ by the probability mass on the labels. The paper does not.
         group_filter (`str`, *optional*):
             Dynamic sampling (Table 6): bounds on a group's accuracy, such as `"0 < acc < 1"`. Groups outside are
             replaced by groups of other prompts. Unset: every group is trained on.
@@ -71,16 +68,6 @@ class REALConfig(PrivateArguments, RLOOConfig):
             Bound on the standardised advantages. `None` for no clipping.
         advantage_eps (`float`, *optional*, defaults to `1e-8`):
             ε added to σ when advantages are standardised.
-        score_labels (`str`, *optional*, defaults to `"1-5"`):
-            Labels of the score space: a range such as `"1-5"`, or the labels in a list, see [`Scale.parse`].
-        score_values (`list[float]`, *optional*):
-            The number of each label. Defaults to the label read as a number.
-        score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
-            Text that precedes the score in a completion.
-        thinking (`str`, *optional*):
-            Opening and closing tag of the judge's thinking, with a blank between them, or `none` if it does not think. Defaults to those
-            that the tokenizer or the chat template has. Only what follows the thinking can hold the score; the thinking is trained as
-            the rest of the CoT is.
         malformed (`str`, *optional*, defaults to `"penalize"`):
             What to do with a completion in which no score of the scale can be found. `"penalize"`: it gets the reward
             of the worst score on the scale for its target, or the worst reward in its group if that is lower; no
@@ -91,12 +78,6 @@ class REALConfig(PrivateArguments, RLOOConfig):
             Least share of the answers to some prompts, sampled before the first step, that must show a score; with fewer, training
             stops with what the model wrote (with `malformed="force"` that is a warning). `0`: nothing is sampled. Defaults to 0.05 in
             the stage `rl`, which loads and saves a judge around the training, and to 0 for a trainer that is made in Python.
-        max_steps_without_signal (`int`, *optional*, defaults to `20`):
-            Training ends after so many steps in a row without anything to learn from (no gradient, no group whose rewards differ, no
-            completion with a score), and a stage does not save a judge that had nothing else. `0`: never.
-        hash_checkpoints (`bool`, *optional*, defaults to `True`):
-            State the SHA-256 of every file in a checkpoint, and go on from it only if they are the same. `False` saves 0.7 s a GB at each
-            checkpoint, which counts where one has hundreds of GB; sizes are always checked.
         loss_aggregation (`str`, *optional*, defaults to `"sequence"`):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
             the sum over all CoTs is divided by their number of tokens, both over the generation batch of all processes.
@@ -128,9 +109,6 @@ class REALConfig(PrivateArguments, RLOOConfig):
         default="joint",
         metadata={"help": "Standardise the two parts of the reward as one (`joint`) or apart (`separate`)."},
     )
-    normalize_expectation: bool = field(
-        default=False, metadata={"help": "Divide the expected score by the probability mass on the labels."}
-    )
     group_filter: str | None = field(
         default=None, metadata={"help": "Dynamic sampling: bounds on group accuracy, e.g. `0 < acc < 1`."}
     )
@@ -140,12 +118,6 @@ class REALConfig(PrivateArguments, RLOOConfig):
     )
     advantage_clip: float | None = field(default=1.0, metadata={"help": "Bound on standardised advantages."})
     advantage_eps: float = field(default=1e-8, metadata={"help": "ε added to σ when advantages are standardised."})
-    score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
-    score_values: list[float] | None = field(
-        default=None, metadata={"help": "Number of each label. Default: the label read as a number."}
-    )
-    score_marker: str = field(default=DEFAULT_MARKER, metadata={"help": "Text that precedes the score."})
-    thinking: str | None = field(default=None, metadata={"help": THINKING_HELP})
     malformed: str = field(
         default="penalize", metadata={"help": "Completions without a score: `penalize`, `force` or `ignore`."}
     )
@@ -154,13 +126,6 @@ class REALConfig(PrivateArguments, RLOOConfig):
         metadata={
             "help": "Share of sampled answers that must show a score before the first step; 0 does not look. Default in `rl`: 0.05."
         },
-    )
-    max_steps_without_signal: int = field(
-        default=20, metadata={"help": "Steps in a row without anything to learn from that end training; 0: none do."}
-    )
-    hash_checkpoints: bool = field(
-        default=True,
-        metadata={"help": "State and check the SHA-256 of a checkpoint's files; false for very large ones."},
     )
     loss_aggregation: str = field(default="sequence", metadata={"help": "`sequence` (Eq. 8) or `token`."})
     shared_prefix: bool = field(

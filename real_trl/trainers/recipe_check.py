@@ -27,7 +27,7 @@ from real_trl.trainers.checkpoints import (
     read_manifest,
 )
 
-# Where a run is, and how it was started: not part of what it is
+# Launch-only fields, excluded from the comparison
 _LEFT_OUT = "do_train do_eval do_predict output_dir hub_token resume_from_checkpoint local_rank use_cpu debug"
 # What can change in the middle of a run without a change to what it learns
 _SAFE = """
