@@ -23,7 +23,7 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.fields import shown
+from real_trl.fields import FieldError, shown
 from real_trl.label_tree import LabelTree
 from real_trl.scale import Scale, parse_labels
 from real_trl.text.label_spellings import other_spellings
@@ -112,10 +112,8 @@ class ScoreSpace:
         while marker_ids and not raw_text(tokenizer, marker_ids).endswith(heads):
             marker_ids.pop()
         if not marker_ids:
-            raise ValueError(
-                f"score_marker={marker!r} does not survive the tokenizer: with the label {labels[0]!r} it becomes "
-                f"{rows[0]} and reads back as {raw_text(tokenizer, rows[0])!r}. Use a marker that reads back unchanged."
-            )
+            said = f"={marker!r} does not survive the tokenizer: with the label {labels[0]!r} it becomes {rows[0]} and reads back as {raw_text(tokenizer, rows[0])!r}"
+            raise FieldError("score_marker", marker, "Use a marker that reads back unchanged.", said)
         prefix = next(head for head in heads if raw_text(tokenizer, marker_ids).endswith(head))
 
         rests = [row[len(marker_ids) :] for row in rows]

@@ -73,9 +73,8 @@ class EvaluateArguments(JudgingArguments):
         if self.num_resamples < 100:
             raise FieldError("num_resamples", self.num_resamples, "Set it to at least 100, better 2000.")
         if unknown := sorted(set(self.benchmark_paths) - set(self.benchmarks or ())):
-            raise ValueError(
-                f"benchmark_paths: {unknown[0]!r} is not among benchmarks={self.benchmarks}. Add it there, or remove it here."
-            )
+            said = f": {unknown[0]!r} is not among benchmarks={self.benchmarks}"
+            raise FieldError("benchmark_paths", unknown[0], "Add it there, or remove it here.", said)
         if "all" in (self.probes or ()):
             self.probes = list(PROBES)
         for probe in self.probes or ():
@@ -117,10 +116,8 @@ def _names_and_paths(judges: Any) -> dict[str, str]:
     for path in judges:
         name = judge_name(path)
         if name in named:
-            raise ValueError(
-                f"judges: {named[name]!r} and {path!r} would both be called {name!r}. Name them: judges: "
-                f"{{a: {named[name]}, b: {path}}}."
-            )
+            said = f": {named[name]!r} and {path!r} would both be called {name!r}"
+            raise FieldError("judges", named[name], f"Name them: judges: {{a: {named[name]}, b: {path}}}.", said)
         named[name] = str(path)
     return named
 

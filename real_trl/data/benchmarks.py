@@ -22,6 +22,7 @@ from real_trl.data.arguments import DataArguments
 from real_trl.data.files import EXTENSIONS
 from real_trl.data.loading import load_judge_dataset
 from real_trl.data.sources import HubUnreachable
+from real_trl.fields import FieldError
 from real_trl.prompts.sections import section_span
 from real_trl.prompts.template import add_score_reminder
 from real_trl.scale import Scale, abridged
@@ -205,20 +206,17 @@ def load_benchmark(
         `ValueError`: if there is no such benchmark or file, if the judge has another scale, or if rows cannot be used.
     """
     if name not in BENCHMARKS:
-        raise ValueError(
-            f"benchmarks: {name!r} is unknown; the known ones are {', '.join(BENCHMARKS)}. Other data are loaded with "
-            f"dataset_name."
-        )
+        said = f": {name!r} is unknown; the known ones are {', '.join(BENCHMARKS)}"
+        raise FieldError("benchmarks", name, "Other data are loaded with dataset_name.", said)
     benchmark = BENCHMARKS[name]
     own, asked = (dict(zip(s.labels, s.values, strict=True)) for s in (scale, BENCHMARK_SCALE))
     if own != asked:
         values = f" (with the values {abridged([f'{value:g}' for value in scale.values])})" * (
             own.keys() == asked.keys()
         )
-        raise ValueError(
-            f"benchmarks: {name!r} asks for a score on the scale {BENCHMARK_SCALE}, the judge gives {scale}{values}. "
-            f"Evaluate a judge on {BENCHMARK_SCALE}, or convert prompts and scores and load them with dataset_name."
-        )
+        said = f": {name!r} asks for a score on the scale {BENCHMARK_SCALE}, the judge gives {scale}{values}"
+        fix = f"Evaluate a judge on {BENCHMARK_SCALE}, or convert prompts and scores and load them with dataset_name."
+        raise FieldError("benchmarks", name, fix, said)
     args = benchmark.data_arguments(path, marker, max_rows)
     try:
         dataset = load_judge_dataset(args, scale=scale, marker=marker, keep_ratings=True)

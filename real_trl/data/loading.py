@@ -15,6 +15,7 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
+from real_trl.fields import FieldError
 from real_trl.prompts.template import load_template
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
@@ -70,9 +71,8 @@ def load_judge_dataset(
     template = load_template(args.prompt_template) if args.prompt_template else None
     source = read_source(args.dataset_name, args.dataset_config, split, args.dataset_options, holdout)
     if len(source) == 0:
-        raise ValueError(
-            f"dataset_name={args.dataset_name!r}: the split {split!r} is empty. Give it at least one row."
-        )
+        said = f"={args.dataset_name!r}: the split {split!r} is empty"
+        raise FieldError("dataset_name", args.dataset_name, "Give it at least one row.", said)
     if args.max_rows is not None:
         source = source.select(range(min(args.max_rows, len(source))))
     reader = RowReader(args, source, template, scale, require_feedback, marker, keep_ratings)

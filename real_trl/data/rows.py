@@ -11,6 +11,7 @@ from typing import Any
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
+from real_trl.fields import FieldError
 from real_trl.prompts.template import PromptTemplate, add_score_reminder, checked_text
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing
@@ -121,10 +122,9 @@ class RowReader:
         """Raises if a text of `prompt_replace` was in no prompt, and warns if it was in some only."""
         for old, count in self.replaced.items():
             if count == 0:
-                raise ValueError(
-                    f"prompt_replace: {old!r} occurs in none of the {self.prompts} prompts of {self.source.name!r}. "
-                    f"Copy the text from a prompt, character by character, or remove the entry."
-                )
+                said = f": {old!r} occurs in none of the {self.prompts} prompts of {self.source.name!r}"
+                fix = "Copy the text from a prompt, character by character, or remove the entry."
+                raise FieldError("prompt_replace", old, fix, said)
             if count < self.prompts:
                 logger.warning(
                     "prompt_replace: %r occurs in %d of %d prompts; the others stay as they are.",

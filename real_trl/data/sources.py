@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset, load_dataset
 
 from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
+from real_trl.fields import FieldError
 from real_trl.text.cells import is_empty
 from real_trl.text.shown import first_few
 
@@ -76,10 +77,8 @@ def read_source(
         else:
             source = saved[None if single else whole]
     elif path.suffix.lower() in EXTENSIONS or name.startswith((".", "/", "~")):
-        raise ValueError(
-            f"dataset_name={name!r} is neither an existing file or directory nor a dataset id of the Hub. Check the "
-            f"path."
-        )
+        said = f"={name!r} is neither an existing file or directory nor a dataset id of the Hub"
+        raise FieldError("dataset_name", name, "Check the path.", said)
     else:
         source = Source.from_dataset(name, _download(name, config, holdout.split if part else split, options))
     return holdout.part(source, split) if part else source
@@ -117,9 +116,8 @@ class HoldOut:
         if self.group is None:
             keys = [str(number) for number in source.numbers]
         elif self.group not in source.columns:
-            raise ValueError(
-                f"holdout_group={self.group!r} is not a column of {source.name!r}. Existing columns: {source.columns}."
-            )
+            said = f"={self.group!r} is not a column of {source.name!r}"
+            raise FieldError("holdout_group", self.group, f"Existing columns: {source.columns}.", said)
         else:
             values = [row[self.group] for row in source.iterate([self.group])]
             empty = [source.where(i) for i, value in enumerate(values) if is_empty(value)]

@@ -127,7 +127,7 @@ class ServerEngine:
         self.decoding = decoding = decoding or Decoding()
         _check_options(decoding, api, extensions, max_concurrency, top_logprobs)
         if taken := sorted(_OWN_FIELDS & set(extra_body or {})):
-            raise ValueError(f"extra_body: {taken[0]!r} is set by the engine. Leave it out.")
+            raise FieldError("extra_body", taken[0], "Leave it out.", f": {taken[0]!r} is set by the engine")
         self.tokenizer, self.score_space, self.api = tokenizer, score_space, api
         self.top_logprobs, self.max_concurrency, self._extra_body = top_logprobs, max_concurrency, extra_body or {}
         self.client = ServerClient(

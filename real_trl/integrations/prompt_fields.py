@@ -48,10 +48,8 @@ class PromptFields:
         self.template, self.space, self.columns = template, space, _checked_columns(columns)
         self.texts = {name: text for name, text in (texts or {}).items() if text is not None}
         if "response" not in template.variables:
-            raise ValueError(
-                f"prompt_template: {template.name!r} does not show the response ({{{{ response }}}}), so every response would be "
-                "judged alike. Use another template."
-            )
+            said = f": {template.name!r} does not show the response ({{{{ response }}}}), so every response would be judged alike"
+            raise FieldError("prompt_template", template.name, "Use another template.", said)
         for name, text in self.texts.items():
             if not isinstance(text, str) or not text.strip():
                 raise FieldError(name, text, "Give a text, or leave it out.")
@@ -83,9 +81,8 @@ class PromptFields:
         row = plain_row(row)
         for field, column in self.columns.items():
             if column not in row:
-                raise ValueError(
-                    f"columns: {field!r} is read from {column!r}, which does not exist. Existing columns: {list(row)}."
-                )
+                said = f": {field!r} is read from {column!r}, which does not exist"
+                raise FieldError("columns", field, f"Existing columns: {list(row)}.", said)
         own = {**(given or {}), **self.texts}
         own = {name: text_of(text, self.tags) for name, text in own.items() if name not in self.columns}
         row = {**row, **own}

@@ -153,11 +153,9 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
     try:
         return AutoConfig.from_pretrained(name), f"{name} on the Hub"
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model_name_or_path: {name!r} is neither a directory with a model, nor the output_dir of a recipe in "
-            f"{recipe.parent}, nor a model on the Hub that can be reached. Make the directory first, or give a model of the "
-            f"same size: --model_name_or_path {next(iter(PUBLISHED))}."
-        ) from error
+        said = f": {name!r} is neither a directory with a model, nor the output_dir of a recipe in {recipe.parent}, nor a model on the Hub that can be reached"
+        fix = f"Make the directory first, or give a model of the same size: --model_name_or_path {next(iter(PUBLISHED))}."
+        raise FieldError("model_name_or_path", name, fix, said) from error
 
 
 def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSize:

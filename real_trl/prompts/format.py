@@ -87,17 +87,17 @@ def check_template_arguments(arguments: Any) -> None:
     if not isinstance(arguments, Mapping):
         raise FieldError("chat_template_kwargs", arguments, "Set it to a mapping such as {enable_thinking: false}.")
     if taken := sorted(_OWN_ARGUMENTS & set(arguments)):
-        raise ValueError(f"chat_template_kwargs: {taken[0]!r} is not for the chat template. Remove it.")
+        said = f": {taken[0]!r} is not for the chat template"
+        raise FieldError("chat_template_kwargs", taken[0], "Remove it.", said)
     for name, value in arguments.items():
         try:
             same = json.loads(to_json({name: value})) == {name: value}
         except (TypeError, ValueError):
             same = False
         if not same:
-            raise ValueError(
-                f"chat_template_kwargs: {name!r} is {value!r:.80}, which cannot be saved with the judge. Give plain values: text, "
-                "numbers, true or false, lists and mappings of them."
-            )
+            said = f": {name!r} is {value!r:.80}, which cannot be saved with the judge"
+            fix = "Give plain values: text, numbers, true or false, lists and mappings of them."
+            raise FieldError("chat_template_kwargs", name, fix, said)
 
 
 def is_conversation(prompt: Any) -> bool:

@@ -249,7 +249,8 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
     try:
         return PromptTemplate(path.read_text(encoding="utf-8"), name)
     except UnicodeDecodeError as error:
-        raise ValueError(f"prompt_template={name!r} is not text in UTF-8 ({error}). Save it as UTF-8.") from error
+        said = f"={name!r} is not text in UTF-8 ({error})"
+        raise FieldError("prompt_template", name, "Save it as UTF-8.", said) from error
 
 
 def checked_text(field: str, value: Any, place: str, fix: str | None = "Fill it, or remove the row.") -> str:

@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
+from real_trl.fields import FieldError
 from real_trl.text.json_text import to_json
 
 # What decides what a model writes; not the log, optimizer and arguments of its training, which may lie beside it
@@ -44,7 +45,8 @@ def model_fingerprint(name_or_path: str, revision: str | None = None) -> str:
             path = cached_file(name_or_path, file, revision=revision, _raise_exceptions_for_missing_entries=False)
             if path is not None:
                 return f"commit {extract_commit_hash(path, None)}"
-        raise ValueError(f"model_name_or_path: {name_or_path!r} holds no config.json. Give a model.")
+        said = f": {name_or_path!r} holds no config.json"
+        raise FieldError("model_name_or_path", name_or_path, "Give a model.", said)
     digest = hashlib.sha256()
     for path in sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.is_file()}):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from real_trl.data.files import SCORES, Source
 from real_trl.engines import Judgment
+from real_trl.fields import FieldError
 from real_trl.runs.output_lock import whole_file
 from real_trl.text.json_text import to_json
 from real_trl.text.shown import spreadsheet_cell
@@ -51,10 +52,10 @@ class ScoredFile:
         self.path, self.source = path, source
         self.columns = [prefix + name for name in SCORES]
         if path.suffix.lower() not in EXTENSIONS:
-            raise ValueError(f"output: {str(path)!r} ends in none of {', '.join(EXTENSIONS)}. Rename it.")
+            raise FieldError("output", path, "Rename it.", f": {str(path)!r} ends in none of {', '.join(EXTENSIONS)}")
         if path.exists() and (path.is_dir() or path.samefile(source.name)):
             what = "a folder" if path.is_dir() else "the data itself"
-            raise ValueError(f"output: {str(path)!r} is {what}. Choose another output.")
+            raise FieldError("output", path, "Choose another output.", f": {str(path)!r} is {what}")
         if not path.absolute().parent.is_dir():
             raise ValueError(
                 f"output: the folder {str(path.parent)!r} does not exist. Create it, or choose another output."

@@ -55,10 +55,8 @@ from real_trl.weights.pretrained import distributed_state
 def check_kept_columns(names: Sequence[str] | None) -> None:
     """Refuses `keep_columns` that would overwrite what the evaluation itself writes."""
     if taken := sorted(OWN_COLUMNS.intersection(names or ())):
-        raise ValueError(
-            f"keep_columns: {taken[0]!r} is a column that the predictions have of their own. Rename it in the data, or leave "
-            "it out."
-        )
+        said = f": {taken[0]!r} is a column that the predictions have of their own"
+        raise FieldError("keep_columns", taken[0], "Rename it in the data, or leave it out.", said)
 
 
 def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, judge: JudgeSource) -> dict[str, Dataset]:
@@ -111,10 +109,8 @@ def check_same_scale(judges: Mapping[str, JudgeSource]) -> Scale:
     (first, judge), *others = judges.items()
     for name, other in others:
         if (other.space.labels, other.space.values) != (judge.space.labels, judge.space.values):
-            raise ValueError(
-                f"judges: {first!r} scores on {judge.space.scale} and {name!r} on {other.space.scale}. Evaluate judges of "
-                "different scales one by one."
-            )
+            said = f": {first!r} scores on {judge.space.scale} and {name!r} on {other.space.scale}"
+            raise FieldError("judges", first, "Evaluate judges of different scales one by one.", said)
     return judge.space.scale
 
 
@@ -203,7 +199,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             args, data_args, model_args = parser.parse_args_and_config(argv)
             check_kept_columns(data_args.keep_columns)
             if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
-                raise ValueError(f"output_dir: {args.output_dir!r} is a file. Choose another output_dir.")
+                said = f": {args.output_dir!r} is a file"
+                raise FieldError("output_dir", args.output_dir, "Choose another output_dir.", said)
             state = distributed_state()
             held.enter_context(only_writer(args.output_dir, state=state))
             paths = args.judges or {judge_name(model_args.model_name_or_path or ""): model_args.model_name_or_path}

@@ -111,10 +111,8 @@ class ScoreArguments(JudgingArguments):
         own = {"columns": self.columns, "rubric": self.rubric, "reference": self.reference}
         for name, value in {**own, "prompt_template": self.prompt_template}.items():
             if value and self.prompt_column:
-                raise ValueError(
-                    f"prompt_column: {self.prompt_column!r} holds complete prompts, to which {name}={value!r:.60} adds nothing. "
-                    "Remove one of the two."
-                )
+                said = f": {self.prompt_column!r} holds complete prompts, to which {name}={value!r:.60} adds nothing"
+                raise FieldError("prompt_column", self.prompt_column, "Remove one of the two.", said)
 
     @property
     def output_path(self) -> Path:
@@ -201,9 +199,8 @@ def open_output(
     }
     folder = GeneratedFolder(f"{path}.provenance", made_with, f"../{path.name}", "output")
     if path.exists() and not folder.folder.exists():
-        raise ValueError(
-            f"output: {str(path)!r} is there already, and was not made by this command. Choose another output, or delete it."
-        )
+        said = f": {str(path)!r} is there already, and was not made by this command"
+        raise FieldError("output", path, "Choose another output, or delete it.", said)
     return folder
 
 

@@ -32,6 +32,7 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
+from real_trl.fields import FieldError
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.spoken import spoken_text
 from real_trl.runs.batches import plan_batches
@@ -192,10 +193,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser = RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig), epilog=EXIT_STATUS)
             args, data_args, model_args = parser.parse_args_and_config(argv)
             if taken := sorted(_OWN_COLUMNS.intersection(data_args.keep_columns or ())):
-                raise ValueError(
-                    f"keep_columns: {taken[0]!r} is a column that the generated data have of their own. Rename it in the data, or "
-                    "leave it out."
-                )
+                said = f": {taken[0]!r} is a column that the generated data have of their own"
+                raise FieldError("keep_columns", taken[0], "Rename it in the data, or leave it out.", said)
             state = distributed_state()
             held.enter_context(only_writer(args.output_dir, state=state))
             judge = args.find(model_args.model_name_or_path, model_args)
@@ -241,10 +240,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(f"warning: rationales: {fault}. Stage 2 would be trained to write that before its score.")
             with user_errors():
                 if not rationales:
-                    raise ValueError(
-                        f"output_dir: {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl). Raise "
-                        "max_new_tokens, set malformed to keep, or train stage 1 for longer."
+                    said = (
+                        f": {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl)"
                     )
+                    fix = "Raise max_new_tokens, set malformed to keep, or train stage 1 for longer."
+                    raise FieldError("output_dir", args.output_dir, fix, said)
             reasons = [(f"row {row}", completion["error"]) for (row, _), completion in unscored]
             end_with_unscored({"completions": reasons}, {"completions": output.counts["completions"]})
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from torch import distributed
 
+from real_trl.fields import FieldError
 from real_trl.runs.output_lock import write_whole
 from real_trl.text.json_text import to_json
 from real_trl.weights.finite import not_finite_in
@@ -185,9 +186,12 @@ def check_checkpoint(checkpoint: str | Path, *, hashes: bool = True) -> None:
         ValueError: naming the fault (the file and what is wrong with it) and the last complete checkpoint beside it.
     """
     if not Path(checkpoint).is_dir():
-        raise ValueError(
-            f"resume_from_checkpoint: {str(checkpoint)!r} is no directory. Give a checkpoint, or leave it out to go on from the "
-            "last one in output_dir."
+        said = f": {str(checkpoint)!r} is no directory"
+        raise FieldError(
+            "resume_from_checkpoint",
+            checkpoint,
+            "Give a checkpoint, or leave it out to go on from the last one in output_dir.",
+            said,
         )
     fault = _of_main_process(lambda: find_fault(checkpoint, hashes=hashes))
     if fault is None:
