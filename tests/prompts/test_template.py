@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
+from real_trl.fields import FieldError
 from real_trl.prompts.template import PromptTemplate, add_score_reminder, load_template
 from real_trl.scale import Scale
 
@@ -231,3 +232,30 @@ def test_templates_are_sandboxed_and_failures_name_the_template(source):
 def test_score_reminder_ends_the_prompt():
     prompt = add_score_reminder("Judge this.\n###Feedback: ", "Grade: ")
     assert prompt.startswith("Judge this.\n###Feedback: Please") and prompt.endswith('"Grade: (score)".')
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "value"),
+    [
+        ({"rubric": 3}, "rubric", 3),
+        ({"instruction": " "}, "instruction", " "),
+        ({"response": None}, "response", None),
+        ({"orig_criteria": ""}, "criteria", ""),
+    ],
+)
+def test_an_error_has_the_field_and_its_value_whoever_asks(changed, field, value):
+    """A recipe speaks of columns, a judge of its caller's rows."""
+    row = {"instruction": "Say hi.", "response": "Hello!", "rubric": "short", **changed}
+    template = load_template("prometheus")
+    for words in ({}, {"strict": True}, {"where": "row 7"}):
+        with pytest.raises(FieldError) as error:
+            template.render(row, **SCALE, **words)
+        assert (error.value.field, error.value.value) == (field, value)
+        assert ("row 7" in str(error.value)) == ("where" in words)
+
+
+def test_a_template_of_the_users_own_may_take_lists_unless_a_judge_reads_them():
+    template = PromptTemplate("{{ response[0] }}", "mine.jinja")
+    assert template.render({"response": ["a", "b"]}, **SCALE) == "a"
+    with pytest.raises(FieldError, match="response: the column 'response' holds .* .a list.. Turn it into text"):
+        template.render({"response": ["a", "b"]}, **SCALE, strict=True)
