@@ -17,9 +17,9 @@ from real_trl.data.table_rows import check_one_split, features_of, iterate_table
 from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.engines.options import JudgeOptions
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
-from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import find_judge
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import checked_text
 from real_trl.text.cells import column_names, plain_row
 

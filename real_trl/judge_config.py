@@ -11,7 +11,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from real_trl.engines.base import Decoding
-from real_trl.fields import checked_values, shown
+from real_trl.option_values import checked_values, shown
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.scale import Scale

@@ -11,8 +11,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from real_trl.engines import ENGINES, Engine
 from real_trl.engines.options import EngineOptions, SourceOptions
-from real_trl.fields import FieldError, shown
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+from real_trl.option_values import FieldError, shown
 from real_trl.prompts.context_length import default_max_new_tokens
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import load_template

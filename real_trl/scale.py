@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 
-from real_trl.fields import FieldError, shown
+from real_trl.option_values import FieldError, shown
 from real_trl.text.cells import plain
 
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:\.[0-9]+)?)"

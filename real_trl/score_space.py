@@ -23,8 +23,8 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.fields import FieldError, shown
 from real_trl.label_tree import LabelTree
+from real_trl.option_values import FieldError, shown
 from real_trl.scale import Scale, parse_labels
 from real_trl.text.label_spellings import other_spellings
 from real_trl.text.score_location import MALFORMED_STATUSES, ScoreLocation

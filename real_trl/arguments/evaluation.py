@@ -11,7 +11,7 @@ from real_trl.data.arguments import DataArguments, as_mapping
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
 from real_trl.evaluation.probes import PROBES, find_probe
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 
 
 @dataclass

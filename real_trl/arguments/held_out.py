@@ -9,7 +9,7 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments, as_mapping
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.data.loading import load_judge_dataset
-from real_trl.fields import FieldError, check_numbers
+from real_trl.option_values import FieldError, check_numbers
 from real_trl.score_space import ScoreSpace
 
 

@@ -11,9 +11,9 @@ from trl import ModelConfig, get_quantization_config
 
 from real_trl.engines import ENGINES, Engine
 from real_trl.engines.options import EngineOptions, JudgeOptions, SourceOptions
-from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import JudgeSource, find_judge
+from real_trl.option_values import FieldError
 from real_trl.runs.fingerprints import model_fingerprint
 
 # Options of the engine that are described elsewhere: the types of the weights with their loading, the plan of the sampling with

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import Trainer
 
-from real_trl.fields import shown
+from real_trl.option_values import shown
 
 _ERRORS = (TypeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError, ArithmeticError)
 _OPEN = {

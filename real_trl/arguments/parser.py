@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import yaml
 from trl import TrlParser
 
-from real_trl.fields import checked_values, shown
+from real_trl.option_values import checked_values, shown
 from real_trl.runs.disk import disk_message
 from real_trl.text.redaction import check_not_redacted, redact_command, remember, yaml_fault
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from real_trl.fields import FieldError, check_numbers, shown
+from real_trl.option_values import FieldError, check_numbers, shown
 
 
 @dataclass

@@ -22,7 +22,7 @@ from real_trl.data.arguments import DataArguments
 from real_trl.data.files import EXTENSIONS
 from real_trl.data.loading import load_judge_dataset
 from real_trl.data.sources import HubUnreachable
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.prompts.sections import section_span
 from real_trl.prompts.template import add_score_reminder
 from real_trl.scale import Scale, abridged

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
 from real_trl.data.table_rows import class_names, features_of, iterate_table, take
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.text.cells import column_names, plain
 from real_trl.text.json_text import unique_names
 from real_trl.text.shown import first_few, has_columns, original_cell

@@ -15,7 +15,7 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import load_template
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER

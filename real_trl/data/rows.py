@@ -11,7 +11,7 @@ from typing import Any
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.scores import HISTOGRAM_COLUMN, RATINGS_COLUMN, Ratings, ScoreReader, json_list
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate, add_score_reminder, checked_text
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing

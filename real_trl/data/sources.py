@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, load_dataset
 
 from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.text.cells import is_empty
 from real_trl.text.shown import first_few
 

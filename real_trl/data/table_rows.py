@@ -16,7 +16,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.features.features import FeatureType, generate_from_dict
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.text.cells import column_names, plain
 
 _ROWS_AT_ONCE = 1000

@@ -10,9 +10,9 @@ import torch
 
 from real_trl.engines.distribution_checks import impossible
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.fields import FieldError, check_numbers
 from real_trl.objectives import expected_score
-from real_trl.prompts.spoken import NOTHING, Spoken, spoken_text
+from real_trl.option_values import FieldError, check_numbers
+from real_trl.prompts.completion_parts import NOTHING, Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
 MalformedReading = Literal["force", "drop"]

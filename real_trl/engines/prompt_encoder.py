@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.engines.base import Decoding, PromptError
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.prompts.context_length import completion_room
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat

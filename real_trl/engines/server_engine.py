@@ -23,7 +23,7 @@ from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.engines.refusals import REFUSALS, believed
-from real_trl.engines.score_reading import (
+from real_trl.engines.score_requests import (
     MAX_TOKEN_IDS,
     ScoreReading,
     read_completion,
@@ -41,9 +41,9 @@ from real_trl.engines.top_tokens import (
     read_text_completion,
     read_top,
 )
-from real_trl.fields import FieldError
-from real_trl.prompts.own_words import own_controls
-from real_trl.prompts.spoken import spoken
+from real_trl.option_values import FieldError
+from real_trl.prompts.allowed_controls import own_controls
+from real_trl.prompts.completion_parts import spoken
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.weights.pretrained import eos_ids
 

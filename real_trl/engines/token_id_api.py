@@ -9,10 +9,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from real_trl.engines.distribution_checks import IMPOSSIBLE, NoDistribution, checked_log_probs
-from real_trl.engines.score_reading import MAX_TOKEN_IDS, root_tokens
+from real_trl.engines.score_requests import MAX_TOKEN_IDS, root_tokens
 from real_trl.engines.server_answer import NoAnswer, StaysBusy, is_finished
 from real_trl.engines.server_client import ServerClient
-from real_trl.engines.spelling import spelled
+from real_trl.engines.token_alignment import spelled
 from real_trl.score_space import ScoreSpace
 
 logger = logging.getLogger(__name__)

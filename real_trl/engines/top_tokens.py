@@ -19,10 +19,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from real_trl.engines.base import Decoding
 from real_trl.engines.distribution_checks import IMPOSSIBLE, NoDistribution, checked_log_probs
-from real_trl.engines.score_reading import ScoreReading, root_tokens
+from real_trl.engines.score_requests import ScoreReading, root_tokens
 from real_trl.engines.server_answer import is_finished, text_of_choice, thoughts_of
-from real_trl.engines.spelling import spelled
-from real_trl.prompts.spoken import Spoken, spoken_text
+from real_trl.engines.token_alignment import spelled
+from real_trl.prompts.completion_parts import Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.text.thinking import ThinkingTags
 

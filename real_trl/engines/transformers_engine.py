@@ -28,14 +28,14 @@ from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.forward.generation import FinishedRows, generate_groups, prefix_attention_installed
 from real_trl.forward.logits import float32_logits
 from real_trl.forward.support import can_read_from_cache
-from real_trl.forward.tree_reading import (
+from real_trl.forward.tree_after_generation import (
     ScorePlace,
     read_by_forward,
     read_from_cache,
     read_from_rows,
 )
+from real_trl.prompts.completion_parts import spoken
 from real_trl.prompts.context_length import context_length
-from real_trl.prompts.spoken import spoken
 from real_trl.score_space import ScoreSpace
 from real_trl.weights.finite import check_finite
 from real_trl.weights.pretrained import distributed_state, eos_ids

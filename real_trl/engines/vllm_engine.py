@@ -24,10 +24,10 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.score_reading import MAX_TOKEN_IDS, ScoreReading, read_completion, request_seed, root_tokens
-from real_trl.fields import FieldError
+from real_trl.engines.score_requests import MAX_TOKEN_IDS, ScoreReading, read_completion, request_seed, root_tokens
 from real_trl.forward.positions import why_read_otherwise_by_vllm
-from real_trl.prompts.spoken import spoken
+from real_trl.option_values import FieldError
+from real_trl.prompts.completion_parts import spoken
 from real_trl.score_space import ScoreSpace
 from real_trl.weights.pretrained import eos_ids
 

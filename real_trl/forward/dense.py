@@ -27,7 +27,7 @@ from real_trl.forward.logits import HeadOptions
 from real_trl.forward.positions import separate_rows
 from real_trl.forward.selected_log_probs import SelectedLogProbs
 from real_trl.forward.token_selection import TokenSelection, add_token_selection, head_log_probs
-from real_trl.forward.tree import tree_forward
+from real_trl.forward.tree_forward import tree_forward
 from real_trl.label_tree import LabelTree
 
 

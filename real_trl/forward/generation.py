@@ -22,11 +22,11 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers.generation import GenerateDecoderOnlyOutput
 from trl.trainer.utils import pad
 
-from real_trl.forward.decoding import DecodingGroups, read_prompts
 from real_trl.forward.dense import causal_lm
 from real_trl.forward.packed_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask
 from real_trl.forward.positions import generation_without_cache, separate_rows
 from real_trl.forward.prompt_cache import KeysAndValues, Layers
+from real_trl.forward.shared_cache import DecodingGroups, read_prompts
 from real_trl.forward.support import why_not_exact, why_not_row_wise
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from real_trl.forward.packed_attention import PackedSequences, make_buckets, make_tree_buckets, no_mask
-from real_trl.forward.tree import edge_rows, rest_rows
+from real_trl.forward.tree_forward import edge_rows, rest_rows
 from real_trl.label_tree import LabelTree
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from real_trl.forward.packing import Branch, pack_row
-from real_trl.forward.tree import edge_targets, tree_forward
+from real_trl.forward.tree_forward import edge_targets, tree_forward
 from real_trl.label_tree import LabelTree
 
 

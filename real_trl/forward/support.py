@@ -28,11 +28,11 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation import GenerationMode
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from real_trl.fields import FieldError
 from real_trl.forward.logits import HeadOptions, precise_logits, replaced_forward
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from real_trl.forward.positions import why_positions_not_plain
 from real_trl.label_tree import LabelTree
+from real_trl.option_values import FieldError
 
 logger = logging.getLogger(__name__)
 

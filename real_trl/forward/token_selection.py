@@ -16,7 +16,7 @@ from trl.trainer.utils import maybe_gather_lm_head_ctx
 from real_trl.forward.logits import HeadOptions
 from real_trl.forward.rest_log_probs import rest_log_probs
 from real_trl.forward.selected_log_probs import SelectedLogProbs, selected_log_probs
-from real_trl.forward.tree import edge_targets
+from real_trl.forward.tree_forward import edge_targets
 from real_trl.label_tree import LabelTree
 
 

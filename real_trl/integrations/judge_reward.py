@@ -15,10 +15,10 @@ from real_trl.data.table_rows import class_names, features_of
 from real_trl.engines import ENGINES, Judgment, check_num_samples
 from real_trl.engines.base import MalformedReading
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
-from real_trl.fields import FieldError
 from real_trl.integrations.policy_answers import policy_answers
 from real_trl.integrations.prompt_fields import Prompt, PromptFields, judge_template
 from real_trl.judge import Judge, as_rows
+from real_trl.option_values import FieldError
 from real_trl.text.thinking import tags_to_strip
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from real_trl.text.cells import plain_row

@@ -10,7 +10,6 @@ from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.loading import load_judge_dataset
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
-from real_trl.fields import FieldError
 from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
@@ -28,6 +27,7 @@ from real_trl.onboarding.scores import read_scores
 from real_trl.onboarding.sizing import Sizes, choose_sizes, find_hardware, token_counter
 from real_trl.onboarding.sources import open_data
 from real_trl.onboarding.splits import RATIONALES, divide, write_splits
+from real_trl.option_values import FieldError
 from real_trl.runs.new_folder import check_new, new_folder
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from real_trl.data.files import Source
-from real_trl.fields import FieldError
 from real_trl.onboarding.columns import Roles, ratings_in
+from real_trl.option_values import FieldError
 from real_trl.scale import Scale, abridged, as_number
 from real_trl.text.cells import is_empty
 from real_trl.text.shown import first_few

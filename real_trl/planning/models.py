@@ -14,7 +14,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from real_trl.data.homework import build_model
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.prompts.context_length import context_length
 from real_trl.weights.files import check_settings
 from real_trl.weights.pretrained import loading

@@ -19,8 +19,8 @@ from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.homework import build_tokenizer
 from real_trl.data.loading import load_judge_dataset
-from real_trl.fields import FieldError
 from real_trl.forward.support import why_config_not_exact
+from real_trl.option_values import FieldError
 from real_trl.planning.models import ModelSize, find_config, measure
 from real_trl.planning.setup import Cluster, Setup, Sharding, read_sharding
 from real_trl.scale import Scale

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.planning.models import ModelSize
 from real_trl.text.redaction import yaml_fault
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from real_trl.prompts.allowed_controls import Parts
 from real_trl.prompts.format import Messages, PromptFormat, answer_message
-from real_trl.prompts.own_words import Parts
 from real_trl.prompts.template import plain_prompt
 from real_trl.templates.limited import TEMPLATE_ERRORS
 from real_trl.text.control_tokens import TextEncoder
@@ -66,7 +66,7 @@ class PromptEncoding:
                 end of text that it closes with is taken for the one that is added.
             words (`Callable`, *optional*):
                 Tells which parts of a completion are the judge's own words and may be control tokens, see
-                [`~real_trl.prompts.own_words.own_words`]. By default none.
+                [`~real_trl.prompts.allowed_controls.own_words`]. By default none.
 
         Raises:
             ValueError: if the chat template leaves something open, such as a reasoning block, that the completion would be in,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.text.json_text import to_json
 
 Messages = list[dict[str, Any]]

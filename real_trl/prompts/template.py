@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
 from jinja2.utils import missing
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.templates.limited import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
@@ -173,7 +173,7 @@ class PromptTemplate:
             `str`: the prompt, with lone surrogates replaced ([`well_formed`]).
 
         Raises:
-            [`~real_trl.fields.FieldError`]: whose `field` is the variable that has no value or an impossible one, or
+            [`~real_trl.option_values.FieldError`]: whose `field` is the variable that has no value or an impossible one, or
                 `prompt_template` if the template fails otherwise.
         """
         columns = columns or {}
@@ -266,7 +266,7 @@ def checked_text(field: str, value: Any, place: str, fix: str | None = "Fill it,
             How to mend what is missing or blank; `None` if it may be blank.
 
     Raises:
-        [`~real_trl.fields.FieldError`]: if it is no text, or blank.
+        [`~real_trl.option_values.FieldError`]: if it is no text, or blank.
     """
     if fix and (value is None or (isinstance(value, str) and not value.strip())):
         raise FieldError(field, value, fix, f"{place} is empty")

@@ -19,7 +19,7 @@ from transformers import AutoConfig, GenerationConfig
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.publishing.lineage import find_lineage, is_hub_id, mark_local, public_name
 from real_trl.publishing.own_code import own_code
-from real_trl.publishing.regular import check_regular
+from real_trl.publishing.regular_files import check_regular
 from real_trl.text.json_text import to_json
 from real_trl.weights.files import (
     ADAPTER,

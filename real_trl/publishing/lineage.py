@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from huggingface_hub.utils import validate_repo_id
 
-from real_trl.fields import shown
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+from real_trl.option_values import shown
 from real_trl.weights.files import read_json
 
 

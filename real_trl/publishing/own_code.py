@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from real_trl.publishing.regular import check_regular
+from real_trl.publishing.regular_files import check_regular
 from real_trl.weights.files import check_inside, read_json
 
 _MAX_BYTES = 2**22

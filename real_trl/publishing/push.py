@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import REPLACED, JudgeFiles, check_adapter_base, write_judge_files
 from real_trl.publishing.lineage import find_lineage

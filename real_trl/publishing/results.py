@@ -15,7 +15,7 @@ from real_trl.publishing.files import JudgeFiles
 from real_trl.report.cells import is_doubtful
 from real_trl.report.markup import markdown_escape, markdown_verdict, plain_line
 from real_trl.report.notation import EXPECTATIONS, INFERENCES, LEGEND, MARK, malformed_text
-from real_trl.report.verdicts import baseline_rows
+from real_trl.report.verdict_text import baseline_rows
 from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.text.json_text import to_json

@@ -12,7 +12,7 @@ from real_trl.report.html import html_report
 from real_trl.report.markup import latex_table, markdown_report
 from real_trl.report.quickstart_plot import plot_quickstart
 from real_trl.report.seeds import results_table, summarize_seeds
-from real_trl.report.tables import evaluation_table
+from real_trl.report.terminal_tables import evaluation_table
 
 __all__ = [
     "evaluation_table",

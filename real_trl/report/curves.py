@@ -11,7 +11,7 @@ from real_trl.evaluation.registry import METRICS, PAPER_METRICS
 from real_trl.report.notation import INFERENCES
 from real_trl.report.panels import COLORS, MARKERS, logged_values, new_figure
 from real_trl.report.plots import plot_breakdown, plot_distributions, plot_predictions, plot_reliability
-from real_trl.report.sheets import Evaluation, check_evaluation
+from real_trl.report.tables import Evaluation, check_evaluation
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from real_trl.report.curves import Predictions, check_predictions, evaluation_figures
 from real_trl.report.legend import legend
 from real_trl.report.rows import browser_data
-from real_trl.report.sheets import Evaluation, all_sheets, check_evaluation
-from real_trl.report.verdicts import verdict
+from real_trl.report.tables import Evaluation, all_sheets, check_evaluation
+from real_trl.report.verdict_text import verdict
 from real_trl.text.json_text import to_json
 
 _FOLDER = Path(__file__).parent

@@ -13,8 +13,8 @@ from real_trl.methods import METHODS
 from real_trl.report.cells import Cell, Sheet, is_doubtful, with_best
 from real_trl.report.legend import expectation_text, legend
 from real_trl.report.notation import INFERENCES
-from real_trl.report.sheets import Evaluation, all_sheets, check_evaluation
-from real_trl.report.verdicts import baselines, verdict
+from real_trl.report.tables import Evaluation, all_sheets, check_evaluation
+from real_trl.report.verdict_text import baselines, verdict
 
 _LATEX = {
     "\\": r"\textbackslash{}",

@@ -12,7 +12,7 @@ from real_trl.evaluation.unscored import UNSCORED
 from real_trl.report.cells import is_doubtful
 from real_trl.report.notation import INFERENCES, MARK
 from real_trl.report.panels import COLORS, MARKERS, draw_scatter, new_figure
-from real_trl.report.sheets import Evaluation, breakdown_sheet
+from real_trl.report.tables import Evaluation, breakdown_sheet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from real_trl.evaluation.unscored import UNSCORED, unscored_reasons
 from real_trl.evaluation.verdict import find_faults
 from real_trl.judge_config import JudgeConfig
 from real_trl.report.notation import EXPECTATIONS
-from real_trl.report.tables import verdict_texts
-from real_trl.report.verdicts import verdict_of_scores
+from real_trl.report.terminal_tables import verdict_texts
+from real_trl.report.verdict_text import verdict_of_scores
 from real_trl.scale import Scale
 from real_trl.text.terminal import CleanConsole
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.text.json_text import to_json
 
 # What decides what a model writes; not the log, optimizer and arguments of its training, which may lie beside it

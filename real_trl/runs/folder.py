@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.runs.disk import writing
 from real_trl.runs.output_lock import WRITING, write_whole
 from real_trl.text.json_text import to_json

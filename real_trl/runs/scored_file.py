@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from real_trl.data.files import SCORES, Source
 from real_trl.engines import Judgment
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.runs.output_lock import whole_file
 from real_trl.text.json_text import to_json
 from real_trl.text.shown import spreadsheet_cell

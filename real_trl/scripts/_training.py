@@ -21,8 +21,8 @@ from real_trl.arguments.parser import user_errors
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
-from real_trl.fields import FieldError
 from real_trl.judge_config import check_public
+from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import load_template
 from real_trl.report import plot_training_curves
@@ -34,7 +34,7 @@ from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.recipe_check import check_recipe, checkpoint_to_resume, resolve_recipe
-from real_trl.trainers.start_format import stage_format
+from real_trl.trainers.starting_judge import stage_format
 from real_trl.weights.files import check_weights
 from real_trl.weights.merged import merge_whole
 from real_trl.weights.pretrained import load_tokenizer, loading

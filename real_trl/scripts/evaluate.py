@@ -34,9 +34,9 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine
 from real_trl.evaluation.assemble import assemble_evaluation, check_breakdown
 from real_trl.evaluation.probes import probe_dataset
-from real_trl.fields import FieldError
 from real_trl.judge_config import package_versions
 from real_trl.judge_source import JudgeSource
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.runs.disk import command, writing

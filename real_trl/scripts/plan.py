@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.fields import FieldError, check_number
+from real_trl.option_values import FieldError, check_number
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.publishing import Publication, find_judge_files, read_evaluation, upload, write_folder
 from real_trl.publishing.lineage import is_hub_id
 from real_trl.publishing.push import check_repo_id

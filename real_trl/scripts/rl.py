@@ -18,7 +18,7 @@ from real_trl.runs.disk import command
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.trainers import REALConfig, REALTrainer
 from real_trl.trainers.preflight import DEFAULT_SCORED_RATE
-from real_trl.trainers.start_format import stage_prompt
+from real_trl.trainers.starting_judge import stage_prompt
 
 
 def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None) -> Dataset:

@@ -34,10 +34,10 @@ from real_trl.data.arguments import as_mapping
 from real_trl.data.files import Source, read_file
 from real_trl.engines import ENGINES, Engine, Judgment, check_num_samples
 from real_trl.engines.base import PromptError
-from real_trl.fields import FieldError
 from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import checked_text, load_template
 from real_trl.report.score_summary import print_summary
 from real_trl.runs.disk import command

@@ -32,9 +32,9 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.data.rows import strip_score_sentence
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
-from real_trl.fields import FieldError
 from real_trl.judge_source import JudgeSource
-from real_trl.prompts.spoken import spoken_text
+from real_trl.option_values import FieldError
+from real_trl.prompts.completion_parts import spoken_text
 from real_trl.runs.batches import plan_batches
 from real_trl.runs.disk import command
 from real_trl.runs.fingerprints import data_fingerprint

@@ -20,7 +20,7 @@ from real_trl.runs.disk import command
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.trainers import RAFTConfig, RAFTTrainer
-from real_trl.trainers.start_format import as_messages, stage_prompt
+from real_trl.trainers.starting_judge import as_messages, stage_prompt
 
 
 def training_rows(dataset: Dataset, space: ScoreSpace, chat: bool, system_prompt: str | None = None) -> Dataset:

@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from real_trl import __version__
 from real_trl.engines import Judgment
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
-from real_trl.fields import FieldError, check_numbers
 from real_trl.judge import Judge
+from real_trl.option_values import FieldError, check_numbers
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
 from real_trl.serving.guard import SMALL_BODY_BYTES, Guard
 from real_trl.serving.wire import Refused, RowReader, Score, ScoreRequest, Scores

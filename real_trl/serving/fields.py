@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which fields a judge's prompt is made of, and how long it may be."""
 
-from real_trl.fields import FieldError
 from real_trl.judge import Judge
 from real_trl.judge_config import JudgeConfig
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate
 
 _BYTES_PER_TOKEN = 32  # languages and code have 1 to 8; only long runs of one character have as many

@@ -4,7 +4,7 @@
 
 import socket
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 
 
 def bind(host: str, port: int) -> socket.socket:

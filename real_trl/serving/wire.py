@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from real_trl.engines import Judgment
-from real_trl.fields import FieldError
 from real_trl.judge import Judge
+from real_trl.option_values import FieldError
 from real_trl.serving.fields import ROW_FIELDS, check_size, prompt_fields, reads
 
 _NAMES = {str: "text", int: "a number", float: "a number", bool: "a truth value", list: "a list", dict: "an object"}

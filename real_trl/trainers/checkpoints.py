@@ -25,7 +25,7 @@ from typing import Any
 
 from torch import distributed
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.runs.output_lock import write_whole
 from real_trl.text.json_text import to_json
 from real_trl.weights.finite import not_finite_in

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.prompts.context_length import completion_room, context_length, default_max_new_tokens
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat, prompt_text, training_format

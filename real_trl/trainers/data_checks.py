@@ -9,10 +9,10 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 
 from real_trl.data.table_rows import check_one_split
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat, answer_message, prompt_text
 from real_trl.score_space import ScoreSpace
-from real_trl.trainers.judge_rows import check_columns, check_judge_dataset, check_row, read_numbers
+from real_trl.trainers.row_checks import check_columns, check_judge_dataset, check_row, read_numbers
 
 # Rows, what an error calls each of them (`row 3`), and the dataset's name
 RowsCheck = Callable[[Sequence[Mapping[str, Any]], Sequence[str], str], None]

@@ -17,8 +17,8 @@ from trl.models.utils import unwrap_model_for_generation
 from real_trl.engines import TransformersEngine
 from real_trl.evaluation.metrics import evaluate_predictions
 from real_trl.evaluation.registry import PAPER_METRICS
-from real_trl.fields import FieldError
-from real_trl.report.verdicts import verdict
+from real_trl.option_values import FieldError
+from real_trl.report.verdict_text import verdict
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset
 

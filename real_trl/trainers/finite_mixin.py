@@ -10,9 +10,9 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 
-from real_trl.fields import shown
+from real_trl.option_values import shown
 from real_trl.text.shown import first_few
-from real_trl.trainers.signal_watch import NoSignalError
+from real_trl.trainers.learning_signal import NoSignalError
 from real_trl.weights.finite import not_finite
 
 

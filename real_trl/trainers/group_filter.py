@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.trainers.checkpoints import StopWithCheckpoint
 from real_trl.trainers.rollout import Rollout
 

@@ -10,20 +10,20 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from trl.trainer.utils import get_config_model_id
 
-from real_trl.fields import FieldError
 from real_trl.forward.dense import backbone
 from real_trl.forward.support import check_tree_attention
 from real_trl.judge_config import JudgeConfig, check_public
+from real_trl.option_values import FieldError
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat
 from real_trl.score_space import ScoreSpace
 from real_trl.templates.limited import check_chat_template
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
+from real_trl.trainers.learning_signal import SignalMixin
 from real_trl.trainers.precision import check_dtype, prepare_precision
 from real_trl.trainers.publishing_mixin import PublishingMixin, check_publishing
 from real_trl.trainers.resume_mixin import ResumeMixin
-from real_trl.trainers.signal_watch import SignalMixin
 from real_trl.weights.pretrained import saved_generation_config, use_eos_of
 
 # Recorded in judge_config.json, where the arguments have them: enough to tell two runs apart. `training_args.bin`

@@ -11,10 +11,10 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from trl import RLOOTrainer
 
-from real_trl.trainers.judge_rows import last_text
+from real_trl.trainers.learning_signal import WHAT_TO_DO, NoSignalError
 from real_trl.trainers.resume_mixin import kept_random_states
 from real_trl.trainers.rollout import Rollout
-from real_trl.trainers.signal_watch import WHAT_TO_DO, NoSignalError
+from real_trl.trainers.row_checks import last_text
 
 logger = get_logger(__name__)
 

@@ -12,8 +12,8 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import hf_api
 
-from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
+from real_trl.option_values import FieldError
 from real_trl.publishing.card import build_card
 from real_trl.publishing.files import find_judge_files
 from real_trl.publishing.lineage import mark_local

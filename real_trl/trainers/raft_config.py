@@ -7,7 +7,7 @@ from typing import Any
 
 from trl import SFTConfig
 
-from real_trl.fields import FieldError, check_numbers
+from real_trl.option_values import FieldError, check_numbers
 from real_trl.trainers.config_defaults import JudgeTrainingArguments, default_precision
 
 

@@ -28,7 +28,7 @@ from real_trl.trainers.data_checks import askable, one_dataset
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
-from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
+from real_trl.trainers.score_positions import NO_SCORE, ScoreRows
 from real_trl.weights.whole import whole_weights
 
 logger = get_logger(__name__)

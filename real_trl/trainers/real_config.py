@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from trl import RLOOConfig
 
-from real_trl.fields import FieldError, check_numbers
 from real_trl.methods import METHODS, reward_names
+from real_trl.option_values import FieldError, check_numbers
 from real_trl.trainers.config_defaults import JudgeTrainingArguments, default_precision
 from real_trl.trainers.group_filter import GroupFilter
 

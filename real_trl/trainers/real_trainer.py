@@ -14,10 +14,10 @@ from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
-from real_trl.fields import FieldError
 from real_trl.forward.dense import PolicyOutput, policy_forward
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.methods import METHODS
+from real_trl.option_values import FieldError
 from real_trl.prompts.format import training_format
 from real_trl.publishing.card import CITATION
 from real_trl.trainers.context_check import config_of, prompt_fits
@@ -25,11 +25,11 @@ from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labe
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin, check_generation
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin
+from real_trl.trainers.learning_signal import GroupSignal
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, make_rollout
-from real_trl.trainers.signal_watch import GroupSignal
 from real_trl.weights.whole import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")

@@ -13,8 +13,8 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from real_trl.fields import FieldError
 from real_trl.judge_config import package_versions
+from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.text.json_text import to_json

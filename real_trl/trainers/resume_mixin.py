@@ -17,7 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.trainers.checkpoints import (
     StopWithCheckpoint,
     check_checkpoint,

@@ -5,9 +5,9 @@
 from functools import partial
 from typing import Any
 
+from real_trl.prompts.allowed_controls import own_words
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import prompt_text
-from real_trl.prompts.own_words import own_words
 from real_trl.score_space import ScoreSpace
 
 

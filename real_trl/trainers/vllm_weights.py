@@ -9,8 +9,8 @@ from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import Trainer
 
-from real_trl.fields import FieldError
 from real_trl.forward.logits import HALF
+from real_trl.option_values import FieldError
 from real_trl.trainers.visible_updates import FIRST_STEPS, log_share
 from real_trl.weights.merged import MergeShare, merged_parameters, why_not_mergeable
 

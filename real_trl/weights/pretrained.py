@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.templates.limited import check_chat_template
 from real_trl.weights.files import check_settings, check_weights
 from real_trl.weights.whole import whole_weights

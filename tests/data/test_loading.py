@@ -13,7 +13,7 @@ from trl import ModelConfig, RLOOConfig, SFTConfig, TrlParser
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import build_completion, load_judge_dataset
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.scale import Scale
 
 DIGITS = Scale.parse("1-5")

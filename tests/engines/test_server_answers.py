@@ -9,7 +9,7 @@ import pytest
 from real_trl.engines import Decoding, ServerEngine
 from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.server_answer import NoAnswer, StaysBusy, check_answer, kind_of
-from real_trl.engines.spelling import spelled
+from real_trl.engines.token_alignment import spelled
 from real_trl.engines.token_id_api import completion_ids, log_probs_by_id
 from real_trl.engines.top_tokens import TopTokens, read_top
 from real_trl.score_space import ScoreSpace

@@ -14,14 +14,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from real_trl.engines import Decoding, TransformersEngine
-from real_trl.engines.score_reading import request_seed
+from real_trl.engines.score_requests import request_seed
 from real_trl.engines.server_client import ServerClient
 from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.top_tokens import TopTokens, byte_tokenizer, named_log_probs
 from real_trl.score_space import ScoreSpace
 from tests import tokenizers_zoo as zoo
-from tests.forward.test_tree_reading import PROMPTS as ALL_PROMPTS
-from tests.forward.test_tree_reading import SCALES, scale_space, warm_judge
+from tests.forward.test_tree_after_generation import PROMPTS as ALL_PROMPTS
+from tests.forward.test_tree_after_generation import SCALES, scale_space, warm_judge
 from tests.helpers.tiny_server import MODEL_NAME, TinyServer, serve
 
 PROMPTS = ALL_PROMPTS[:3]

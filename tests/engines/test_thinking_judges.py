@@ -18,9 +18,9 @@ from real_trl.score_space import ScoreSpace
 from real_trl.scripts import self_generate
 from real_trl.scripts.self_generate import find_rationale, make_rows
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
-from real_trl.trainers.judge_rows import has_marker
 from real_trl.trainers.rollout import make_rollout
-from real_trl.trainers.start_format import check_start
+from real_trl.trainers.row_checks import has_marker
+from real_trl.trainers.starting_judge import check_start
 from tests.engines.thinking_judges import MARKER, PROMPTS, THINKER, THOUGHT, opening_tokenizer, thinking_model
 from tests.helpers.tiny_server import MODEL_NAME, TinyServer, serve
 from tests.tiny import TOKENIZER, encode, prompt_dataset

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from real_trl.engines import Decoding, TransformersEngine
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.score_reading import request_seed
+from real_trl.engines.score_requests import request_seed
 from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.vllm_engine import VLLMEngine, group_batches, stop_token_ids
 from real_trl.score_space import ScoreSpace

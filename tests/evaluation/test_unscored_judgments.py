@@ -20,7 +20,7 @@ from real_trl.serving.batching import Batcher
 from real_trl.serving.judgment_html import judgment_html
 from tests import tokenizers_zoo as zoo
 from tests.evaluation.test_unscored_rows import BAD, CHAT, WORDS, Refusing, no_pauses, options_of  # noqa: F401
-from tests.forward.test_tree_reading import PROMPTS, scale_space, warm_judge
+from tests.forward.test_tree_after_generation import PROMPTS, scale_space, warm_judge
 from tests.helpers.tiny_server import serve
 from tests.text.test_json_text import strict
 from tests.tiny import build_model

@@ -17,8 +17,8 @@ from real_trl.evaluation.verdict import CRITERIA, baseline_errors, find_faults
 from real_trl.publishing.results import eval_results
 from real_trl.publishing.results import evaluation_table as card_table
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report
-from real_trl.report.sheets import all_sheets
-from real_trl.report.verdicts import FOUND, NOTHING_FOUND
+from real_trl.report.tables import all_sheets
+from real_trl.report.verdict_text import FOUND, NOTHING_FOUND
 from real_trl.scale import Scale
 
 SCALE = Scale.parse("1-5")

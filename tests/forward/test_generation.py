@@ -13,9 +13,9 @@ from peft import get_peft_model
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LogitsProcessor, LogitsProcessorList
 
-from real_trl.forward import decoding as decoding_cache
 from real_trl.forward import generation as group_generation
 from real_trl.forward import prompt_cache
+from real_trl.forward import shared_cache as decoding_cache
 from real_trl.forward.generation import FinishedRows, generate_groups
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from tests.forward.test_shared_prefix import CONFIGS, VOCABULARY

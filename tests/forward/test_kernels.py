@@ -9,8 +9,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from real_trl.forward import kernels as attention_kernels
-from real_trl.forward.decoding import merged_output
 from real_trl.forward.kernels import Part, attend, attend_backward, merge
+from real_trl.forward.shared_cache import merged_output
 
 SCALE = 0.3
 

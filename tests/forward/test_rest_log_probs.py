@@ -18,7 +18,7 @@ from real_trl.forward.dense import causal_lm, policy_forward
 from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.rest_log_probs import HeadOptions, rest_log_probs
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
-from real_trl.forward.tree_reading import ScorePlace
+from real_trl.forward.tree_after_generation import ScorePlace
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.raft_trainer import _ForwardWithScores
 from tests.tiny import DIGITS, build_model, encode, lora_config

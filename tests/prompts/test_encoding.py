@@ -9,9 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from real_trl import RAFTConfig
+from real_trl.prompts.allowed_controls import own_words
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import TRAINING_DATE, PromptFormat
-from real_trl.prompts.own_words import own_words
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.row_tokenizer import RowTokenizer

@@ -12,7 +12,7 @@ from real_trl import JudgeConfig, RAFTConfig, RAFTTrainer, REALConfig, REALTrain
 from real_trl.judge_source import find_judge
 from real_trl.prompts.format import TRAINING_DATE, PromptFormat, prompt_text, training_format
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
-from real_trl.trainers.start_format import check_start
+from real_trl.trainers.starting_judge import check_start
 from tests.tiny import TOKENIZER, build_model, chat_tokenizer, encode, warm_model
 
 TOOLS = [{"type": "function", "function": {"name": "look"}}]

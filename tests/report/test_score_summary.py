@@ -10,7 +10,7 @@ import pytest
 from real_trl import JudgeConfig
 from real_trl.evaluation.verdict import CRITERIA_WITHOUT_LABELS
 from real_trl.report.score_summary import summary
-from real_trl.report.verdicts import FOUND_IN_SCORES, NOTHING_FOUND_IN_SCORES
+from real_trl.report.verdict_text import FOUND_IN_SCORES, NOTHING_FOUND_IN_SCORES
 from real_trl.scale import Scale
 from real_trl.scripts import score
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 
+from real_trl.prompts.completion_parts import spoken, spoken_text
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat
-from real_trl.prompts.spoken import spoken, spoken_text
 from real_trl.score_space import MALFORMED_STATUSES, ScoreLocation, ScoreSpace
 from real_trl.text.thinking import KNOWN, Thinking, ThinkingTags
 from tests.engines.thinking_judges import THINKER, opening_tokenizer, with_tags

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from real_trl import REALConfig, REALTrainer
-from real_trl.trainers.signal_watch import NoSignalError
+from real_trl.trainers.learning_signal import NoSignalError
 from tests.tiny import TOKENIZER, build_model, encode, prompt_dataset, warm_model
 
 K = 4

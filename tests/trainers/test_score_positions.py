@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from real_trl import RAFTConfig, RAFTTrainer
 from real_trl.score_space import ScoreSpace
-from real_trl.trainers.score_rows import NO_SCORE, ScoreRows
+from real_trl.trainers.score_positions import NO_SCORE, ScoreRows
 from tests.tiny import DIGITS, LINES, PROMPT, TOKENIZER, build_model, encode
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)

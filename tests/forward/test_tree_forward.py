@@ -9,7 +9,7 @@ from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Conf
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from real_trl.forward.support import check_tree_attention
-from real_trl.forward.tree import edge_rows, tree_inputs
+from real_trl.forward.tree_forward import edge_rows, tree_inputs
 from real_trl.label_tree import LabelTree
 from tests.tiny import DIGITS, build_model, prompt_dataset
 

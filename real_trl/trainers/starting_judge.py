@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from real_trl.fields import FieldError
 from real_trl.judge_config import JudgeConfig
+from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import plain_prompt
 from real_trl.score_space import ScoreSpace

@@ -18,13 +18,13 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from trl.trainer.utils import pad
 
-from real_trl.forward.decoding import merged_output
 from real_trl.forward.generation import FinishedRows
 from real_trl.forward.kernels import Part
 from real_trl.forward.packed_attention import no_mask
 from real_trl.forward.prompt_cache import KeysAndValues, PromptAttention
 from real_trl.forward.rest_log_probs import rest_log_probs_of_logits
-from real_trl.forward.tree import as_attention_mask, tree_mask
+from real_trl.forward.shared_cache import merged_output
+from real_trl.forward.tree_forward import as_attention_mask, tree_mask
 from real_trl.label_tree import LabelTree
 
 

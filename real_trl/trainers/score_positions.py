@@ -8,7 +8,7 @@ from typing import Any
 from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 
-from real_trl.fields import FieldError
+from real_trl.option_values import FieldError
 from real_trl.score_space import MALFORMED_STATUSES, ScoreSpace
 
 logger = get_logger(__name__)

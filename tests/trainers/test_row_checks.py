@@ -12,7 +12,7 @@ from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers.data_checks import checked_data, one_dataset
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
-from real_trl.trainers.judge_rows import read_numbers
+from real_trl.trainers.row_checks import read_numbers
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)

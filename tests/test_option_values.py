@@ -17,8 +17,8 @@ from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.engines.options import JudgeOptions
-from real_trl.fields import FieldError, checked_values
 from real_trl.judge_config import JudgeConfig
+from real_trl.option_values import FieldError, checked_values
 from real_trl.scripts import init, plan, push
 from real_trl.scripts.demo import DemoArguments
 from real_trl.scripts.evaluate import EvaluateArguments, EvaluateDataArguments

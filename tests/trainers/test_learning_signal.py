@@ -11,8 +11,8 @@ from datasets import IterableDataset
 
 from real_trl import RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.trainers.checkpoints import StopWithCheckpoint, list_checkpoints
+from real_trl.trainers.learning_signal import GroupSignal, NoSignalError
 from real_trl.trainers.rewards import score_rewards
-from real_trl.trainers.signal_watch import GroupSignal, NoSignalError
 from tests.tiny import TOKENIZER, build_model, encode, prompt_dataset
 
 K = 4
