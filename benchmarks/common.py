@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from real_trl.judge_config import package_versions
+from real_trl.versions import package_versions
 
 T = TypeVar("T")
 

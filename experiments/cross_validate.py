@@ -25,8 +25,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from real_trl.judge_config import package_versions
 from real_trl.text.json_text import to_json
+from real_trl.versions import package_versions
 
 BASE = "base"
 _ALL = "all"

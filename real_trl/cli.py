@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from real_trl.evaluation.unscored import EXIT_STATUS, STATUS_FILE
 from real_trl.runs.processes import LAUNCHER, command_started, exit_with, this_process
+from real_trl.runs.unscored_exit import EXIT_STATUS, STATUS_FILE
 
 STAGES = {
     "sft": "supervised warm start (RAFT, plain SFT)",

@@ -3,11 +3,9 @@
 """A judge to be used: load it, score responses, get the rationale and the whole score distribution."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
@@ -15,22 +13,13 @@ from datasets import Dataset, IterableDataset
 
 from real_trl.data.table_rows import check_one_split, features_of, iterate_table, reader_of
 from real_trl.engines import Engine, Judgment, check_num_samples
+from real_trl.engines.averaging import average_judgments
 from real_trl.engines.options import JudgeOptions
-from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import find_judge
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import checked_text
 from real_trl.text.cells import column_names, plain_row
-
-_AVERAGED = (
-    "sampled_score",
-    "expected_score",
-    "mass",
-    "missing_mass",
-    "num_tokens",
-    "entropy",
-)
 
 
 class Judge:
@@ -176,50 +165,6 @@ class Judge:
             samples.setdefault(row, []).append(judgment)
             if len(samples[row]) == num_samples:
                 yield row, average_judgments(samples.pop(row), self.values)
-
-
-def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> Judgment:
-    """
-    Average-of-N (Table 3): sampled and expected score, distribution, mass and length are means over the samples that have
-    scores; most likely score and spread are those of the mean distribution;
-    completion and rationale are those of the sample whose expected score is nearest to the mean; the status is the most
-    frequent one. Samples that are unscored, because the engine gave no answer, are left out, which `error` says; if all are, so is
-    the average.
-
-    Args:
-        samples (`Sequence[Judgment]`):
-            Of one prompt, at least one.
-
-    Returns:
-        [`Judgment`], whose `samples` are these if there are several.
-    """
-    if len(samples) == 1:
-        return samples[0]
-    answered = [sample for sample in samples if sample.status != UNSCORED]
-    scored = [sample for sample in answered if sample.expected_score is not None]
-    statuses = [sample.status for sample in answered or samples]
-    status = max(dict.fromkeys(statuses), key=statuses.count)
-    first = (answered or samples)[0]
-    averaged: dict[str, Any] = {field.name: getattr(first, field.name) for field in fields(Judgment)}
-    if scored:
-        means = {name: [getattr(sample, name) for sample in scored] for name in _AVERAGED}
-        means = {name: None if None in each else float(np.mean(each)) for name, each in means.items()}
-        probabilities = np.mean([sample.probabilities for sample in scored], axis=0)
-        share, scale = np.nan_to_num(probabilities) / np.nansum(probabilities), np.asarray(values, dtype=np.float64)
-        nearest = min(scored, key=lambda sample: abs(sample.expected_score - means["expected_score"]))
-        averaged |= means | {
-            "completion": nearest.completion,
-            "rationale": nearest.rationale,
-            "thinking": nearest.thinking,
-            "probabilities": probabilities.tolist(),
-            "most_likely_score": float(scale[share.argmax()]),
-            "spread": float(np.sqrt(share @ (scale - share @ scale) ** 2)),
-        }
-    if len(answered) < len(samples):
-        reasons = grouped_reasons(sample.error or "" for sample in samples if sample.status == UNSCORED)
-        missing = f"{len(samples) - len(answered)} of {len(samples)} samples: " if answered else ""
-        averaged["error"] = missing + "; ".join(reasons)
-    return Judgment(**averaged | {"status": status, "samples": list(samples)})
 
 
 def as_rows(rows: Any, field: str) -> list[Mapping[str, Any]]:

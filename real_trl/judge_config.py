@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metadata saved with every judge, beside its weights: `judge_config.json`."""
 
-import platform
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from real_trl.templates.limited import MAX_SOURCE, MAX_TEXT
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import holds_secret, redacted
 from real_trl.text.thinking import tag_list
+from real_trl.versions import package_versions
 from real_trl.weights.files import read_json
 
 JUDGE_CONFIG_NAME = "judge_config.json"
@@ -32,22 +31,10 @@ PROMPT_FIELDS = (
     "chat_template_kwargs",
     "prompt_template_text",
 )
-_TRACKED_PACKAGES = ("real_trl", "torch", "transformers", "trl", "accelerate", "peft", "datasets")
 _MAX_LENGTHS = {
     **dict.fromkeys(("score_marker", "prompt_template", "base_model", "method", "template_date"), 4096),
     **{"prompt_template_text": MAX_SOURCE, "system_prompt": MAX_TEXT},
 }
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    versions = {"python": platform.python_version()}
-    for package in _TRACKED_PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # peft is optional at run time
-            continue
-    return versions
 
 
 def check_public(**fields: Any) -> None:

@@ -15,6 +15,14 @@ from torch import Tensor
 
 from real_trl import objectives
 
+CITATION = """@inproceedings{zhang2026real,
+  title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},
+  author    = {Yasi Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2026},
+  note      = {arXiv:2603.17145},
+}"""
+
 
 class Scored(NamedTuple):
     """What a reward may look at, of `N` completions on a scale of `L` labels."""

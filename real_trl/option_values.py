@@ -298,3 +298,16 @@ def checked_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         for field in dataclasses.fields(cls)
         if field.name in values
     }
+
+
+def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
+    """Reads a field that holds a mapping; text, as on the command line, is JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:  # nested too deep, or a number of thousands of digits
+            said = f"={shown(value)} is not valid JSON ({error})"
+            raise FieldError(name, value, "Give a mapping.", said) from error
+    if value is not None and not isinstance(value, Mapping):
+        raise FieldError(name, value, f"Give a mapping, not a {type(value).__name__}.")
+    return dict(value or {})

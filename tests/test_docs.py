@@ -23,8 +23,8 @@ import yaml
 from real_trl.cli import STAGES
 from real_trl.data.homework import build_model, build_tokenizer, make_dataset
 from real_trl.judge_config import JudgeConfig
+from real_trl.methods import CITATION
 from real_trl.prompts.template import load_template
-from real_trl.publishing.card import CITATION
 from real_trl.score_space import ScoreSpace
 
 ROOT = Path(__file__).parents[1]

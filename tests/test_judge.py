@@ -18,9 +18,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import Decoding, TransformersEngine
+from real_trl.engines.averaging import average_judgments
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.integrations.prompt_fields import PromptFields
-from real_trl.judge import as_rows, average_judgments
+from real_trl.judge import as_rows
 from real_trl.prompts.template import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from tests.tiny import LINES, PROMPT, TOKENIZER, chat_tokenizer, encode, prompt_dataset, warm_model

@@ -5,9 +5,10 @@ from dataclasses import fields
 
 import pytest
 
-from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig, package_versions
+from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.prompts.template import PromptTemplate
 from real_trl.score_space import ScoreSpace
+from real_trl.versions import package_versions
 from real_trl.weights.finite import check_finite, check_finite_files
 from tests.tiny import TOKENIZER, build_model
 

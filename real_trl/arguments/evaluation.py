@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from real_trl.arguments.judging import JudgingArguments
-from real_trl.data.arguments import DataArguments, as_mapping
+from real_trl.data.arguments import DataArguments
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
 from real_trl.evaluation.probes import PROBES, find_probe
-from real_trl.option_values import FieldError
+from real_trl.option_values import FieldError, as_mapping
 
 
 @dataclass

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
-from real_trl.data.arguments import DataArguments, as_mapping
+from real_trl.data.arguments import DataArguments
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.data.loading import load_judge_dataset
-from real_trl.option_values import FieldError, check_numbers
+from real_trl.option_values import FieldError, as_mapping, check_numbers
 from real_trl.score_space import ScoreSpace
 
 

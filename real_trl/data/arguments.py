@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recipe says about its data."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from real_trl.option_values import FieldError, check_numbers, shown
+from real_trl.option_values import FieldError, as_mapping, check_numbers
 
 
 @dataclass
@@ -158,16 +156,3 @@ class DataArguments:
             if clashes and getattr(self, name):
                 raise FieldError(name, getattr(self, name), fix)
         check_numbers(self)
-
-
-def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
-    """Reads a field that holds a mapping; text, as on the command line, is JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:  # nested too deep, or a number of thousands of digits
-            said = f"={shown(value)} is not valid JSON ({error})"
-            raise FieldError(name, value, "Give a mapping.", said) from error
-    if value is not None and not isinstance(value, Mapping):
-        raise FieldError(name, value, f"Give a mapping, not a {type(value).__name__}.")
-    return dict(value or {})

@@ -13,9 +13,8 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from real_trl.data.arguments import as_mapping
 from real_trl.engines import ENGINES, MALFORMED_HANDLING
-from real_trl.option_values import FieldError, check_numbers
+from real_trl.option_values import FieldError, as_mapping, check_numbers
 from real_trl.text.redaction import check_not_redacted
 from real_trl.text.thinking import THINKING_HELP
 

@@ -8,14 +8,6 @@ from collections.abc import Iterable, Sequence
 from real_trl.text.shown import first_few
 
 UNSCORED = "unscored"  # status of a judgment that is none; why is in its `error`
-STATUS_FILE = "REAL_TRL_STATUS_FILE"  # variable that names the file in which a stage's launcher wants its exit status
-UNSCORED_EXIT = 3  # exit status of a stage that is done but for such rows; 2 is an error that ended it
-
-EXIT_STATUS = (  # for --help
-    "exit status: 0 done; 3 done (evaluate, score, self_generate), but for rows that the engine gave no answer to, which the same command "
-    "asks for again; anything else is an error"
-)
-
 # What differs from row to row in a server's words: numbers, request ids, hashes, times
 _OWN = re.compile(r"\b(?=\w*\d)[\w-]+(?:[.:,]\d+)*")
 

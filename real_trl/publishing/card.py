@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from real_trl.judge_config import JudgeConfig
-from real_trl.methods import METHODS
+from real_trl.methods import CITATION, METHODS
 from real_trl.prompts.template import PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.results import eval_results, evaluation_table
@@ -30,13 +30,6 @@ _EXAMPLES = {
 }
 _MAX_SHOWN = 500
 NOT_EVALUATED = "This judge was not evaluated when it was published."
-CITATION = """@inproceedings{zhang2026real,
-  title     = {{REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge}},
-  author    = {Yasi Zhang and Tianyu Chen and Mingyuan Zhou and Oscar Leong and Ying Nian Wu and Michal Lukasik},
-  booktitle = {International Conference on Machine Learning},
-  year      = {2026},
-  note      = {arXiv:2603.17145},
-}"""
 
 
 def build_card(

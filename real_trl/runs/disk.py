@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from real_trl.text.terminal import command_line
-
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 # How torch, safetensors and tokenizers, which write by themselves, report the same
 _TEXTS = re.compile(
@@ -50,13 +48,6 @@ def disk_message(error: BaseException) -> str | None:
         path = path or getattr(cause, "written_path", None) or getattr(cause, "filename", None) or "an output file"
         return f"{path}: cannot be written: {reason}. {kept or 'What was there before is as it was'}. Make room, then give the same command again."
     return None
-
-
-@contextmanager
-def command() -> Iterator[None]:
-    """Around a command, as a decorator of its `main`: [`disk_errors`], and [`~real_trl.text.terminal.command_line`] around them."""
-    with command_line(), disk_errors():
-        yield
 
 
 @contextmanager

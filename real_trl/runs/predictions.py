@@ -14,7 +14,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from real_trl.engines import Engine, Judgment
-from real_trl.judge import average_judgments
+from real_trl.engines.averaging import average_judgments
 from real_trl.runs.batches import plan_batches
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.runs.folder import GeneratedFolder

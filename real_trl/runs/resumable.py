@@ -15,9 +15,9 @@ from tqdm import tqdm
 from real_trl.engines import Engine, Judgment
 from real_trl.engines.refusals import HOPELESS
 from real_trl.engines.server_answer import NoAnswer, StaysBusy, TooSlow
-from real_trl.judge_config import package_versions
 from real_trl.runs.batches import batch_seed
 from real_trl.runs.folder import GeneratedFolder, StoredBatch
+from real_trl.versions import package_versions
 
 Unit = TypeVar("Unit")  # what has one answer: a row of a file, or a sample of a prompt
 Row = dict[str, Any]

@@ -7,10 +7,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from real_trl.evaluation.unscored import EXIT_STATUS, STATUS_FILE, UNSCORED_EXIT, where_reasons
+from real_trl.evaluation.unscored import where_reasons
 from real_trl.text.shown import first_reasons
 
-__all__ = ["EXIT_STATUS", "end_with_unscored"]
+STATUS_FILE = "REAL_TRL_STATUS_FILE"  # variable that names the file in which a stage's launcher wants its exit status
+UNSCORED_EXIT = 3  # exit status of a stage that is done but for such rows; 2 is an error that ended it
+
+EXIT_STATUS = (  # for --help
+    "exit status: 0 done; 3 done (evaluate, score, self_generate), but for rows that the engine gave no answer to, which the same command "
+    "asks for again; anything else is an error"
+)
 
 
 def end_with_unscored(unscored: Mapping[str, Sequence[tuple[str, str]]], totals: Mapping[str, int]) -> None:

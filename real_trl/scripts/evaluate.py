@@ -34,12 +34,12 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine
 from real_trl.evaluation.assemble import assemble_evaluation, check_breakdown
 from real_trl.evaluation.probes import probe_dataset
-from real_trl.judge_config import package_versions
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
-from real_trl.runs.disk import command, writing
+from real_trl.runs.command import command
+from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import OWN_COLUMNS, PredictionRun
@@ -49,6 +49,7 @@ from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command, redacted
 from real_trl.text.shown import printable
 from real_trl.text.terminal import CleanConsole
+from real_trl.versions import package_versions
 from real_trl.weights.pretrained import distributed_state
 
 

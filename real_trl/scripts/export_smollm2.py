@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from real_trl.arguments.parser import user_errors
-from real_trl.runs.disk import command
+from real_trl.runs.command import command
 from real_trl.runs.output_lock import only_writer
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -25,7 +25,7 @@ from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
 from real_trl.onboarding.sizing import Sizes
-from real_trl.runs.disk import command
+from real_trl.runs.command import command
 from real_trl.runs.new_folder import check_new
 from real_trl.text.terminal import CleanConsole
 

@@ -39,7 +39,7 @@ from real_trl.planning.recipe import (
 )
 from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_sharding
 from real_trl.planning.states import GENERATION, UPDATE
-from real_trl.runs.disk import command
+from real_trl.runs.command import command
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole
 

@@ -18,7 +18,7 @@ from real_trl.option_values import FieldError
 from real_trl.publishing import Publication, find_judge_files, read_evaluation, upload, write_folder
 from real_trl.publishing.lineage import is_hub_id
 from real_trl.publishing.push import check_repo_id
-from real_trl.runs.disk import command
+from real_trl.runs.command import command
 
 
 def make_parser() -> argparse.ArgumentParser:

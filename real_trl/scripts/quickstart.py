@@ -28,15 +28,15 @@ import yaml
 from real_trl.arguments.parser import user_errors
 from real_trl.data.homework import build_model, build_tokenizer
 from real_trl.evaluation.registry import CORE_METRICS
-from real_trl.judge_config import package_versions
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.report.cells import is_doubtful
-from real_trl.runs.disk import command
+from real_trl.runs.command import command
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import RESULT
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole
+from real_trl.versions import package_versions
 
 
 @dataclass(frozen=True)

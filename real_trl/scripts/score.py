@@ -30,17 +30,16 @@ from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.data.arguments import as_mapping
 from real_trl.data.files import Source, read_file
 from real_trl.engines import ENGINES, Engine, Judgment, check_num_samples
 from real_trl.engines.base import PromptError
 from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
-from real_trl.option_values import FieldError
+from real_trl.option_values import FieldError, as_mapping
 from real_trl.prompts.template import checked_text, load_template
 from real_trl.report.score_summary import print_summary
-from real_trl.runs.disk import command
+from real_trl.runs.command import command
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.resumable import Resumable

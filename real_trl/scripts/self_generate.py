@@ -36,7 +36,7 @@ from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
 from real_trl.prompts.completion_parts import spoken_text
 from real_trl.runs.batches import plan_batches
-from real_trl.runs.disk import command
+from real_trl.runs.command import command
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer

@@ -16,10 +16,9 @@ from trl.trainer.utils import use_adapter
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput, policy_forward
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
-from real_trl.methods import METHODS
+from real_trl.methods import CITATION, METHODS
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import training_format
-from real_trl.publishing.card import CITATION
 from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler

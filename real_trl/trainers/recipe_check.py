@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from real_trl.judge_config import package_versions
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
 from real_trl.runs.fingerprints import data_fingerprint
@@ -26,6 +25,7 @@ from real_trl.trainers.checkpoints import (
     list_checkpoints,
     read_manifest,
 )
+from real_trl.versions import package_versions
 
 # Launch-only fields, excluded from the comparison
 _LEFT_OUT = "do_train do_eval do_predict output_dir hub_token resume_from_checkpoint local_rank use_cpu debug"

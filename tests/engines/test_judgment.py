@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from real_trl.engines import Judgment
-from real_trl.judge import average_judgments
+from real_trl.engines.averaging import average_judgments
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from tests.tokenizers_zoo import TOKENIZERS
 

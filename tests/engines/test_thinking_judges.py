@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from real_trl import Judge, JudgeConfig, RAFTConfig, RAFTTrainer, REALConfig, REALTrainer
 from real_trl.engines import Decoding, ServerEngine, TransformersEngine
-from real_trl.judge import average_judgments
+from real_trl.engines.averaging import average_judgments
 from real_trl.judge_source import find_judge
 from real_trl.report.rows import _judgment
 from real_trl.score_space import ScoreSpace

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from real_trl import JudgeConfig, cli
-from real_trl.evaluation.unscored import STATUS_FILE
-from real_trl.runs.unscored_exit import end_with_unscored
+from real_trl.runs.unscored_exit import STATUS_FILE, end_with_unscored
 from real_trl.scripts import evaluate, score, self_generate
 from tests import tokenizers_zoo as zoo
 from tests.helpers.scripted_server import ScriptedServer, chat_answer
