@@ -1,8 +1,8 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from real_trl.fields import FieldError
 
+from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate, add_score_reminder, load_template
 from real_trl.scale import Scale
 
