@@ -1,6 +1,9 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""`real-trl <stage> …`: short for `accelerate launch [--config_file FILE] -m real_trl.scripts.<stage> …`."""
+"""
+`real-trl <stage> …`: for stages that train or judge rows of several processes short for
+`accelerate launch [--config_file FILE] -m real_trl.scripts.<stage> …`; the others run in this process.
+"""
 
 import argparse
 import contextlib

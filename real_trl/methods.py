@@ -32,7 +32,7 @@ class Scored(NamedTuple):
     targets: Tensor  # (N,) y*
     label_weights: Tensor  # (N, L) of the labels that stand for each target
     sampled: Tensor  # (N,) value of the sampled label, NaN for none
-    rounding: Tensor  # (N,) how far the logits may be off by rounding
+    rounding: Tensor  # (N,) bound on the rounding error of the logits
 
 
 class Part(NamedTuple):
@@ -40,10 +40,10 @@ class Part(NamedTuple):
 
     reward: Tensor  # with its gradient, which is Term 2 of Lemma 4.1
     worst: Tensor | None = (
-        None  # of a completion without a score, unless a sibling has less; default: a uniform guess's
+        None  # reward of a malformed completion, lowered to its group's minimum; default: that of the uniform distribution
     )
     rounding: Tensor | None = (
-        None  # how far `reward` may be off by that of the logits; default: what its gradient says
+        None  # bound on the rounding error of `reward`; default: to first order, from its gradient
     )
     weight: float = 1.0
 

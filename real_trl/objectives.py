@@ -8,7 +8,7 @@ before its score, the marker included), and the judge's distribution *π(k | x, 
 space. Shapes: `N` completions, or `G` groups of `K` completions of one prompt; `L` labels. Log-probabilities are
 natural logarithms over the *whole* vocabulary, so that the labels' probabilities sum to at most 1.
 
-Every method is a choice of reward on that distribution and of `prediction_weight` β on its gradient:
+Every RL method is a choice of reward on that distribution and of `prediction_weight` β on its gradient:
 
 | method             | reward                                           | policy gradient on | β    |
 |--------------------|--------------------------------------------------|--------------------|------|
@@ -23,8 +23,9 @@ Arguments that mean the same in every function:
 - `targets` `(...)`: target scores y*; where several raters scored a response their mean, and `label_weights` `(..., L)` their
   histogram. Without it a target between two labels has the weights of [`target_weights`].
 - `normalize` (`bool`): whether ŷ is divided by the probability mass on the labels.
-- `mask` `(G, K)`: `True` for completions that take part, by default all; the others leave every mean, and get 0.
-- `rounding` (the shape of the rewards): how far each logit, or each reward, may be off by rounding.
+- `mask` `(G, K)`: `True` for completions that take part, by default all; masked-out completions are excluded from all means and get 0.
+- `rounding` (the shape of the rewards): bound on the rounding error, of each logit in the functions named `…_rounding`, of each
+  reward elsewhere.
 
 Rewards have the shape of `targets`.
 """
@@ -86,7 +87,7 @@ def log_likelihood_reward(
     """
     `log π(y* | x, c)`: JEPO's single-sample reward (Table 1), and the second part of REAL's (Eq. 5).
 
-    With `label_weights` it is the cross-entropy `Σ_k w_k log π(k | x, c)`.
+    With `label_weights`, and for a target between two labels, it is the cross-entropy `Σ_k w_k log π(k | x, c)`.
     """
     weights = target_weights(targets, values) if label_weights is None else label_weights
     # A label of weight 0 must not contribute even when its log-probability is -inf
@@ -108,7 +109,7 @@ def squared_error(score_log_probs: Tensor, values: Tensor, targets: Tensor, norm
 
 def log_likelihood_rounding(score_log_probs: Tensor, label_weights: Tensor, rounding: Tensor) -> Tensor:
     """
-    How far [`log_likelihood_reward`] may be off if every logit is by `rounding` `(...)`: as
+    Upper bound on the error of [`log_likelihood_reward`] if each logit has an error of at most `rounding` `(...)`: as
     `d log π(k) = dz_k − Σ_j π(j) dz_j`, by `2 (1 − π(k))` times that.
     """
     return (label_weights * 2 * (1 - score_log_probs.exp()).clamp(min=0)).sum(-1) * rounding
@@ -118,7 +119,7 @@ def squared_error_rounding(
     score_log_probs: Tensor, values: Tensor, targets: Tensor, rounding: Tensor, normalize: bool = False
 ) -> Tensor:
     """
-    How far [`squared_error`] may be off if every logit is by `rounding` `(...)`: `2 |ŷ − y*| ε + ε²`, where `dŷ = Σ_k π(k) (k − ŷ) dz_k`
+    Upper bound on the error of [`squared_error`] if each logit has an error of at most `rounding` `(...)`: `2 |ŷ − y*| ε + ε²`, where `dŷ = Σ_k π(k) (k − ŷ) dz_k`
     over all tokens, those that are no label counting as 0, gives `ε = (Σ_k π(k) |k − ŷ| + (1 − Σ_k π(k)) |ŷ|) · rounding`.
     """
     probabilities = score_log_probs.softmax(-1) if normalize else score_log_probs.exp()
@@ -274,8 +275,8 @@ def sequence_ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
     with a finite gradient, wherever these are.
 
     Above e^20 it goes on as its tangent there. The exponential would overflow from a log-ratio of 89 on (float32), and then even an
-    advantage whose clip has no gradient would get NaN, which is 0 · ∞; a ratio that is far beyond any clip is as good as the true one
-    where the clip applies, and where it does not (a negative advantage), the pull back stays.
+    advantage whose clip has no gradient would get NaN, which is 0 · ∞; for a positive advantage such a ratio is clipped anyway, and
+    for a negative one a finite gradient still lowers it.
     """
     log_ratio = log_probs - old_log_probs
     beyond = (log_ratio - _LARGEST_LOG_RATIO).clamp(min=0)
@@ -315,8 +316,9 @@ def real_loss(
         prediction_weight (`float`, *optional*, defaults to `0.01`):
             β.
         lengths (`torch.Tensor` of the same shape or scalar, *optional*):
-            Number of tokens in each `log_probs`; required by `aggregation="token"`. Or what they add up to, a scalar: for a
-            part of a batch the mean over its parts, so that the mean of their losses is the loss of the whole.
+            Number of tokens in each `log_probs`; required by `aggregation="token"`. Or a scalar: the mean
+            number of policy tokens of a micro-batch, so that the mean of the micro-batches' losses is that of the whole batch. Only the
+            policy term is divided by tokens.
         old_log_probs (`torch.Tensor` of the same shape, *optional*):
             `log π_old(c_i | x)` of the policy that sampled the batch, where it is reused for several optimizer steps:
             the policy term then is PPO's clipped ratio of whole sequences, as in TRL's `RLOOTrainer`. `None`:

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Options of a training stage that only a library understands, and that it looks at when it is too late for a check of our own."""
+"""Options that a training stage passes through to libraries, which validate them only later."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

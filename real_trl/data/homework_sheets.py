@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The homework sheets of the embedded task, see `synthetic.py`: how they are drawn, graded and commented on."""
+"""The homework sheets of the embedded task, see `homework.py`: how they are drawn, graded and commented on."""
 
 import random
 from dataclasses import dataclass

@@ -27,8 +27,8 @@ def believed(
     outcomes: Iterable[tuple[int, T | Exception]], total: int, answered: bool
 ) -> Iterator[tuple[int, T | Exception]]:
     """
-    Passes on answers and refusals. A refusal that may be of every prompt is held back until an answer says that it is not: one of
-    a server that is too busy, until the next answer; one for unknown reasons, unless there ever was an answer.
+    Passes on answers and refusals. A refusal that might apply to all prompts is held until some prompt is answered: "busy" until the
+    next answer; an unknown reason is passed on at once if the server has ever answered.
 
     Args:
         outcomes (`Iterable[tuple[int, T | Exception]]`):

@@ -39,7 +39,7 @@ class NoAnswer(ValueError):
 
     Attributes:
         about (`str`): `"prompt"`: it refuses this prompt, and might answer others. `"busy"`: it might answer it another time.
-            `"key"`, `"model"`: it does not accept the key, or does not know the model, and answers none. `"server"`: who knows.
+            `"key"`, `"model"`: it does not accept the key, or does not know the model, and answers none. `"server"`: unknown cause.
     """
 
     def __init__(self, message: str, about: About = "server") -> None:

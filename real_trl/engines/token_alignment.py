@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether tokens that a server returned are those of the text beside them: only then is the place of the score that of its numbers."""
+"""Checks that the tokens a server returned spell the text beside them; otherwise the score's place in the text does not tell its log-probabilities."""
 
 import re
 from collections.abc import Sequence

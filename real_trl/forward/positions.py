@@ -75,7 +75,7 @@ def why_positions_not_plain(config: PreTrainedConfig) -> str | None:
 
 def separate_rows(model: PreTrainedModel) -> None:
     """
-    Let every row of a batch have the rotary frequencies that it has alone. Nothing is done to models whose frequencies are
+    Compute the rotary frequencies of every row of a batch as if it were alone. Nothing is done to models whose frequencies are
     constant.
 
     Args:

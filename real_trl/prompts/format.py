@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What stands around a judge's prompts: saved with the judge, so that judging is what training was."""
+"""What stands around a judge's prompts; saved with the judge, so that prompts are formatted at inference as in training."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Judge prompts: two built-in templates, the user's own Jinja file, and how dataset columns fill their variables."""
+"""Judge prompts: the built-in templates, the user's own Jinja file, and how dataset columns fill their variables."""
 
 import math
 import re

@@ -1,8 +1,8 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What one operation of a template may cost: the methods and filters that make much of little, or that take longer than what they get is
-long. Python runs each of them in one go, so that no clock could stop it.
+What one operation of a template may cost: those whose output is much larger than their input, or that take superlinear
+time. Python runs each of them in one go, so that no clock could stop it.
 """
 
 import re

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that stand where rationales should and are none: the score itself, a placeholder, the same text again and again."""
+"""Detects values in a rationale column that are no rationales: the score itself, a placeholder, the same text again and again."""
 
 import re
 from collections import Counter

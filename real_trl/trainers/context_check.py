@@ -51,7 +51,7 @@ class Limit:
 
 class ContextCheck:
     """
-    Refuses rows that are too long. A text is tokenized only where it could be: no token stands for less than a byte.
+    Refuses rows that are too long. A text is tokenized only if it has more bytes than the limit has tokens: a token covers at least one byte.
 
     Args:
         limits (`Sequence[Limit]`):

@@ -100,7 +100,7 @@ class GroupGenerationMixin:
             )
             if self._reuses_batches:
                 for inputs in self._buffered_inputs:
-                    self._fix_advantages(inputs)
+                    self._freeze_advantages(inputs)
         return self._buffered_inputs[self._step % micro_batches]
 
     def _replace_filtered(self, rollouts: list[Rollout]) -> list[Rollout]:

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A run that learns nothing ends with the reason, and not with a judge that looks as if it had been trained."""
+"""Stops training with an error where there is no gradient for many steps, instead of saving an untrained judge."""
 
 import math
 from typing import Any

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of a trainer's model, when the trainer is built, by which no number is lost in training without a word."""
+"""Checks of a trainer's model, when the trainer is built, that reject or report a silent loss of precision."""
 
 import os
 from collections.abc import Mapping

@@ -69,8 +69,8 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         advantage_eps (`float`, *optional*, defaults to `1e-8`):
             ε added to σ when advantages are standardised.
         malformed (`str`, *optional*, defaults to `"penalize"`):
-            What to do with a completion in which no score of the scale can be found. `"penalize"`: it gets the reward
-            of the worst score on the scale for its target, or the worst reward in its group if that is lower; no
+            What to do with a completion in which no score of the scale can be found. `"penalize"`: it gets the
+            reward of the worst score on the scale for its target (rewards that know no distance: of a uniform guess), or the worst reward in its group if that is lower; no
             gradient flows through the score. `"force"`: the marker is appended (behind the closing tag, where the thinking does not
             end) and the score distribution read there.
             `"ignore"`: it takes no part in its group's baseline and gets no gradient.

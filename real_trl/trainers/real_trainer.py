@@ -45,8 +45,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     """
     Trainer for Regression-Aware Reinforcement Learning (REAL, arXiv 2603.17145) and, by `args.reward`, its baselines.
 
-    On-policy, reward, advantage and both terms of the gradient (Eq. 8) come out of one forward over whole groups, in which
-    every prompt is read once (`args.shared_prefix`).
+    Where batches are not reused, one forward over whole groups gives reward, advantage and both terms of the gradient (Eq. 8); it reads
+    every prompt once (`args.shared_prefix`).
     Where a batch is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps),
     rewards, advantages and the sampling policy's log-probabilities are computed once, before the first of its steps,
     and the policy term is PPO's clipped sequence ratio, as in TRL (`args.reuse_correction`).
@@ -215,8 +215,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             return self._forward(self.model, inputs).log_probs
 
     @torch.no_grad()
-    def _fix_advantages(self, inputs: dict[str, Any]) -> None:
-        """Before a batch is reused: what its later steps must take from the policy that sampled it."""
+    def _freeze_advantages(self, inputs: dict[str, Any]) -> None:
+        """Before a batch is used for several steps: compute, once, what all of them take from the policy that sampled it."""
         output = self._forward(self.model, inputs)
         if self.args.reuse_correction == "clip":
             inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)

@@ -44,7 +44,7 @@ def score_rewards(
     # Rows without a score hold the distribution of some other token: keep it, and its gradient, out
     uniform = torch.full_like(score_log_probs, -math.log(len(values)))
     score_log_probs = torch.where(has_score.unsqueeze(1), score_log_probs, uniform)
-    # What stands in for a score that is missing is no number that the logits were rounded to
+    # Rows without a score have a constant in its place, so their rounding error is 0
     off = torch.zeros_like(targets) if rounding is None else rounding.detach() * has_score
     scored = Scored(score_log_probs, values, targets, label_weights, sampled_scores, off)
     method = METHODS[args.reward]
@@ -76,7 +76,7 @@ def score_rewards(
 
 
 def _rounding(method: Method, index: int, scored: Scored, args: REALConfig) -> Tensor:
-    """Of a reward that says nothing of rounding: to first order, by its gradient."""
+    """First-order bound on the rounding error, from the reward's gradient, for methods that give none."""
     if method.on_sample:
         return torch.zeros_like(scored.targets)
     with torch.enable_grad():

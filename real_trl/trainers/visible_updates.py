@@ -3,8 +3,8 @@
 """
 Which share of what the optimizer changes does the policy see that samples?
 
-Weights are updated in float32, but read in half precision, by ZeRO, under autocast and in vLLM. An update that is smaller than half
-the distance between two numbers of that type is there, and has no effect yet: of what 20 steps at a learning rate of 5e-8 change, 1 %.
+Weights are updated in float32, but read in half precision, by ZeRO, under autocast and in vLLM. Updates below half a rounding
+step stay in float32 and do not change the low-precision copy yet: of the change of 20 steps at a learning rate of 5e-8, 1 % is visible.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the weights of a model are numbers at all."""
+"""Checks weights for NaN and infinity."""
 
 from pathlib import Path
 
