@@ -33,8 +33,6 @@ class Judge:
     ```
 
     Args:
-        engine ([`Engine`]):
-            What generates.
         config ([`JudgeConfig`]):
             Prompt template, scale, marker.
 
@@ -140,8 +138,6 @@ class Judge:
         Judge complete prompts.
 
         Args:
-            prompts (`Sequence[str]`):
-                Complete judge prompts.
             num_samples (`int`, *optional*, defaults to `1`):
                 Completions for each, which are averaged.
 

@@ -57,8 +57,6 @@ class JudgeConfig:
     Args:
         score_labels (`list[str]`):
             Labels of the score space, lowest value first or as given in the recipe.
-        score_values (`list[float]`):
-            Their values.
         score_marker (`str`, *optional*, defaults to `"So the overall score is "`):
             Text that precedes the score.
         chat (`bool`, *optional*, defaults to `False`):

@@ -76,8 +76,6 @@ class JudgeSource:
         Load the weights into an engine.
 
         Args:
-            options ([`EngineOptions`], *optional*):
-                How the judge runs.
             given:
                 Instead of `options`, its fields as keyword arguments.
 

@@ -24,8 +24,7 @@ Arguments that mean the same in every function:
   histogram. Without it a target between two labels has the weights of [`target_weights`].
 - `normalize` (`bool`): whether ŷ is divided by the probability mass on the labels.
 - `mask` `(G, K)`: `True` for completions that take part, by default all; masked-out completions are excluded from all means and get 0.
-- `rounding` (the shape of the rewards): bound on the rounding error, of each logit in the functions named `…_rounding`, of each
-  reward elsewhere.
+- `rounding` (the shape of the rewards): bound on the rounding error of each logit (functions `…_rounding`) or of each reward.
 
 Rewards have the shape of `targets`.
 """

@@ -199,8 +199,6 @@ class ScoreSpace:
         thinking does not end, what closes the thinking and the marker.
 
         Args:
-            completion_ids (`Sequence[int]`):
-                The completion.
             location ([`ScoreLocation`]):
                 What [`locate`][ScoreSpace.locate] found.
             opened ([`ThinkingTags`], *optional*):

@@ -29,8 +29,6 @@ class JudgingArguments(JudgeOptions):
     Args:
         output_dir (`str`):
             Where the results go.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the sampling.
 
     Of these options TRL's `ModelConfig` has two already, and calls them `model_revision` and `dtype` (by default float32); the
     prompts come with the data, whose arguments have `prompt_template`.

@@ -79,10 +79,6 @@ def make_dataset(
     Args:
         split (`str`):
             `"base"`, `"sft"` and `"rl"` for training (noisy whole labels), `"id"` and `"ood"` for tests (exact labels).
-        size (`int`):
-            Number of rows.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the generator.
         rater_noise (`float`, *optional*, defaults to `0.2`):
             Probability that a training label is off by one point (25 of 100). Not used for the test splits.
         teacher_flaw (`float`, *optional*, defaults to `0.65`):
@@ -215,12 +211,6 @@ def build_model(
     Args:
         seed (`int`, *optional*, defaults to `0`):
             Seed of the initial weights. The random state of the caller is left alone.
-        hidden_size (`int`, *optional*, defaults to `128`):
-            Width of the model.
-        num_layers (`int`, *optional*, defaults to `2`):
-            Number of layers.
-        num_heads (`int`, *optional*, defaults to `4`):
-            Number of attention heads.
         score_range (`str`, *optional*, defaults to `"1-5"`):
             Scale of the task, which decides the vocabulary.
     """

@@ -38,8 +38,6 @@ def load_judge_dataset(
     Loads one split in the canonical schema.
 
     Args:
-        args ([`DataArguments`]):
-            Source, columns and prompt.
         split (`str`, *optional*):
             Split name; `args.dataset_train_split` by default.
         scale ([`~real_trl.scale.Scale`]):
@@ -125,8 +123,6 @@ def build_completion(feedback: str, label: str, marker: str = DEFAULT_MARKER) ->
     Args:
         feedback (`str`):
             Rationale, with or without a score at its end (see [`~real_trl.data.rows.strip_score_sentence`]).
-        label (`str`):
-            Score label, e.g. `"4"`.
         marker (`str`, *optional*, defaults to `"So the overall score is "`):
             What stands before the label.
 

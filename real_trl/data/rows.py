@@ -28,10 +28,6 @@ class RowReader:
     Reads rows of `source` as `args` says. All that can be known from the column names is checked when it is built.
 
     Args:
-        args ([`~real_trl.data.arguments.DataArguments`]):
-            Columns and prompt.
-        source ([`~real_trl.data.files.Source`]):
-            The rows' source.
         template ([`~real_trl.prompts.template.PromptTemplate`] or `None`):
             Template of the prompt; `None` reads complete prompts.
         scale ([`~real_trl.scale.Scale`]):

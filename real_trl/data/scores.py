@@ -51,8 +51,6 @@ class ScoreReader:
     Args:
         args ([`~real_trl.data.arguments.DataArguments`]):
             `score_column`, `histogram_column`, `raters`.
-        source ([`~real_trl.data.files.Source`]):
-            The rows' source.
         scale ([`~real_trl.scale.Scale`]):
             Labels and values that the scores are on.
 

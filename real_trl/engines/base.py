@@ -118,8 +118,6 @@ class Judgment:
         missing_mass (`float`):
             Probability that the engine could not assign to labels or other text, 0 unless a server returned the most
             likely tokens only. The labels with NaN hold at most this much.
-        prompt_tokens (`int`):
-            Tokens of the prompt.
         num_tokens (`int`):
             Generated tokens, the closing EOS included.
         entropy (`float`, *optional*):
@@ -200,8 +198,6 @@ class Judgment:
         [`~real_trl.engines.distribution_checks.impossible`]) make it unscored, so that no mean lies outside of the scale's ends times the mass on the labels.
 
         Args:
-            completion (`str`):
-                Text of the completion.
             location ([`ScoreLocation`]):
                 Where its score stands, if it does.
             score_log_probs (`torch.Tensor` of shape `(L,)`, *optional*):
@@ -279,10 +275,6 @@ class Engine(Protocol):
     Interface of what judges; [`~real_trl.engines.registry.ENGINES`] has those that there are. Scripts know no more about an engine.
 
     Attributes:
-        score_space ([`ScoreSpace`]):
-            Scale and marker.
-        decoding ([`Decoding`]):
-            How completions are decoded.
         context_length (`int`, *optional*):
             Tokens that the model reads, completion included; `None` where that is not known.
     """
@@ -308,8 +300,6 @@ class Engine(Protocol):
         Judge `prompts`, one completion each.
 
         Args:
-            prompts (`Sequence[str]`):
-                Complete judge prompts.
             seed (`int`, *optional*):
                 Makes the sampling repeatable: the same engine, prompts and seed give the same judgments. By default the
                 sampling goes on from wherever the engine's random numbers are.

@@ -54,8 +54,6 @@ def impossible(log_probs: torch.Tensor, missing_mass: float, labels: Sequence[st
             Log-probabilities of the labels, NaN where the engine could not learn them.
         missing_mass (`float`):
             Probability that may be that of such labels; where it is 0, a NaN is no lack of knowledge but a result.
-        labels (`Sequence[str]`):
-            The labels.
     """
     unknown = log_probs.isnan()
     if unknown.any() and not missing_mass > 0:

@@ -20,8 +20,6 @@ class PromptEncoder:
     Encodes prompts the way the judge was trained ([`PromptEncoding`]), within what the model can read.
 
     Args:
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            The judge's tokenizer.
         space ([`ScoreSpace`]):
             Scale and marker, which a malformed completion has to have room for.
         decoding ([`Decoding`]):

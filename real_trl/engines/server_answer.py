@@ -95,8 +95,6 @@ def check_answer(answer: Mapping[str, Any], model: str) -> Mapping[str, Any]:
     The choice that an answer of either API (completions, chat) holds.
 
     Args:
-        answer (`Mapping[str, Any]`):
-            The body.
         model (`str`):
             Name under which the model answers.
 

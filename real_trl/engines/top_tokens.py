@@ -220,12 +220,8 @@ def read_text_completion(
     Start to read the score of a completion that is known as text.
 
     Args:
-        space ([`ScoreSpace`]):
-            Scale and marker.
         decoding ([`Decoding`]):
             How malformed completions are treated.
-        completion ([`TopTokens`]):
-            The completion.
         location ([`ScoreLocation`]):
             Where its score stands, in bytes.
         can_continue (`bool`):

@@ -160,8 +160,6 @@ def policy_forward(
         score_positions (`torch.Tensor` of shape `(N,)`):
             Index of the score's first token in its completion (`C` where the completion ends with the marker); any value
             in `[0, C]` where there is none.
-        tree ([`LabelTree`]):
-            The `L` labels.
 
     Returns:
         [`PolicyOutput`].

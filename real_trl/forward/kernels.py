@@ -34,8 +34,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: b
             Queries.
         key, value (`torch.Tensor` of shape `(J, T, D)`):
             Keys and values of `J` heads, each for `H / J` heads of the queries.
-        scale (`float`):
-            Factor on the scores.
         causal (`bool`):
             Whether query `i` sees keys up to `i` only; then `Q = T`.
 
@@ -59,8 +57,6 @@ def attend_each(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Atte
             Queries, those of the heads that share keys together.
         key, value (`torch.Tensor` of shape `(N, J, T, D)`):
             Keys and values.
-        scale (`float`):
-            Factor on the scores.
 
     Returns:
         Output `(N, J, Q, D)` and log-sum-exp of the scores `(N, J, Q)`, the latter in float32 at least.

@@ -34,8 +34,6 @@ class ScorePlace:
     Where the score of one row of a batch is to be read.
 
     Attributes:
-        row (`int`):
-            Row of the batch.
         context (`list[int]`):
             The part of its completion that precedes the score and was generated.
         forced (`list[int]`):

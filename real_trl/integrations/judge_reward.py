@@ -130,10 +130,6 @@ class JudgeReward:
         Look whether every row of a training set (`prompt` and further columns) has what the judge's prompt needs, and leaves
         room for a response. TRL shows rewards their rows only when the first completions have been generated.
 
-        Args:
-            rows ([`~datasets.Dataset`] or `Iterable[Mapping]`):
-                The training set.
-
         Raises:
             `ValueError`: naming row, field and fix.
         """
@@ -172,8 +168,6 @@ class JudgeReward:
         Args:
             prompts (`list[str]` or `list[list[dict]]`):
                 Prompts, plain or conversational.
-            completions (`list[str]` or `list[list[dict]]`):
-                A completion of each.
             columns:
                 The other columns of the dataset, and what TRL adds to them.
 

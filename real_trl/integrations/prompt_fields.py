@@ -22,8 +22,6 @@ class PromptFields:
     Args:
         template ([`PromptTemplate`]):
             The judge's prompt.
-        space ([`ScoreSpace`]):
-            Its scale and marker.
         columns (`Mapping[str, str]`, *optional*):
             Field of the prompt → column it is read from. Columns that are called like a field, or as in
             Feedback-Collection, are found without it.

@@ -122,8 +122,6 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
     Find each role's column: the stated one, else one with a usual name.
 
     Args:
-        source ([`~real_trl.data.files.Source`]):
-            The file.
         stated (`Mapping[str, str | None]`):
             Role → column, as the command line has it. `score` and `feedback` may be several, with commas; `group` may be
             `none`.

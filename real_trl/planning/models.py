@@ -74,8 +74,6 @@ class ModelSize:
             Parameters, those of a LoRA adapter included.
         largest_layer (`int`):
             Parameters of the largest single module, as DeepSpeed's estimators take it.
-        layers, hidden, heads, kv_heads, head_dim, intermediate, vocab (`int`):
-            Dimensions of the decoder.
         qk_norm (`bool`):
             Whether queries and keys are normalised (Qwen3).
         context (`int`, *optional*):

@@ -66,8 +66,6 @@ class Schedule:
             Per optimizer step, over all GPUs. The same number in supervised training.
         prompts_per_generation, updates_per_generation (`int`):
             Prompts that are sampled from at once, and optimizer steps on them.
-        steps_per_epoch, steps (`int`, *optional*):
-            Optimizer steps.
     """
 
     rows: int | None

@@ -99,8 +99,6 @@ class Setup:
             `steps_per_generation` and `num_iterations`; the accumulation and 1 in supervised training.
         prompt, completion (`int`):
             Longest prompt and completion, in tokens.
-        checkpointing (`bool`):
-            Gradient checkpointing.
         half (`bool`):
             Whether computations run in bfloat16 (or float16).
         weight_bytes (`int`):

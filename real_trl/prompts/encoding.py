@@ -32,8 +32,6 @@ class PromptEncoding:
     ([`well_formed`]).
 
     Args:
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            The judge's tokenizer.
         prompt_format ([`PromptFormat`]):
             What stands around its prompts.
     """
@@ -59,8 +57,6 @@ class PromptEncoding:
         template's own, or else the tokenizer's end of text.
 
         Args:
-            prompt (`str`):
-                The prompt's text.
             completion (`str` or `list[dict]`):
                 The completion, or the assistant's one message, which may have its reasoning apart (`reasoning_content`). An
                 end of text that it closes with is taken for the one that is added.

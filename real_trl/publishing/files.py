@@ -57,8 +57,6 @@ class JudgeFiles:
     The files of a judge that are published as they are, or merged.
 
     Attributes:
-        folder (`Path`):
-            The judge's directory.
         config ([`JudgeConfig`]):
             Its `judge_config.json`.
         names (`list[str]`):
@@ -164,8 +162,6 @@ def write_judge_files(judge: JudgeFiles, target: Path, *, merge: bool = False, b
     Write the files that are published into `target`.
 
     Args:
-        judge ([`JudgeFiles`]):
-            The judge.
         target (`Path`):
             An empty folder.
         merge (`bool`, *optional*, defaults to `False`):

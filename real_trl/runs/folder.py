@@ -59,8 +59,6 @@ class GeneratedFolder:
     ([`~real_trl.runs.output_lock.only_writer`]), or that of a folder around it.
 
     Args:
-        folder (`str` or `Path`):
-            Where it is.
         made_with (`Mapping[str, Mapping]`):
             Everything that its rows depend on, as JSON, by section. A section that holds a `fingerprint` is compared by
             that alone: its other entries only describe. Secrets in it are not kept.

@@ -42,8 +42,6 @@ class PredictionRun:
             Completions for each prompt, which are averaged.
         batch_size (`int`):
             Completions that the engine is given at once.
-        seed (`int`):
-            Seed of the sampling.
         values (`Sequence[float]`):
             Values of the judge's labels.
 

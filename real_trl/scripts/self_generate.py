@@ -104,12 +104,8 @@ def make_rows(
     Pair rationales with the true labels.
 
     Args:
-        dataset ([`~datasets.Dataset`]):
-            In the canonical schema.
         completions (`Sequence[Mapping]`):
             As of [`as_completion`].
-        space ([`ScoreSpace`]):
-            Scale and marker.
         malformed (`str`):
             See [`SelfGenerateArguments`].
 

@@ -28,8 +28,6 @@ class Guard:
     that of a request to `/health` is not read at all.
 
     Args:
-        app (`ASGIApp`):
-            What is guarded.
         key (`str`, *optional*):
             Required as `Authorization: Bearer <key>`, except at `/health`. It is compared in constant time.
         max_body_bytes (`int`):

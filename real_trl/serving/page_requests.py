@@ -34,10 +34,6 @@ class PageRequests:
     ASGI middleware for the demo, behind [`~real_trl.serving.guard.Guard`]. Only texts are taken, at the addresses that the page
     sends them to: everything else that is sent gets 403, uploads of files in all their forms among it, and texts that are no texts,
     because gradio fetches what they name, get 422.
-
-    Args:
-        app (`ASGIApp`):
-            Gradio.
     """
 
     def __init__(self, app: ASGIApp) -> None:

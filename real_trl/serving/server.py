@@ -58,10 +58,6 @@ class Server(uvicorn.Server):
     still waits is refused with 503; the batch under way is finished.
 
     Args:
-        app (`FastAPI`):
-            The application.
-        batcher ([`Batcher`]):
-            What it waits for.
         grace (`float`):
             Seconds.
         max_connections (`int`, *optional*, defaults to `512`), head_timeout (`float`, *optional*, defaults to `15`):

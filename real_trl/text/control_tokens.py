@@ -86,8 +86,6 @@ class TextEncoder:
         Args:
             rendered (`Sequence[str]`):
                 Texts in which everything that is no template's is hidden.
-            hidden ([`HiddenText`]):
-                What hid it.
 
         Raises:
             ValueError: if a text turns into a control token in spite of all.
@@ -115,8 +113,6 @@ class _RenamedTokenizer:
     A copy of a tokenizer, in which control tokens have names that no text holds.
 
     Args:
-        backend (`tokenizers.Tokenizer`):
-            The tokenizer.
         controls (`Mapping[str, int]`):
             Its control tokens and their ids.
         never (`frozenset[int]`):

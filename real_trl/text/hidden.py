@@ -28,8 +28,6 @@ class HiddenText:
     Texts whose control strings and ends are private characters, to be put into a chat template.
 
     Args:
-        controls (`re.Pattern`):
-            The control strings.
         texts (`Iterable[str]`):
             All texts that [`hide`][HiddenText.hide] will be asked for.
 

@@ -81,8 +81,6 @@ def rationale_faults(texts: Sequence[str | None], labels: Iterable[str] = ()) ->
     Args:
         texts (`Sequence[str | None]`):
             The rationale of each row; rows without one (`None`, or white space) are not looked at.
-        labels (`Iterable[str]`, *optional*):
-            Labels of the scale.
 
     Returns:
         `list[RationaleFault]`: The texts that are no rationale, if there is any, and the text that more than half of the rows have

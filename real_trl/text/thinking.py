@@ -124,8 +124,6 @@ class Thinking:
             stated ([`Thinking`], `str` or `Sequence[str]`, *optional*):
                 Both tags, in a list or in one text with a blank between them; `"none"` or an empty list for a model that does not
                 think. By default the known tags that the tokenizer has as tokens, or that its chat template writes.
-            tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-                The model's.
 
         Raises:
             `ValueError`: if these are not two different tags, or the tokenizer cannot write them.

@@ -69,8 +69,6 @@ def write_manifest(checkpoint: Path, *, recipe: dict[str, Any] | None, resumable
     Declare a checkpoint complete. To be called when every process has written its files, of weights that are finite.
 
     Args:
-        checkpoint (`Path`):
-            The checkpoint's folder.
         recipe (`dict`, *optional*):
             What the run is made of, as JSON; see [`~real_trl.trainers.recipe_check.resolve_recipe`].
         resumable (`bool`):

@@ -53,8 +53,6 @@ def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSp
             What an error calls it: `train_dataset`.
         columns (`Sequence[str]`):
             Columns that it must have.
-        space ([`ScoreSpace`]):
-            Labels and values.
         checks (`Callable`):
             Called with rows, their places and `name`.
 

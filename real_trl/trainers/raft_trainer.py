@@ -94,8 +94,6 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.loading.build_completion`]) and `score`, the
             target; optionally `score_histogram`, the raters' shares of each label. Where they say something else than the
             label that the completion ends with, the next-token loss of that label is that of their distribution.
-        eval_dataset ([`~datasets.Dataset`] or `dict`, *optional*):
-            The same columns.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer. If `None`, the model's own.
         callbacks, optimizers, quantization_config, peft_config (*optional*):

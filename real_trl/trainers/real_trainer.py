@@ -64,8 +64,6 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
             Columns `prompt` (text or messages) and `score` (the target y*); optionally `score_histogram`, the raters'
             shares of each label, whose mean is the score.
-        eval_dataset ([`~datasets.Dataset`] or `dict`, *optional*):
-            The same columns.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer. If `None`, the model's own.
         callbacks, optimizers, quantization_config, peft_config (*optional*):

@@ -73,8 +73,6 @@ def check_row(row: Mapping[str, Any], where: str, name: str, space: ScoreSpace) 
             What an error calls the row: `row 3`, counted from 0.
         name (`str`):
             What an error calls the dataset: `train_dataset`.
-        space ([`ScoreSpace`]):
-            Labels and values.
 
     Raises:
         ValueError: naming the dataset, the column, the row, its value and the fix.

@@ -28,8 +28,6 @@ class ScoreRows:
     Finds scores in tokenized rows and cuts them to `max_length`, as TRL would do it without looking.
 
     Args:
-        space ([`ScoreSpace`]):
-            Marker and labels.
         name (`str`):
             The dataset, as an error calls it: `"train"`.
         max_length (`int`, *optional*):

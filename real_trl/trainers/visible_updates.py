@@ -143,8 +143,6 @@ def log_share(trainer: Trainer, share: float | None, dtype: torch.dtype, steps: 
     Put a share among the trainer's metrics.
 
     Args:
-        trainer ([`~transformers.Trainer`]):
-            The trainer.
         share (`float`, *optional*):
             The share; `None` if nothing has changed.
         dtype (`torch.dtype`):

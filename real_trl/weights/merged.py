@@ -31,8 +31,6 @@ class AdaptedModule:
     A module of the base model and what has been put around it.
 
     Attributes:
-        base (`torch.nn.Module`):
-            The module.
         layers (`list[BaseTunerLayer]`):
             Its adapters' layers: one, but for experts, which have one for each of their parameters.
     """

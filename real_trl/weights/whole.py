@@ -27,10 +27,6 @@ def check_whole(model: PreTrainedModel, name: str, info: Any, quantized: bool = 
     Check what Transformers says about a load.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]):
-            What was loaded.
-        name (`str`):
-            From where.
         info:
             What it found, with `missing_keys`, `mismatched_keys` and `unexpected_keys`.
         quantized (`bool`, *optional*, defaults to `False`):
