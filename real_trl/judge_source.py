@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a name to a judge: first its scale and prompt, which cost nothing, so that data can be checked; then its weights."""
 
+import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,14 @@ class JudgeSource:
         try:
             return self._load(asked)
         except (TypeError, AttributeError, LookupError, NotImplementedError) as error:
-            if not asked.engine_options:
+            options = inspect.signature(ENGINES[asked.engine].load_class()).parameters
+            without_default = [each for each in options.values() if each.default is each.empty]
+            needed = {each.name for each in without_default if each.kind is each.KEYWORD_ONLY}
+            missing = ", ".join(needed - asked.engine_options.keys())
+            if not (missing or asked.engine_options):
                 raise
             said = f": got {shown(dict(asked.engine_options))}, which the engine {asked.engine!r} does not take ({type(error).__name__}: {error})"
-            fix = "Correct or remove what it is about."
+            fix = f"Set {missing}." if missing else "Correct or remove what it is about."
             raise FieldError("engine_options", dict(asked.engine_options), fix, said) from error
 
     def _load(self, asked: EngineOptions) -> Engine:

@@ -33,18 +33,22 @@ class Scored(NamedTuple):
     label_weights: Tensor  # (N, L) of the labels that stand for each target
     sampled: Tensor  # (N,) value of the sampled label, NaN for none
     rounding: Tensor  # (N,) bound on the rounding error of the logits
+    normalize: bool  # whether ŷ is divided by the probability mass on the labels
+
+    @property
+    def expected(self) -> Tensor:
+        """ŷ `(N,)`, with its gradient."""
+        return objectives.expected_score(self.log_probs, self.values, self.normalize)
 
 
 class Part(NamedTuple):
     """A reward, or one of several whose advantages are standardised apart and added with their weights; `(N,)` each."""
 
     reward: Tensor  # with its gradient, which is Term 2 of Lemma 4.1
-    worst: Tensor | None = (
-        None  # reward of a malformed completion, lowered to its group's minimum; default: that of the uniform distribution
-    )
-    rounding: Tensor | None = (
-        None  # bound on the rounding error of `reward`; default: to first order, from its gradient
-    )
+    # Reward of a malformed completion, lowered to its group's minimum; default: that of the uniform distribution
+    worst: Tensor | None = None
+    # Bound on the rounding error of `reward`; default: to first order, from its gradient
+    rounding: Tensor | None = None
     weight: float = 1.0
 
 
@@ -74,10 +78,18 @@ def reward_names() -> tuple[str, ...]:
     return tuple(name for name, method in METHODS.items() if method.parts)
 
 
+def unread_options(method: str | None) -> dict[str, str]:
+    """Fields of `REALConfig` that a method with a reward does not read → a method that does."""
+    if method not in reward_names():
+        return {}
+    read = METHODS[method].options
+    return {name: other for other in METHODS for name in METHODS[other].options if name not in read}
+
+
 def _regression(scored: Scored, args: Any) -> tuple[Part, ...]:
     """Eq. 5, in one part or two, with log π(y*) or π(y*)."""
-    log_probs, values, targets, label_weights, _, rounding = scored
-    weight, normalize = args.log_likelihood_weight, args.normalize_expectation
+    log_probs, values, targets, label_weights, _, rounding, normalize = scored
+    weight = args.log_likelihood_weight
     reward = -objectives.squared_error(log_probs, values, targets, normalize)
     worst = -objectives.worst_squared_error(values, targets)
     off = objectives.squared_error_rounding(log_probs.detach(), values, targets, rounding, normalize)
@@ -93,7 +105,7 @@ def _regression(scored: Scored, args: Any) -> tuple[Part, ...]:
 
 
 def _log_likelihood(scored: Scored, args: Any) -> tuple[Part, ...]:
-    log_probs, values, targets, label_weights, _, rounding = scored
+    log_probs, values, targets, label_weights, _, rounding, _ = scored
     reward = objectives.log_likelihood_reward(log_probs, values, targets, label_weights)
     return (Part(reward, rounding=objectives.log_likelihood_rounding(log_probs.detach(), label_weights, rounding)),)
 
@@ -128,7 +140,7 @@ METHODS = {
         tag="real",
         parts=_regression,
         prediction_weight=0.01,
-        options=("likelihood_form", "advantage_streams"),
+        options=("log_likelihood_weight", "likelihood_form", "advantage_streams"),
     ),
     "accuracy": Method(
         name="Standard RL",

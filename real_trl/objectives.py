@@ -8,14 +8,7 @@ before its score, the marker included), and the judge's distribution *π(k | x, 
 space. Shapes: `N` completions, or `G` groups of `K` completions of one prompt; `L` labels. Log-probabilities are
 natural logarithms over the *whole* vocabulary, so that the labels' probabilities sum to at most 1.
 
-Every RL method is a choice of reward on that distribution and of `prediction_weight` β on its gradient:
-
-| method             | reward                                           | policy gradient on | β    |
-|--------------------|--------------------------------------------------|--------------------|------|
-| Standard RL        | [`accuracy_reward`] of the sampled score         | c and the score    | 0    |
-| JEPO               | [`log_likelihood_reward`]                        | c                  | 1    |
-| JEPO, multi-sample | [`log_marginal`], [`log_marginal_advantages`]    | c                  | 1    |
-| REAL               | [`regression_reward`]                            | c                  | 0.01 |
+Every RL method is a choice of reward on that distribution and of `prediction_weight` β on its gradient: see [`real_trl.methods.METHODS`].
 
 Arguments that mean the same in every function:
 

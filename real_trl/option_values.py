@@ -16,7 +16,10 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from real_trl.text.redaction import redacted
+import yaml
+
+from real_trl.text.redaction import redacted, yaml_fault
+from real_trl.text.yaml_text import DuplicateKeyError, read_json_or_yaml
 
 _LARGEST = 2**53  # of an integer; 2^53 + 1 is no longer a float
 # What fields may be beside their type, which has only what a command line can say
@@ -301,13 +304,19 @@ def checked_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
-    """Reads a field that holds a mapping; text, as on the command line, is JSON."""
+    """Reads a field that holds a mapping; text, as on the command line, is YAML or JSON."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:  # nested too deep, or a number of thousands of digits
-            said = f"={shown(value)} is not valid JSON ({error})"
-            raise FieldError(name, value, "Give a mapping.", said) from error
+            value = read_json_or_yaml(value)
+        except DuplicateKeyError as error:
+            raise FieldError(name, value, str(error)) from None
+        except (
+            yaml.YAMLError,
+            ValueError,
+            RecursionError,
+        ) as error:  # not YAML, or nested too deep, or thousands of digits
+            raise FieldError(name, value, f"Give a mapping, {{name: value}} ({yaml_fault(error)}).") from error
     if value is not None and not isinstance(value, Mapping):
         raise FieldError(name, value, f"Give a mapping, not a {type(value).__name__}.")
+    _check_within(name, value)
     return dict(value or {})

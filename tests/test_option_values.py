@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from trl import ModelConfig
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
-from real_trl.engines.options import JudgeOptions
+from real_trl.engines.options import EngineOptions, JudgeOptions
 from real_trl.judge_config import JudgeConfig
-from real_trl.option_values import FieldError, checked_values
+from real_trl.option_values import FieldError, as_mapping, checked_values
 from real_trl.scripts import init, plan, push
 from real_trl.scripts.demo import DemoArguments
 from real_trl.scripts.evaluate import EvaluateArguments, EvaluateDataArguments
@@ -280,6 +281,35 @@ def test_a_file_that_is_no_recipe(text, words, tmp_path, capsys):
 def test_deep_json_in_a_mapping(tmp_path, capsys):
     message = refused("sft", tmp_path, capsys, dataset_options="'" + '{"a":' * 5000 + "'")
     assert message.startswith("error: dataset_options") and len(message) < 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("{base_url: http://x/v1, n: 2}", {"base_url": "http://x/v1", "n": 2}),
+        ('{"rate": 1e-5,\t"face": "\\ud83d\\ude00"}', {"rate": 1e-5, "face": "😀"}),  # JSON as JSON has it
+        ("", {}),
+    ],
+)
+def test_a_mapping_on_the_command_line_is_yaml_or_json(text, read):
+    assert as_mapping("columns", text) == read and EngineOptions(engine_options=text).engine_options == read
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{a: 1, b: {c: 1, c: 2}}", "'c' stands twice"),
+        ('{"a": {"b": 1, "b": 1}}', "'b' stands twice"),
+        ("[a", "got '[a'. Give a mapping"),
+        ("rubric", "got 'rubric'. Give a mapping, not a str"),
+        ("{a: .nan}", "columns.a: got nan"),
+        ("{1: a}", "got the key 1"),
+        ("{a: !!python/name:os.system }", "Give a mapping"),
+    ],
+)
+def test_text_that_is_no_mapping(text, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        as_mapping("columns", text)
 
 
 def test_what_was_meant_is_taken(tmp_path):

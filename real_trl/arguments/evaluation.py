@@ -107,7 +107,7 @@ class EvaluateDataArguments(DataArguments):
 
 
 def _names_and_paths(judges: Any) -> dict[str, str]:
-    """Judges by name. On the command line: paths with commas, or a mapping in JSON."""
+    """Judges by name. On the command line: paths with commas, or a mapping."""
     if isinstance(judges, str) and not judges.lstrip().startswith("{"):
         judges = [judge.strip() for judge in judges.split(",")]
     if not isinstance(judges, list):

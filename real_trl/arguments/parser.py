@@ -16,6 +16,7 @@ from trl import TrlParser
 from real_trl.option_values import checked_values, shown
 from real_trl.runs.disk import disk_message
 from real_trl.text.redaction import check_not_redacted, redact_command, remember, yaml_fault
+from real_trl.text.yaml_text import DuplicateKeyError, read_yaml
 
 
 class RecipeParser(TrlParser):
@@ -67,11 +68,9 @@ class RecipeParser(TrlParser):
         if not path.is_file():
             raise FileNotFoundError(f"--config {path}: no such file. Give the path of a recipe.")
         try:
-            text = path.read_text(encoding="utf-8")
-            _refuse_duplicates(path, yaml.compose(text, yaml.SafeLoader))
-            recipe = yaml.safe_load(text)
-        except DuplicateKeyError:
-            raise
+            recipe = read_yaml(path.read_text(encoding="utf-8"))
+        except DuplicateKeyError as error:
+            raise ValueError(f"{path}: {error}") from None
         except RecursionError:
             raise ValueError(f"{path}: not a recipe: its values are nested too deep. Correct it.") from None
         except (yaml.YAMLError, ValueError) as error:  # no UTF-8, a date that is none, a number of thousands of digits
@@ -90,31 +89,6 @@ class RecipeParser(TrlParser):
                 raise ValueError(
                     f"{path}: env: {shown(name)} cannot be the name of a variable, or its value. Correct it."
                 )
-
-
-class DuplicateKeyError(ValueError):
-    """A key stands twice in a mapping of a recipe; YAML would take the last."""
-
-
-def _refuse_duplicates(path: Path, root: yaml.Node | None) -> None:
-    todo, seen = [root], set()
-    while todo:
-        node = todo.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            todo += node.value
-        elif isinstance(node, yaml.MappingNode):
-            lines: dict[tuple[str, str], int] = {}
-            for key, value in node.value:
-                todo.append(value)
-                name, line = (key.tag, str(key.value)), key.start_mark.line + 1
-                if isinstance(key, yaml.ScalarNode) and name in lines:
-                    raise DuplicateKeyError(
-                        f"{path}: {key.value!r} stands twice, in lines {lines[name]} and {line}. Remove one of them."
-                    )
-                lines[name] = line
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ class DataArguments:
     """
     What a recipe says about its data. The help of each field is in its metadata (`--help` shows it).
 
-    Fields that hold a mapping accept a dict or, on the command line, a JSON string.
+    Fields that hold a mapping accept a dict or, on the command line, its YAML or JSON.
 
     Raises:
         `ValueError`: if a field has an impossible value, or two fields exclude each other.

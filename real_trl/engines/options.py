@@ -45,21 +45,9 @@ class _Options:
 class SourceOptions(_Options):
     """
     What a judge is. A judge that was trained here brings its own answers (`judge_config.json`), which may be repeated but not
-    contradicted; any other causal LM needs a scale, or a `preset`.
+    contradicted; any other causal LM needs a scale, or a `preset`. What each field is, its metadata say (`help`); of these more:
 
     Args:
-        revision (`str`, *optional*):
-            Branch, tag or commit on the Hub.
-        preset (`str`, *optional*):
-            Scale, marker and prompt for a model without `judge_config.json`: `"prometheus"` or `"feedback_collection"`.
-        score_labels, score_values, score_marker, chat (*optional*):
-            Scale, marker, and whether prompts go through the chat template. Labels that are no numbers need `score_values`.
-        system_prompt (`str`, *optional*), chat_template_kwargs (`Mapping`, *optional*):
-            What else the chat template gets, see [`PromptFormat`].
-        prompt_template (`str`, *optional*):
-            Name or path of the template; the judge's own by default. This one may differ from it.
-        temperature (`float`, *optional*):
-            Of the rationale and of the score distribution. Defaults to the judge's own, else 1.
         normalize_expectation (`bool`, *optional*):
             Divide the expected score by the probability mass on the labels. Defaults to the judge's own choice, and to `True` for
             a model without `judge_config.json`: nobody taught it to put its mass on the labels, and the plain sum at mass 0.6
@@ -67,8 +55,6 @@ class SourceOptions(_Options):
         tokenizer (`str`, *optional*):
             Directory or Hub id of the tokenizer, for a model that is on a server only: nothing is looked for under the model's
             own name then, and a `judge_config.json` beside the tokenizer is the judge's.
-        trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Run code from the model's repository.
         thinking (`str` or `Sequence[str]`, *optional*):
             Opening and closing tag of the judge's thinking, in a list or with a blank between them, `"none"` if it does not think; only
             what follows the thinking can hold the score. Defaults to the judge's own, else to the tags that its tokenizer or chat
@@ -80,7 +66,10 @@ class SourceOptions(_Options):
 
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the Hub."})
     preset: str | None = field(
-        default=None, metadata={"help": "Scale, marker and prompt of a model that was not trained here: prometheus."}
+        default=None,
+        metadata={
+            "help": "Scale, marker and prompt of a model that was not trained here: prometheus, feedback_collection."
+        },
     )
     score_labels: str | None = field(default=None, metadata={"help": "Labels. Default: the judge's own."})
     score_values: list[float] | None = field(
@@ -123,24 +112,7 @@ class SourceOptions(_Options):
 @dataclass
 class EngineOptions(_Options):
     """
-    How a judge runs.
-
-    Args:
-        engine (`str`, *optional*, defaults to `"transformers"`):
-            What generates: `"transformers"`, `"vllm"`, or `"server"` (any OpenAI-compatible server).
-        engine_options (`Mapping`, *optional*):
-            Further settings of the engine: keyword arguments of `from_pretrained` (Transformers), of [`VLLMEngine`], or of
-            [`ServerEngine`], which needs at least `base_url`.
-        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
-            Type of the weights, by default as saved.
-        do_sample, malformed, truncate_prompts:
-            See [`Decoding`].
-        top_p (`float`, *optional*):
-            Nucleus of the sampled rationale. Defaults to that which the judge was trained with, else 1.
-        max_new_tokens (`int`, *optional*):
-            Longest completion. Defaults to 1024, and for models with a short context to half of it.
-        batch_size (`int`, *optional*, defaults to `8`):
-            Prompts per generation batch and process (Transformers), which vLLM and servers decide for themselves.
+    How a judge runs: what each field is, its metadata say (`help`); those of [`Decoding`] are explained there.
 
     Raises:
         `ValueError`: naming the field, if one has an impossible value.
@@ -153,7 +125,11 @@ class EngineOptions(_Options):
         default="transformers", metadata={"help": f"What generates: {', '.join(f'`{name}`' for name in ENGINES)}."}
     )
     engine_options: dict | str | None = field(
-        default=None, metadata={"help": "Further settings of the engine, e.g. {base_url: http://localhost:8000/v1}."}
+        default=None,
+        metadata={
+            "help": "Further settings of the engine, e.g. {base_url: http://localhost:8000/v1}: keyword arguments of its class, or "
+            "(transformers) of from_pretrained."
+        },
     )
     dtype: str = field(default="auto", metadata={"help": "Type of the weights. Default: as saved."})
     do_sample: bool = field(default=True, metadata={"help": "Sample the rationale; false decodes greedily."})

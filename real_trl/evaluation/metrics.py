@@ -18,7 +18,7 @@ from real_trl.evaluation.registry import (
 )
 from real_trl.evaluation.rows import MalformedHandling, Rows, column, counted_rows, numbers
 from real_trl.evaluation.unscored import UNSCORED, unscored_reasons
-from real_trl.evaluation.verdict import baseline_errors, find_faults, is_constant
+from real_trl.evaluation.verdict import find_faults, is_constant
 
 
 def score_metrics(
@@ -33,15 +33,11 @@ def score_metrics(
         targets (`ArrayLike`):
             True scores y* of shape `(n,)`, in the same units.
         values (`Sequence[float]`, *optional*):
-            Values of the scale, for `accuracy` and `qwk`. Both look at the value of the label that is nearest to a
-            score, ties going to the lower label.
+            Values of the scale, for metrics that look at the label nearest to a score, ties going to the lower one.
 
     Returns:
-        `dict[str, float | int]`: `pearson`, `spearman` and `kendall` (τ-b, which corrects for ties), each in [-1, 1];
-        `rmse` and `mae` in units of the score; with `values`, `accuracy` in [0, 1], the share of rows whose prediction
-        and target have the same nearest label, and `qwk` in [-1, 1], Cohen's kappa with weights `(v_i − v_j)²` (Cohen,
-        1968), 1 − Σ w O / Σ w E, where O are the observed counts of pairs of labels and E those of independent raters
-        with the same margins; `n`, the number of rows.
+        `dict[str, float | int]`: Those of [`real_trl.evaluation.registry.METRICS`] that need no groups, correlations and shares not times
+        100; `n`, the number of rows.
 
         A correlation is `nan` where it is not defined: with fewer than two rows, or when either input is constant up
         to float64 rounding. So is `qwk` where all predictions and targets have one and the same label. With no rows at
@@ -105,7 +101,7 @@ def evaluate_predictions(
           answer, which count in no figure, and `unscored` (`{reason: count}`), why.
         - `mean_tokens` (tokens generated), `mean_mass` (probability on the labels) and `missing_mass` (probability
           that the engine could not assign), each over all rows that have it, `None` if none has.
-        - `baseline`: what always the same answer reaches, see [`~real_trl.evaluation.verdict.baseline_errors`]; `verdict`: what is wrong with
+        - `baseline`: what always the same answer reaches, see [`baseline_errors`]; `verdict`: what is wrong with
           the figures, see [`~real_trl.evaluation.verdict.Fault`], as dicts.
         - `notes` (`list[str]`): which figure is `nan`, and why; what was left out of the calibration.
 
@@ -165,6 +161,20 @@ def evaluate_predictions(
         "verdict": [fault._asdict() for fault in faults],
         "notes": notes,
     }
+
+
+def baseline_errors(targets: np.ndarray) -> dict[str, dict[str, float]]:
+    """
+    What always giving the same answer reaches: `{"mean" | "median": {"value", "n", …}}` with the metrics that are means over rows and need
+    nothing but scores. The mean of the labels has the smallest RMSE that a constant can have, their median the smallest MAE. NaN without labels.
+    """
+    targets, errors = np.asarray(targets, dtype=np.float64), {}
+    for name, constant in {"mean": np.mean, "median": np.median}.items():
+        value = float(constant(targets)) if len(targets) else float("nan")
+        sample = Sample(np.full(len(targets), value), targets, np.zeros(len(targets), dtype=bool))
+        figures = {each: of(sample) for each, of in METRICS.items() if of.per_row and not of.needs}
+        errors[name] = {"value": value, **figures, "n": len(targets)}
+    return errors
 
 
 def _undefined_figures(

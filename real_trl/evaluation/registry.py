@@ -24,7 +24,7 @@ class Sample(NamedTuple):
 
     predictions: np.ndarray
     targets: np.ndarray
-    wrong: np.ndarray  # rows that count as wrong whatever their prediction
+    wrong: np.ndarray  # rows that count as wrong whatever their prediction: malformed ones, where malformed="strict"
     values: Sequence[float] | None = None  # of the scale
     groups: np.ndarray | None = None  # question of each row
 
@@ -43,9 +43,8 @@ class Metric:
     per_row: Callable[[Sample], np.ndarray] | None = None  # what each row adds, (n,)
     of_mean: Callable[[Any], Any] = lambda mean: mean  # from their mean to the figure, on arrays too
     of: Callable[[Sample], float] | None = None  # of at least one row; NaN where it is undefined
-    swapped: Callable[[np.ndarray], np.ndarray] = (
-        np.asarray
-    )  # what of the scores two judges swap in `paired_comparison`
+    # What of the scores two judges swap in `paired_comparison`
+    swapped: Callable[[np.ndarray], np.ndarray] = np.asarray
     legend: str = ""  # a sentence
     undefined: str = ""  # when it is NaN, as a clause
     # "paper": in its Table 2, training curves and brief tables; "core": in every other table; "extra": where results have it
@@ -158,7 +157,7 @@ def _is_hit(sample: Sample) -> np.ndarray:
 
 
 def _kappa(sample: Sample) -> float:
-    """1 − Σ w O / Σ w E, where Σ w E / n = E (p − t)² of independent p and t."""
+    """Cohen's kappa (1968) with weights (p − t)²: 1 − Σ w O / Σ w E, where Σ w E / n = E (p − t)² of independent p and t."""
     predicted, true = (nearest_values(scores, sample.values) for scores in sample[:2])
     if not np.ptp(np.concatenate([predicted, true])) > 0:
         return math.nan
@@ -232,8 +231,16 @@ CALIBRATION = {
     "nll": Metric(title="NLL"),
     "crps": Metric(title="CRPS"),
 }
-PAPER_METRICS = tuple(name for name, metric in METRICS.items() if metric.shown == "paper")  # Table 2, Table 3
-CORE_METRICS = tuple(name for name, metric in METRICS.items() if metric.shown != "extra")
+
+
+def paper_metrics() -> list[str]:
+    """Those of the paper's Table 2 and 3, of training curves and brief tables."""
+    return [name for name, metric in METRICS.items() if metric.shown == "paper"]
+
+
+def core_metrics() -> list[str]:
+    """Those of every table."""
+    return [name for name, metric in METRICS.items() if metric.shown != "extra"]
 
 
 def metric_names(values: Sequence[float] | None, groups: bool = True) -> list[str]:

@@ -110,22 +110,6 @@ def find_faults(
     return sorted(faults, key=lambda fault: not fault.severe)
 
 
-def baseline_errors(targets: np.ndarray) -> dict[str, dict[str, float]]:
-    """
-    Errors of always giving the same answer: `{"mean" | "median": {"value", "rmse", "mae", "n"}}`. The mean of the labels has the
-    smallest RMSE that a constant can have, their median the smallest MAE. NaN without labels.
-    """
-    targets = np.asarray(targets, dtype=np.float64)
-    constants = {"mean": np.mean, "median": np.median}
-    errors = {}
-    for name, constant in constants.items():
-        value = float(constant(targets)) if len(targets) else float("nan")
-        off = targets - value
-        rmse, mae = (float(np.sqrt(np.mean(off**2))), float(np.mean(np.abs(off)))) if len(targets) else (value, value)
-        errors[name] = {"value": value, "rmse": rmse, "mae": mae, "n": len(targets)}
-    return errors
-
-
 def is_constant(values: np.ndarray) -> bool:
     """Whether numbers are all the same, up to float64 rounding."""
     return bool(np.ptp(values) <= CONSTANT_RTOL * np.max(np.abs(values)))
@@ -178,11 +162,12 @@ def _of_the_predictions(
     text = f"{_share(near, len(scores))} of the predictions are as good as {median:.4g}"
     if targets is None:
         return [Fault("constant", inference, True, text)] if hardly_vary else []
-    rmse, constant = float(np.sqrt(np.mean((scores - targets) ** 2))), baseline_errors(targets)["mean"]
-    if hardly_vary and rmse > (1 - CONSTANT_GAIN) * constant["rmse"]:
+    mean = float(np.mean(targets))
+    rmse, constant = (float(np.sqrt(np.mean((each - targets) ** 2))) for each in (scores, mean))
+    if hardly_vary and rmse > (1 - CONSTANT_GAIN) * constant:
         return [Fault("constant", inference, True, text)]
-    if rmse > constant["rmse"] * (1 + 1e-9):
-        text = f"RMSE {rmse:.3f} is above {constant['rmse']:.3f}, that of always answering {constant['value']:.4g}, the mean of the labels"
+    if rmse > constant * (1 + 1e-9):
+        text = f"RMSE {rmse:.3f} is above {constant:.3f}, that of always answering {mean:.4g}, the mean of the labels"
         return [Fault("worse_than_mean", inference, True, text)]
     return []
 

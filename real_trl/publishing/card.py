@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from real_trl.judge_config import JudgeConfig
-from real_trl.methods import CITATION, METHODS
+from real_trl.methods import CITATION, METHODS, unread_options
 from real_trl.prompts.template import PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.results import eval_results, evaluation_table
@@ -94,7 +94,7 @@ def build_card(
         hyperparameters={
             markdown_code(_cut(name)): markdown_escape(_cut(value))
             for name, value in lineage.stages[-1].training.items()
-            if name != "data" and value is not None
+            if value is not None and name != "data" and name not in unread_options(lineage.stages[-1].method)
         },
         evaluation=evaluation_table(evaluation) if evaluation else NOT_EVALUATED,
         versions={

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from real_trl.evaluation.registry import METRICS
+from real_trl.evaluation.registry import METRICS, metric_names
 from real_trl.publishing.files import JudgeFiles
 from real_trl.report.cells import is_doubtful
 from real_trl.report.markup import markdown_escape, markdown_verdict, plain_line
@@ -22,7 +22,6 @@ from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redacted
 from real_trl.weights.files import read_json
 
-_SHOWN = [name for name, metric in METRICS.items() if "groups" not in metric.needs]
 EVALUATION_NAME = "evaluation.json"
 
 
@@ -152,15 +151,16 @@ def public_data_name(name: str) -> str:
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     """The results as a Markdown table: a row for each dataset and inference, with 95% intervals."""
-    heads = [METRICS[name].title for name in _SHOWN]
+    shown = metric_names((), groups=False)
+    heads = [METRICS[name].title for name in shown]
     lines = [f"| data | inference | n | {' | '.join(heads)} |", f"|---|---|---|{'---|' * len(heads)}"]
     for dataset, result in evaluation["results"].items():
         for inference, title in INFERENCES.items():
             doubt = MARK if is_doubtful(result, inference) else ""
-            cells = [_cell(result, inference, name, doubt) for name in _SHOWN]
+            cells = [_cell(result, inference, name, doubt) for name in shown]
             label = markdown_escape(dataset_label(dataset, evaluation["settings"]))
             lines.append(f"| {label} | {title} | {result[inference]['n']} | {' | '.join(cells)} |")
-        for always in baseline_rows({evaluation["name"]: result}, _SHOWN):
+        for always in baseline_rows({evaluation["name"]: result}, shown):
             texts = [markdown_escape(cell.text) for cell in always]
             lines.append(f"| {label} | Always {texts[1]} | {texts[-1]} | {' | '.join(texts[2:-1])} |")
     malformed = "; ".join(
@@ -168,7 +168,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
         for dataset, result in evaluation["results"].items()
     )
     note = f"Completions without a score: {markdown_escape(malformed)}."
-    legend = " ".join([LEGEND, *(METRICS[name].legend for name in _SHOWN if METRICS[name].legend)])
+    legend = " ".join([LEGEND, *(METRICS[name].legend for name in shown if METRICS[name].legend)])
     rule = evaluation.get("judge", {}).get("normalize_expectation")
     expectation = "" if rule is None else f" RAIL: {EXPECTATIONS[bool(rule)]}."
     text = f"{legend} In brackets: 95% bootstrap intervals, by {_resampled(evaluation)}. {note}{expectation}"
@@ -201,7 +201,7 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
         dataset = plain_line(dataset)
         label = plain_line(dataset_label(dataset, evaluation["settings"]))
         for inference, title in INFERENCES.items():
-            for metric in _SHOWN:
+            for metric in metric_names((), groups=False):
                 value = result[inference].get(metric)
                 if value is None or not math.isfinite(value) or is_doubtful(result, inference):
                     continue

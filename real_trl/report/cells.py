@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from real_trl.evaluation.registry import CORE_METRICS, METRICS, UNDEFINED, Metric, is_undefined
+from real_trl.evaluation.registry import METRICS, UNDEFINED, Metric, core_metrics, is_undefined
 from real_trl.report.notation import MARK
 
 
@@ -47,7 +47,7 @@ class Sheet:
 
 def used_metrics(figures: Iterable[Mapping[str, Any]]) -> list[str]:
     """The metrics that some result has, in the order of [`METRICS`]; the core ones always."""
-    found = set(CORE_METRICS).union(*figures)
+    found = set(core_metrics()).union(*figures)
     return [metric for metric in METRICS if metric in found]
 
 

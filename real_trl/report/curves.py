@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from real_trl.evaluation.registry import METRICS, PAPER_METRICS
+from real_trl.evaluation.registry import METRICS, paper_metrics
 from real_trl.report.notation import INFERENCES
 from real_trl.report.panels import COLORS, MARKERS, logged_values, new_figure
 from real_trl.report.plots import plot_breakdown, plot_distributions, plot_predictions, plot_reliability
@@ -134,7 +134,7 @@ def check_predictions(evaluation: Evaluation, predictions: Predictions) -> None:
 
 
 def _logged_datasets(log_histories: Mapping[str, Sequence[Mapping[str, Any]]], inference: str) -> list[str]:
-    pattern = re.compile(rf"judge_eval/(.+)/{re.escape(inference)}/(?:{'|'.join(PAPER_METRICS)})")
+    pattern = re.compile(rf"judge_eval/(.+)/{re.escape(inference)}/(?:{'|'.join(paper_metrics())})")
     keys = (key for history in log_histories.values() for entry in history for key in entry)
     return list(dict.fromkeys(match[1] for key in keys if (match := pattern.fullmatch(key))))
 
@@ -143,7 +143,7 @@ def _panels(
     log_histories: Mapping[str, Sequence[Mapping[str, Any]]], datasets: Sequence[str], inference: str
 ) -> dict[str, tuple[str, float]]:
     """Title of a panel → the key it shows and the factor: the metrics always, lengths where some run logged them."""
-    panels = {METRICS[metric].unit: (f"{inference}/{metric}", METRICS[metric].factor) for metric in PAPER_METRICS}
+    panels = {METRICS[metric].unit: (f"{inference}/{metric}", METRICS[metric].factor) for metric in paper_metrics()}
     logged = {key for history in log_histories.values() for entry in history for key in entry}
     for name, title in _LENGTHS.items():
         if any(f"judge_eval/{dataset}/{name}" in logged for dataset in datasets):

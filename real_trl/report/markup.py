@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from real_trl.evaluation.registry import METRICS, PAPER_METRICS, is_undefined
+from real_trl.evaluation.registry import METRICS, is_undefined, paper_metrics
 from real_trl.methods import METHODS
 from real_trl.report.cells import Cell, Sheet, is_doubtful, with_best
 from real_trl.report.legend import expectation_text, legend
@@ -39,12 +39,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udf
 @dataclass(frozen=True)
 class PaperTable:
     """
-    The paper's Table 2: a row a judge and inference, a block of `PAPER_METRICS` a dataset, and their average.
+    The paper's Table 2: a row a judge and inference, a block of `paper_metrics` a dataset, and their average.
 
     Attributes:
         blocks (`list[str]`): The datasets, and `"Average"` if there are several.
         rows (`list[tuple[str, str, str]]`): Judge, training (`SFT`, `RL`, `–` if unknown), inference.
-        figures (`list[list[Cell]]`): Of each row, `len(PAPER_METRICS)` cells a block; the best of a column are strong. The last row may be
+        figures (`list[list[Cell]]`): Of each row, `len(paper_metrics())` cells a block; the best of a column are strong. The last row may be
             what always the same answer reaches.
     """
 
@@ -85,7 +85,7 @@ def paper_table(evaluation: Evaluation) -> PaperTable:
 
     columns = []
     for name, block in blocks.items():
-        for metric in PAPER_METRICS:
+        for metric in paper_metrics():
             printed = [METRICS[metric].print(block[key].get(metric)) for key in keys]
             cells = [Cell(text, doubtful=key in doubtful[name]) for text, key in zip(printed, keys, strict=True)]
             always = [Cell(METRICS[metric].print(constants[name].get(metric)))] if constants else []
@@ -116,7 +116,7 @@ def latex_table(
         `ValueError`: If the evaluation holds no results.
     """
     table = paper_table(evaluation)
-    width = len(PAPER_METRICS)
+    width = len(paper_metrics())
     starts = [4 + width * index for index in range(len(table.blocks))]
     lines = [
         "% needs \\usepackage{booktabs}",
@@ -131,7 +131,9 @@ def latex_table(
         + r" \\",
         "".join(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in starts),
         "Method & Training & Inference & "
-        + " & ".join(METRICS[metric].latex or METRICS[metric].title for _ in table.blocks for metric in PAPER_METRICS)
+        + " & ".join(
+            [METRICS[metric].latex or METRICS[metric].title for metric in paper_metrics()] * len(table.blocks)
+        )
         + r" \\",
         r"\midrule",
     ]
@@ -162,7 +164,7 @@ def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> 
         `ValueError`: If the evaluation holds no results.
     """
     table = paper_table(evaluation)
-    titles = [f"{block} {METRICS[metric].title}" for block in table.blocks for metric in PAPER_METRICS]
+    titles = [f"{block} {METRICS[metric].title}" for block in table.blocks for metric in paper_metrics()]
     rows = []
     for (judge, training, inference), figures in zip(table.rows, table.figures, strict=True):
         name = f"<ins>{markdown_escape(judge)}</ins>" if judge in underline else markdown_escape(judge)
@@ -217,7 +219,7 @@ def plain_line(text: object) -> str:
 def _average(figures: Iterable[dict[str, Any]], same_scale: bool) -> dict[str, float]:
     figures = list(figures)
     average = {}
-    for metric in PAPER_METRICS:
+    for metric in paper_metrics():
         values = [figure.get(metric) for figure in figures]
         if values and not any(map(is_undefined, values)) and (same_scale or METRICS[metric].factor != 1):
             average[metric] = math.fsum(values) / len(values)

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from real_trl.evaluation.registry import CORE_METRICS, METRICS, UNDEFINED, Metric
+from real_trl.evaluation.registry import METRICS, UNDEFINED, Metric, core_metrics
 from real_trl.report.notation import INFERENCES, LEGEND
 
 
@@ -76,7 +76,7 @@ def results_table(summary: Mapping[str, Mapping[str, Mapping[str, Mapping[str, A
         columns.append([Text()] * (len(rows) + always))
         doubtful = [_is_doubtful(summary[method].get(split, {}).get(inference, {})) for method, inference in rows]
         any_doubtful |= any(doubtful)
-        for metric in CORE_METRICS:
+        for metric in core_metrics():
             spec = METRICS[metric]
             values = [_lookup(summary, method, split, inference, metric) for method, inference in rows]
             seeds = max(seeds, *(len(value["values"]) if isinstance(value, Mapping) else 1 for value in values))

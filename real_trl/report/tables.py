@@ -8,12 +8,12 @@ from typing import Any
 
 from real_trl.evaluation.registry import (
     CALIBRATION,
-    CORE_METRICS,
     METRICS,
-    PAPER_METRICS,
     UNDEFINED,
+    core_metrics,
     is_undefined,
     number,
+    paper_metrics,
 )
 from real_trl.report.cells import (
     Cell,
@@ -92,7 +92,7 @@ def comparison_sheet(evaluation: Evaluation, dataset: str, brief: bool = False) 
             both = (evaluation["results"].get(dataset, {}).get(comparison[side], {}) for side in ("a", "b"))
             doubtful = any(is_doubtful(result, inference) for result in both)
             for metric, row in _by_metric(comparison.get(inference, {})):
-                if brief and metric not in PAPER_METRICS:
+                if brief and metric not in paper_metrics():
                     continue
                 spec = METRICS[metric]
                 p = row.get("p_adjusted", row["p_value"])
@@ -139,12 +139,12 @@ def convention_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
     if not judges:
         return None
     columns = [Column("Judge", figures=False), Column("Malformed", figures=False), Column("Inference", figures=False)]
-    columns += [Column(METRICS[metric].title) for metric in CORE_METRICS] + [Column("n")]
+    columns += [Column(METRICS[metric].title) for metric in core_metrics()] + [Column("n")]
     cells = []
     for judge, conventions in judges.items():
         for convention, result in conventions.items():
             for inference, label in INFERENCES.items():
-                figures = [Cell(METRICS[metric].print(result[inference].get(metric))) for metric in CORE_METRICS]
+                figures = [Cell(METRICS[metric].print(result[inference].get(metric))) for metric in core_metrics()]
                 cells.append([*map(Cell, (judge, convention, label)), *figures, Cell(str(result[inference]["n"]))])
                 judge = convention = ""  # named in the first of their rows
     notes = ["force: as read at a forced marker. drop: left out. strict: counted as wrong."]

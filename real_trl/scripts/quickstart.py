@@ -27,7 +27,7 @@ import yaml
 
 from real_trl.arguments.parser import user_errors
 from real_trl.data.homework import build_model, build_tokenizer
-from real_trl.evaluation.registry import CORE_METRICS
+from real_trl.evaluation.registry import core_metrics
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.report.cells import is_doubtful
 from real_trl.runs.command import command
@@ -102,9 +102,8 @@ def run_seed(
 
 def _figures(result: Mapping[str, Any], inference: str) -> dict[str, float]:
     """The metrics of the table, of which one that is undefined is null in JSON, and whether they are worth nothing."""
-    figures = {
-        metric: math.nan if result[inference][metric] is None else result[inference][metric] for metric in CORE_METRICS
-    }
+    found = result[inference]
+    figures = {metric: math.nan if found[metric] is None else found[metric] for metric in core_metrics()}
     return figures | {"doubtful": float(is_doubtful(result, inference))}
 
 

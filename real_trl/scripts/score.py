@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
@@ -96,11 +95,6 @@ class ScoreArguments(JudgingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.columns, str):
-            try:
-                self.columns = yaml.safe_load(self.columns)
-            except yaml.YAMLError as error:
-                raise FieldError("columns", self.columns, "Give a mapping, '{response: answer}'.") from error
         self.columns = as_mapping("columns", self.columns)
         check_num_samples(self.num_samples, self.do_sample)
         if not self.data:

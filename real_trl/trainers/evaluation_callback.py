@@ -16,7 +16,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from real_trl.engines import TransformersEngine
 from real_trl.evaluation.metrics import evaluate_predictions
-from real_trl.evaluation.registry import PAPER_METRICS
+from real_trl.evaluation.registry import paper_metrics
 from real_trl.option_values import FieldError
 from real_trl.report.verdict_text import verdict
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
@@ -163,7 +163,7 @@ class JudgeEvaluationCallback(TrainerCallback):
         logs = {
             f"{inference}/{metric}": result[inference][metric]
             for inference in ("standard", "rail")
-            for metric in PAPER_METRICS
+            for metric in paper_metrics()
         }
         logs |= {name: result[name] for name in ("mean_tokens", "malformed_rate", "mean_mass")}
         logs["rmse_of_the_mean"] = result["baseline"]["mean"]["rmse"]

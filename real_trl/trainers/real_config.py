@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from trl import RLOOConfig
 
-from real_trl.methods import METHODS, reward_names
+from real_trl.methods import METHODS, reward_names, unread_options
 from real_trl.option_values import FieldError, check_numbers
 from real_trl.trainers.config_defaults import JudgeTrainingArguments, default_precision
 from real_trl.trainers.group_filter import GroupFilter
@@ -36,19 +36,14 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
 
     This class adds to [`~trl.RLOOConfig`] what REAL (arXiv 2603.17145) needs, and
     [`~real_trl.trainers.config_defaults.JudgeTrainingArguments`]; all other arguments keep TRL's meaning.
-    TRL's `beta` is the KL coefficient, here `0.0` by default; the paper's β is `prediction_weight`.
+    TRL's `beta` is the KL coefficient, here `0.0` by default; the paper's β is `prediction_weight`. Fields that are not below say what they
+    are in their metadata (`help`).
 
     Args:
         reward (`str`, *optional*, defaults to `"regression"`):
-            Reward on the judge's score distribution, by its name in [`real_trl.methods`]: `"regression"` (REAL, Eq. 5), `"accuracy"`
-            (Standard RL: 1 if the sampled score is the target), `"log_likelihood"` (JEPO, single sample) or `"log_marginal"` (JEPO's
-            multi-sample bound over each group).
-        log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
-            λ in Eq. 5. Only used by `reward="regression"`.
+            Reward on the judge's score distribution, by its name in [`real_trl.methods.METHODS`].
         prediction_weight (`float`, *optional*):
-            β in Eq. 8, the weight on the gradient of the reward itself. Defaults to the method's: `0.01` for
-            `"regression"`, `1.0` for `"log_likelihood"` and `"log_marginal"`, `0.0` for `"accuracy"`, which has no
-            gradient.
+            β in Eq. 8, the weight on the gradient of the reward itself. Defaults to the method's.
         likelihood_form (`str`, *optional*, defaults to `"log_probability"`):
             What λ weighs in `reward="regression"`: `"log_probability"`, log π(y*) (Eq. 5), or `"probability"`, π(y*),
             as in the authors' released code.
@@ -59,15 +54,9 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         group_filter (`str`, *optional*):
             Dynamic sampling (Table 6): bounds on a group's accuracy, such as `"0 < acc < 1"`. Groups outside are
             replaced by groups of other prompts. Unset: every group is trained on.
-        group_filter_rounds (`int`, *optional*, defaults to `10`):
-            Generations per batch, the first one included, before training stops since too few groups pass.
         reuse_correction (`str`, *optional*, defaults to `"clip"`):
             On batches that are reused: `"clip"`, PPO's clipped ratio of whole sequences, as in TRL; `"none"`, the
             policy gradient as if on-policy, with the advantages as they were, as in the authors' released code.
-        advantage_clip (`float`, *optional*, defaults to `1.0`):
-            Bound on the standardised advantages. `None` for no clipping.
-        advantage_eps (`float`, *optional*, defaults to `1e-8`):
-            ε added to σ when advantages are standardised.
         malformed (`str`, *optional*, defaults to `"penalize"`):
             What to do with a completion in which no score of the scale can be found. `"penalize"`: it gets the
             reward of the worst score on the scale for its target (rewards that know no distance: of a uniform guess), or the worst reward in its group if that is lower; no
@@ -116,7 +105,7 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
     reuse_correction: str = field(
         default="clip", metadata={"help": "On reused batches: `clip` (PPO's ratio) or `none` (fixed advantages)."}
     )
-    advantage_clip: float | None = field(default=1.0, metadata={"help": "Bound on standardised advantages."})
+    advantage_clip: float | None = field(default=1.0, metadata={"help": "Bound on standardised advantages, or null."})
     advantage_eps: float = field(default=1e-8, metadata={"help": "ε added to σ when advantages are standardised."})
     malformed: str = field(
         default="penalize", metadata={"help": "Completions without a score: `penalize`, `force` or `ignore`."}
@@ -153,12 +142,12 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         if method.on_sample and self.malformed == "force":
             said = f": got 'force' with reward={self.reward!r}, which reads the score that was sampled; a forced score is not a sample"
             raise FieldError("malformed", "force", "Use 'penalize' or 'ignore'.", said)
-        for reward, other in METHODS.items():
-            for name in other.options:
-                default = type(self).__dataclass_fields__[name].default
-                if name not in method.options and getattr(self, name) != default:
-                    said = f": got {getattr(self, name)!r} with reward={self.reward!r}, but only reward={reward!r} reads it"
-                    raise FieldError(name, getattr(self, name), "Leave it out.", said)
+        for name, reward in unread_options(self.reward).items():
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                said = (
+                    f": got {getattr(self, name)!r} with reward={self.reward!r}, but only reward={reward!r} reads it"
+                )
+                raise FieldError(name, getattr(self, name), "Leave it out.", said)
         if self.num_generations < 2:
             fix = "The leave-one-out baseline compares completions of the same prompt: set it to 2 or more (the paper uses 16)."
             raise FieldError("num_generations", self.num_generations, fix)

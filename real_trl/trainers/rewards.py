@@ -21,9 +21,8 @@ class Rewards(NamedTuple):
 
     objective: Tensor  # (G, K) what the method maximises, with its gradient (Term 2 of Lemma 4.1)
     streams: tuple[tuple[float, Tensor], ...]  # (weight, rewards (G, K)), turned into advantages apart and then added
-    rounding: tuple[Tensor, ...] | None = (
-        None  # (G, K) of each stream: how far rewards may be off by that of the logits
-    )
+    # (G, K) of each stream: how far rewards may be off by that of the logits
+    rounding: tuple[Tensor, ...] | None = None
 
 
 def score_rewards(
@@ -46,7 +45,7 @@ def score_rewards(
     score_log_probs = torch.where(has_score.unsqueeze(1), score_log_probs, uniform)
     # Rows without a score have a constant in its place, so their rounding error is 0
     off = torch.zeros_like(targets) if rounding is None else rounding.detach() * has_score
-    scored = Scored(score_log_probs, values, targets, label_weights, sampled_scores, off)
+    scored = Scored(score_log_probs, values, targets, label_weights, sampled_scores, off, args.normalize_expectation)
     method = METHODS[args.reward]
     parts = method.parts(scored, args)
     present = has_score.view(-1, group_size)  # (N,) -> (G, K)

@@ -27,6 +27,7 @@ def warnings_are_errors():
 
 
 class TestScoreMetrics:
+    @pytest.mark.usefixtures("only_these_metrics")
     def test_by_hand(self):
         # p = (1, 2, 3, 4, 4), mean 2.8, p - mean = (-1.8, -0.8, 0.2, 1.2, 1.2), squares 3.24+.64+.04+1.44+1.44 = 6.8
         # t = (2, 1, 3, 5, 4), mean 3.0, t - mean = (-1, -2, 0, 2, 1),           squares 1+4+0+4+1 = 10
@@ -109,6 +110,7 @@ class TestScoreMetrics:
 
 
 class TestAccuracyAndKappa:
+    @pytest.mark.usefixtures("only_these_metrics")
     def test_by_hand(self):
         # On 1-5, nearest labels of p: 1.4 → 1, 2.5 → 2 (ties go down), 4.0 → 4, 5.3 → 5; of t: 1, 3, 4, 4.5 → 4.
         # Two of four agree. Squared differences 0, 1, 0, 1: mean 1/2. Of independent draws (margins 1, 2, 4, 5 and
@@ -157,6 +159,7 @@ class TestAccuracyAndKappa:
 
 
 class TestPairwiseAccuracy:
+    @pytest.mark.usefixtures("only_these_metrics")
     def test_by_hand(self):
         # Question a: targets 1, 2, 2: two pairs (1st with 2nd, 1st with 3rd); predictions 1, 3, 1: right, tie → 1.5 of
         # 2. Question b: targets 5, 3: predictions 2, 4: wrong → 0 of 1. Question c has one row.
@@ -358,6 +361,7 @@ class TestEvaluatePredictions:
         with pytest.raises(ValueError, match="Row 10 has 5 `probabilities` for 3 labels"):
             evaluate_predictions(rows, "force", [1, 2, 3])
 
+    @pytest.mark.usefixtures("only_these_metrics")
     @pytest.mark.parametrize(
         ("rows", "handling", "words"),
         [

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from real_trl.evaluation.assemble import assemble_evaluation
-from real_trl.evaluation.metrics import evaluate_predictions
-from real_trl.evaluation.verdict import CRITERIA, baseline_errors, find_faults
+from real_trl.evaluation.metrics import baseline_errors, evaluate_predictions
+from real_trl.evaluation.verdict import CRITERIA, find_faults
 from real_trl.publishing.results import eval_results
 from real_trl.publishing.results import evaluation_table as card_table
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report
@@ -116,6 +116,7 @@ def test_a_scale_of_words_has_its_words_for_scores():
     assert evaluate_predictions(rows, values=words.values)["verdict"] != plain["results"]["bench"]["a"]["verdict"]
 
 
+@pytest.mark.usefixtures("only_these_metrics")
 def test_what_always_the_same_answer_reaches():
     constants = baseline_errors(np.array([1.0, 1.0, 4.0]))
     assert constants["mean"] == {"value": 2.0, "rmse": pytest.approx(np.sqrt(2)), "mae": pytest.approx(4 / 3), "n": 3}
@@ -213,6 +214,7 @@ def test_markdown_latex_and_the_page_mark_them(evaluation, tmp_path):
     assert page.index(FOUND) < page.index("<table>")
 
 
+@pytest.mark.usefixtures("only_these_metrics")
 def test_the_card_says_so_and_its_metadata_hold_no_such_figure(evaluation):
     evaluation = evaluation[0]
 

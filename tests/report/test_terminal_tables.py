@@ -79,6 +79,7 @@ class TestEvaluationTable:
         assert "+0.0 to +20.0" not in words(text)  # a zero has no sign
         assert "0.0 to +20.0" in words(text)
 
+    @pytest.mark.usefixtures("only_these_metrics")
     @pytest.mark.parametrize("width", [60, 80, 100, 120])
     def test_fits_the_terminal(self, width):
         evaluation, _ = made_evaluation({"mt_bench": ONE_TO_FIVE, "percent": PERCENT})

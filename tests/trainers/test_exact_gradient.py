@@ -13,8 +13,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from real_trl import objectives
+from real_trl import REALConfig, objectives
 from real_trl.label_tree import LabelTree
+from real_trl.methods import METHODS, Scored, reward_names
 
 VOCABULARY = 6
 END = 2
@@ -67,8 +68,12 @@ def relative_error(actual, expected):
 
 def reward_of(name, scores):
     targets = TARGET.expand(len(scores))
-    if name == "log_likelihood":
-        return objectives.log_likelihood_reward(scores, VALUES, targets)
+    if name in METHODS:
+        weights = objectives.target_weights(targets, VALUES)
+        nothing = torch.zeros_like(targets)
+        scored = Scored(scores, VALUES, targets, weights, nothing, nothing, normalize=False)
+        args = REALConfig("unused", reward=name, use_cpu=True)
+        return sum(part.weight * part.reward for part in METHODS[name].parts(scored, args))
     if name == "histogram":
         weights = torch.tensor([0.25, 0.0, 0.75], dtype=torch.float64)
         return objectives.regression_reward(scores, VALUES, targets - 0.5, label_weights=weights)
@@ -78,7 +83,7 @@ def reward_of(name, scores):
         )
     if name == "normalized":
         return objectives.regression_reward(scores, VALUES, targets, normalize=True)
-    return objectives.regression_reward(scores, VALUES, targets, {"lambda=0": 0.0, "lambda=1": 1.0}[name])
+    return objectives.regression_reward(scores, VALUES, targets, 0.0)  # "lambda=0"
 
 
 def exact_gradient(model, reward):
@@ -93,7 +98,9 @@ def expected_estimate(model, log_probs, advantages, rewards, weights, prediction
     return -flat_gradient(model, loss)
 
 
-REWARDS = ["lambda=0", "lambda=1", "log_likelihood", "histogram", "probability", "normalized"]
+REWARDS = ["lambda=0", "histogram", "probability", "normalized"]
+# Each reward of the table that has a gradient and is one of a single completion
+REWARDS += [name for name in reward_names() if not (METHODS[name].on_sample or METHODS[name].of_group)]
 
 
 def test_the_enumeration_is_complete(model):
