@@ -71,9 +71,9 @@ def assemble_evaluation(
     Returns:
         `dict`, of plain numbers and text:
         - `datasets`: dataset → `n_rows`, `n_groups`, `labels`, `values`;
-        - `results`: dataset → judge → result of [`~real_trl.statistics.evaluate_with_intervals`], with `mean_entropy`;
-        - `comparisons`: dataset → result of [`~real_trl.statistics.compare_judges`];
-        - `ceiling`: dataset → [`~real_trl.statistics.rater_agreement`], where rows have several ratings;
+        - `results`: dataset → judge → result of [`~real_trl.evaluation.intervals.evaluate_with_intervals`], with `mean_entropy`;
+        - `comparisons`: dataset → result of [`~real_trl.evaluation.comparison.compare_judges`];
+        - `ceiling`: dataset → [`~real_trl.evaluation.agreement.rater_agreement`], where rows have several ratings;
         - `breakdown`: dataset → column → value → judge → result;
         - `malformed_conventions`: dataset → judge → convention → figures;
         - `probes`: dataset → judge → probe → [`~real_trl.evaluation.probes.probe_shifts`].

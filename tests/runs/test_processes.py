@@ -93,7 +93,7 @@ def test_an_end_that_hangs_is_cut_short():
     process = start_code(
         """
         import atexit
-        from real_trl import processes
+        from real_trl.runs import processes
         processes._EXIT_SECONDS = 0.2
         command_started()
         atexit.register(time.sleep, 60)
