@@ -19,6 +19,7 @@ that takes longer than `--health_seconds`, or memory that has grown by more than
 
 import argparse
 import asyncio
+import gc
 import itertools
 import json
 import os
@@ -243,6 +244,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = [json.loads(line) for line in lines]
     expected = expected_scores(Judge.from_pretrained(args.judge, do_sample=False), rows)
     print(f"{len(rows)} rows, {len({row['rationale'] for row in expected})} different rationales", flush=True)
+    gc.collect()
+    gc.freeze()  # a full collection of ours, of a second, would be taken for the service's
     key, runs = secrets.token_hex(16), []
     with running_service(args.judge, key, "--batch_size", str(args.batch_size)) as (url, process):
         asyncio.run(Load(url, key, rows, expected).run(4, args.warm_seconds, 0, process))

@@ -5,6 +5,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import signal
 import socket
@@ -86,6 +87,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin; called by uvicorn."""
+        # A full collection looks at all objects of the libraries and the judge, which takes a second in which nobody is answered
+        gc.collect()
+        gc.freeze()
         await super().startup(sockets)
         for listener in sockets or []:
             # asyncio accepts as many connections at once as may wait, but many may wait without harm

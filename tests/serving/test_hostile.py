@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that say nothing, too little or far too much: they get their share and no more, and nobody else notices."""
 
+import gc
 import json
 import re
 import resource
@@ -79,6 +80,15 @@ def test_a_kept_connection_outlives_the_pools_of_clients(folder):
         kept.request("GET", "/health")
         assert kept.getresponse().status == 200 and kept.sock is opened
         kept.close()
+
+
+def test_a_full_garbage_collection_does_not_look_at_what_was_loaded(folder):
+    """With a judge and its libraries that takes a second, in which nobody is answered."""
+    gc.unfreeze()  # what earlier services left alone
+    loaded = len(gc.get_objects())
+    with service(folder):
+        assert len(gc.get_objects()) < loaded / 10 < gc.get_freeze_count()
+    gc.unfreeze()
 
 
 def test_many_that_owe_a_request_are_closed_for_one_that_sends_it(folder):
