@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from real_trl.runs.output_lock import write_whole
 from real_trl.text.json_text import to_json
 from real_trl.versions import package_versions
 
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         start = fold - fold % config["folds"]
         train = [row for part in folds[start : start + config["folds"]] if part is not test for row in part]
         for name, part in (("train", train), ("test", test)):
-            (folder / f"{name}.json").write_text(to_json(part), encoding="utf-8")
+            write_whole(folder / f"{name}.json", to_json(part))
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, before they load PyTorch
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         folders = [args.output_dir / f"fold-{fold}" for fold in range(len(folds))]

@@ -30,6 +30,7 @@ import yaml
 from experiments.data import DATASETS
 from experiments.grid import UNTRAINED, Grid, Run
 from experiments.store import PREDICTIONS, check_overwritten, collect
+from real_trl.runs.output_lock import write_whole
 from real_trl.text.json_text import to_json
 
 RECIPE = "experiment.yaml"
@@ -186,7 +187,7 @@ def run_one(grid: Grid, run: Run, seed: int, output: Path) -> None:
         )
         times: dict[str, Any] = {"train": trained - started, "evaluate": time.perf_counter() - trained}
         (judge / "seconds.json").write_text(to_json(times), encoding="utf-8")
-        predictions.to_parquet(judge / PREDICTIONS)
+        write_whole(judge / PREDICTIONS, predictions.to_parquet())  # what is there is taken for done
 
 
 @contextmanager
