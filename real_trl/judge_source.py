@@ -87,9 +87,8 @@ class JudgeSource:
         try:
             return self._load(asked)
         except (TypeError, AttributeError, LookupError, NotImplementedError) as error:
-            options = inspect.signature(ENGINES[asked.engine].load_class()).parameters
-            without_default = [each for each in options.values() if each.default is each.empty]
-            needed = {each.name for each in without_default if each.kind is each.KEYWORD_ONLY}
+            takes = inspect.signature(ENGINES[asked.engine].load_class()).parameters.values()
+            needed = {each.name for each in takes if each.kind is each.KEYWORD_ONLY and each.default is each.empty}
             missing = ", ".join(needed - asked.engine_options.keys())
             if not (missing or asked.engine_options):
                 raise

@@ -310,11 +310,8 @@ def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
             value = read_json_or_yaml(value)
         except DuplicateKeyError as error:
             raise FieldError(name, value, str(error)) from None
-        except (
-            yaml.YAMLError,
-            ValueError,
-            RecursionError,
-        ) as error:  # not YAML, or nested too deep, or thousands of digits
+        # Not YAML, or nested too deep, or a number of thousands of digits
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise FieldError(name, value, f"Give a mapping, {{name: value}} ({yaml_fault(error)}).") from error
     if value is not None and not isinstance(value, Mapping):
         raise FieldError(name, value, f"Give a mapping, not a {type(value).__name__}.")

@@ -141,6 +141,7 @@ def test_any_value_of_any_field_is_a_judge_or_a_message(tmp_path, field):
     ("text", "message"),
     [
         ('{"score_labels": 1, "score_labels": 2}', "'score_labels' occurs twice in one object, with 1 and 2"),
+        ('{"score_labels": 1, "score_labels": 1}', "'score_labels' occurs twice in one object, with 1 and 1"),
         ("[" * 100_000, "not valid JSON"),
         ('{"training": ' * 200 + "1" + "}" * 200, "nested deeper than 64"),
         ("\x00\x01", "not valid JSON"),

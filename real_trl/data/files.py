@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
 SCORES += ("rationale", "status", "error")
 """The columns that `real-trl score` writes."""
+_unique_names = partial(unique_names, equal=True)
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None =
 def _read_json(path: Path) -> Source:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text, object_pairs_hook=unique_names)
+        rows = json.loads(text, object_pairs_hook=_unique_names)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text at byte {error.start}. Save the file as UTF-8.") from error
     except json.JSONDecodeError as error:
@@ -218,7 +219,7 @@ def _read_jsonl(path: Path) -> Source:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique_names)
+            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique_names)
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, got {row!r:.80}")
             rows.append(_row(row))

@@ -105,7 +105,7 @@ def why_not_exact(model: PreTrainedModel, dropout: Dropout = "of shared tokens")
 
 
 def why_config_not_exact(config: PreTrainedConfig, dropout: Dropout = "of shared tokens") -> str | None:
-    """What of that is known before the model is loaded."""
+    """Config-only part of [`why_not_exact`]."""
     if reason := why_positions_not_plain(config):
         return reason
     if config.model_type not in MODEL_TYPES:

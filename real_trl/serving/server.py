@@ -19,10 +19,9 @@ from real_trl.serving.connections import ACCEPTED_AT_ONCE, BoundedConnection, po
 
 API_KEY_VARIABLE = "REAL_TRL_API_KEY"
 _MAY_WAIT = 2048  # connections that have not been accepted
-_KEEP_ALIVE = (
-    75  # seconds. A client that reuses a connection just as it is closed loses its request, so those of pools (httpx
-)
-# and Node: 5 s, proxies: 60 s) have to be dropped by the clients first
+# Seconds. A client that reuses a connection just as it is closed loses its request, so that the pools of clients (httpx and Node: 5 s,
+# proxies: 60 s) have to drop theirs first
+_KEEP_ALIVE = 75
 
 
 def read_key(variable: str | None) -> str | None:

@@ -38,12 +38,16 @@ def to_json(value: Any, *, default: Callable[[Any], Any] = as_json, **options: A
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """As `object_pairs_hook` of `json.loads`: `ValueError` for an object with two values under one name, of which readers take different ones."""
-    found = dict(pairs)
-    for name, value in pairs if len(found) < len(pairs) else ():
-        if found[name] != value:
-            raise ValueError(f"{name[:80]!r} occurs twice in one object, with {value!r:.40} and {found[name]!r:.40}")
+def unique_names(pairs: Sequence[tuple[str, Any]], *, equal: bool = False) -> dict[str, Any]:
+    """
+    As `object_pairs_hook` of `json.loads`: `ValueError` for an object in which a name stands twice, of which readers take different
+    ones; with `equal` only if its values differ.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found and not (equal and found[name] == value):
+            raise ValueError(f"{name[:80]!r} occurs twice in one object, with {found[name]!r:.40} and {value!r:.40}")
+        found[name] = value
     return found
 
 

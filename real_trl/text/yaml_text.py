@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from real_trl.text.json_text import unique_names
+
 
 class DuplicateKeyError(ValueError):
     """A key stands twice in a mapping."""
@@ -32,15 +34,6 @@ def read_yaml(text: str) -> Any:
 def read_json_or_yaml(text: str) -> Any:
     """As [`read_yaml`]; a JSON text as JSON has it, whose `1e-5` is text in YAML and whose tabs are an error."""
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates)
-    except json.JSONDecodeError:
+        return json.loads(text, object_pairs_hook=unique_names)
+    except ValueError:  # no JSON, or a key that stands twice, whose lines YAML knows
         return read_yaml(text)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise DuplicateKeyError(f"{key!r} stands twice. Remove one of them.")
-        found[key] = value
-    return found

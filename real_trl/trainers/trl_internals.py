@@ -12,16 +12,8 @@ PRIVATE_NAMES = {
     "trl.trainer.base_trainer._BaseTrainer": ("_name", "_paper", "_tag_names"),
     "trl.trainer.rloo_trainer.RLOOTrainer": (
         *("_buffered_inputs", "_compute_loss", "_dist", "_generate", "_generate_and_score_completions"),
-        *(
-            "_generate_single_turn",
-            "_last_loaded_step",
-            "_logs",
-            "_metrics",
-            "_prepare_inputs",
-            "_step",
-            "_tokenize_prompts",
-        ),
-        *("_tokenizer",),
+        *("_generate_single_turn", "_last_loaded_step", "_logs", "_metrics", "_prepare_inputs", "_step"),
+        *("_tokenize_prompts", "_tokenizer"),
     ),
     "trl.trainer.sft_trainer.SFTTrainer": ("_prepare_dataset", "_total_train_tokens", "_tp_size"),
     "trl.trainer.utils": ("_CHUNKED_LOGPROB_CHUNK_SIZE", "_fused_forward"),

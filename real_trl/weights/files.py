@@ -43,7 +43,7 @@ def read_json(path: str | Path, kind: type = dict, max_bytes: int = MAX_BYTES, *
         max_bytes (`int`, *optional*, defaults to 64 MiB):
             How large it may be.
         unique (`bool`, *optional*, defaults to `True`):
-            Refuse a key with two values ([`~real_trl.text.json_text.unique_names`]).
+            Refuse a key that stands twice ([`~real_trl.text.json_text.unique_names`]).
 
     Raises:
         `ValueError`: naming the file and what is wrong: it is too large, no JSON, nested too deep, or says a thing twice.
