@@ -116,7 +116,7 @@ def test_a_packed_row(dtype, size, groups, tree):
     prompts = [[1] * 133] * 5 + [[2] * 21] * 2
     lengths = [38, 61, 6, 1, 90, 140, 17]
     scores = [36, 20, 5, 0, 80, 139, 4]
-    layout = pack_groups(prompts, [[3] * n for n in lengths], scores, tree, DEVICE).layout
+    layout = pack_groups(prompts, [[3] * n for n in lengths], scores, tree, DEVICE)[0].layout
     total, nodes = layout.branches[-1][1], len(tree.context_tokens)
     mask = torch.zeros(total, total, dtype=torch.bool)
     for (start, end), (first, last) in zip(layout.prefixes, layout.branches, strict=True):
