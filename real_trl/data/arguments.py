@@ -71,7 +71,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Column with the score: a number, the text of a label, or a list of ratings. Several columns (a "
-            "list, or text with commas) hold one rater each. Default: 'score', 'orig_score' or 'gpt4_score'."
+            "list, or text with commas) hold one rater each, of whom some may have given none. Default: 'score', 'orig_score' or 'gpt4_score'."
         },
     )
     histogram_column: str | None = field(
@@ -95,6 +95,9 @@ class DataArguments:
             "the same with the share of each label as 'score_histogram'; or 'separate', one row per rating with its "
             "rationale."
         },
+    )
+    na: list[str] | str | None = field(
+        default=None, metadata={"help": "Texts that mean a missing cell, e.g. [N/A, '-']. Default: blank ones only."}
     )
     keep_columns: list[str] | None = field(
         default=None, metadata={"help": "Columns that are passed through, e.g. a category."}
@@ -132,8 +135,9 @@ class DataArguments:
         for name in ("dataset_options", "columns", "prompt_replace"):
             setattr(self, name, as_mapping(name, getattr(self, name)))
         self.columns = {variable: str(column).strip() for variable, column in self.columns.items()}
-        if isinstance(self.keep_columns, str):
-            self.keep_columns = [self.keep_columns]
+        for name in ("keep_columns", "na"):
+            if isinstance(getattr(self, name), str):
+                setattr(self, name, [getattr(self, name)])
         if self.raters not in ("mean", "histogram", "separate"):
             raise FieldError("raters", self.raters, "Set it to one of: mean, histogram, separate.")
         separate = self.raters == "separate" and self.histogram_column

@@ -47,6 +47,8 @@ class Source:
             Row number of each row in the original, from 0.
         lines (`Sequence[int]`, *optional*):
             Line of each row in its file, from 1.
+        na (`frozenset[str]`):
+            Texts that mean a missing cell.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Source:
     columns: list[str]
     numbers: Sequence[int]
     lines: Sequence[int] | None = None
+    na: frozenset[str] = frozenset()
 
     @classmethod
     def from_dataset(cls, name: str, dataset: Dataset | pa.Table) -> "Source":
@@ -129,7 +132,10 @@ class Source:
         Yields the rows as dicts with `columns` (all of them by default), whose cells are [`~real_trl.text.cells.plain`]; what a row
         lacks is `None`.
         """
-        columns = self.columns if columns is None else columns
+        rows = self._iterate(self.columns if columns is None else columns)
+        return map(self._without_na, rows) if self.na else rows
+
+    def _iterate(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         if isinstance(self.rows, (Dataset, pa.Table)):
             try:
                 yield from iterate_table(self.rows, columns)
@@ -138,6 +144,15 @@ class Source:
         else:
             for row in self.rows:
                 yield {column: plain(row.get(column)) for column in columns}
+
+    def _without_na(self, row: dict[str, Any]) -> dict[str, Any]:
+        def there(cell: Any) -> Any:
+            return None if isinstance(cell, str) and cell.strip() in self.na else cell
+
+        return {
+            column: [there(item) for item in cell] if isinstance(cell, list) else there(cell)
+            for column, cell in row.items()
+        }
 
 
 def read_file(path: Path, option: str = "dataset_name") -> Source:

@@ -8,15 +8,17 @@ Nothing is dropped silently: rows that cannot be used are counted and the first 
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
 
 from real_trl.data.arguments import DataArguments
+from real_trl.data.files import Source
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
 from real_trl.option_values import FieldError
-from real_trl.prompts.template import load_template
+from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.rationales import rationale_faults
@@ -71,6 +73,30 @@ def load_judge_dataset(
     if len(source) == 0:
         said = f"={args.dataset_name!r}: the split {split!r} is empty"
         raise FieldError("dataset_name", args.dataset_name, "Give it at least one row.", said)
+    where = f"{source.name!r} (split {split!r})"
+    return read_rows(source, args, template, where, scale, require_feedback, marker, keep_ratings)
+
+
+def read_rows(
+    source: Source,
+    args: DataArguments,
+    template: PromptTemplate | None,
+    where: str,
+    scale: Scale,
+    require_feedback: bool = False,
+    marker: str = DEFAULT_MARKER,
+    keep_ratings: bool = False,
+) -> Dataset:
+    """
+    The rows of one `source` in the canonical schema, as of [`load_judge_dataset`], whatever `args` says about where data are.
+
+    Args:
+        template ([`~real_trl.prompts.template.PromptTemplate`] or `None`):
+            That of `args.prompt_template`.
+        where (`str`):
+            What errors call the rows.
+    """
+    source = replace(source, na=source.na.union(map(str.strip, args.na or ())))
     if args.max_rows is not None:
         source = source.select(range(min(args.max_rows, len(source))))
     reader = RowReader(args, source, template, scale, require_feedback, marker, keep_ratings)
@@ -83,7 +109,7 @@ def load_judge_dataset(
         except ValueError as error:
             problems.setdefault(str(error), []).append(source.where(index))
     if problems:
-        raise ValueError(_report(problems, f"{source.name!r} (split {split!r})", len(source)))
+        raise ValueError(_report(problems, where, len(source)))
     reader.check_replacements()
     if require_feedback:
         _check_rationales([row["feedback"] for row in rows], reader.feedback_columns, scale)
@@ -99,8 +125,9 @@ def load_judge_dataset(
         try:
             Dataset.from_dict({column: columns[column]})
         except (TypeError, ValueError, OverflowError) as error:
-            where = f"keep_columns={args.keep_columns}: the column {column!r}"
-            raise ValueError(f"{where} mixes types ({error}). Remove it.") from error
+            raise ValueError(
+                f"keep_columns={args.keep_columns}: the column {column!r} mixes types ({error}). Remove it."
+            ) from error
     return Dataset.from_dict(columns)
 
 

@@ -165,7 +165,7 @@ class RowReader:
             text = self._feedback(None if texts is not None else feedback)
             return [{"score": ratings.mean, "feedback": text, **self._optional(ratings)}]
         if not self.feedback_columns:
-            return [{"score": score, "feedback": None} for score in ratings.scores]
+            return [{"score": score, "feedback": None} for score in ratings.given]
         if texts is None or len(texts) != len(ratings.scores):
             found = f"{len(texts)} rationales" if texts is not None else f"{feedback!r:.60}"
             raise ValueError(
@@ -173,9 +173,9 @@ class RowReader:
                 f"holds {found}. Give one rationale per rating, in a list."
             )
         pairs = zip(ratings.scores, texts, strict=True)
-        return [{"score": score, "feedback": self._feedback(text)} for score, text in pairs]
+        return [{"score": score, "feedback": self._feedback(text)} for score, text in pairs if score is not None]
 
-    def _optional(self, ratings: Ratings) -> dict[str, list[float]]:
+    def _optional(self, ratings: Ratings) -> dict[str, list[float | None]]:
         columns = {} if ratings.histogram is None else {HISTOGRAM_COLUMN: ratings.histogram}
         if self.keep_ratings:
             columns[RATINGS_COLUMN] = ratings.scores

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from real_trl.data.arguments import DataArguments
@@ -26,22 +26,27 @@ class Ratings:
     What the raters of one row say.
 
     Attributes:
-        scores (`list[float]`):
-            The ratings, one per rater; of a histogram, its mean alone.
+        scores (`list[float | None]`):
+            The ratings, one per rater, `None` of one who gave none; of a histogram, its mean alone.
         histogram (`list[float]`, *optional*):
             Share of each label, in label order, if it is asked for.
         several (`bool`):
             Whether the row has room for several raters, so that its rationale may be a list.
     """
 
-    scores: list[float]
+    scores: list[float | None]
     histogram: list[float] | None = None
     several: bool = False
 
     @property
+    def given(self) -> list[float]:
+        """The ratings of those who gave one."""
+        return [score for score in self.scores if score is not None]
+
+    @property
     def mean(self) -> float:
-        """Mean rating."""
-        return math.fsum(self.scores) / len(self.scores)
+        """Mean of the ratings that were given."""
+        return math.fsum(self.given) / len(self.given)
 
 
 class ScoreReader:
@@ -92,17 +97,24 @@ class ScoreReader:
         if not values:
             raise ValueError(f"{self.field} holds an empty list. Give at least one rating.")
         fields = [f"score_column {c!r}" for c in self.columns] if len(self.columns) > 1 else [self.field] * len(values)
-        scores = [self._score(field, value) for field, value in zip(fields, values, strict=True)]
+        if several and all(map(is_empty, values)):
+            raise ValueError(f"{self.field} holds no rating ({values!r:.60}). Give at least one.")
+        # Of several raters, one may have given none
+        scores = [
+            None if several and is_empty(value) else self._score(field, value)
+            for field, value in zip(fields, values, strict=True)
+        ]
         if self.raters != "histogram":
             return Ratings(scores, several=several)
         for field, value, score in zip(fields, values, scores, strict=True):
-            if score not in self.scale.values:
+            if score is not None and score not in self.scale.values:
                 raise ValueError(
                     f"raters: histogram: {field} holds {value!r}, the value of none of the labels {self.scale}. "
                     f"Correct or round it, or set raters: mean."
                 )
-        counts = Counter(scores)
-        return Ratings(scores, [counts[value] / len(scores) for value in self.scale.values], several)
+        ratings = Ratings(scores, several=several)
+        counts = Counter(ratings.given)
+        return replace(ratings, histogram=[counts[value] / counts.total() for value in self.scale.values])
 
     def _score(self, field: str, value: Any) -> float:
         bounds = f"from {self.scale.low:g} to {self.scale.high:g}"

@@ -3,6 +3,8 @@
 """What the columns of a user's file are: prompt parts, scores of one or several raters, rationales, questions, splits."""
 
 import re
+import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -195,6 +197,14 @@ def find_score_columns(source: Source, taken: set[str]) -> list[str]:
             f"--score: {', '.join(map(repr, named or numeric))} could be the score. Say which it is: --score COLUMN, or for one column "
             "per rater --score COLUMN,COLUMN.",
         )
+    gaps = [(c, text) for c in source.columns if c not in taken and (text := _text_among_numbers(source, c))]
+    if gaps:
+        shown = ", ".join(f"{column!r} holds numbers and {text!r:.40}" for column, text in gaps)
+        raise Unknown(
+            "score",
+            f"--score: {source.name!r} has no column with nothing but numbers; {shown}. If that means that there is no score, add "
+            f"--na {shlex.quote(gaps[0][1])}; else name the column: --score COLUMN.",
+        )
     raise Unknown(
         "score",
         f"--score: {source.name!r} has no column with numbers that could be a score. Columns: {source.columns}. Add the scores as a "
@@ -254,6 +264,13 @@ def _is_numeric(source: Source, column: str) -> bool:
     """Whether a column holds numbers, or lists of them, and nothing else."""
     cells = [rating for value in values_of(source, column) if not is_empty(value) for rating in ratings_in(value)]
     return bool(cells) and all(as_number(cell) == as_number(cell) for cell in cells)
+
+
+def _text_among_numbers(source: Source, column: str) -> str | None:
+    """The commonest text in a column of which at least half of the cells are numbers."""
+    cells = [cell for value in values_of(source, column) if not is_empty(value) for cell in ratings_in(value)]
+    texts = Counter(str(cell).strip() for cell in cells if as_number(cell) != as_number(cell) and not is_empty(cell))
+    return texts.most_common(1)[0][0] if 0 < texts.total() <= len(cells) / 2 else None
 
 
 def _is_split(source: Source, column: str) -> bool:

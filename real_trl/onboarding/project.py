@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a file and what its user says about it to a recipe folder: everything is checked before anything is written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
-from real_trl.data.loading import load_judge_dataset
+from real_trl.data.loading import load_judge_dataset, read_rows
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
@@ -49,6 +49,7 @@ class InitOptions:
         criteria (`str`, *optional*): What is judged, where no column says so.
         gpus (`str`, *optional*): Hardware to size for, `1xA100-80GB`. Defaults to this machine.
         drop_incomplete (`bool`): Whether rows with empty cells are left out.
+        na (`Sequence[str]`): Texts that mean an empty cell.
     """
 
     data: str
@@ -59,6 +60,7 @@ class InitOptions:
     criteria: str | None = None
     gpus: str | None = None
     drop_incomplete: bool = False
+    na: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,10 @@ class Project:
             )
             write_recipes(plan, sizes, target, folder)
             (target / _README).write_text(readme(plan, sizes, folder), encoding="utf-8")
-            self._check(plan, target)
+            try:
+                self._check(plan, target)
+            except ValueError as error:  # which knows the folder by the name that it has until it is complete
+                raise ValueError(str(error).replace(str(target), str(folder))) from error
         return sizes
 
     def _check(self, plan: Plan, target: Path) -> None:
@@ -129,7 +134,7 @@ def open_project(options: InitOptions) -> Project:
     """
     check_new("--output_dir", Path(options.output_dir))
     hardware = find_hardware(options.gpus)
-    source = open_data(options.data)
+    source = replace(open_data(options.data), na=frozenset(map(str.strip, options.na)))
     roles = find_roles(source, options.columns)
     if options.criteria and (roles.rubric or roles.prompt):
         what = f"the rubric is in the column {roles.rubric!r}" if roles.rubric else "prompts are complete"
@@ -146,14 +151,17 @@ def open_project(options: InitOptions) -> Project:
         )
         roles = replace(roles, group=None)
     scores = read_scores(source, roles, options.score_labels)
+    if scores.most_raters > 1 and (partly := sum(len(row) < scores.most_raters for row in scores.rows)):
+        notes.append(
+            f"{partly} rows have fewer than {scores.most_raters} ratings: the score is the mean of those given."
+        )
     template = make_template(roles, options.criteria)
     if template is None:
-        prompts = [str(value) for value in values_of(source, roles.prompt)]
+        asked = {"prompt_column": roles.prompt}
     else:
-        columns = prompt_columns(roles)
-        prompts = [
-            template.render(row, columns, scale=scores.scale, marker=DEFAULT_MARKER) for row in source.iterate()
-        ]
+        asked = {"prompt_template": template.name, "columns": prompt_columns(roles)}
+    arguments = DataArguments(options.data, score_column=list(roles.scores), **asked)
+    prompts = list(read_rows(source, arguments, template, repr(source.name), scores.scale)["prompt"])
     if template is not None and not roles.rubric and not options.criteria:
         notes.append(
             f"No rubric: the prompt asks {DEFAULT_CRITERIA!r}. Say what is judged with --criteria, or edit prompt.jinja."

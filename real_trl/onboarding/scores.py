@@ -3,6 +3,7 @@
 """The scores of a user's file: which scale they are on, and what is wrong with those that are on none."""
 
 import math
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -162,8 +163,8 @@ def _mixed(source: Source, field: str, cells: list[list[Any]]) -> str:
     words = [(i, cell) for i, row in enumerate(cells) for cell in row if not math.isfinite(as_number(cell))]
     shown = first_few([f"{cell!r:.40} in {source.where(i)}" for i, cell in words])
     return (
-        f"{field}: numbers and text are mixed: {shown}. Write a number in these cells, empty them and add --drop_incomplete, or name "
-        "another column: --score COLUMN."
+        f"{field}: numbers and text are mixed: {shown}. Write a number in these cells, say which texts mean that there is none "
+        f"(--na {shlex.quote(str(words[0][1]).strip())}), or name another column: --score COLUMN."
     )
 
 

@@ -61,7 +61,7 @@ def open_data(path: str | Path) -> Source:
         rows = [{**row, SPLIT_COLUMN: split} for _, split, part in parts for row in part.iterate()]
         places = [f"{name} {part.where(i)}" for name, _, part in parts for i in range(len(part))]
         columns = list(dict.fromkeys([column for *_, part in parts for column in part.columns] + [SPLIT_COLUMN]))
-        source = JoinedSource(str(path), rows, columns, range(len(rows)), None, places)
+        source = JoinedSource(str(path), rows, columns, range(len(rows)), places=places)
     if len(source) == 0:
         raise ValueError(
             f"{str(path)!r}: it has no rows. Give a file with a line of column names and a row for each scored response."

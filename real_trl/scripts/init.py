@@ -66,6 +66,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--drop_incomplete", action="store_true", help="leave out rows with an empty score, prompt or response"
     )
+    parser.add_argument(
+        "--na",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="a text that means an empty cell, such as N/A; may be repeated",
+    )
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     return parser
 
@@ -143,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             criteria=args.criteria,
             gpus=args.gpus,
             drop_incomplete=args.drop_incomplete,
+            na=args.na,
         )
         project = open_with_questions(options, console if interactive else None)
         sizes = project.write()

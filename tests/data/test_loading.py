@@ -492,7 +492,7 @@ def test_separate_raters(tmp_path):
         ({"texts": "a."}, "3 ratings, feedback_column 'texts' holds 'a.'"),
         ({"texts": ["a.", "", "c."]}, "holds no rationale"),
         ({"ratings": [1, 6, 2]}, "holds 6, which is outside"),
-        ({"ratings": [1, None, 2]}, "is missing"),
+        ({"ratings": [None, "", None]}, "holds no rating"),
     ],
 )
 def test_bad_ratings(tmp_path, bad, reason):
@@ -532,12 +532,12 @@ def test_rationales_of_separate_raters_as_json_text(tmp_path):
 
 
 def test_columns_of_raters_refuse(tmp_path):
-    path = write(tmp_path / "data.json", [{"prompt": "A.", "a": 3, "b": None, "c": [2, 3]}])
-    refused(path, "score_column='d' is not a column", score_column=["a", "d"])
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "a": 3, "b": None, "c": [2, 3], "d": ""}])
+    refused(path, "score_column='e' is not a column", score_column=["a", "e"])
     refused(path, "score_column='a d' is not a column", score_column="a d, b")
     refused(path, "at least one column, and none twice", field="score_column", score_column=["a", "a"])
     refused(path, "at least one column", field="score_column", score_column=[])
-    refused(path, "row 0: score_column 'b' is missing (None)", score_column=["a", "b"])
+    refused(path, "row 0: score_column ['b', 'd'] holds no rating", score_column=["b", "d"])
     refused(path, "row 0: score_column 'c' holds [2, 3], which is not a number", score_column=["a", "c"])
     refused(
         path,

@@ -339,6 +339,39 @@ def test_incomplete_rows_are_left_out_when_asked(tmp_path, model):
     assert "Are the {{sums}} right?" in prompt and "between 1 and 5" in prompt
 
 
+def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
+    data = table(question=QUESTIONS, answer=ANSWERS, rater_1=[1, 2, 3, 4, 5] * 6, rater_2=[2, "N/A", 3, 5, 4] * 6)
+    data[7]["rater_1"] = "N/A"  # beside one of the other's
+    file = write_csv(tmp_path / "gaps.csv", data)
+    assert "--na N/A" in refused(capsys, str(file))
+    assert "rater_1' is empty in 1 rows: row 6 (line 8)" in refused(capsys, str(write_gap(file, data)), "--na", "N/A")
+    real = init(file, model, "--na", "N/A", "--na", "-", "--drop_incomplete")["real"]
+    assert real["score_column"] == ["rater_1", "rater_2"]
+    arguments = DataArguments("judge/data", prompt_column="answer", score_column=real["score_column"])
+    scores = {}
+    for split in ("train", "validation", "test"):
+        loaded = load_judge_dataset(arguments, split, scale=Scale.parse("1-5"))
+        scores |= dict(zip(loaded["prompt"], loaded["score"], strict=True))
+    assert len(scores) == 29 and "Answer 6." not in scores
+    assert (scores["Answer 0."], scores["Answer 1."], scores["Answer 7."]) == (1.5, 2, 3)
+    assert "6 rows have fewer than 2 ratings" in " ".join(Path("judge", "README.md").read_text().split())
+
+
+def write_gap(file: Path, data: list[dict]) -> Path:
+    data[6]["rater_1"] = ""  # whose other rating is N/A
+    return write_csv(file, data)
+
+
+def test_what_fails_when_it_is_written_names_no_temporary_folder(tmp_path, capsys, monkeypatch):
+    file = comments_csv(tmp_path)
+
+    def fail(self, plan, target):
+        raise ValueError(f"{target / 'data' / 'train.jsonl'}: broken")
+
+    monkeypatch.setattr("real_trl.onboarding.project.Project._check", fail)
+    assert "error: judge/data/train.jsonl: broken" in refused(capsys, str(file))
+
+
 def test_words_make_a_scale(tmp_path, model):
     data = table(question=QUESTIONS, answer=ANSWERS, score=["Poor", "fair", "good"] * 10)
     real = init(write_csv(tmp_path / "words.csv", data), model)["real"]
