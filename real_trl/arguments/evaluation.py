@@ -91,7 +91,7 @@ class EvaluateDataArguments(DataArguments):
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "Hub id, a .json / .jsonl / .csv / .parquet file, a directory with one such file per split, or 'synthetic'."
+            "help": "Hub id, a .json / .jsonl / .csv / .tsv / .xlsx / .parquet file, a directory with one such file per split, or 'synthetic'."
         },
     )
 

@@ -21,7 +21,7 @@ class DataArguments:
 
     dataset_name: str = field(
         metadata={
-            "help": "Hub id, a .json / .jsonl / .csv / .parquet file, a directory with one such file per split "
+            "help": "Hub id, a .json / .jsonl / .csv / .tsv / .xlsx / .parquet file, a directory with one such file per split "
             "(train.jsonl, test.jsonl) or written by save_to_disk, or 'synthetic', the embedded generator."
         }
     )

@@ -7,9 +7,8 @@ value fails the whole file without saying where, and they write a cache. What co
 file.
 """
 
-import csv
 import json
-import sys
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,13 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
+from real_trl.data.delimited import read_delimited
+from real_trl.data.excel import read_excel
 from real_trl.data.table_rows import class_names, features_of, iterate_table, take
 from real_trl.option_values import FieldError
 from real_trl.text.cells import column_names, plain
+from real_trl.text.encodings import decode
 from real_trl.text.json_text import unique_names
-from real_trl.text.shown import first_few, has_columns, original_cell
+from real_trl.text.shown import first_few
 
-EXTENSIONS = (".json", ".jsonl", ".csv", ".parquet")
+EXTENSIONS = (".json", ".jsonl", ".csv", ".tsv", ".xlsx", ".parquet")
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
 SCORES += ("rationale", "status", "error")
 """The columns that `real-trl score` writes."""
@@ -49,6 +51,8 @@ class Source:
             Line of each row in its file, from 1.
         na (`frozenset[str]`):
             Texts that mean a missing cell.
+        notes (`Sequence[str]`):
+            How the file was read, where that may not be what was meant.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Source:
     numbers: Sequence[int]
     lines: Sequence[int] | None = None
     na: frozenset[str] = frozenset()
+    notes: Sequence[str] = ()
 
     @classmethod
     def from_dataset(cls, name: str, dataset: Dataset | pa.Table) -> "Source":
@@ -157,13 +162,17 @@ class Source:
 
 def read_file(path: Path, option: str = "dataset_name") -> Source:
     """
-    Reads the file that an `option` names: a `.json` (a list of objects), `.jsonl`, `.csv` (all values are text; of a file that `score` wrote, without the
-    apostrophes that it put before formulas) or `.parquet` file.
+    Reads the file that an `option` names: a `.json` (a list of objects), `.jsonl`, `.csv` or `.tsv` (all values are text; of a file that
+    `score` wrote, without the apostrophes that it put before formulas), `.xlsx` or `.parquet` file.
 
     Raises:
         `ValueError`: if the extension is not supported or the file is corrupt.
     """
-    readers = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    readers = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    tables = {".csv": _read_delimited, ".tsv": _read_delimited, ".xlsx": read_excel}
+    if table := tables.get(path.suffix.lower()):
+        rows, lines, notes = table(path)
+        return replace(_from_rows(path, rows, lines), notes=[f"{path}: {note}." for note in notes])
     reader = readers.get(path.suffix.lower())
     if reader is None:
         said = f"={str(path)!r} has the unsupported extension {path.suffix!r}"
@@ -194,12 +203,22 @@ def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None =
     return Source(str(path), rows, list(dict.fromkeys(key for row in rows for key in row)), range(len(rows)), lines)
 
 
+def _read_delimited(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str]]:
+    return read_delimited(path, SCORES)
+
+
+def _text(path: Path) -> str:
+    """The text of a JSON file, which is in Unicode."""
+    try:
+        return decode(path.read_bytes(), fallback=None)[0]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _read_json(path: Path) -> Source:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text(path)
         rows = json.loads(text, object_pairs_hook=_unique_names)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text at byte {error.start}. Save the file as UTF-8.") from error
     except json.JSONDecodeError as error:
         # Many .json files hold one object per line; then the first one ends where the next one starts.
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
@@ -230,11 +249,11 @@ def _read_json(path: Path) -> Source:
 
 def _read_jsonl(path: Path) -> Source:
     rows, lines, bad = [], [], []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(re.split("\r\n|\n|\r", _text(path)), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_unique_names)
+            row = json.loads(line, object_pairs_hook=_unique_names)
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, got {row!r:.80}")
             rows.append(_row(row))
@@ -245,40 +264,6 @@ def _read_jsonl(path: Path) -> Source:
         raise ValueError(
             f"{path}: {len(bad)} corrupt JSON lines. " + first_few(bad, between="; ") + ". Fix or remove these lines."
         )
-    return _from_rows(path, rows, lines)
-
-
-def _read_csv(path: Path) -> Source:
-    rows, lines, header, last = [], [], None, 0
-    limit = csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long prompt
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for record in reader:
-                start, last = last + 1, reader.line_num
-                if not record:
-                    continue
-                if header is None:
-                    # `score` wrote it: text that begins as a formula does has an apostrophe before it
-                    names = list(map(original_cell, record))
-                    scored = has_columns(names, SCORES)
-                    record = names if scored else record
-                    try:
-                        header = column_names(record)
-                    except ValueError as error:
-                        raise ValueError(f"{path}, line {start}: {error}") from error
-                    continue
-                if len(record) != len(header):
-                    raise ValueError(
-                        f"{path}, line {start}: {len(record)} values for the {len(header)} columns {header}. Fix the "
-                        f"line."
-                    )
-                rows.append(dict(zip(header, map(original_cell, record) if scored else record, strict=True)))
-                lines.append(start)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}, line {last + 1}: not valid CSV in UTF-8 ({error}). Fix the file.") from error
-    finally:
-        csv.field_size_limit(limit)
     return _from_rows(path, rows, lines)
 
 

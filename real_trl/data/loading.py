@@ -73,6 +73,8 @@ def load_judge_dataset(
     if len(source) == 0:
         said = f"={args.dataset_name!r}: the split {split!r} is empty"
         raise FieldError("dataset_name", args.dataset_name, "Give it at least one row.", said)
+    for note in source.notes:
+        logger.warning(note)
     where = f"{source.name!r} (split {split!r})"
     return read_rows(source, args, template, where, scale, require_feedback, marker, keep_ratings)
 

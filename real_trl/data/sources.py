@@ -175,7 +175,7 @@ def _file_of_split(directory: Path, split: str) -> Path:
     matching = [path for path in files if path.stem == split]
     if len(matching) != 1:
         raise ValueError(
-            f"dataset split {split!r}: {str(directory)!r} must hold exactly one file {split}.json, .jsonl, .csv or "
-            f".parquet; it holds {[path.name for path in files]}."
+            f"dataset split {split!r}: {str(directory)!r} must hold exactly one file {split} with one of the extensions "
+            f"{', '.join(EXTENSIONS)}; it holds {[path.name for path in files]}."
         )
     return matching[0]

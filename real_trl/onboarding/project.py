@@ -140,7 +140,7 @@ def open_project(options: InitOptions) -> Project:
         what = f"the rubric is in the column {roles.rubric!r}" if roles.rubric else "prompts are complete"
         said = f": got {options.criteria!r:.60}, but {what}"
         raise FieldError("--criteria", options.criteria, "Leave --criteria out.", said)
-    notes = []
+    notes = list(source.notes)
     source, dropped = drop_incomplete(source, roles, options.drop_incomplete)
     if dropped:
         notes.append(f"{dropped} rows with an empty score, prompt or response were left out.")

@@ -60,8 +60,9 @@ def open_data(path: str | Path) -> Source:
             )
         rows = [{**row, SPLIT_COLUMN: split} for _, split, part in parts for row in part.iterate()]
         places = [f"{name} {part.where(i)}" for name, _, part in parts for i in range(len(part))]
+        notes = [note for *_, part in parts for note in part.notes]
         columns = list(dict.fromkeys([column for *_, part in parts for column in part.columns] + [SPLIT_COLUMN]))
-        source = JoinedSource(str(path), rows, columns, range(len(rows)), places=places)
+        source = JoinedSource(str(path), rows, columns, range(len(rows)), notes=notes, places=places)
     if len(source) == 0:
         raise ValueError(
             f"{str(path)!r}: it has no rows. Give a file with a line of column names and a row for each scored response."
@@ -70,17 +71,8 @@ def open_data(path: str | Path) -> Source:
 
 
 def _read(path: Path) -> Source:
-    try:
-        source = read_file(path)
-    except ValueError as error:
-        if path.suffix.lower() not in EXTENSIONS:
-            raise ValueError(
-                f"{str(path)!r}: the extension {path.suffix!r} is not one of {', '.join(EXTENSIONS)}. Save or export the data as one of them."
-            ) from error
-        raise
-    mark = next((mark for mark in (";", "\t") if len(source.columns) == 1 and mark in source.columns[0]), None)
-    if mark and path.suffix.lower() == ".csv":
+    if path.suffix.lower() not in EXTENSIONS:
         raise ValueError(
-            f"{str(path)!r}: its columns are separated by {mark!r}, not by commas ({source.columns[0]!r:.80}). Export it again with commas."
+            f"{str(path)!r}: the extension {path.suffix!r} is not one of {', '.join(EXTENSIONS)}. Save or export the data as one of them."
         )
-    return source
+    return read_file(path)

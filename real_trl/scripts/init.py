@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.data.files import EXTENSIONS
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
 from real_trl.onboarding.sizing import Sizes
@@ -52,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.error = RecipeParser.error.__get__(parser)
-    parser.add_argument("data", metavar="FILE", help=".csv, .jsonl, .json, .parquet, or a folder with one per split")
+    parser.add_argument("data", metavar="FILE", help=f"{', '.join(EXTENSIONS)}, or a folder with one per split")
     parser.add_argument("--output_dir", metavar="DIR", help="the recipe folder. Default: the file's name and -judge")
     parser.add_argument("--model", help=f"what training starts from. Default: {DEFAULT_MODEL}")
     columns = parser.add_argument_group("columns")

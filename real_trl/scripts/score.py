@@ -29,7 +29,7 @@ from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
-from real_trl.data.files import Source, read_file
+from real_trl.data.files import EXTENSIONS, Source, read_file
 from real_trl.engines import ENGINES, Engine, Judgment, check_num_samples
 from real_trl.engines.base import PromptError
 from real_trl.integrations.prompt_fields import PromptFields, judge_template
@@ -57,7 +57,7 @@ class ScoreArguments(JudgingArguments):
 
     Args:
         data (`str`):
-            The rows: a .jsonl, .json, .csv or .parquet file. On the command line it may stand first, without `--data`.
+            The rows: a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file. On the command line it may stand first, without `--data`.
         judge (`str`):
             Directory or Hub id of the judge.
         output (`str`, *optional*):
@@ -78,7 +78,7 @@ class ScoreArguments(JudgingArguments):
     """
 
     output_dir: str = field(init=False, default="")  # scores go into one file
-    data: str | None = field(default=None, metadata={"help": "The rows: .jsonl, .json, .csv or .parquet."})
+    data: str | None = field(default=None, metadata={"help": "The rows: .jsonl, .json, .csv, .tsv, .xlsx, .parquet."})
     judge: str | None = field(default=None, metadata={"help": "Directory or Hub id of the judge."})
     output: str | None = field(
         default=None, metadata={"help": "File to write: .jsonl, .csv, .parquet. Default: <data>.scored.jsonl."}
@@ -122,10 +122,12 @@ class ScoreArguments(JudgingArguments):
 def read_rows(path: str) -> Source:
     """The rows to be scored; `ValueError` if the file is missing, empty or cannot be read."""
     if not Path(path).is_file():
-        raise ValueError(f"data: there is no file {path!r}. Give a .jsonl, .json, .csv or .parquet file.")
+        raise ValueError(f"data: there is no file {path!r}. Give a file: {', '.join(EXTENSIONS)}.")
     source = read_file(Path(path), "data")
     if len(source) == 0:
         raise ValueError(f"data: {path!r} holds no row.")
+    for note in source.notes:
+        print(note)
     return source
 
 

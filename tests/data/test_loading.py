@@ -158,8 +158,8 @@ def test_missing_file(tmp_path):
 
 
 def test_unsupported_extension(tmp_path):
-    (tmp_path / "data.xlsx").write_text("x")
-    refused(tmp_path / "data.xlsx", "'.xlsx'", ".json, .jsonl, .csv, .parquet")
+    (tmp_path / "data.ods").write_text("x")
+    refused(tmp_path / "data.ods", "'.ods'", ".json, .jsonl, .csv, .tsv, .xlsx, .parquet")
 
 
 def test_options_of_the_hub_are_refused_for_files(tmp_path):
@@ -176,7 +176,7 @@ def test_corrupt_jsonl_line_is_named_by_number(tmp_path):
     path.write_text("\n".join(lines))
     refused(path, "data.jsonl", "2 corrupt", "line 3: Expecting value", "line 5: expected an object, got [1, 2]")
     path.write_bytes(json.dumps(ROWS[0]).encode() + b'\n{"prompt": "\xff"}\n')
-    refused(path, "line 2", "utf-8")
+    refused(path, "line 2", "not UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -238,10 +238,14 @@ def test_what_cannot_be_used_is_named_with_the_fix(tmp_path, capsys, data, optio
     [
         ("data.csv", b'question,answer,score\n"a,b,3\n', "not valid CSV"),
         ("data.csv", b"question,answer,score\na,b\n", "2 values for the 3 columns"),
-        ("data.csv", b"question;answer;score\na;b;3\n", "separated by ';', not by commas"),
-        ("data.csv", "question,answer,score\nä,b,3\n".encode("latin-1"), "not valid CSV in UTF-8"),
+        (
+            "data.csv",
+            b"question,answer,score\n\xe4,\x81,3\n",
+            "neither UTF-8 text at byte 22 (line 2) nor Windows-1252 at byte 24",
+        ),
         ("data.csv", b"", "it has no rows"),
-        ("data.xlsx", b"PK", "the extension '.xlsx' is not one of"),
+        ("data.xlsx", b"PK", "not a valid .xlsx file"),
+        ("data.ods", b"PK", "the extension '.ods' is not one of"),
         ("data.parquet", b"PAR1", "not a valid Parquet file"),
     ],
 )
