@@ -96,6 +96,13 @@ class DataArguments:
             "rationale."
         },
     )
+    rater_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column that says who gave the rating, where each row is one rating: rows with the same id_column, or "
+            "else the same prompt, become one row with several ratings. Default: none."
+        },
+    )
     na: list[str] | str | None = field(
         default=None, metadata={"help": "Texts that mean a missing cell, e.g. [N/A, '-']. Default: blank ones only."}
     )
@@ -151,6 +158,12 @@ class DataArguments:
                 "raters",
                 separate,
                 "A histogram has no ratings of single raters. Remove raters, or set score_column instead.",
+            ),
+            ("rater_column", self.histogram_column, "Remove it, or histogram_column: a histogram has all ratings."),
+            (
+                "rater_column",
+                self.holdout_fraction is not None and not self.holdout_group,
+                "Set holdout_group to a column that the rows about one item have in common: else its ratings are on both sides.",
             ),
             ("prompt_column", self.prompt_template, "Remove it, or prompt_template: its prompts are complete."),
             ("columns", not self.prompt_template, "Set prompt_template, whose variables it fills."),

@@ -15,6 +15,7 @@ from datasets import Dataset
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
+from real_trl.data.raters import merge_raters
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
 from real_trl.option_values import FieldError
@@ -99,9 +100,11 @@ def read_rows(
             What errors call the rows.
     """
     source = replace(source, na=source.na.union(map(str.strip, args.na or ())))
+    reader = RowReader(args, source, template, scale, require_feedback, marker, keep_ratings)
+    if args.rater_column is not None:
+        source = _one_row_per_item(source, args, reader)
     if args.max_rows is not None:
         source = source.select(range(min(args.max_rows, len(source))))
-    reader = RowReader(args, source, template, scale, require_feedback, marker, keep_ratings)
 
     rows: list[dict[str, Any]] = []
     problems: dict[str, list[str]] = {}
@@ -131,6 +134,19 @@ def read_rows(
                 f"keep_columns={args.keep_columns}: the column {column!r} mixes types ({error}). Remove it."
             ) from error
     return Dataset.from_dict(columns)
+
+
+def _one_row_per_item(source: Source, args: DataArguments, reader: RowReader) -> Source:
+    rater = source.column("rater_column", args.rater_column)
+    if len(columns := reader.scores.columns) > 1:
+        fix = "Name the one that has the rating, or remove rater_column."
+        raise FieldError("score_column", columns, fix, f"={columns} are several columns, where each row is one rating")
+    merged = merge_raters(source, rater, [*reader.scores.columns, *reader.feedback_columns], reader.item)
+    if merged.repeated:
+        logger.warning(
+            f"rater_column={rater!r}: {merged.repeated} ratings are of items that the same rater had rated; all count."
+        )
+    return merged.source
 
 
 def _check_rationales(texts: Sequence[str], columns: Sequence[str], scale: Scale) -> None:

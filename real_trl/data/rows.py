@@ -108,6 +108,15 @@ class RowReader:
                 rows = [{**row, "id": f"{keys['id']}#{rater}"} for rater, row in enumerate(rows, 1)]
         return rows
 
+    def item(self, row: Mapping[str, Any]) -> str | None:
+        """What a row is about, which rows of other raters may be about too: its id, else its prompt; `None` if it has none."""
+        try:
+            if "id" in self.keys:
+                return _key("id_column", self.keys["id"], row)
+            return self._complete_prompt(row).strip()
+        except ValueError:
+            return None  # said when it is read
+
     def without_empty_columns(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Leaves out the rationale if no row has one, and the ratings if no row has several."""
         empty = {"feedback"} if all(row["feedback"] is None for row in rows) else set()
@@ -136,12 +145,14 @@ class RowReader:
         roles += [*self.keys.items(), *([(RATINGS_COLUMN, self.scores.columns)] if self.keep_ratings else [])]
         return [name for name, columns in roles if columns == [name]]
 
+    def _complete_prompt(self, row: Mapping[str, Any]) -> str:
+        if self.template is None:
+            return checked_text("prompt_column", row[self.prompt_column], f" {self.prompt_column!r}")
+        prompt = self.template.render(row, self.args.columns, scale=self.scale, marker=self.marker)
+        return checked_text("prompt_template", prompt, f"={self.args.prompt_template!r}: the prompt")
+
     def _prompt(self, row: Mapping[str, Any]) -> str:
-        if self.template is not None:
-            prompt = self.template.render(row, self.args.columns, scale=self.scale, marker=self.marker)
-            prompt = checked_text("prompt_template", prompt, f"={self.args.prompt_template!r}: the prompt")
-        else:
-            prompt = checked_text("prompt_column", row[self.prompt_column], f" {self.prompt_column!r}")
+        prompt = self._complete_prompt(row)
         self.prompts += 1
         for old, new in self.args.prompt_replace.items():
             self.replaced[old] += old in prompt

@@ -57,13 +57,39 @@ NAMES = {
         *("group", "idx"),
     ),
     "split": ("split", "fold", "partition", "subset"),
+    "rater": (
+        *(
+            "rater",
+            "raterid",
+            "annotator",
+            "annotatorid",
+            "worker",
+            "workerid",
+            "grader",
+            "graderid",
+            "judge",
+            "judgeid",
+        ),
+        *(
+            "completedby",
+            "evaluator",
+            "evaluatorid",
+            "coder",
+            "coderid",
+            "reviewer",
+            "reviewerid",
+            "expert",
+            "expertid",
+        ),
+        *("user", "userid", "participant", "participantid", "turker", "labeler", "person"),
+    ),
 }
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "heldout"), "test"),
 }
-NO_GROUP = "none"
+NONE = "none"
 _RATER = re.compile(r"(.*?)[ _.-]?(\d{1,2}|[a-e])$")
 _RATERS = re.compile(
     r"(rater|annotator|rating|score|judge|expert|human|grader|label|grade|worker|evaluator|person|coder|reviewer)s?$"
@@ -85,6 +111,7 @@ class Roles:
         feedback (`list[str]`): Rationales: none, one column, or one for each rater.
         group (`str`, *optional*): What rows about one question have in common.
         split (`str`, *optional*): Which split a row is in.
+        rater (`str`, *optional*): Who gave the score, where each row is one rating.
         guessed (`dict[str, str]`): Role → column, where nobody said so.
     """
 
@@ -97,12 +124,19 @@ class Roles:
     feedback: list[str] = field(default_factory=list)
     group: str | None = None
     split: str | None = None
+    rater: str | None = None
     guessed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:
         """Columns that make the prompt, which no row may lack."""
         columns = [self.prompt] if self.prompt else [self.instruction, self.response, self.rubric]
+        return [column for column in columns if column]
+
+    @property
+    def item(self) -> list[str]:
+        """Columns whose text tells what was rated."""
+        columns = [self.prompt] if self.prompt else [self.instruction, self.response, self.rubric, self.reference]
         return [column for column in columns if column]
 
     @property
@@ -126,7 +160,7 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
     Args:
         stated (`Mapping[str, str | None]`):
             Role → column, as the command line has it. `score` and `feedback` may be several, with commas; `group` may be
-            `none`.
+            `none`, as may `rater`.
 
     Raises:
         [`Unknown`], a `ValueError`: if the response or the score could not be found.
@@ -134,10 +168,10 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
     """
     chosen: dict[str, str] = {}
     guessed: dict[str, str] = {}
-    # Nothing is a group only if the user says so
-    ungrouped = stated.get("group") == NO_GROUP and NO_GROUP not in source.columns
+    # Nothing is a group, or a rater, only if the user says so
+    absent = {role for role in ("group", "rater") if stated.get(role) == NONE and NONE not in source.columns}
     for role, column in stated.items():
-        if column and role not in ("score", "feedback") and not (role == "group" and ungrouped):
+        if column and role not in ("score", "feedback") and role not in absent:
             chosen[role] = source.column(f"--{role}", column)
     if "prompt" in chosen and (other := {"instruction", "response"} & chosen.keys()):
         raise ValueError(
@@ -147,7 +181,7 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
     # "prompt" beside a response is what the response answers
     whole = "prompt" in chosen or ("response" not in chosen and not _named(source, "response", taken))
     roles = ("prompt",) if whole else ("response", "instruction", "rubric", "reference")
-    for role in (*roles, *(() if ungrouped else ("group",)), "split"):
+    for role in (*roles, *(() if "group" in absent else ("group",)), "split"):
         if role not in chosen and (column := _named(source, role, taken)):
             if role == "split" and not _is_split(source, column):
                 continue
@@ -168,6 +202,13 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
             f"--instruction: no column of {source.name!r} has a usual name for what the response answers (instruction, question, prompt, …). "
             f"Say which it is: --instruction COLUMN. Columns: {source.columns}.",
         )
+    if "rater" not in chosen and "rater" not in absent and (column := _named(source, "rater", taken)):
+        taken.add(column)  # which is no score in any case
+        texts = [
+            chosen[role] for role in ("prompt", "instruction", "response", "rubric", "reference") if role in chosen
+        ]
+        if _rated_by_several(source, texts, column):
+            chosen["rater"] = guessed["rater"] = column
     scores = _stated_list(source, "score", stated.get("score"))
     if not scores:
         scores = find_score_columns(source, taken)
@@ -271,6 +312,15 @@ def _text_among_numbers(source: Source, column: str) -> str | None:
     cells = [cell for value in values_of(source, column) if not is_empty(value) for cell in ratings_in(value)]
     texts = Counter(str(cell).strip() for cell in cells if as_number(cell) != as_number(cell) and not is_empty(cell))
     return texts.most_common(1)[0][0] if 0 < texts.total() <= len(cells) / 2 else None
+
+
+def _rated_by_several(source: Source, texts: list[str], rater: str) -> bool:
+    """Whether the same texts are there more than once, and mostly with another rater."""
+    raters: dict[tuple[str, ...], list[str]] = {}
+    for row in source.iterate([*texts, rater]):
+        raters.setdefault(tuple(str(row[text]).strip() for text in texts), []).append(str(row[rater]))
+    rows, different = sum(map(len, raters.values())), sum(len(set(names)) for names in raters.values())
+    return different > len(raters) and different - len(raters) >= rows - different
 
 
 def _is_split(source: Source, column: str) -> bool:

@@ -4,10 +4,11 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
+from typing import Any
 
 from real_trl.data.files import Source
 from real_trl.data.rows import strip_score_sentence
@@ -182,8 +183,10 @@ def inspect(
     duplicates = len(prompts) - len(seen)
     contradictions = sum(len(means) > 1 for means in seen.values())
     explains = partial(_explains, labels=scores.scale.labels)
-    rationales = [bool(roles.feedback) and all(explains(row[c]) for c in roles.feedback) for row in source.iterate()]
-    texts = [str(v) for c in roles.feedback for v in values_of(source, c) if explains(v)]
+    rationales = [_explained(row, roles, explains) for row in source.iterate()]
+    texts = [
+        str(text) for c in roles.feedback for v in values_of(source, c) for text in ratings_in(v) if explains(text)
+    ]
     splits = [split_of(value) for value in values_of(source, roles.split)] if roles.split else None
     held_out = {key for key, split in zip(keys, splits or (), strict=False) if split != "train"}
     leaking = sum(split == "train" and key in held_out for key, split in zip(keys, splits or (), strict=False))
@@ -258,6 +261,15 @@ def _notes_on_rationales(source: Source, roles: Roles, labels: Sequence[str]) ->
             )
             notes.append(f"Rationales: the column {column!r}: {fault}.{use}")
     return notes
+
+
+def _explained(row: Mapping[str, Any], roles: Roles, explains: Callable[[object], bool]) -> bool:
+    """Whether a row has a rationale; of several raters, one from each that gave a rating."""
+    texts = [text for column in roles.feedback for text in ratings_in(row[column])]
+    ratings = [rating for column in roles.scores for rating in ratings_in(row[column])]
+    if len(texts) == len(ratings) > 1:
+        texts = [text for text, rating in zip(texts, ratings, strict=True) if not is_empty(rating)]
+    return bool(texts) and all(map(explains, texts))
 
 
 def _explains(value: object, labels: Sequence[str]) -> bool:

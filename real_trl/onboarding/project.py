@@ -5,10 +5,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.loading import load_judge_dataset, read_rows
+from real_trl.data.raters import merge_raters
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
@@ -141,6 +143,9 @@ def open_project(options: InitOptions) -> Project:
         said = f": got {options.criteria!r:.60}, but {what}"
         raise FieldError("--criteria", options.criteria, "Leave --criteria out.", said)
     notes = list(source.notes)
+    if roles.rater:
+        source, note = _one_row_per_item(source, roles)
+        notes.append(note)
     source, dropped = drop_incomplete(source, roles, options.drop_incomplete)
     if dropped:
         notes.append(f"{dropped} rows with an empty score, prompt or response were left out.")
@@ -201,6 +206,23 @@ def open_project(options: InitOptions) -> Project:
         notes=notes,
     )
     return Project(options, source, plan, splits)
+
+
+def _one_row_per_item(source: Source, roles: Roles) -> tuple[Source, str]:
+    """One row for what several raters rated in a row each, and what to say about it."""
+    if len(roles.scores) > 1:
+        said = f"={', '.join(roles.scores)}: where {roles.rater!r} says who gave the score, each row has one"
+        raise FieldError("--score", roles.scores, "Name the column that has it, or say --rater none.", said)
+
+    def item(row: Mapping[str, Any]) -> str | None:
+        texts = [str(row[column]).strip() for column in roles.item]
+        return None if any(is_empty(row[column]) for column in roles.texts) else "\0".join(texts)
+
+    merged = merge_raters(source, roles.rater, [*roles.scores, *roles.feedback], item)
+    note = f"Each row is the rating of one rater (the column {roles.rater!r}, {merged.raters} raters): {len(source)} rows are about "
+    note += f"{len(merged.source)} responses, which are scored by the mean of their ratings."
+    note += f" {merged.repeated} ratings repeat one of the same rater; all count." if merged.repeated else ""
+    return merged.source, note
 
 
 def _rationale_each(source: Source, roles: Roles) -> bool:

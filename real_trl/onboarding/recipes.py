@@ -223,7 +223,18 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _used(plan: Plan) -> list[str]:
-    roles = ["prompt", "instruction", "response", "rubric", "reference", "score", "feedback", "group", "split"]
+    roles = [
+        "prompt",
+        "instruction",
+        "response",
+        "rubric",
+        "reference",
+        "score",
+        "feedback",
+        "group",
+        "split",
+        "rater",
+    ]
     return [role for role in roles if _columns(plan, role)]
 
 

@@ -41,6 +41,7 @@ _ROLES = {
     "feedback": "the rationale of the score; one column per rater with commas",
     "group": "what rows about one question have in common; none if no column says so",
     "split": "the file's own split: train, validation, test",
+    "rater": "who gave the score, where each row is one rating; none if each row is a response of its own",
 }
 
 

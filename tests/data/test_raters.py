@@ -60,3 +60,61 @@ def test_texts_that_mean_missing(tmp_path):
     words = Scale.parse("none,good", [0, 1])
     assert load(path, scale=words)["score"][:] == [0.0, 1.0]
     refused(path, "row 0", "is missing (None)", scale=words, na="none")
+
+
+RATINGS = [
+    {"item": "i1", "who": "w2", "prompt": "Judge A.", "score": 3, "feedback": "Short.", "topic": "x"},
+    {"item": "i2", "who": "w2", "prompt": "Judge B.", "score": 1, "feedback": "Wrong.", "topic": "y"},
+    {"item": "i1", "who": "w1", "prompt": "Judge A. ", "score": 5, "feedback": "Fine.", "topic": "x"},
+    {"item": "i1", "who": "w10", "prompt": "Judge A.", "score": None, "feedback": None, "topic": "x"},
+]
+
+
+@pytest.mark.parametrize("extension", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("options", [{}, {"id_column": "item"}])
+def test_a_row_for_each_rating_becomes_one_for_each_item(tmp_path, extension, options):
+    path = write(tmp_path / f"data.{extension}", RATINGS)
+    args = DataArguments(path, rater_column="who", keep_columns=["topic", "who"], **options)
+    loaded = load_judge_dataset(args, scale=DIGITS, keep_ratings=True)
+    assert loaded["prompt"][:] == ["Judge A.", "Judge B."] and loaded["score"][:] == [4.0, 1.0]
+    assert loaded["ratings"][:] == [[5, 3, None], [None, 1, None]]  # of w1, w2, w10
+    assert loaded["topic"][:] == ["x", "y"]
+    separate = load(path, rater_column="who", raters="separate", require_feedback=True, **options)
+    assert [(row["score"], row["feedback"]) for row in separate] == [(5, "Fine."), (3, "Short."), (1, "Wrong.")]
+    assert len(load(path, rater_column="who", max_rows=1, **options)) == 1
+
+
+def test_items_are_told_apart_by_all_that_the_prompt_shows(tmp_path):
+    (tmp_path / "p.jinja").write_text("{{ question }} {{ answer }} {{ marker }}")
+    rows = [
+        {"question": "Q", "answer": a, "score": s, "who": w} for a, s, w in (("a", 1, 1), ("b", 2, 1), ("a", 3, 2))
+    ]
+    path = write(tmp_path / "data.csv", rows)
+    loaded = load(path, prompt_template=str(tmp_path / "p.jinja"), rater_column="who")
+    assert loaded["score"][:] == [2.0, 2.0] and [prompt[2] for prompt in loaded["prompt"]] == ["a", "b"]
+
+
+def test_many_raters_and_ratings_that_are_repeated(tmp_path, caplog):
+    rows = [{"prompt": f"{i // 2}", "who": f"w{i}", "score": 1 + i % 5} for i in range(24)]
+    rows.append({"prompt": "0", "who": "w1", "score": 4})
+    path = write(tmp_path / "data.jsonl", rows)
+    args = DataArguments(path, rater_column="who")
+    loaded = load_judge_dataset(args, scale=DIGITS, keep_ratings=True)
+    assert len(loaded) == 12 and loaded["ratings"][0] == [1, 2, 4] and loaded["ratings"][1] == [3, 4]
+    assert "1 ratings are of items that the same rater had rated" in caplog.text
+
+
+def test_rows_of_raters_that_cannot_be_read(tmp_path):
+    path = write(tmp_path / "data.jsonl", [{**row, "other": 1} for row in RATINGS])
+    refused(path, "'rater' is not a column", field="rater_column", rater_column="rater")
+    refused(path, "each row is one rating", field="score_column", rater_column="who", score_column="score,other")
+    refused(path, "on both sides", field="rater_column", rater_column="who", holdout_fraction=0.5)
+    refused(
+        write(tmp_path / "none.jsonl", RATINGS[3:]),
+        "1 of 1 rows",
+        "row 0 (line 1)",
+        "holds no rating",
+        rater_column="who",
+    )
+    held_out = load(path, "test", rater_column="who", holdout_fraction=0.5, holdout_group="topic")
+    assert len(held_out) == 1

@@ -361,6 +361,49 @@ def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
     assert "6 rows have fewer than 2 ratings" in " ".join(Path("judge", "README.md").read_text().split())
 
 
+def rated_rows(comment: bool) -> list[dict]:
+    """Each answer rated by three of four people, in a row each."""
+    rows = []
+    for number, row in enumerate(sheet()):
+        for who in range(4):
+            if who != number % 4:
+                score = min(5, max(1, row["score"] + who - 1))
+                rows.append({"worker_id": who, "question": row["question"], "answer": row["answer"], "score": score})
+                if comment:
+                    rows[-1]["comment"] = f"{row['comment']} {score}, I would say."
+    return rows
+
+
+@pytest.mark.parametrize("comment", [False, True])
+def test_a_row_for_each_rating(tmp_path, model, capsys, comment):
+    data = rated_rows(comment)
+    recipes = init(write_csv(tmp_path / "rated.csv", data), model)
+    shown = " ".join(capsys.readouterr().out.split())
+    written = [row for split in ("train", "validation", "test") for row in rows(split)]
+    items = {(row["question"], row["answer"]) for row in data}
+    assert len(written) == len(items) and f"{len(data)} rows are about {len(items)} responses" in shown
+    arguments = DataArguments("judge/data", prompt_column="answer", score_column="score")
+    expected = pd.DataFrame(data).groupby(["question", "answer"])["score"].mean()
+    for split in ("train", "validation", "test"):
+        loaded = load_judge_dataset(arguments, split, scale=Scale.parse("1-5"), keep_ratings=True)
+        for row, own, ratings in zip(rows(split), loaded["score"], loaded["ratings"], strict=True):
+            assert own == pytest.approx(expected[row["question"], row["answer"]])
+            assert len(ratings) == 4 and ratings.count(None) == 1
+    assert ("raft" in recipes) == comment and (not comment or recipes["raft"]["raters"] == "separate")
+
+
+def test_a_rater_column_is_not_always_one(tmp_path, model):
+    data = [{**row, "annotator": number % 3} for number, row in enumerate(sheet())]
+    file = str(write_csv(tmp_path / "one.csv", data))
+    assert open_project(InitOptions(file, "judge", model)).plan.roles.rater is None
+    file = str(write_csv(tmp_path / "rated.csv", rated_rows(False)))
+    assert open_project(InitOptions(file, "judge", model, {"rater": "none"})).plan.found.duplicates == 96
+    two = [{**row, "depth": row["score"]} for row in rated_rows(False)]
+    options = InitOptions(str(write_csv(tmp_path / "two.csv", two)), "judge", model, {"score": "score,depth"})
+    with pytest.raises(ValueError, match="where 'worker_id' says who gave the score, each row has one"):
+        open_project(options)
+
+
 def write_gap(file: Path, data: list[dict]) -> Path:
     data[6]["rater_1"] = ""  # whose other rating is N/A
     return write_csv(file, data)
