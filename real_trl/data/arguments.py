@@ -50,7 +50,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "For prompt_template: which column gives each variable, e.g. {instruction: question, response: "
-            "answer}. The columns of Feedback-Collection, and columns called like the variable, are found without it."
+            "answer}. A path leads into nested cells: {instruction: data.question} (see real_trl/data/nested.py). The columns of Feedback-Collection, and columns called like the variable, are found without it."
         },
     )
     prompt_replace: dict | str | None = field(
@@ -173,3 +173,14 @@ class DataArguments:
             if clashes and getattr(self, name):
                 raise FieldError(name, getattr(self, name), fix)
         check_numbers(self)
+
+    @property
+    def named_columns(self) -> list[str]:
+        """All texts that name a column, or may."""
+        named = [*self.columns.values(), *(self.keep_columns or ())]
+        for value in (
+            *(self.prompt_column, self.score_column, self.histogram_column, self.feedback_column),
+            *(self.rater_column, self.id_column, self.group_column),
+        ):
+            named += [value, *value.split(",")] if isinstance(value, str) else value or ()
+        return [name.strip() for name in named]

@@ -9,7 +9,7 @@ file.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from datasets import Dataset, load_from_disk
 
 from real_trl.data.delimited import read_delimited
 from real_trl.data.excel import read_excel
+from real_trl.data.nested import all_paths, look_up, split_path
 from real_trl.data.table_rows import class_names, features_of, iterate_table, take
 from real_trl.option_values import FieldError
 from real_trl.text.cells import column_names, plain
@@ -44,11 +45,13 @@ class Source:
         name (`str`):
             What error messages call it.
         columns (`list[str]`):
-            All column names, without the blanks around them.
+            All column names, without the blanks around them, and the `paths`.
         numbers (`Sequence[int]`):
             Row number of each row in the original, from 0.
         lines (`Sequence[int]`, *optional*):
             Line of each row in its file, from 1.
+        paths (`Sequence[str]`):
+            Those of `columns` that are paths into a cell (see [`~real_trl.data.nested`]). [`Source.with_paths`] adds them.
         na (`frozenset[str]`):
             Texts that mean a missing cell.
         notes (`Sequence[str]`):
@@ -60,6 +63,7 @@ class Source:
     columns: list[str]
     numbers: Sequence[int]
     lines: Sequence[int] | None = None
+    paths: Sequence[str] = ()
     na: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
 
@@ -77,7 +81,7 @@ class Source:
         """The names of every column that is a `ClassLabel`, or holds one."""
         if not isinstance(self.rows, (Dataset, pa.Table)):
             return {}
-        features = zip(self.columns, map(features_of(self.rows).get, self.rows.column_names), strict=True)
+        features = zip(self.own_columns, map(features_of(self.rows).get, self.rows.column_names), strict=True)
         return {column: names for column, feature in features if (names := class_names(feature))}
 
     def __len__(self) -> int:
@@ -86,6 +90,26 @@ class Source:
     def where(self, index: int) -> str:
         """Says where row `index` stands: `row 3 (line 5)`."""
         return f"row {self.numbers[index]}" + (f" (line {self.lines[index]})" if self.lines else "")
+
+    @property
+    def own_columns(self) -> list[str]:
+        """The columns that the rows have."""
+        return [column for column in self.columns if column not in self.paths]
+
+    def with_paths(self, named: Iterable[str] | None = None) -> "Source":
+        """With those paths into nested cells among its columns that are `named` and lead to something; by default with all of them."""
+        own = self.own_columns
+        if named is None:
+            nested = own
+            if isinstance(self.rows, (Dataset, pa.Table)):
+                schema = self.rows.data.schema if isinstance(self.rows, Dataset) else self.rows.schema
+                nested = [column for column, kind in zip(own, schema.types, strict=True) if pa.types.is_nested(kind)]
+            found = all_paths(self._iterate(nested)) if nested else []
+        else:
+            named = [path for path in named if path not in own and split_path(path, own)]
+            found = [path for path in named if any(row[path] is not None for row in self._iterate([path]))]
+        found = [path for path in dict.fromkeys(found) if path not in self.columns]
+        return replace(self, columns=[*self.columns, *found], paths=[*self.paths, *found]) if found else self
 
     def column(self, setting: str, column: str | None, defaults: Sequence[str] = ()) -> str:
         """
@@ -98,7 +122,7 @@ class Source:
             column = column.strip()
             if column not in self.columns:
                 said = f"={column!r} is not a column of {self.name!r}"
-                raise FieldError(setting, column, f"Existing columns: {self.columns}.", said)
+                raise FieldError(setting, column, f"Existing columns: {self.with_paths().columns}.", said)
             return column
         found = next((name for name in defaults if name in self.columns), None)
         if found is None:
@@ -141,6 +165,19 @@ class Source:
         return map(self._without_na, rows) if self.na else rows
 
     def _iterate(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        own = self.own_columns
+        paths = {column: parts for column in columns if column not in own and (parts := split_path(column, own))}
+        if not paths:
+            yield from self._iterate_own(columns)
+            return
+        needed = [paths[column][0] if column in paths else column for column in columns]
+        for row in self._iterate_own(list(dict.fromkeys(needed))):
+            yield {
+                column: plain(look_up(row[paths[column][0]], paths[column][1])) if column in paths else row[column]
+                for column in columns
+            }
+
+    def _iterate_own(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         if isinstance(self.rows, (Dataset, pa.Table)):
             try:
                 yield from iterate_table(self.rows, columns)

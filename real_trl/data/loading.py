@@ -99,6 +99,7 @@ def read_rows(
         where (`str`):
             What errors call the rows.
     """
+    source = source.with_paths(args.named_columns)
     source = replace(source, na=source.na.union(map(str.strip, args.na or ())))
     reader = RowReader(args, source, template, scale, require_feedback, marker, keep_ratings)
     if args.rater_column is not None:

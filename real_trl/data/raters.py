@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from real_trl.data.files import Source
+from real_trl.data.scores import ratings_in
 
 _FEW_RATERS = 10
 
@@ -59,9 +60,16 @@ def merge_raters(
         repeated += len(again)
         places += again
         cells = {
-            column: [None if place is None else rows[place][column] for place in places]
+            column: [None if place is None else _alone(rows[place][column]) for place in places]
             for column in dict.fromkeys([*listed, rater])
         }
         merged.append({**rows[indices[0]], **cells})
     firsts = [indices[0] for indices in about.values()]
-    return Merged(replace(source.select(firsts), rows=merged), len(names), repeated)
+    source = replace(source.select(firsts), rows=merged, paths=[path for path in source.paths if path not in listed])
+    return Merged(source, len(names), repeated)
+
+
+def _alone(cell: Any) -> Any:
+    """What is in a list of one."""
+    inside = ratings_in(cell)
+    return inside[0] if len(inside) == 1 else cell

@@ -11,6 +11,7 @@ from typing import Any
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
+from real_trl.data.nested import answer
 from real_trl.scale import Scale, as_number
 from real_trl.text.cells import is_empty
 
@@ -89,11 +90,10 @@ class ScoreReader:
             return Ratings([mean], shares, several=True)
         values, several = [row[column] for column in self.columns], len(self.columns) > 1
         if not several:
-            ratings = values[0]
-            if isinstance(ratings, str) and ratings.strip() not in self.scale.labels:
-                ratings = json_list(ratings)
-            several = isinstance(ratings, (list, tuple))
-            values = list(ratings) if several else values
+            cell = values[0]
+            listed = json_list(cell) if isinstance(cell, str) and cell.strip() not in self.scale.labels else cell
+            several = isinstance(listed, (list, tuple))
+            values = ratings_in(listed) if several or isinstance(cell, Mapping) else values
         if not values:
             raise ValueError(f"{self.field} holds an empty list. Give at least one rating.")
         fields = [f"score_column {c!r}" for c in self.columns] if len(self.columns) > 1 else [self.field] * len(values)
@@ -184,6 +184,14 @@ class ScoreReader:
                 f"{self.field} holds a {form}, {cell!r:.60}, where rows before it hold a {self._form}. Write all "
                 f"histograms in the same way."
             )
+
+
+def ratings_in(cell: Any) -> list[Any]:
+    """The ratings in a cell: a list, JSON text of a list, or one value."""
+    if isinstance(cell, str) and (listed := json_list(cell)) is not None:
+        cell = listed
+    cell = answer(cell)
+    return list(cell) if isinstance(cell, list | tuple) else [cell]
 
 
 def json_list(text: str) -> list[Any] | None:

@@ -113,6 +113,8 @@ class HoldOut:
 
     def part(self, source: Source, split: str) -> Source:
         """Returns the `"train"` or the `"test"` rows of `source`."""
+        if self.group is not None:
+            source = source.with_paths([self.group])
         if self.group is None:
             keys = [str(number) for number in source.numbers]
         elif self.group not in source.columns:

@@ -5,90 +5,17 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from real_trl.data.files import Source
-from real_trl.data.scores import json_list
+from real_trl.data.nested import HUMAN, split_path
+from real_trl.data.scores import ratings_in
+from real_trl.onboarding.names import NAMES, SPLITS, key
 from real_trl.scale import as_number
 from real_trl.text.cells import is_empty
 
-# Usual names of each role, the likeliest first. They are compared in lower case, without punctuation.
-NAMES = {
-    "prompt": ("prompt", "judgeprompt", "fullprompt"),
-    "instruction": ("instruction", "originstruction", "question", "query", "task", "input", "userprompt", "request"),
-    "response": (
-        *("response", "origresponse", "answer", "output", "completion", "reply", "modelresponse", "modelanswer"),
-        *("modeloutput", "generation", "candidate", "essay"),
-    ),
-    "rubric": ("rubric", "criteria", "origcriteria", "criterion", "guideline", "guidelines"),
-    "reference": ("reference", "origreferenceanswer", "referenceanswer", "reference_answer", "gold", "goldanswer"),
-    "score": (
-        *(
-            "score",
-            "rating",
-            "grade",
-            "overall",
-            "overallscore",
-            "overallrating",
-            "humanscore",
-            "humanrating",
-            "meanscore",
-        ),
-        *("averagescore", "label", "origscore", "gpt4score", "quality", "stars", "points", "mark"),
-    ),
-    "feedback": (
-        *("feedback", "origfeedback", "rationale", "comment", "comments", "explanation", "justification", "reason"),
-        *("critique", "review"),
-    ),
-    "group": (
-        *(
-            "questionid",
-            "promptid",
-            "instructionid",
-            "qid",
-            "taskid",
-            "itemid",
-            "conversationid",
-            "topicid",
-            "groupid",
-        ),
-        *("group", "idx"),
-    ),
-    "split": ("split", "fold", "partition", "subset"),
-    "rater": (
-        *(
-            "rater",
-            "raterid",
-            "annotator",
-            "annotatorid",
-            "worker",
-            "workerid",
-            "grader",
-            "graderid",
-            "judge",
-            "judgeid",
-        ),
-        *(
-            "completedby",
-            "evaluator",
-            "evaluatorid",
-            "coder",
-            "coderid",
-            "reviewer",
-            "reviewerid",
-            "expert",
-            "expertid",
-        ),
-        *("user", "userid", "participant", "participantid", "turker", "labeler", "person"),
-    ),
-}
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "heldout"), "test"),
-}
 NONE = "none"
 _RATER = re.compile(r"(.*?)[ _.-]?(\d{1,2}|[a-e])$")
 _RATERS = re.compile(
@@ -228,7 +155,8 @@ def find_score_columns(source: Source, taken: set[str]) -> list[str]:
         return [column]
     if raters:
         return max(raters, key=len)
-    numeric = [c for c in source.columns if c not in taken and not _IDENTIFIER.search(c) and _is_numeric(source, c)]
+    offered = [column for column in _of_people(source.columns) if column not in taken]
+    numeric = [c for c in offered if not _IDENTIFIER.search(c) and _is_numeric(source, c)]
     named = [column for column in numeric if re.search("score|rating|grade", column, re.IGNORECASE)]
     if len(named or numeric) == 1:
         return named or numeric
@@ -238,7 +166,7 @@ def find_score_columns(source: Source, taken: set[str]) -> list[str]:
             f"--score: {', '.join(map(repr, named or numeric))} could be the score. Say which it is: --score COLUMN, or for one column "
             "per rater --score COLUMN,COLUMN.",
         )
-    gaps = [(c, text) for c in source.columns if c not in taken and (text := _text_among_numbers(source, c))]
+    gaps = [(c, text) for c in offered if (text := _text_among_numbers(source, c))]
     if gaps:
         shown = ", ".join(f"{column!r} holds numbers and {text!r:.40}" for column, text in gaps)
         raise Unknown(
@@ -258,22 +186,22 @@ def values_of(source: Source, column: str) -> list[Any]:
     return [row[column] for row in source.iterate([column])]
 
 
-def ratings_in(value: Any) -> list[Any]:
-    """The ratings in a cell: a list, JSON text of a list, or one value."""
-    if isinstance(value, str) and (listed := json_list(value)) is not None:
-        value = listed
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
 def _named(source: Source, role: str, taken: set[str]) -> str | None:
     """The first column with a usual name of the role that holds something."""
-    columns = {_key(column): column for column in reversed(source.columns) if column not in taken}
+    nested = {split_path(path, source.own_columns)[0] for path in source.paths}
+    there = [column for column in reversed(source.columns) if column not in taken and column not in nested]
+    if role in ("score", "feedback"):
+        there = _of_people(there)
+    # Of a path, the last part is the name
+    columns = {key(column.rpartition(".")[2]): column for column in there} | {key(column): column for column in there}
     found = [columns[name] for name in NAMES[role] if name in columns]
     return next((c for c in found if not all(map(is_empty, values_of(source, c)))), None)
+
+
+def _of_people(columns: Sequence[str]) -> list[str]:
+    """The columns with what people said, in the export of an annotation tool; else all."""
+    said = [column for column in columns if column.startswith(tuple(f"{name}." for name in HUMAN))]
+    return said or list(columns)
 
 
 def _stated_list(source: Source, role: str, stated: str | None) -> list[str]:
@@ -296,14 +224,14 @@ def _find_feedback(source: Source, taken: set[str], raters: int) -> list[str]:
     groups: dict[str, list[str]] = {}
     for column in source.columns:
         match = _RATER.fullmatch(column.lower())
-        if column not in taken and match and _key(match[1]) in NAMES["feedback"]:
+        if column not in taken and match and key(match[1]) in NAMES["feedback"]:
             groups.setdefault(match[1], []).append(column)
     return next((group for group in groups.values() if len(group) == raters > 1), [])
 
 
 def _is_numeric(source: Source, column: str) -> bool:
     """Whether a column holds numbers, or lists of them, and nothing else."""
-    cells = [rating for value in values_of(source, column) if not is_empty(value) for rating in ratings_in(value)]
+    cells = [rating for value in values_of(source, column) for rating in ratings_in(value) if not is_empty(rating)]
     return bool(cells) and all(as_number(cell) == as_number(cell) for cell in cells)
 
 
@@ -326,8 +254,3 @@ def _rated_by_several(source: Source, texts: list[str], rater: str) -> bool:
 def _is_split(source: Source, column: str) -> bool:
     values = {str(value).strip().lower() for value in values_of(source, column)}
     return values <= set(SPLITS) and "train" in {SPLITS[value] for value in values}
-
-
-def split_of(value: Any) -> str:
-    """`"train"`, `"validation"` or `"test"`, of any usual way to write it."""
-    return SPLITS[str(value).strip().lower()]

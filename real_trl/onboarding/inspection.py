@@ -12,7 +12,9 @@ from typing import Any
 
 from real_trl.data.files import Source
 from real_trl.data.rows import strip_score_sentence
-from real_trl.onboarding.columns import Roles, ratings_in, split_of, values_of
+from real_trl.data.scores import ratings_in
+from real_trl.onboarding.columns import Roles, values_of
+from real_trl.onboarding.names import split_of
 from real_trl.onboarding.scores import Scores
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty

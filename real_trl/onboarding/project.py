@@ -11,8 +11,9 @@ from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.loading import load_judge_dataset, read_rows
 from real_trl.data.raters import merge_raters
+from real_trl.data.scores import ratings_in
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
-from real_trl.onboarding.columns import Roles, find_roles, ratings_in, values_of
+from real_trl.onboarding.columns import Roles, find_roles, values_of
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,
@@ -136,7 +137,7 @@ def open_project(options: InitOptions) -> Project:
     """
     check_new("--output_dir", Path(options.output_dir))
     hardware = find_hardware(options.gpus)
-    source = replace(open_data(options.data), na=frozenset(map(str.strip, options.na)))
+    source = replace(open_data(options.data).with_paths(), na=frozenset(map(str.strip, options.na)))
     roles = find_roles(source, options.columns)
     if options.criteria and (roles.rubric or roles.prompt):
         what = f"the rubric is in the column {roles.rubric!r}" if roles.rubric else "prompts are complete"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from real_trl.data.files import Source
-from real_trl.onboarding.columns import Roles, ratings_in
+from real_trl.data.scores import ratings_in
+from real_trl.onboarding.columns import Roles
 from real_trl.option_values import FieldError
 from real_trl.scale import Scale, abridged, as_number
 from real_trl.text.cells import is_empty

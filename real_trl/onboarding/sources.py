@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
-from real_trl.onboarding.columns import SPLITS
+from real_trl.onboarding.names import SPLITS
 
 SPLIT_COLUMN = "split"
 

@@ -82,7 +82,7 @@ def write_splits(
     folder.mkdir(parents=True)
     parts: dict[str, list[dict[str, Any]]] = {name: [] for name in ("train", "validation", "test")}
     explained = []
-    everything = list(zip(source.iterate(), splits, keys, rationales, strict=True))
+    everything = list(zip(source.iterate(source.own_columns), splits, keys, rationales, strict=True))
     random.Random(0).shuffle(everything)
     for row, split, key, has in everything:
         if split is not None:

@@ -82,7 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
 def ask_for_column(unknown: Unknown, data: str, console: CleanConsole) -> str:
     """The column that only the user knows."""
     console.print(Text.assemble((unknown.role, "bold"), f": {_ROLES[unknown.role]}. Which column is it?"))
-    columns = open_data(data).columns
+    columns = open_data(data).with_paths().columns
     if unknown.role == "score":  # may be several
         return Prompt.ask(Text(f"  {', '.join(columns)}"), console=console)
     return Prompt.ask("  column", choices=columns, console=console)

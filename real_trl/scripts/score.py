@@ -139,6 +139,7 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
         `ValueError`: naming field, row and fix, if a prompt cannot be made, or if it is not clear how.
     """
     column = args.prompt_column
+    source = source.with_paths([*args.columns.values(), *([column] if column else [])])
     template = load_template(args.prompt_template) if args.prompt_template else judge.config.template()
     stated = args.columns or args.rubric or args.reference or args.prompt_template
     if column is None and stated:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from openpyxl import Workbook
 
 from tests.tiny import DIGITS, build_model
 
@@ -116,6 +117,134 @@ def hollow_csv(folder: Path, *, constant: bool = False) -> Path:
         for row in (rows[2], rows[7]):
             row["answer"] = " "
     return write_csv(folder / "hollow.csv", rows)
+
+
+def excel(folder: Path) -> Path:
+    """An Excel sheet with a title row left empty, whole and half points, and a column that nobody filled."""
+    book = Workbook()
+    book.active.append([])
+    book.active.append(["Question", "Answer", "Grade", "Remarks"])
+    for number, row in enumerate(sheet(seed=3)):
+        book.active.append([row["question"], row["answer"], min(5, row["score"] + number % 2 / 2), None])
+    path = folder / "grades.xlsx"
+    book.save(path)
+    return path
+
+
+def tabs(folder: Path) -> Path:
+    """Tab-separated, in UTF-16, as spreadsheets save "Unicode text"."""
+    lines = ["question\tanswer\tscore"]
+    lines += [f'{row["question"]}\t"{row["answer"]}"\t{row["score"]}' for row in sheet(seed=4)]
+    path = folder / "answers.tsv"
+    path.write_bytes("\r\n".join(lines).encode("utf-16"))
+    return path
+
+
+def semicolons(folder: Path) -> Path:
+    """As a German Excel writes a CSV: semicolons, decimal commas, Windows-1252; two graders, of whom the second left some out."""
+    lines = ["Question;Answer;Grader 1;Grader 2"]
+    for number, row in enumerate(sheet(seed=5)):
+        second = "" if number % 6 == 0 else f"{row['score']},0"
+        lines.append(
+            f'Für {row["question"]};"{row["answer"]}";{max(1, row["score"] - 0.5):.1f}'.replace(".5", ",5")
+            + f";{second}"
+        )
+    path = folder / "noten.csv"
+    path.write_bytes("\r\n".join(lines).replace(".0;", ",0;").encode("cp1252"))
+    return path
+
+
+def label_studio(folder: Path) -> Path:
+    """Label Studio's JSON: two or three annotators, one of whom cancelled, with a rating and a comment."""
+    tasks = []
+    for number, row in enumerate(sheet(seed=6)):
+        annotations = [
+            {
+                "id": 10 * number + who,
+                "completed_by": who,
+                "was_cancelled": who == 3 and number % 2 == 0,
+                "lead_time": 3.5,
+                "result": [
+                    *_said("quality", "rating", rating=min(5, row["score"] + who // 2)),
+                    *_said("why", "textarea", text=[f"{row['comment']} ({who})"]),
+                ],
+            }
+            for who in (1, 2, 3)
+        ]
+        data = {"question": row["question"], "answer": row["answer"]}
+        tasks.append(
+            {"id": number, "data": data, "annotations": annotations, "predictions": [], "total_annotations": 3}
+        )
+    path = folder / "project-1.json"
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    return path
+
+
+def _said(name: str, kind: str, **value: object) -> list[dict]:
+    return [{"id": "x", "from_name": name, "to_name": "text", "type": kind, "origin": "manual", "value": value}]
+
+
+def argilla(folder: Path) -> Path:
+    """Argilla's `to_json`: fields, responses of two users, suggestions of a model."""
+    records = [
+        {
+            "id": str(number),
+            "fields": {"instruction": row["question"], "response": row["answer"]},
+            "metadata": {"tokens": number},
+            "suggestions": {"rating": {"value": 1, "score": None, "agent": "model"}},
+            "responses": {
+                "rating": [
+                    {"value": row["score"], "user_id": "a"},
+                    *([{"value": max(1, row["score"] - 1), "user_id": "b"}] if number % 3 else []),
+                ]
+            },
+            "vectors": {"small": [0.5, 0.25]},
+            "_server_id": f"s{number}",
+        }
+        for number, row in enumerate(sheet(seed=7))
+    ]
+    path = folder / "records.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
+
+
+def conversations(folder: Path) -> Path:
+    """TRL's conversational format with a score; some have a system prompt, some an earlier turn."""
+    rows = []
+    for number, row in enumerate(sheet(seed=8)):
+        before = [[], [("system", "Be brief.")], [("user", "Hello."), ("assistant", "Hello!")]][number % 3]
+        turns = [*before, ("user", row["question"]), ("assistant", row["answer"])]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        rows.append({"messages": messages, "score": row["score"]})
+    return write_jsonl(folder / "chats.jsonl", rows)
+
+
+def prompts_and_completions(folder: Path) -> Path:
+    """TRL's `prompt` and `completion`, each a list of messages."""
+    return write_jsonl(
+        folder / "completions.jsonl",
+        [
+            {
+                "prompt": [{"role": "user", "content": row["question"]}],
+                "completion": [{"role": "assistant", "content": row["answer"]}],
+                "rating": row["score"],
+            }
+            for row in sheet(seed=9)
+        ],
+    )
+
+
+def ratings_in_rows(folder: Path) -> Path:
+    """A row for each rating: every answer by three of four workers."""
+    rows = []
+    for number, row in enumerate(sheet(seed=10)):
+        for who in range(4):
+            if who != number % 4:
+                score = min(5, max(1, row["score"] + who - 1))
+                rows.append(
+                    {"worker_id": f"w{who}", "prompt": row["question"], "response": row["answer"], "score": score}
+                )
+    return write_csv(folder / "ratings.csv", rows)
 
 
 def write_model(folder: Path) -> Path:

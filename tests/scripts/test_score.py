@@ -131,6 +131,21 @@ def test_formats(tmp_path, folder):
     assert pd.read_parquet(tmp_path / "c.parquet")["day"].tolist() == days.tolist()
 
 
+def test_paths_into_nested_columns(tmp_path, folder):
+    nested = [{"id": row["question"], "data": row, "messages": turns(row)} for row in ROWS]
+    data, flat = write(tmp_path / "nested.jsonl", nested), write(tmp_path / "flat.jsonl", ROWS)
+    paths = "{instruction: data.instruction, response: messages.response}"
+    run(data, folder, "--columns", paths, "--output", tmp_path / "a.jsonl")
+    run(flat, folder, "--output", tmp_path / "b.jsonl")
+    a, b = read(tmp_path / "a.jsonl"), read(tmp_path / "b.jsonl")
+    assert [row["expected_score"] for row in a] == [row["expected_score"] for row in b]
+    assert list(a[0]) == ["id", "data", "messages", *SCORES]
+
+
+def turns(row: dict) -> list[dict]:
+    return [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["response"]}]
+
+
 def test_columns_of_every_type_stay_what_they_are(tmp_path, folder):
     table = pa.Table.from_pylist(ROWS)
     columns = {

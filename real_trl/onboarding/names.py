@@ -1,0 +1,92 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What people usually call their columns, and their splits."""
+
+import re
+from typing import Any
+
+# Usual names of each role, the likeliest first. They are compared in lower case, without punctuation.
+NAMES = {
+    "prompt": ("prompt", "judgeprompt", "fullprompt"),
+    "instruction": ("instruction", "originstruction", "question", "query", "task", "input", "userprompt", "request"),
+    "response": (
+        *("response", "origresponse", "answer", "output", "completion", "reply", "modelresponse", "modelanswer"),
+        *("modeloutput", "generation", "candidate", "essay"),
+    ),
+    "rubric": ("rubric", "criteria", "origcriteria", "criterion", "guideline", "guidelines"),
+    "reference": ("reference", "origreferenceanswer", "referenceanswer", "reference_answer", "gold", "goldanswer"),
+    "score": (
+        *(
+            "score",
+            "rating",
+            "grade",
+            "overall",
+            "overallscore",
+            "overallrating",
+            "humanscore",
+            "humanrating",
+            "meanscore",
+        ),
+        *("averagescore", "label", "origscore", "gpt4score", "quality", "stars", "points", "mark"),
+    ),
+    "feedback": (
+        *("feedback", "origfeedback", "rationale", "comment", "comments", "explanation", "justification", "reason"),
+        *("critique", "review"),
+    ),
+    "group": (
+        *(
+            "questionid",
+            "promptid",
+            "instructionid",
+            "qid",
+            "taskid",
+            "itemid",
+            "conversationid",
+            "topicid",
+            "groupid",
+        ),
+        *("group", "idx"),
+    ),
+    "split": ("split", "fold", "partition", "subset"),
+    "rater": (
+        *(
+            "rater",
+            "raterid",
+            "annotator",
+            "annotatorid",
+            "worker",
+            "workerid",
+            "grader",
+            "graderid",
+            "judge",
+            "judgeid",
+        ),
+        *(
+            "completedby",
+            "evaluator",
+            "evaluatorid",
+            "coder",
+            "coderid",
+            "reviewer",
+            "reviewerid",
+            "expert",
+            "expertid",
+        ),
+        *("user", "userid", "participant", "participantid", "turker", "labeler", "person"),
+    ),
+}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "heldout"), "test"),
+}
+
+
+def key(name: str) -> str:
+    """A name as those of `NAMES` are written."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def split_of(value: Any) -> str:
+    """`"train"`, `"validation"` or `"test"`, of any usual way to write it."""
+    return SPLITS[str(value).strip().lower()]

@@ -1,0 +1,87 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""`real-trl init` on files as people have them: without an edit, to recipes whose data are what the files say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from real_trl.data.arguments import DataArguments
+from real_trl.data.loading import load_judge_dataset
+from real_trl.scale import Scale
+from real_trl.scripts.init import main
+from tests.onboarding import files
+
+
+def two_thirds_up(score: int, number: int) -> list[float]:
+    return [min(5, max(1, score + who - 1)) for who in range(4) if who != number % 4]
+
+
+# File → seed of its rows, and the ratings of the row with this number and score
+SHAPES: dict[str, tuple[int, Callable[[int, int], list[float]]]] = {
+    "excel": (3, lambda score, number: [min(5, score + number % 2 / 2)]),
+    "tabs": (4, lambda score, number: [score]),
+    "semicolons": (5, lambda score, number: [max(1, score - 0.5), *([score] if number % 6 else [])]),
+    "label_studio": (6, lambda score, number: [score, *[min(5, score + 1)] * (1 + number % 2)]),
+    "argilla": (7, lambda score, number: [score, *([max(1, score - 1)] if number % 3 else [])]),
+    "conversations": (8, lambda score, number: [score]),
+    "prompts_and_completions": (9, lambda score, number: [score]),
+    "ratings_in_rows": (10, two_thirds_up),
+}
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(files.write_model(tmp_path_factory.mktemp("model")))
+
+
+def recipes_of(file: Path, model: str, *options: str) -> dict[str, dict]:
+    main([str(file), "--model", model, "--output_dir", "judge", "--yes", *options])
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path("judge").glob("*.yaml"))}
+
+
+def loaded(recipes: dict[str, dict], **options: object) -> dict[str, list]:
+    """All rows of the evaluation's data, column by column, on the scale of the training."""
+    data = {key: value for key, value in recipes["evaluate"].items() if key in DataArguments.__dataclass_fields__}
+    trained = next(recipe for recipe in recipes.values() if "score_labels" in recipe)
+    scale = Scale.parse(trained["score_labels"], trained.get("score_values"))
+    columns: dict[str, list] = {"prompt": [], "score": [], "split": []}
+    for split in ("train", "validation", "test"):
+        rows = load_judge_dataset(DataArguments(**data | options), split, scale=scale)
+        columns["prompt"] += rows["prompt"][:]
+        columns["score"] += rows["score"][:]
+        columns["split"] += [split] * len(rows)
+    return columns
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_file_as_people_have_it(tmp_path, monkeypatch, model, shape):
+    monkeypatch.chdir(tmp_path)
+    seed, ratings = SHAPES[shape]
+    data = loaded(recipes_of(getattr(files, shape)(tmp_path), model))
+    expected = {}
+    for number, row in enumerate(files.sheet(seed=seed)):
+        given = ratings(row["score"], number)
+        expected.setdefault((row["question"], row["answer"]), []).append(sum(given) / len(given))
+    assert len(data["prompt"]) == sum(map(len, expected.values())) == 48
+    assert set(data["split"]) == {"train", "validation", "test"}
+    for (question, answer), scores in expected.items():
+        found = [
+            score
+            for prompt, score in zip(data["prompt"], data["score"], strict=True)
+            if question in prompt and f"\n{answer}\n" in prompt
+        ]
+        assert sorted(found) == pytest.approx(sorted(scores))
+
+
+def test_comments_of_annotators_are_the_rationales_of_their_ratings(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    recipes = recipes_of(files.label_studio(tmp_path), model, "--feedback", "annotations.result.why")
+    raft = recipes["raft"]
+    assert (raft["feedback_column"], raft["raters"]) == ("annotations.result.why", "separate")
+    data = {key: value for key, value in raft.items() if key in DataArguments.__dataclass_fields__}
+    rows = load_judge_dataset(DataArguments(**data), scale=Scale.parse("1-5"), require_feedback=True)
+    given = {(row["feedback"][-2], row["score"]) for row in rows}
+    assert {who for who, _ in given} == {"1", "2", "3"} and len(rows) > 2 * 36
