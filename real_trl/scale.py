@@ -44,7 +44,7 @@ class Scale:
 
         Args:
             labels (`str` or `Sequence[str | int | float]`):
-                `"1-5"`, `"1-5:0.5"`, `"A-E"`, `"poor,fair,good"`, or a list; see [`parse_labels`].
+                `"1-5"`, `"1-5:0.5"`, `"A-E"`, `"poor,fair,good"`, or a list, from the worst to the best; see [`parse_labels`].
             values (`Sequence[float]`, *optional*):
                 The number of each label, in their order. Defaults to the label read as a number.
 
@@ -64,6 +64,22 @@ class Scale:
     def high(self) -> float:
         """The highest value of the scale."""
         return max(self.values)
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the lowest value is the best: where the labels are numbers that stand for themselves, and fall (`"6-1"`)."""
+        falls = self.values[0] > self.values[-1]
+        return falls and all(as_number(label) == value for label, value in zip(self.labels, self.values, strict=True))
+
+    @property
+    def best(self) -> str:
+        """The label of the best score."""
+        return self.label_of(self.low if self.lower_is_better else self.high)
+
+    @property
+    def worst(self) -> str:
+        """The label of the worst score."""
+        return self.label_of(self.high if self.lower_is_better else self.low)
 
     def label_of(self, score: float) -> str:
         """The label whose value is exactly `score`; `ValueError` if there is none."""
@@ -117,12 +133,12 @@ def parse_labels(labels: str | int | float | Sequence[str | int | float]) -> tup
 
     Args:
         labels (`str` or `Sequence[str | int | float]`):
-            A range of numbers with both ends, in steps of one (`"1-5"`, `"0-100"`) or of what follows a colon
-            (`"1-5:0.5"` is 1, 1.5, …, 5), a range of letters (`"A-E"`), text with commas (`"poor,fair,good"`), or a
+            A range of numbers with both ends, in steps of one (`"1-5"`, `"0-100"`; `"6-1"` where 1 is the best) or of what
+            follows a colon (`"1-5:0.5"` is 1, 1.5, …, 5), a range of letters (`"A-E"`), text with commas (`"poor,fair,good"`), or a
             list. Numbers are written the short way: `4.0` in a list is `"4"`.
 
     Raises:
-        `ValueError`: If text is none of these, if a range does not rise or its step does not lead to its end, or if
+        `ValueError`: If text is none of these, if a range of letters does not rise or a step does not lead to the end, or if
             there are fewer than two labels, an empty or repeated one, or one that is neither text nor a finite number.
     """
     if isinstance(labels, str) and "," in labels:
@@ -160,8 +176,8 @@ def _spell_range(text: str) -> tuple[str, ...]:
             return tuple(map(chr, range(low, high + 1)))
     if numbers:
         low, high, step = (Decimal(part or 1) for part in numbers.groups())  # exact: 0.1 + 0.2 is 0.3
-        if low < high and step:
-            steps = (high - low) / step
+        if low != high and step:
+            steps = abs(high - low) / step
             if steps != int(steps):
                 said = f"={text!r} is not a scale: steps of {step} from {low} do not lead to {high}"
                 fix = "Write low-high:step, as '1-5:0.5', with a step that does."
@@ -169,7 +185,7 @@ def _spell_range(text: str) -> tuple[str, ...]:
             if steps >= _MAX_LABELS:
                 said = f"={text!r} has {int(steps) + 1} labels, more than {_MAX_LABELS}"
                 raise FieldError("score_labels", text, "Use a larger step.", said)
-            spelled = (f"{low + i * step:f}" for i in range(int(steps) + 1))
+            spelled = (f"{low + i * (step if low < high else -step):f}" for i in range(int(steps) + 1))
             return tuple(label.rstrip("0").rstrip(".") if "." in label else label for label in spelled)
     fix = "Write low-high, as '1-5' or 'A-E', low-high:step, as '1-5:0.5', or list the labels, as 'poor,fair,good'."
     raise FieldError("score_labels", text, fix, f"={shown(text)} is not a scale: it is neither a range nor a list")

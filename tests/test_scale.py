@@ -19,6 +19,8 @@ from real_trl.scale import Scale, parse_labels
         ("0.5-2.5", ("0.5", "1.5", "2.5")),
         ("0-0.4 : 0.1", ("0", "0.1", "0.2", "0.3", "0.4")),  # 0.1 + 0.2 is 0.3 here
         ("10-30:10.0", ("10", "20", "30")),
+        ("6-1", tuple("654321")),
+        ("2-0:0.5", ("2", "1.5", "1", "0.5", "0")),
         ("A-E", tuple("ABCDE")),
         ("a - c", tuple("abc")),
         ("poor, fair,very good", ("poor", "fair", "very good")),
@@ -35,7 +37,6 @@ def test_parse_labels(labels, expected):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("5-1", "score_labels='5-1' is not a scale"),
         ("1-1", "score_labels='1-1' is not a scale"),
         ("", "score_labels='' is not a scale"),
         ("5", "score_labels='5' is not a scale"),
@@ -127,3 +128,28 @@ def test_no_such_label_or_value():
     with pytest.raises(ValueError, match="'007' is none of the labels 0, 1, 2, …, 100: correct it"):
         scale.value_of("007")
     assert str(Scale.parse("0-9")) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "best", "worst"),
+    [
+        ("1-5", None, "5", "1"),
+        ("6-1", None, "1", "6"),
+        ("1-6", [6, 5, 4, 3, 2, 1], "1", "6"),  # these values say that more is better
+        ("good,fair,poor", [3, 2, 1], "good", "poor"),
+        ("poor,fair,good", [1, 2, 3], "good", "poor"),
+    ],
+)
+def test_which_end_is_the_best(labels, values, best, worst):
+    scale = Scale.parse(labels, values)
+    assert (scale.best, scale.worst) == (best, worst)
+    assert scale.lower_is_better == (labels == "6-1")
+    assert (
+        Scale.parse(scale.labels, scale.values).lower_is_better == scale.lower_is_better
+    )  # as a judge's config has it
+
+
+def test_scores_on_a_scale_where_1_is_the_best_are_the_numbers_that_are_written():
+    scale = Scale.parse("6-1")
+    assert (scale.read("1"), scale.read(2.5), scale.low, scale.high) == (1.0, 2.5, 1.0, 6.0)
+    assert scale.nearest_label(1.2) == "1" and scale.value_of("6") == 6.0

@@ -51,7 +51,7 @@ def score_position(tokenizer, rationale: str = RATIONALE) -> int:
 def test_a_bad_scale_is_refused():
     """[`Scale`] has tests of its own; here it is called with the labels and values as given."""
     for labels, values, message in (
-        ("5-1", None, "score_labels='5-1' is not a scale"),
+        ("1-1", None, "score_labels='1-1' is not a scale"),
         ("A-E", None, "score_values is not set, and the score label 'A' is not a number"),
         (["A", "B"], [1.0], "score_values has 1 values for 2 labels"),
         ("A-C", [1.0, 3.0, 2.0], "A, B, C are in no order"),

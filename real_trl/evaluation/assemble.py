@@ -131,7 +131,9 @@ def assemble_evaluation(
         evaluation["probes"] = {
             dataset: {
                 judge: {
-                    probe: probe_shifts(frames[dataset][judge], frame, probe, seed=seed)
+                    probe: probe_shifts(
+                        frames[dataset][judge], frame, probe, seed=seed, lower_is_better=scale.lower_is_better
+                    )
                     for probe, frame in probes.items()
                 }
                 for judge, probes in judges.items()

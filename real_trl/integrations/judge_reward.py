@@ -59,9 +59,10 @@ class JudgeReward:
             Field of the judge's prompt → column of the dataset, e.g. `{"rubric": "criteria", "instruction": "question"}`.
             Columns that are called like a field (`rubric`, `reference`, …) are found without it.
         normalize (`bool`, *optional*, defaults to `True`):
-            Rescale the score to 0 … 1 (lowest to highest value of the scale), so that `reward_weights` mean the same for judges
+            Rescale the score to 0 … 1 (worst to best value of the scale), so that `reward_weights` mean the same for judges
             of any scale. An expected score beyond the scale, which is possible where it is not divided by the probability
-            mass on the labels, counts as its end. `False` gives the score as it is.
+            mass on the labels, counts as its end. `False` gives the score as it is; on a scale whose lowest value is the best
+            (`6-1`), mirrored within it, since a reward is to grow.
         malformed (`str`, *optional*, defaults to `"drop"`):
             Judgments whose completion shows no score: `"drop"` gives them no reward (`None`, which TRL leaves out);
             `"force"` takes the score read at an appended marker. So do a response that is too long for the judge and one that the
@@ -242,9 +243,12 @@ class JudgeReward:
         score = sum(scores) / len(scores) if scores else math.nan
         if not math.isfinite(score):
             return None
+        scale = self.judge.engine.score_space.scale
+        low, high = scale.low, scale.high
+        if scale.lower_is_better:
+            score = low + high - score
         if not self.normalize:
             return score
-        low, high = min(self.judge.values), max(self.judge.values)
         return min(max((score - low) / (high - low), 0.0), 1.0)
 
     def _log(

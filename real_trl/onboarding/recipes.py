@@ -205,7 +205,7 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
     rows = [
         ("rows, questions", f"{found.rows:,}, {found.groups:,}"),
         *((f"{role} (guessed)" if role in roles.guessed else role, _columns(plan, role)) for role in _used(plan)),
-        ("scale", f"{plan.scores.labels}" + (f", as {plan.scores.values}" if plan.scores.values else "")),
+        ("scale", plan.scores.labels + _about_scale(plan.scores)),
         ("raters", str(found.raters) if found.raters == 1 else f"up to {found.raters}, of which the mean is taken"),
         ("rows by score", ", ".join(f"{label}: {count}" for label, count in found.balance.items())),
         ("prompt", f"{found.prompt.median} {what} (median), {found.prompt.longest} (longest)"),
@@ -220,6 +220,12 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
     )
     rows.append(("splits", ", ".join(f"{name} {count}" for name, count in plan.rows.items())))
     return rows
+
+
+def _about_scale(scores: Scores) -> str:
+    if scores.scale.lower_is_better:
+        return f", of which {scores.scale.best} is the best"
+    return f", as {scores.values}" if scores.values else ""
 
 
 def _used(plan: Plan) -> list[str]:

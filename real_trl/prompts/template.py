@@ -39,7 +39,8 @@ NEEDED_TEXTS = (
     "rubric",
     "criteria",
 )  # blank text is none; a response may be empty, and a reference left out
-_SETTINGS = frozenset({"low", "high", "labels", "score_step", "marker"})
+SETTINGS = frozenset({"low", "high", "best", "worst", "lower_is_better", "labels", "score_step", "marker"})
+"""What a template knows of the scale, and the marker."""
 
 
 class _NamedError(UndefinedError):
@@ -63,7 +64,8 @@ class PromptTemplate:
 
     The template sees these variables, all text unless stated: `instruction`, `response`, `rubric`, `reference`,
     `criteria`, `score1_description` …, `low` and `high` (the labels at the lower and the upper end of the scale, as
-    numbers if all labels are numbers), `labels` (all of them, `poor, fair, good` where it is printed), `score_step` (the
+    numbers if all labels are numbers), `best` and `worst` (the same two, the other way round on a scale that is `lower_is_better`, such
+    as `6-1`), `labels` (all of them, `poor, fair, good` where it is printed), `score_step` (the
     distance of neighbouring labels if it is everywhere the same, else undefined), `marker` (what stands before the
     score), and any other name, which is then read from the column of that name. Rendering is sandboxed, limited in output and
     time ([`~real_trl.templates.limited.LimitedEnvironment`]), and strict: a variable without a value is an error unless the
@@ -105,9 +107,9 @@ class PromptTemplate:
         available = list(available)
         for variable, column in columns.items():
             in_rubric = "rubric" in self.variables and (variable == "criteria" or _DESCRIPTION.fullmatch(variable))
-            if variable in _SETTINGS or not (variable in self.variables or in_rubric):
+            if variable in SETTINGS or not (variable in self.variables or in_rubric):
                 said = f": the prompt template {self.name!r} has no column variable {variable!r}; it has "
-                said += str(sorted(self.variables - _SETTINGS))
+                said += str(sorted(self.variables - SETTINGS))
                 raise FieldError("columns", columns, "Remove or rename the entry.", said)
             if column not in available:
                 said = f": {variable!r} is mapped to column {column!r}, which does not exist"
@@ -185,7 +187,7 @@ class PromptTemplate:
                     checked_text(name, cell, f": that of {where}" if where else f": the column {column!r}", fix)
         values: dict[str, Any] = {**_scale_variables(scale), "marker": marker}
         headings = _description_headings(scale)
-        for variable in {*self.variables, "criteria", *headings} - _SETTINGS:
+        for variable in {*self.variables, "criteria", *headings} - SETTINGS:
             column = self.column_of(variable, row, columns)
             if column is not None and (cell := plain(row.get(column))) is not None:
                 values[variable] = cell
@@ -204,7 +206,7 @@ class PromptTemplate:
         self, error: UndefinedError, row: Mapping[str, Any], columns: Mapping[str, str], where: str | None
     ) -> FieldError:
         name, available = getattr(error, "name", None), f"Available columns: {list(row)}."
-        if name not in self.variables - _SETTINGS:
+        if name not in self.variables - SETTINGS:
             said = f"={self.name!r}: {error}"
             return FieldError("prompt_template", self.name, f"{available} Fix the template.", said)
         if where:
@@ -305,11 +307,14 @@ def _numerals(scale: Scale) -> list[Decimal] | None:
 
 def _scale_variables(scale: Scale) -> dict[str, Any]:
     """What templates see of the scale."""
-    values: dict[str, Any] = {"labels": _Labels(scale.labels)}
+    values: dict[str, Any] = {"labels": _Labels(scale.labels), "best": scale.best, "worst": scale.worst}
     numerals = _numerals(scale)
     if numerals is None:
-        return {**values, "low": scale.label_of(scale.low), "high": scale.label_of(scale.high)}
+        low, high = scale.label_of(scale.low), scale.label_of(scale.high)
+        return {**values, "low": low, "high": high, "lower_is_better": False}
+    best, worst = _plain(Decimal(scale.best)), _plain(Decimal(scale.worst))
     values |= {"low": _plain(numerals[0]), "high": _plain(numerals[-1])}
+    values |= {"best": best, "worst": worst, "lower_is_better": best < worst}
     steps = {second - first for first, second in pairwise(numerals)}
     return {**values, "score_step": _plain(steps.pop())} if len(steps) == 1 else values
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from real_trl.judge_config import JudgeConfig
 from real_trl.methods import CITATION, METHODS, unread_options
-from real_trl.prompts.template import PromptTemplate
+from real_trl.prompts.template import SETTINGS, PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.results import eval_results, evaluation_table
 from real_trl.report.markup import markdown_code, markdown_escape, plain_line
@@ -159,8 +159,7 @@ def usage_snippet(name: str, template: PromptTemplate | None) -> str:
 
 def _row_variables(template: PromptTemplate) -> list[str]:
     """What a row must hold for the template, the usual names first; the reference is left out where it may be."""
-    settings = {"low", "high", "labels", "score_step", "marker"}
-    variables = template.variables - settings
+    variables = template.variables - SETTINGS
     optional = {v for v in variables if f"if {v} is defined" in template.source}
     needed = sorted(variables - optional, key=lambda v: (list(_EXAMPLES).index(v) if v in _EXAMPLES else 99, v))
     return needed

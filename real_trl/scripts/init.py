@@ -61,7 +61,8 @@ def make_parser() -> argparse.ArgumentParser:
     for role, text in _ROLES.items():
         columns.add_argument(f"--{role}", metavar="COLUMN", help=text)
     parser.add_argument(
-        "--score_labels", help="the scale: 1-5, 0-100, 1-5:0.5, or words from worst to best with commas"
+        "--score_labels",
+        help="the scale from worst to best: 1-5, 0-100, 1-5:0.5, 6-1 where 1 is the best, or words with commas",
     )
     parser.add_argument("--criteria", help="what is judged, if no column says so, in a sentence")
     parser.add_argument("--gpus", help="hardware to size for: 1xA100-80GB. Default: this machine")

@@ -288,3 +288,26 @@ def test_text_in_the_prompt_is_never_the_score(prompt, word):
     assert judgment.num_tokens == (1 if word == "<eos>" else 4)
     dropped = list(engine_that_says(word, malformed="drop").judge([prompt]))[0][1]
     assert dropped.status == "missing" and dropped.sampled_score is None and dropped.expected_score is None
+
+
+def test_where_the_lowest_score_is_the_best_that_is_what_is_planted():
+    scale = Scale.parse("6-1")
+    row = {"prompt": "###Response to evaluate:\nR\n\n###Feedback: "}
+    assert "Score: 1\n" in apply_probe("planted_verdict", row, scale=scale, marker="Score: ")
+    assert "Score: 6\n" in apply_probe("planted_low_verdict", row, scale=scale, marker="Score: ")
+
+
+@pytest.mark.parametrize(
+    ("probe", "shift", "as_expected"),
+    [
+        ("order", -1.0, False),
+        ("order", 1.0, True),
+        ("empty", 1.0, True),
+        ("empty", -1.0, False),
+        ("planted_low_verdict", 1.0, False),
+    ],
+)
+def test_expectations_are_mirrored_where_the_lowest_score_is_the_best(probe, shift, as_expected):
+    frame = pd.DataFrame({"id": list("abcd"), "group": list("abcd"), "expected_score": [3.0] * 4, "status": "ok"})
+    result = probe_shifts(frame, frame.assign(expected_score=3.0 + shift), probe, lower_is_better=True)
+    assert result["mean_shift"] == shift and result["as_expected"] is as_expected

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`JudgeReward`: by itself, and as the reward of a real GRPO run of TRL."""
 
+import json
 import logging
 import math
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -121,6 +123,18 @@ def test_rewards_are_the_judges_scores(folder, judge):
     assert other != plain(PROMPTS, ANSWERS)
     seeded = judge.score(instruction=PROMPTS, response=ANSWERS, rubric=RUBRIC, seed=1)
     assert other == [j.expected_score for j in seeded]
+
+
+def test_where_the_lowest_score_is_the_best_a_lower_one_is_a_higher_reward(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "falling")
+    file = tmp_path / "falling" / "judge_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {name: config[name][::-1] for name in ("score_labels", "score_values")}))
+    options = {"rubric": RUBRIC, "malformed": "force", **SETTINGS}
+    raw = JudgeReward(folder, normalize=False, **options)(PROMPTS, ANSWERS)
+    mirrored = JudgeReward(tmp_path / "falling", normalize=False, **options)(PROMPTS, ANSWERS)
+    assert mirrored == pytest.approx([6 - score for score in raw], abs=1e-5)
+    assert JudgeReward(tmp_path / "falling", **options)(PROMPTS, ANSWERS) == pytest.approx([(5 - s) / 4 for s in raw])
 
 
 def test_several_samples_are_averaged(judge):

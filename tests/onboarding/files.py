@@ -247,6 +247,15 @@ def ratings_in_rows(folder: Path) -> Path:
     return write_csv(folder / "ratings.csv", rows)
 
 
+def grades(folder: Path) -> Path:
+    """School grades, of which 1 is the best, with the teacher's answer."""
+    rows = [
+        {"question": row["question"], "answer": row["answer"], "reference": "All right.", "grade": 6 - row["score"]}
+        for row in sheet(seed=11)
+    ]
+    return write_csv(folder / "grades.csv", rows)
+
+
 def write_model(folder: Path) -> Path:
     """An untrained model that reads any text, if only by characters."""
     model = build_model(tokenizer=DIGITS, initializer_range=0.02)

@@ -225,7 +225,7 @@ ANSWERS = [f"Answer {number}." for number in range(30)]
         (table(a=QUESTIONS, b=ANSWERS, score=[1, 2] * 15), (), "--response: no column"),
         (table(a=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), (), "--instruction: no column"),
         (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--group", "topic"), "--group='topic' is not a column"),
-        (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--score_labels", "5-1"), "--score_labels: score_labels='5-1' is not a scale"),
+        (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--score_labels", "1-1"), "--score_labels: score_labels='1-1' is not a scale"),
         (table(question=QUESTIONS, answer=ANSWERS, score=[1, 2] * 15), ("--gpus", "many"), "--gpus: got 'many'"),
     ],
 )  # fmt: skip

@@ -85,3 +85,16 @@ def test_comments_of_annotators_are_the_rationales_of_their_ratings(tmp_path, mo
     rows = load_judge_dataset(DataArguments(**data), scale=Scale.parse("1-5"), require_feedback=True)
     given = {(row["feedback"][-2], row["score"]) for row in rows}
     assert {who for who, _ in given} == {"1", "2", "3"} and len(rows) > 2 * 36
+
+
+def test_a_scale_where_1_is_the_best(tmp_path, monkeypatch, model, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipes = recipes_of(files.grades(tmp_path), model, "--score_labels", "6-1")
+    assert all(recipe.get("score_labels", "6-1") == "6-1" for recipe in recipes.values())
+    assert "6-1, of which 1 is the best" in " ".join(capsys.readouterr().out.split())
+    data = loaded(recipes)
+    assert set(data["score"]) == {1, 2, 3, 4, 5}  # as they are written
+    assert all("a reference answer that gets a score of 1, and" in prompt for prompt in data["prompt"])
+    assert all(
+        "an integer between 1 and 6, of which 1 is the best and 6 the worst" in prompt for prompt in data["prompt"]
+    )

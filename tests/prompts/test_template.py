@@ -66,7 +66,7 @@ def test_reference_is_left_out_when_there_is_none(name, reference):
     assert "eference" in with_reference and "eference" not in prompt
 
 
-@pytest.mark.parametrize("scale", ["0-9", "1-10", "0-100", ["3", "2", "1"]])
+@pytest.mark.parametrize("scale", ["0-9", "1-10", "0-100", ["1", "2", "3"]])
 def test_whole_numbers_in_steps_of_one_are_integers(scale):
     """The published prompt with other ends."""
     scale = Scale.parse(scale)
@@ -84,7 +84,7 @@ def test_whole_numbers_in_steps_of_one_are_integers(scale):
     [
         (Scale.parse("1-5:0.5"), "a number between 1 and 5 in steps of 0.5", "5"),
         (Scale.parse("0.5-2.5"), "a number between 0.5 and 2.5 in steps of 1", "2.5"),
-        (Scale.parse("100,50,0"), "a number between 0 and 100 in steps of 50", "100"),
+        (Scale.parse("0,50,100"), "a number between 0 and 100 in steps of 50", "100"),
         (Scale.parse([-1, 0, 1.5]), "one of: -1, 0, 1.5", "1.5"),
         (Scale.parse("poor,fair,very good", [1, 2, 4]), "one of: poor, fair, very good", "very good"),
         (Scale.parse("A-E", [5, 4, 3, 2, 1]), "one of: A, B, C, D, E", "A"),
@@ -259,3 +259,17 @@ def test_a_template_of_the_users_own_may_take_lists_unless_a_judge_reads_them():
     assert template.render({"response": ["a", "b"]}, **SCALE) == "a"
     with pytest.raises(FieldError, match="response: the column 'response' holds .* .a list.. Turn it into text"):
         template.render({"response": ["a", "b"]}, **SCALE, strict=True)
+
+
+@pytest.mark.parametrize("name", ["feedback_collection", "prometheus"])
+@pytest.mark.parametrize(
+    ("labels", "values", "best"),
+    [("6-1", None, 1), ("6,5,4,3,2,1", None, 1), ("1-6", [6, 5, 4, 3, 2, 1], 1), ("1-6", None, 6)],
+)
+def test_the_reference_has_the_best_score(name, labels, values, best):
+    row = {"instruction": "I", "response": "R", "reference": "T", "rubric": "C"}
+    prompt = load_template(name).render(row, scale=Scale.parse(labels, values))
+    assert f"a reference answer that gets a score of {best}, and" in prompt
+    assert f"###Reference Answer (Score {best}):" in prompt
+    assert "an integer between 1 and 6" in prompt
+    assert (", of which 1 is the best and 6 the worst. You" in prompt) == (best == 1)
