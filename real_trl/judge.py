@@ -152,7 +152,7 @@ class Judge:
         self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0
     ) -> Iterator[tuple[int, Judgment]]:
         """As [`Judge.judge`], yielding `(index, judgment)` as they are finished, in any order."""
-        check_num_samples(num_samples, self.engine.decoding.do_sample)
+        check_num_samples(num_samples, self.engine.decoding.do_sample, self.engine.decoding.rationale)
         self.engine.check(prompts)
         samples: dict[int, list[Judgment]] = {}
         repeated = [prompt for prompt in prompts for _ in range(num_samples)]

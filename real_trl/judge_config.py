@@ -74,6 +74,8 @@ class JudgeConfig:
             Nucleus of the sampled CoT in training.
         normalize_expectation (`bool`, *optional*, defaults to `False`):
             Whether the expected score is divided by the probability mass on the labels.
+        rationale (`bool`, *optional*, defaults to `True`):
+            Whether the judge writes a rationale before its score. A direct judge (`False`) answers with marker and score alone.
         thinking (`list[str]`, *optional*):
             Opening and closing tag of the judge's thinking, behind which its score stands; empty if it does not think. `None`: what its
             tokenizer and chat template say, see [`~real_trl.text.thinking.Thinking`].
@@ -99,6 +101,7 @@ class JudgeConfig:
     temperature: float = 1.0
     top_p: float = 1.0
     normalize_expectation: bool = False
+    rationale: bool = True
     thinking: list[str] | None = None
     method: str | None = None
     base_model: str | None = None
@@ -133,7 +136,7 @@ class JudgeConfig:
 
     def decoding(self, **options: Any) -> Decoding:
         """How the judge's completions are decoded, as in training but for `options`, such as `max_new_tokens`."""
-        own = {name: getattr(self, name) for name in ("temperature", "top_p", "normalize_expectation")}
+        own = {name: getattr(self, name) for name in ("temperature", "top_p", "normalize_expectation", "rationale")}
         return Decoding(**vars(self.prompt_format()), **{**own, **options})
 
     def use_template(self, template: PromptTemplate | None) -> None:

@@ -106,7 +106,7 @@ class JudgeSource:
             # A model that is on a server only has no configuration here
             max_new_tokens = default_max_new_tokens(self.model_config() if is_here else PreTrainedConfig())
         decoding = self.config.decoding(
-            do_sample=asked.do_sample,
+            do_sample=asked.do_sample and self.config.rationale,
             top_p=self.config.top_p if asked.top_p is None else asked.top_p,
             max_new_tokens=max_new_tokens,
             malformed=asked.malformed,
@@ -221,7 +221,9 @@ def _stated_config(
     prompt_format = PromptFormat(
         uses_chat(asked.chat, tokenizer), asked.system_prompt, asked.chat_template_kwargs or {}
     )
-    config = JudgeConfig.from_space(space, **vars(prompt_format), normalize_expectation=True)
+    config = JudgeConfig.from_space(
+        space, **vars(prompt_format), normalize_expectation=True, rationale=asked.rationale is not False
+    )
     if preset is not None:
         config.use_template(load_template(preset.prompt_template))
     return config, space
@@ -237,6 +239,7 @@ def _check_not_contradicted(name: str, asked: SourceOptions, config: JudgeConfig
         "score_values": None if asked.score_values is None else list(asked.score_values),
         "score_marker": asked.score_marker,
         "chat": asked.chat,
+        "rationale": asked.rationale,
         "thinking": None if config.thinking is None else tag_list(asked.thinking),
         **({name: getattr(asked, name) for name in _UNRECORDED} if config.knows_template_arguments else {}),
     }

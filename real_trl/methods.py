@@ -60,6 +60,7 @@ class Method:
     sentence: str
     equation: str
     tag: str
+    direct_sentence: str = ""  # of a judge that writes no rationale, where there is such a one
     parts: Callable[[Scored, Any], tuple[Part, ...]] | None = None  # of a `REALConfig`; None: the method is supervised
     prediction_weight: float = 0.0  # default of β in Eq. 8, the weight on the reward's own gradient
     # The reward is of the score that was sampled: the policy gradient runs over it too, the reward has no gradient of its own, and a
@@ -121,6 +122,7 @@ METHODS = {
     "sft": Method(
         name="SFT",
         sentence="Supervised training on rationales and scores with the next-token loss.",
+        direct_sentence="Supervised training on scores with the next-token loss.",
         equation=r"\mathcal{L}(\theta) = -\log \pi_\theta(c^*, y^* \mid x)",
         tag="sft",
     ),
@@ -128,6 +130,8 @@ METHODS = {
         name="RAFT",
         sentence="Supervised, regression-aware training on rationales and scores: the squared error of the expected score beside the "
         "next-token loss (Eq. 3).",
+        direct_sentence="Supervised, regression-aware training on scores: the squared error of the expected score beside the next-token loss "
+        "(Eq. 3 without a rationale).",
         equation=r"\mathcal{L}(\theta) = (\hat y - y^*)^2 - \lambda \log \pi_\theta(c^*, y^* \mid x), \qquad "
         + _PREDICTOR,
         tag="raft",

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from trl import ModelConfig, get_quantization_config
 
-from real_trl.engines import ENGINES, Engine
+from real_trl.engines import ENGINES, Engine, check_num_samples
 from real_trl.engines.options import EngineOptions, JudgeOptions, SourceOptions
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import JudgeSource, find_judge
@@ -52,6 +52,10 @@ class JudgingArguments(JudgeOptions):
                 "engine_options: base_url holds a user name or password, which would be saved with the results. Remove it, and set the "
                 "environment variable OPENAI_API_KEY."
             )
+
+    def check_samples(self, num_samples: int, judge: JudgeSource) -> None:
+        """`ValueError` unless that many completions of one prompt make sense, of this judge."""
+        check_num_samples(num_samples, self.do_sample, judge.config.rationale)
 
     @property
     def units_per_call(self) -> int:
@@ -101,7 +105,11 @@ class JudgingArguments(JudgeOptions):
                 "fingerprint": model_fingerprint(source.name, source.revision) if local else source.name,
             },
             "loading": {name: getattr(model_args, name) for name in loading},
-            "judge": {name: getattr(source.config, name) for name in own if name != "prompt_template"},
+            "judge": {
+                **{name: getattr(source.config, name) for name in own if name != "prompt_template"},
+                # As of what was made before there were direct judges, which may go on
+                "rationale": None if source.config.rationale else False,
+            },
             "decoding": run,
         }
 

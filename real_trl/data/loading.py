@@ -19,6 +19,7 @@ from real_trl.data.raters import merge_raters
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
 from real_trl.option_values import FieldError
+from real_trl.prompts.answer import answer_text
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
@@ -33,7 +34,7 @@ def load_judge_dataset(
     split: str | None = None,
     *,
     scale: Scale,
-    require_feedback: bool = False,
+    require_feedback: bool | None = False,
     marker: str = DEFAULT_MARKER,
     keep_ratings: bool = False,
 ) -> Dataset:
@@ -46,7 +47,7 @@ def load_judge_dataset(
         scale ([`~real_trl.scale.Scale`]):
             Labels and values that the scores are on.
         require_feedback (`bool`, *optional*, defaults to `False`):
-            Whether every row needs a rationale, as supervised training does. A column that holds the score itself, or placeholders, is
+            Whether every row needs a rationale; `None`: if there is a column for it. A column that holds the score itself, or placeholders, is
             refused then (see [`~real_trl.text.rationales.rationale_faults`]).
         marker (`str`, *optional*, defaults to `"So the overall score is "`):
             What stands before the score; templates show it and rationales are cut before it.
@@ -86,7 +87,7 @@ def read_rows(
     template: PromptTemplate | None,
     where: str,
     scale: Scale,
-    require_feedback: bool = False,
+    require_feedback: bool | None = False,
     marker: str = DEFAULT_MARKER,
     keep_ratings: bool = False,
 ) -> Dataset:
@@ -117,7 +118,7 @@ def read_rows(
     if problems:
         raise ValueError(_report(problems, where, len(source)))
     reader.check_replacements()
-    if require_feedback:
+    if reader.require_feedback:
         _check_rationales([row["feedback"] for row in rows], reader.feedback_columns, scale)
     # The embedded task's prompt asks for nothing: its judges know from training what to write
     if template and template.name != "homework" and marker.strip() not in rows[0]["prompt"]:
@@ -175,7 +176,7 @@ def build_completion(feedback: str, label: str, marker: str = DEFAULT_MARKER) ->
     Returns:
         `str`: `f"{rationale} {marker}{label}"`, and `f"{marker}{label}"` for an empty rationale.
     """
-    return f"{strip_score_sentence(feedback, marker)} {marker}{label}".lstrip()
+    return answer_text(strip_score_sentence(feedback, marker), label, marker)
 
 
 def _report(problems: Mapping[str, list[str]], where: str, total: int) -> str:

@@ -32,8 +32,8 @@ class RowReader:
             Template of the prompt; `None` reads complete prompts.
         scale ([`~real_trl.scale.Scale`]):
             Labels and values that the scores are on.
-        require_feedback (`bool`):
-            Whether every row needs a rationale.
+        require_feedback (`bool`, *optional*):
+            Whether every row needs a rationale; `None`: if there is a column for it.
         marker (`str`):
             What stands before the score.
         keep_ratings (`bool`, *optional*, defaults to `False`):
@@ -49,12 +49,12 @@ class RowReader:
         source: Source,
         template: PromptTemplate | None,
         scale: Scale,
-        require_feedback: bool,
+        require_feedback: bool | None,
         marker: str,
         keep_ratings: bool = False,
     ):
         self.args, self.template, self.source = args, template, source
-        self.scale, self.marker, self.require_feedback = scale, marker, require_feedback
+        self.scale, self.marker = scale, marker
         self.replaced = dict.fromkeys(args.prompt_replace, 0)  # text -> number of prompts that had it
         self.prompts = 0
         self.prompt_column = None
@@ -65,6 +65,9 @@ class RowReader:
         self.scores = ScoreReader(args, source, scale)
         feedback_exists = any(column in source.columns for column in _FEEDBACK_COLUMNS)
         self.feedback_columns: list[str] = []
+        if require_feedback is None:
+            require_feedback = bool(args.feedback_column) or feedback_exists
+        self.require_feedback = require_feedback
         if args.feedback_column or require_feedback or feedback_exists:
             self.feedback_columns = source.several_columns("feedback_column", args.feedback_column, _FEEDBACK_COLUMNS)
         self._feedback_field = f"feedback_column {', '.join(map(repr, self.feedback_columns))}"
@@ -207,7 +210,9 @@ class RowReader:
             raise ValueError(f"{field} holds a {type(text).__name__}, {text!r:.60}; a rationale is text.")
         stripped = strip_score_sentence(text or "", self.marker)
         if self.require_feedback and not stripped:
-            raise ValueError(f"{field} holds no rationale ({text!r}). Fill it or remove the row.")
+            raise ValueError(
+                f"{field} holds no rationale ({text!r}). Fill it, remove the row, or set rationale: false for a judge that writes none."
+            )
         return stripped or None
 
 

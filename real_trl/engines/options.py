@@ -95,6 +95,13 @@ class SourceOptions(_Options):
             "trained here."
         },
     )
+    rationale: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Whether a rationale is written before the score; false reads the score at once (a direct judge). Default: the judge's "
+            "own, else true."
+        },
+    )
     tokenizer: str | None = field(
         default=None, metadata={"help": "Tokenizer, for a model that is on a server only. Default: the judge's own."}
     )

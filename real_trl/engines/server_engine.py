@@ -12,7 +12,7 @@ distribution, is unscored, in the server's words, and the others are judged. Wha
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any
@@ -32,28 +32,24 @@ from real_trl.engines.score_requests import (
 )
 from real_trl.engines.server_answer import is_finished
 from real_trl.engines.server_client import ServerClient
+from real_trl.engines.server_options import check_arguments, check_extra_body, check_options
 from real_trl.engines.token_id_api import completion_ids, has_extensions, log_probs_by_id, token_id_request
 from real_trl.engines.top_tokens import (
     TopTokens,
     byte_tokenizer,
     first_top,
+    opening_text,
     piece_texts,
     read_text_completion,
     read_top,
 )
-from real_trl.option_values import FieldError
 from real_trl.prompts.allowed_controls import own_controls
 from real_trl.prompts.completion_parts import spoken
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from real_trl.text.thinking import ThinkingTags
 from real_trl.weights.pretrained import eos_ids
 
 logger = logging.getLogger(__name__)
-
-# Fields of a request that scores depend on
-_OWN_FIELDS = frozenset(
-    {"model", "prompt", "messages", "temperature", "max_tokens", "logprobs", "top_logprobs", "n", "stream"}
-)
-APIS = ("completions", "chat")
 
 
 class ServerEngine:
@@ -125,9 +121,8 @@ class ServerEngine:
         extra_body: dict[str, Any] | None = None,
     ) -> None:
         self.decoding = decoding = decoding or Decoding()
-        _check_options(decoding, api, extensions, max_concurrency, top_logprobs)
-        if taken := sorted(_OWN_FIELDS & set(extra_body or {})):
-            raise FieldError("extra_body", taken[0], "Leave it out.", f": {taken[0]!r} is set by the engine")
+        check_options(decoding, api, extensions, max_concurrency, top_logprobs)
+        check_extra_body(extra_body or {})
         self.tokenizer, self.score_space, self.api = tokenizer, score_space, api
         self.top_logprobs, self.max_concurrency, self._extra_body = top_logprobs, max_concurrency, extra_body or {}
         self.client = ServerClient(
@@ -183,16 +178,47 @@ class ServerEngine:
             `ConnectionError`, `TimeoutError`: if no server answers, or if it is too busy or too slow for all prompts, or for 32 in
                 a row.
         """
+        if not self.decoding.rationale and self.api == "completions":
+            yield from self.read(prompts)
+            return
         prompt_ids = self.encode(prompts) if self.api == "completions" else [[]] * len(prompts)
         texts = self.encode.texts(prompts) if self.api == "completions" and not self.extensions else prompts
+        yield from self._answers(
+            len(prompts), lambda i: self._judge_one(texts[i], prompt_ids[i], request_seed(seed, i))
+        )
+
+    def read(self, prompts: Sequence[str], rationales: Sequence[str] | None = None) -> Iterator[tuple[int, Judgment]]:
+        """See [`~real_trl.engines.Engine`]; errors as of [`ServerEngine.judge`], and a `ValueError` with a chat API."""
+        if self.api == "chat":
+            raise ValueError(
+                "api: got 'chat', which cannot go on with an answer that is given. Use api='completions', where the server has it."
+            )
+        parts = self.encode.with_openings(prompts, rationales)
+        texts = [] if self.extensions else self.encode.texts(prompts)
+
+        def read(index: int) -> Judgment:
+            prompt_ids, opening = parts[index]
+            reading = (
+                self._read_ids(prompt_ids, opening) if self.extensions else self._read_text(texts[index], opening)
+            )
+            return Judgment.read(
+                reading.label_log_probs(),
+                self.score_space,
+                normalize=self.decoding.normalize_expectation,
+                prompt_tokens=len(prompt_ids),
+                rationale=rationales[index] if rationales else "",
+                missing_mass=reading.missing_mass(),
+            )
+
+        yield from self._answers(len(prompts), read)
+
+    def _answers(self, number: int, ask: Callable[[int], Judgment]) -> Iterator[tuple[int, Judgment]]:
+        """What `ask` gives for each index below `number`, asked for at the same time, as it comes in."""
         pool = ThreadPoolExecutor(self.max_concurrency)
         try:
-            futures = {
-                pool.submit(self._judge_one, texts[index], prompt_ids[index], request_seed(seed, index)): index
-                for index in range(len(prompts))
-            }
+            futures = {pool.submit(ask, index): index for index in range(number)}
             outcomes = ((futures[future], _outcome(future)) for future in as_completed(futures))
-            for index, outcome in believed(outcomes, len(prompts), self.answered):
+            for index, outcome in believed(outcomes, number, self.answered):
                 if isinstance(outcome, Exception):
                     yield index, Judgment.unscored(str(outcome), normalized=self.decoding.normalize_expectation)
                 else:
@@ -223,12 +249,7 @@ class ServerEngine:
         location = space.locate(ids, stop_ids, opened)
         recorded = partial(log_probs_by_id, choice)
         reading = read_completion(space, self.decoding, ids, location, stop_ids, recorded, opened)
-        for read in reading.reads() if reading else ():
-            answer = self._post_ids(prompt_ids + read.context, read.tokens, temperature=1.0, max_tokens=1)
-            log_probs = log_probs_by_id(answer, 0)
-            if missing := set(read.tokens) - log_probs.keys():
-                raise NoDistribution(f"the server did not return the log-probability of the token {min(missing)}")
-            reading.record(read.node, log_probs)
+        self._complete_ids(prompt_ids, reading)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         known = {"prompt_tokens": len(prompt_ids), "num_tokens": len(ids), "said": spoken(space, ids, opened)}
         return self._judgment(text, location, reading, **known)
@@ -247,34 +268,42 @@ class ServerEngine:
             answer = self.client.post("chat/completions", {"messages": messages, **options, **self._extra_body})
         completion = TopTokens.from_answer(answer)
         if not can_continue:
-            self._check_arguments(messages, completion.prompt_tokens)
+            check_arguments(self.encode, self.client.url, messages, completion.prompt_tokens)
         location = completion.locate(self._byte_space, opened)
         reading = read_text_completion(self.score_space, self.decoding, completion, location, can_continue, opened)
-        pieces = piece_texts(self.score_space)
-        own = own_controls(self.score_space, opened)
-        while reading is not None and can_continue and (reads := reading.reads()):
-            for read in reads:
-                context = self.encode.encoding.going_on(read.context, own)
-                answer = self._post_text(prompt + context, temperature=1.0, max_tokens=1)
-                reading.record(read.node, *read_top(first_top(answer), pieces))
+        if can_continue:
+            self._complete_text(prompt, reading, opened)
         known = {"prompt_tokens": completion.prompt_tokens or len(prompt_ids), "num_tokens": completion.num_tokens}
         said = completion.said(self.score_space, opened)
         return self._judgment(completion.text, location, reading, said=said, **known)
 
-    def _check_arguments(self, messages: list[dict[str, str]], prompt_tokens: int | None) -> None:
-        """`ValueError` if the server has rendered its chat template without the judge's arguments, by the tokens that it counts."""
-        if not self.decoding.chat_template_kwargs or not self.tokenizer.chat_template or not prompt_tokens:
-            return
-        options = {"add_generation_prompt": True, "return_dict": True}
-        arguments = ({}, self.encode.encoding.chat_arguments())
-        without, asked = (
-            len(self.tokenizer.apply_chat_template(messages, **options, **each)["input_ids"]) for each in arguments
-        )
-        if prompt_tokens == without != asked:
-            raise ValueError(
-                f"{self.client.url} leaves out chat_template_kwargs ({dict(self.decoding.chat_template_kwargs)}): its prompt has {without} "
-                f"tokens, and the judge's {asked}. Use api='completions', or a server that knows them."
-            )
+    def _read_ids(self, prompt_ids: list[int], opening: list[int]) -> ScoreReading:
+        reading = ScoreReading(self.score_space, opening, {token: [token] for _, token in self.score_space.tree.edges})
+        self._complete_ids(prompt_ids, reading)
+        return reading
+
+    def _read_text(self, prompt: str, opening: list[int]) -> ScoreReading:
+        space = self.score_space
+        reading = ScoreReading(space, opening_text(space, opening), piece_texts(space), all_tokens=False)
+        self._complete_text(prompt, reading, space.thinking.tags)
+        return reading
+
+    def _complete_ids(self, prompt_ids: list[int], reading: ScoreReading | None) -> None:
+        """Ask for what a reading behind the prompt still lacks."""
+        for read in reading.reads() if reading else ():
+            answer = self._post_ids(prompt_ids + read.context, read.tokens, temperature=1.0, max_tokens=1)
+            log_probs = log_probs_by_id(answer, 0)
+            if missing := set(read.tokens) - log_probs.keys():
+                raise NoDistribution(f"the server did not return the log-probability of the token {min(missing)}")
+            reading.record(read.node, log_probs)
+
+    def _complete_text(self, prompt: str, reading: ScoreReading | None, opened: ThinkingTags | None) -> None:
+        pieces, own = piece_texts(self.score_space), own_controls(self.score_space, opened)
+        while reading is not None and (reads := reading.reads()):
+            for read in reads:
+                context = self.encode.encoding.going_on(read.context, own)
+                answer = self._post_text(prompt + context, temperature=1.0, max_tokens=1)
+                reading.record(read.node, *read_top(first_top(answer), pieces))
 
     def _judgment(self, text: str, location: ScoreLocation, reading: ScoreReading | None, **known: Any) -> Judgment:
         return Judgment.from_distribution(
@@ -317,33 +346,3 @@ def _outcome(future: "Future[Judgment]") -> Judgment | Exception:
         return future.result()
     except REFUSALS as error:
         return error
-
-
-def _check_options(
-    decoding: Decoding, api: str, extensions: bool | None, max_concurrency: int, top_logprobs: int
-) -> None:
-    if api not in APIS:
-        raise FieldError("api", api, f"Set it to one of: {', '.join(APIS)}.")
-    if max_concurrency < 1 or top_logprobs < 1:
-        raise ValueError(f"max_concurrency={max_concurrency}, top_logprobs={top_logprobs}: both must be at least 1.")
-    if decoding.temperature != 1:
-        said = f": got {decoding.temperature}, but servers return log-probabilities at temperature 1 only"
-        fix = "Set it to 1, or use the engine 'vllm' or 'transformers'."
-        raise FieldError("temperature", decoding.temperature, fix, said)
-    if api == "chat":
-        if extensions:
-            raise ValueError("extensions: they need api='completions'.")
-        if not decoding.chat:
-            raise ValueError(
-                "chat: a judge without a chat template cannot be asked through api='chat', which applies one. Use "
-                "api='completions', or set chat to true."
-            )
-        if decoding.template_date is not None:
-            raise ValueError(
-                "api: the judge's chat template writes the date, which was a fixed day in training and would be today's on a server that "
-                "renders it. Use api='completions'."
-            )
-        if decoding.truncate_prompts:
-            raise ValueError(
-                "truncate_prompts: with api='chat' the prompt's tokens are not known. Use api='completions', or set it to false."
-            )

@@ -25,6 +25,7 @@ from real_trl.engines.token_alignment import spelled
 from real_trl.prompts.completion_parts import Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.text.thinking import ThinkingTags
+from real_trl.text.tokens import raw_text
 
 _END = 256
 
@@ -158,10 +159,20 @@ def forced_text(
     return marker if marker[:1].isspace() else f" {marker}"
 
 
+def opening_text(space: ScoreSpace, ids: Sequence[int]) -> str:
+    """The text of an answer up to its label, of which `ids` are the tokens, with the blank before it if they have one."""
+    text = raw_text(space.tokenizer, ids)
+    return f" {text}" if _brings_blank(space.tokenizer, ids[0]) and text[:1] != " " else text
+
+
 def _piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
-    # SentencePiece's decoders drop the blank of the first token
-    return f" {text}" if tokenizer.convert_ids_to_tokens(token).startswith("▁") and text[:1] != " " else text
+    return f" {text}" if _brings_blank(tokenizer, token) and text[:1] != " " else text
+
+
+def _brings_blank(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    """Whether a blank belongs to the token, which SentencePiece's decoders drop if it is the first."""
+    return tokenizer.convert_ids_to_tokens(token).startswith("▁")
 
 
 def named_log_probs(top: Sequence[tuple[str, float]], names: Mapping[int, str]) -> dict[int, float]:

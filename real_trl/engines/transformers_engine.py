@@ -27,6 +27,7 @@ from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.forward.generation import FinishedRows, generate_groups, prefix_attention_installed
 from real_trl.forward.logits import float32_logits
+from real_trl.forward.prefill import read_prefill
 from real_trl.forward.support import can_read_from_cache
 from real_trl.forward.tree_after_generation import (
     ScorePlace,
@@ -41,6 +42,8 @@ from real_trl.weights.finite import check_finite
 from real_trl.weights.pretrained import distributed_state, eos_ids
 
 logger = logging.getLogger(__name__)
+
+_BROKEN = "the model's logits are no distribution (NaN or infinite)"
 
 
 class _Recorder(LogitsProcessor):
@@ -159,6 +162,9 @@ class TransformersEngine:
 
     def judge(self, prompts: Sequence[str], seed: int | None = None) -> Iterator[tuple[int, Judgment]]:
         """See [`~real_trl.engines.Engine`]: in batches of similar length, the longest first. `seed` is set with `torch.manual_seed`."""
+        if not self.decoding.rationale:
+            yield from self.read(prompts)
+            return
         prompt_ids = self.encode(prompts)
         if seed is not None:
             torch.manual_seed(seed)
@@ -166,6 +172,37 @@ class TransformersEngine:
             with float32_logits(self.model):
                 judgments = self._judge_batch([prompt_ids[i] for i in batch])
             yield from zip(batch, judgments, strict=True)
+
+    def read(self, prompts: Sequence[str], rationales: Sequence[str] | None = None) -> Iterator[tuple[int, Judgment]]:
+        """See [`~real_trl.engines.Engine`]: prompts that begin alike are read together, and that beginning once in a batch."""
+        parts = self.encode.with_openings(prompts, rationales)
+        texts = [prompt_ids + opening for prompt_ids, opening in parts]
+        order = sorted(range(len(texts)), key=texts.__getitem__)
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            with float32_logits(self.model):
+                log_probs = read_prefill(
+                    self.model,
+                    self.score_space.tree,
+                    [texts[i] for i in batch],
+                    self.decoding.temperature,
+                    self.pad_id,
+                )
+            scores = self.score_space.tree.label_log_probs(
+                *log_probs.split(self.score_space.tree.num_log_probs, dim=1)
+            )
+            for i, row in zip(batch, scores, strict=True):
+                yield (
+                    i,
+                    Judgment.read(
+                        row,
+                        self.score_space,
+                        normalize=self.decoding.normalize_expectation,
+                        prompt_tokens=len(parts[i][0]),
+                        rationale=rationales[i] if rationales else "",
+                        fault=_BROKEN if row.isnan().any() else None,
+                    ),
+                )
 
     def batches(self, prompt_ids: Sequence[list[int]]) -> list[list[int]]:
         """
@@ -219,7 +256,7 @@ class TransformersEngine:
                 num_tokens=len(ids),
                 entropy=entropies[row, : len(ids)].mean().item(),
                 said=spoken(space, ids, opened[row]),
-                fault="the model's logits are no distribution (NaN or infinite)" if broken[row] else None,
+                fault=_BROKEN if broken[row] else None,
             )
             for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
         ]

@@ -157,6 +157,9 @@ class VLLMEngine:
         See [`~real_trl.engines.Engine`]: in the order of `prompts`. Every group of consecutive equal prompts draws from random numbers of
         its own, made from `seed` and the index of the first, so that other prompts have no influence on them.
         """
+        if not self.decoding.rationale:
+            yield from self.read(prompts)
+            return
         prompt_ids = self.encode(prompts)
         for batch in group_batches(prompt_ids, self.batch_size):
             params = [self._sampling(request_seed(seed, group[0]), len(group)) for group in batch]
@@ -185,16 +188,7 @@ class VLLMEngine:
             except NoDistribution as error:
                 reading, faults[row] = None, str(error)
             readings.append(reading)
-        pending = [(row, read) for row, reading in enumerate(readings) if reading for read in reading.reads()]
-        answers = self._generate(
-            [prompt_ids[row] + read.context for row, read in pending],
-            [self._reading(read.tokens) for _, read in pending],
-        )
-        for (row, read), answer in zip(pending, answers, strict=True):
-            try:
-                readings[row].record(read.node, _log_probs(answer.outputs[0], 0))
-            except NoDistribution as error:
-                faults[row] = str(error)
+        self._complete(prompt_ids, readings, faults)
         return [
             Judgment.from_distribution(
                 self.tokenizer.decode(ids, skip_special_tokens=True),
@@ -211,6 +205,42 @@ class VLLMEngine:
                 zip(prompt_ids, completions, opened, locations, readings, strict=True)
             )
         ]
+
+    def read(self, prompts: Sequence[str], rationales: Sequence[str] | None = None) -> Iterator[tuple[int, Judgment]]:
+        """See [`~real_trl.engines.Engine`]: in the order of `prompts`."""
+        parts, space = self.encode.with_openings(prompts, rationales), self.score_space
+        pieces = {token: [token] for _, token in space.tree.edges}
+        for start in range(0, len(parts), self.batch_size):
+            batch = parts[start : start + self.batch_size]
+            readings, faults = [ScoreReading(space, opening, pieces) for _, opening in batch], {}
+            self._complete([prompt_ids for prompt_ids, _ in batch], readings, faults)
+            for row, reading in enumerate(readings):
+                yield (
+                    start + row,
+                    Judgment.read(
+                        reading.label_log_probs(),
+                        space,
+                        normalize=self.decoding.normalize_expectation,
+                        prompt_tokens=len(batch[row][0]),
+                        rationale=rationales[start + row] if rationales else "",
+                        fault=faults.get(row),
+                    ),
+                )
+
+    def _complete(
+        self, prompt_ids: list[list[int]], readings: Sequence[ScoreReading | None], faults: dict[int, str]
+    ) -> None:
+        """Ask for what the readings of each prompt still lack; what is no distribution is added to `faults`."""
+        pending = [(row, read) for row, reading in enumerate(readings) if reading for read in reading.reads()]
+        answers = self._generate(
+            [prompt_ids[row] + read.context for row, read in pending],
+            [self._reading(read.tokens) for _, read in pending],
+        )
+        for (row, read), answer in zip(pending, answers, strict=True):
+            try:
+                readings[row].record(read.node, _log_probs(answer.outputs[0], 0))
+            except NoDistribution as error:
+                faults[row] = str(error)
 
     def _generate(self, prompt_ids: list[list[int]], params: list["SamplingParams"]) -> list["RequestOutput"]:
         if not prompt_ids:

@@ -137,13 +137,14 @@ def evaluate_predictions(
             "; ".join(f"{count} times: {reason}" for reason, count in unscored.items()) or "the engine gave no answer"
         )
         notes.append(f"{n_unscored} of {len(answered)} rows are unscored and count in no figure ({whys}).")
+    wrote = "num_tokens" not in rows or numbers(rows, "num_tokens").any()  # else it is a direct judge
     faults = find_faults(
         counted.status,
         counted.predictions,
         counted.targets,
         values=values,
         **{name: numbers(rows, name) for name in ("mass", "missing_mass") if name in rows},
-        rationales=list(column(rows, "rationale")) if "rationale" in rows else None,
+        rationales=list(column(rows, "rationale")) if "rationale" in rows and wrote else None,
         labels=labels,
     )
     return result | {

@@ -205,7 +205,7 @@ class _Tail:
         """Of `logits` `(n, num_predicting, V)`: `(n, E + R)`, NaN where they were seen while generating."""
         first = 0 if self.tail_mask.size(1) else 1
         nodes = ((first + row, logits[:, row]) for row in range(logits.size(1)))
-        log_probs = _tree_log_probs(self.tree, nodes, temperature)
+        log_probs = tree_log_probs(self.tree, nodes, temperature)
         recorded = torch.tensor([not place.forced for place in self.places])
         root = torch.tensor([node == 0 for node, _ in self.tree.edges] + [False] * len(self.tree.rests))
         return log_probs.masked_fill(recorded.unsqueeze(1) & root, torch.nan)
@@ -238,10 +238,10 @@ def read_by_forward(
             logits_to_keep=1,
         ).logits[:, -1]
 
-    return _tree_log_probs(tree, ((node, read(path)) for node, path in enumerate(paths)), temperature)
+    return tree_log_probs(tree, ((node, read(path)) for node, path in enumerate(paths)), temperature)
 
 
-def _tree_log_probs(tree: LabelTree, node_logits: Iterable[tuple[int, Tensor]], temperature: float) -> Tensor:
+def tree_log_probs(tree: LabelTree, node_logits: Iterable[tuple[int, Tensor]], temperature: float) -> Tensor:
     """
     Log-probabilities `(n, E + R)` of the edges and rests, on the CPU, given `(node, logits (n, V))`; NaN for those of other
     nodes.

@@ -94,7 +94,7 @@ def judge_scorer(
         loaded = judge
     else:
         loaded = Judge.from_pretrained(judge, **{"do_sample": num_samples > 1, **options})
-    check_num_samples(num_samples, loaded.engine.decoding.do_sample)
+    check_num_samples(num_samples, loaded.engine.decoding.do_sample, loaded.engine.decoding.rationale)
     texts = {"rubric": rubric, "reference": reference}
     fields = PromptFields(judge_template(loaded.config), loaded.engine.score_space, columns, texts, tags)
     queue = _Queue(loaded, num_samples, seed)

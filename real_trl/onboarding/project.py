@@ -23,14 +23,15 @@ from real_trl.onboarding.recipes import (
     make_template,
     prompt_columns,
     readme,
-    why_no_warm_start,
+    why_direct,
     write_recipes,
 )
-from real_trl.onboarding.scores import read_scores
+from real_trl.onboarding.scores import Scores, read_scores
 from real_trl.onboarding.sizing import Sizes, choose_sizes, find_hardware, token_counter
 from real_trl.onboarding.sources import open_data
 from real_trl.onboarding.splits import RATIONALES, divide, write_splits
 from real_trl.option_values import FieldError
+from real_trl.prompts.template import PromptTemplate
 from real_trl.runs.new_folder import check_new, new_folder
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty
@@ -99,7 +100,7 @@ class Project:
                 self.source, self.splits, plan.found.keys, plan.found.rationales, target / "data", plan.group_column
             )
             plan = replace(plan, rows=rows)
-            sft_rows = rows.get(RATIONALES, rows["train"]) if plan.warm_start else 0
+            sft_rows = rows["train"] if plan.direct else rows.get(RATIONALES, rows["train"])
             sizes = choose_sizes(
                 plan.found,
                 {"sft": sft_rows, "rl": rows["train"]},
@@ -121,7 +122,7 @@ class Project:
         load = {"scale": plan.scores.scale}
         for split in ("train", "validation", "test"):
             load_judge_dataset(DataArguments(**options), split, **load)
-        if plan.warm_start:
+        if not plan.direct:
             options |= {"raters": "separate"} if plan.separate else {}
             arguments = DataArguments(**options, feedback_column=list(plan.roles.feedback))
             split = RATIONALES if RATIONALES in plan.rows else "train"
@@ -161,31 +162,30 @@ def open_project(options: InitOptions) -> Project:
         notes.append(
             f"{partly} rows have fewer than {scores.most_raters} ratings: the score is the mean of those given."
         )
-    template = make_template(roles, options.criteria)
-    if template is None:
-        asked = {"prompt_column": roles.prompt}
-    else:
-        asked = {"prompt_template": template.name, "columns": prompt_columns(roles)}
-    arguments = DataArguments(options.data, score_column=list(roles.scores), **asked)
-    prompts = list(read_rows(source, arguments, template, repr(source.name), scores.scale)["prompt"])
+    count = token_counter(options.model)
+    template, prompts = _make_prompts(source, roles, scores, options)
+    found = inspect(source, roles, scores, prompts, count)
+    splits = divide(found.keys, found.splits)
+    explained = sum(has and split == "train" for has, split in zip(found.rationales, splits, strict=True))
+    direct = explained < MIN_RATIONALES
+    if direct:
+        notes.append(why_direct(roles, explained))
+        if roles.feedback:
+            roles = replace(roles, feedback=[])
+            template, prompts = _make_prompts(source, roles, scores, options)
+            found = replace(inspect(source, roles, scores, prompts, count), notes=found.notes)
+    elif explained < splits.count("train"):
+        notes.append(
+            f"{explained} of {splits.count('train')} training rows have a rationale: the warm start uses these only."
+        )
     if template is not None and not roles.rubric and not options.criteria:
         notes.append(
             f"No rubric: the prompt asks {DEFAULT_CRITERIA!r}. Say what is judged with --criteria, or edit prompt.jinja."
         )
-    found = inspect(source, roles, scores, prompts, token_counter(options.model))
-    splits = divide(found.keys, found.splits)
     tested = len({key for key, split in zip(found.keys, splits, strict=True) if split == "test"})
     if tested < INTERVAL_GROUPS:
         notes.append(
             f"The test split has {tested} questions: the evaluation gives no intervals below {INTERVAL_GROUPS}. Collect scores of more questions."
-        )
-    explained = sum(has and split == "train" for has, split in zip(found.rationales, splits, strict=True))
-    warm_start = explained >= MIN_RATIONALES
-    if not warm_start:
-        notes.append(why_no_warm_start(roles, explained))
-    elif explained < splits.count("train"):
-        notes.append(
-            f"{explained} of {splits.count('train')} training rows have a rationale: the warm start uses these only."
         )
     group_column = "group"
     while group_column in source.columns:
@@ -202,8 +202,8 @@ def open_project(options: InitOptions) -> Project:
         reminder=template is None and not any(DEFAULT_MARKER.strip() in prompt for prompt in prompts),
         group_column=group_column,
         rows={name: splits.count(name) for name in ("train", "validation", "test")},
-        warm_start=warm_start,
-        separate=scores.most_raters > 1 and warm_start and _rationale_each(source, roles),
+        direct=direct,
+        separate=scores.most_raters > 1 and not direct and _rationale_each(source, roles),
         notes=notes,
     )
     return Project(options, source, plan, splits)
@@ -224,6 +224,19 @@ def _one_row_per_item(source: Source, roles: Roles) -> tuple[Source, str]:
     note += f"{len(merged.source)} responses, which are scored by the mean of their ratings."
     note += f" {merged.repeated} ratings repeat one of the same rater; all count." if merged.repeated else ""
     return merged.source, note
+
+
+def _make_prompts(
+    source: Source, roles: Roles, scores: Scores, options: InitOptions
+) -> tuple[PromptTemplate | None, list[str]]:
+    """The template, if prompts are not complete, and the prompt of each row."""
+    template = make_template(roles, options.criteria, direct=not roles.feedback)
+    if template is None:
+        asked = {"prompt_column": roles.prompt}
+    else:
+        asked = {"prompt_template": template.name, "columns": prompt_columns(roles)}
+    arguments = DataArguments(options.data, score_column=list(roles.scores), **asked)
+    return template, list(read_rows(source, arguments, template, repr(source.name), scores.scale)["prompt"])
 
 
 def _rationale_each(source: Source, roles: Roles) -> bool:

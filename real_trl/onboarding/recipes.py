@@ -16,10 +16,11 @@ from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER
 
 DEFAULT_CRITERIA = "Is the response a correct, complete and clear answer to the instruction?"
-_BUILT_IN = "feedback_collection"
+_BUILT_IN = {True: "direct", False: "feedback_collection"}  # by whether the judge is direct
 _PROMPT = "prompt.jinja"
 _USUAL_RANGE = 4.0  # of 1-5, on which λ is 1 and β 0.01
 MIN_RATIONALES = 10
+_KEPT = {"save_strategy": "steps", "save_total_limit": 2, "report_to": "none", "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Plan:
         reminder (`bool`): Whether complete prompts need a sentence that asks for the score.
         group_column (`str`): Column of the written files that holds the question.
         rows (`Mapping[str, int]`): Rows of each written file.
-        warm_start (`bool`): Whether there is a supervised stage.
+        direct (`bool`): Whether there are no rationales, so that the judge writes none, and training is supervised only.
         separate (`bool`): Whether each rater wrote a rationale, so that each rating is a row of the supervised stage.
         notes (`list[str]`): What the user should know.
     """
@@ -52,16 +53,16 @@ class Plan:
     reminder: bool
     group_column: str
     rows: Mapping[str, int]
-    warm_start: bool
+    direct: bool
     separate: bool
     notes: list[str]
 
 
-def make_template(roles: Roles, criteria: str | None) -> PromptTemplate | None:
+def make_template(roles: Roles, criteria: str | None, *, direct: bool) -> PromptTemplate | None:
     """The prompt: `None` for complete ones, the built-in template where a column holds the rubric, else one with `criteria` in it."""
     if roles.prompt:
         return None
-    built_in = load_template(_BUILT_IN)
+    built_in = load_template(_BUILT_IN[direct])
     if roles.rubric:
         return built_in
     text = criteria or DEFAULT_CRITERIA
@@ -83,7 +84,7 @@ def data_options(plan: Plan, folder: Path) -> dict[str, Any]:
         if plan.reminder:
             options["prompt_score_reminder"] = True
     else:
-        options["prompt_template"] = _BUILT_IN if plan.roles.rubric else str(folder / _PROMPT)
+        options["prompt_template"] = _BUILT_IN[plan.direct] if plan.roles.rubric else str(folder / _PROMPT)
         options["columns"] = prompt_columns(plan.roles)
     options["score_column"] = plan.roles.scores if len(plan.roles.scores) > 1 else plan.roles.scores[0]
     if plan.scores.most_raters > 1:
@@ -120,60 +121,55 @@ def write_recipes(plan: Plan, sizes: Sizes, target: Path, folder: Path) -> dict[
     factor = ((plan.scores.scale.high - plan.scores.scale.low) / _USUAL_RANGE) ** 2
     usual = 0.5 < factor < 2
     raft_dir, real_dir = str(folder / "outputs" / "raft"), str(folder / "outputs" / "real")
-    written = {}
-    if plan.warm_start:
-        split = RATIONALES if RATIONALES in plan.rows else "train"
+    written = {"sft": _write_sft(plan, sizes, target, folder, raft_dir, 1.0 if usual else round(1 / factor, 6))}
+    if not plan.direct:
+        weights = {"log_likelihood_weight": round(factor, 4), "prediction_weight": float(f"{0.01 / factor:.3g}")}
         sections = [
-            {"model_name_or_path": plan.model, "output_dir": raft_dir},
-            {**data, **({"raters": "separate"} if plan.separate else {})}
-            | {"feedback_column": _one_or_list(plan.roles.feedback), "dataset_train_split": split},
-            {**scale, "regression_weight": 1.0 if usual else round(1 / factor, 6)},
-            {**sizes.sft, "lr_scheduler_type": "cosine", "warmup_steps": 0.1},
+            {"model_name_or_path": raft_dir, "output_dir": real_dir},
+            {**data, "dataset_train_split": "train"},
+            {**scale, "reward": "regression", **({} if usual else weights)},
+            {**sizes.rl, "temperature": 1.0, "lr_scheduler_type": "constant"},
             {
-                "logging_steps": 5,
-                "save_strategy": "steps",
-                "save_steps": 50,
-                "save_total_limit": 2,
-                "report_to": "none",
-                "seed": 0,
+                "judge_eval_steps": 20,
+                "judge_eval_splits": ["validation"],
+                "judge_eval_rows": 200 if plan.hardware.gpu else 40,
             },
+            {"logging_steps": 1, "save_steps": 20, **_KEPT},
         ]
-        title = "RAFT, the supervised warm start: next-token loss plus squared error of the expected score."
-        written["sft"] = _write(target / "raft.yaml", title, "sft", folder, sections)
-    weights = (
-        {}
-        if usual
-        else {"log_likelihood_weight": round(factor, 4), "prediction_weight": float(f"{0.01 / factor:.3g}")}
-    )
+        title = "REAL: reinforcement learning with a reward on the judge's score distribution."
+        written["rl"] = _write(target / "real.yaml", title, "rl", folder, sections)
     sections = [
-        {"model_name_or_path": raft_dir if plan.warm_start else plan.model, "output_dir": real_dir},
-        {**data, "dataset_train_split": "train"},
-        {**scale, "reward": "regression", **weights},
-        {**sizes.rl, "temperature": 1.0, "lr_scheduler_type": "constant"},
         {
-            "judge_eval_steps": 20,
-            "judge_eval_splits": ["validation"],
-            "judge_eval_rows": 200 if plan.hardware.gpu else 40,
+            "model_name_or_path": raft_dir if plan.direct else real_dir,
+            "output_dir": str(folder / "outputs" / "evaluation"),
         },
-        {
-            "logging_steps": 1,
-            "save_strategy": "steps",
-            "save_steps": 20,
-            "save_total_limit": 2,
-            "report_to": "none",
-            "seed": 0,
-        },
-    ]
-    title = "REAL: reinforcement learning with a reward on the judge's score distribution."
-    written["rl"] = _write(target / "real.yaml", title, "rl", folder, sections)
-    sections = [
-        {"model_name_or_path": real_dir, "output_dir": str(folder / "outputs" / "evaluation")},
         {**data, "eval_splits": ["test"]},
         sizes.evaluate | {"malformed": "force", "seed": 0},
     ]
     title = "Agreement with the human scores on questions that training has not seen."
     _write(target / "evaluate.yaml", title, "evaluate", folder, sections)
     return written
+
+
+def _write_sft(plan: Plan, sizes: Sizes, target: Path, folder: Path, output_dir: str, weight: float) -> Path:
+    split = RATIONALES if RATIONALES in plan.rows and not plan.direct else "train"
+    about_data: dict[str, Any] = {**data_options(plan, folder), "dataset_train_split": split}
+    if plan.separate:
+        about_data["raters"] = "separate"
+    if plan.direct:
+        about_data["rationale"] = False
+        title = "RAFT without rationales, a direct judge: next-token loss of the score plus squared error of its expectation."
+    else:
+        about_data["feedback_column"] = _one_or_list(plan.roles.feedback)
+        title = "RAFT, the supervised warm start: next-token loss plus squared error of the expected score."
+    sections = [
+        {"model_name_or_path": plan.model, "output_dir": output_dir},
+        about_data,
+        {**scale_options(plan.scores), "regression_weight": weight},
+        {**sizes.sft, "lr_scheduler_type": "cosine", "warmup_steps": 0.1},
+        {"logging_steps": 5, "save_steps": 50, **_KEPT},
+    ]
+    return _write(target / "raft.yaml", title, "sft", folder, sections)
 
 
 def _write(path: Path, title: str, stage: str, final: Path, sections: list[dict[str, Any]]) -> Path:
@@ -188,14 +184,17 @@ def _one_or_list(columns: list[str]) -> str | list[str]:
     return columns if len(columns) > 1 else columns[0]
 
 
-def why_no_warm_start(roles: Roles, with_rationale: int) -> str:
-    """Why a recipe folder has no supervised stage."""
+def why_direct(roles: Roles, with_rationale: int) -> str:
+    """Why the judge of a recipe folder writes no rationales, and what makes one that does."""
     reason = (
         f"only {with_rationale} training rows have a rationale, which is fewer than {MIN_RATIONALES}"
         if roles.feedback
-        else "the file has no column with rationales (feedback, comment, explanation, …), which it is trained on"
+        else "the file has no column with rationales (feedback, comment, explanation, …)"
     )
-    return f"No warm start: {reason}. Training starts with REAL, from a model that follows instructions; --feedback COLUMN names a column with rationales."
+    return (
+        f"A direct judge: {reason}. It gives its score at once, from one pass over the prompt, and is trained by sft alone. --feedback COLUMN "
+        "names a column with rationales; `real-trl self_generate` lets a model write them, for a judge that gives reasons."
+    )
 
 
 def describe(plan: Plan) -> list[tuple[str, str]]:
@@ -249,13 +248,14 @@ def _columns(plan: Plan, role: str) -> str:
     return ", ".join(value) if isinstance(value, list) else value or ""
 
 
+def stages(plan: Plan) -> dict[str, str]:
+    """The recipes in their order, by name, and the command of each."""
+    return {"raft": "sft", **({} if plan.direct else {"real": "rl"}), "evaluate": "evaluate"}
+
+
 def readme(plan: Plan, sizes: Sizes, folder: Path) -> str:
     """The commands in order, what was found, and what to know."""
-    commands = [f"real-trl sft --config {folder / 'raft.yaml'}"] if plan.warm_start else []
-    commands += [
-        f"real-trl rl --config {folder / 'real.yaml'}",
-        f"real-trl evaluate --config {folder / 'evaluate.yaml'}",
-    ]
+    commands = [f"real-trl {stage} --config {folder / name}.yaml" for name, stage in stages(plan).items()]
     table = "\n".join(f"| {name} | {_cell(text)} |" for name, text in describe(plan))
     notes = "\n".join(f"- {note}" for note in [*plan.notes, *plan.found.notes, *sizes.notes])
     prompt = {
@@ -263,7 +263,7 @@ def readme(plan: Plan, sizes: Sizes, folder: Path) -> str:
         + (", which a sentence at their end does." if plan.reminder else "."),
         False: f"The prompt is `{_PROMPT}`: read it, and say in it what is judged."
         if not plan.roles.rubric
-        else f"The prompt is the built-in template `{_BUILT_IN}`, with the rubric of each row.",
+        else f"The prompt is the built-in template `{_BUILT_IN[plan.direct]}`, with the rubric of each row.",
     }[plan.template is None]
     return f"""# A judge from {plan.data}
 

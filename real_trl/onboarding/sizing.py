@@ -193,7 +193,7 @@ def _sizes(
     update = min(_SEQUENCES if hardware.gpu else _SEQUENCES // 2, max(4, rows["rl"] // 20), rows["rl"])
     accumulation = max(1, round(update / world))
     batch = min(candidate.batch, update)
-    sft_length = prompt + _up(found.feedback.longest * _SPARE + 32) if found.feedback else prompt
+    sft_length = prompt + _up(found.feedback.longest * _SPARE + 32 if found.feedback else _AROUND)
     common = {"gradient_checkpointing": candidate.checkpointing, **lora}
     sft = {
         "max_length": min(sft_length, context) if context else sft_length,
@@ -213,6 +213,8 @@ def _sizes(
         **common,
     }
     evaluate = {"batch_size": 16 if hardware.gpu else 8, "max_new_tokens": completion}
+    if not found.feedback:  # a direct judge, which reads its prompts and generates nothing
+        evaluate = {"batch_size": 64 if hardware.gpu else 16}
     if hardware.gpu:
         evaluate["dtype"] = "bfloat16"
     return Sizes(sft, rl, evaluate)

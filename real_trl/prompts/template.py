@@ -23,6 +23,7 @@ from real_trl.text.unicode import well_formed
 
 TEMPLATE_DIR = Path(__file__).parent.parent / "templates"
 TEMPLATE_NAMES = tuple(sorted(path.stem for path in TEMPLATE_DIR.glob("*.jinja")))
+ASKS_FOR_RATIONALE = ("feedback_collection", "prometheus")
 
 # Where a variable comes from when the recipe's `columns` says nothing: Feedback-Collection's name, else its own name.
 _FEEDBACK_COLLECTION = {
@@ -228,8 +229,9 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
 
     Args:
         name_or_path (`str` or `Path`):
-            `"feedback_collection"` (the score follows the marker, `So the overall score is `), `"prometheus"` (the
-            score follows `[RESULT]`), or the path of a `.jinja` file.
+            `"feedback_collection"` (a rationale, and the score behind the marker, `So the overall score is `), `"prometheus"` (a
+            rationale, and the score behind `[RESULT]`), `"direct"` (the score alone, behind the marker; the response comes last,
+            so that those to one instruction share what is before it), or the path of a `.jinja` file.
 
     Returns:
         [`PromptTemplate`].

@@ -85,7 +85,8 @@ def build_card(
         marker=markdown_code(_cut(config.score_marker.rstrip()) + "…"),
         reads="a complete prompt" if template is None else _variables_text(template),
         method=method,
-        snippet=usage_snippet(name, template),
+        direct=not config.rationale,
+        snippet=usage_snippet(name, template, rationale=config.rationale),
         adapter=adapter,
         base_code=markdown_code(lineage.base_model or "the base model"),
         stages=_stages(lineage),
@@ -134,7 +135,7 @@ def check_card(card: ModelCard) -> None:
             )
 
 
-def usage_snippet(name: str, template: PromptTemplate | None) -> str:
+def usage_snippet(name: str, template: PromptTemplate | None, *, rationale: bool = True) -> str:
     """Code that loads the judge and scores one response, with the variables that its prompt needs."""
     lines = ["from real_trl import Judge", "", f"judge = Judge.from_pretrained({to_json(name, ensure_ascii=True)})"]
     if template is None:
@@ -152,9 +153,8 @@ def usage_snippet(name: str, template: PromptTemplate | None) -> str:
                 *(f"        {to_json(v, ensure_ascii=True)}: {text}," for v, text in texts.items()),
                 "    }",
             ]
-    return "\n".join(
-        [*lines, "judgment = judge.score(", *call, ")", "print(judgment.expected_score, judgment.rationale)"]
-    )
+    shown = "judgment.rationale" if rationale else "judgment.probabilities"
+    return "\n".join([*lines, "judgment = judge.score(", *call, ")", f"print(judgment.expected_score, {shown})"])
 
 
 def _row_variables(template: PromptTemplate) -> list[str]:

@@ -30,11 +30,15 @@ def print_summary(path: Path, config: JudgeConfig, prefix: str = "") -> None:
     rows, scale = list(read_file(path).iterate()), Scale(tuple(config.score_labels), tuple(config.score_values))
     console = CleanConsole()
     console.print(f"{len(rows)} rows scored: {path}", soft_wrap=True)
-    for line in summary(rows, scale, normalized=config.normalize_expectation, prefix=prefix):
+    for line in summary(
+        rows, scale, normalized=config.normalize_expectation, prefix=prefix, direct=not config.rationale
+    ):
         console.print(line, soft_wrap=True)
 
 
-def summary(rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool, prefix: str = "") -> Iterator[Text]:
+def summary(
+    rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool, prefix: str = "", direct: bool = False
+) -> Iterator[Text]:
     """
     The summary, line by line.
 
@@ -45,6 +49,8 @@ def summary(rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool
             Whether the expected score is divided by the mass on the labels.
         prefix (`str`, *optional*):
             What the names of these columns begin with.
+        direct (`bool`, *optional*, defaults to `False`):
+            Whether the judge writes no rationales.
     """
     columns = {name: [row.get(prefix + name) for row in rows] for name in ("status", "error", "rationale")}
     numbers = {
@@ -74,7 +80,7 @@ def summary(rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool
         values=scale.values,
         mass=numbers["mass"],
         missing_mass=numbers["missing_mass"],
-        rationales=columns["rationale"],
+        rationales=None if direct else columns["rationale"],
         labels=scale.labels,
     )
     yield from verdict_texts(verdict_of_scores(faults))

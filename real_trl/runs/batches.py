@@ -6,11 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_PREFILLS = 256  # prompts that are read together at least, so that those which begin alike share that
 
-def plan_batches(prompts: Sequence[str], num_samples: int, batch_size: int) -> list[list[tuple[int, int]]]:
-    """`(row, sample)` of every completion, in batches of prompts of similar length, the longest first."""
+
+def plan_batches(
+    prompts: Sequence[str], num_samples: int, batch_size: int, *, direct: bool = False
+) -> list[list[tuple[int, int]]]:
+    """
+    `(row, sample)` of every completion, in batches of prompts of similar length, the longest first; for a `direct` judge, in larger
+    ones of prompts that begin alike.
+    """
     units = [(row, sample) for row in range(len(prompts)) for sample in range(num_samples)]
-    units.sort(key=lambda unit: (-len(prompts[unit[0]]), unit))
+    if direct:
+        batch_size = max(batch_size, _PREFILLS)
+    units.sort(key=lambda unit: (prompts[unit[0]], unit) if direct else (-len(prompts[unit[0]]), unit))
     return [units[start : start + batch_size] for start in range(0, len(units), batch_size)]
 
 

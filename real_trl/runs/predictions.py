@@ -103,7 +103,7 @@ class PredictionRun:
         work = Resumable(
             self.output,
             prompts,
-            plan_batches(prompts, self.num_samples, self.batch_size),
+            plan_batches(prompts, self.num_samples, self.batch_size, direct=self._is_direct),
             ask=lambda engine, units, seed: engine.judge([prompts[row] for row, _ in units], seed=seed),
             as_row=lambda unit, judgment: {"row": unit[0], "sample": unit[1], **_columns(judgment)},
             merge=self._merge,
@@ -111,6 +111,10 @@ class PredictionRun:
             desc=desc,
         )
         work.run(load_engine, state)
+
+    @property
+    def _is_direct(self) -> bool:
+        return self.made_with.get("judge", {}).get("rationale") is False
 
     def _merge(self, judged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, bytes], dict[str, int]]:
         frame = self._frame(judged)

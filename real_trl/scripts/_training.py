@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training stages do the same way: check the recipe against the judge they start from, load data and model, resume."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,20 +25,23 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.judge_config import check_public
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
-from real_trl.prompts.template import load_template
+from real_trl.prompts.template import ASKS_FOR_RATIONALE, load_template
 from real_trl.report import plot_training_curves
 from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer
 from real_trl.score_space import ScoreSpace
+from real_trl.trainers import RAFTConfig, REALConfig
 from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.recipe_check import check_recipe, checkpoint_to_resume, resolve_recipe
-from real_trl.trainers.starting_judge import stage_format
+from real_trl.trainers.starting_judge import check_writes_rationales, stage_format
 from real_trl.weights.files import check_weights
 from real_trl.weights.merged import merge_whole
 from real_trl.weights.pretrained import load_tokenizer, loading
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -76,7 +80,7 @@ class Stage:
     held_out_args: HeldOutArguments
 
 
-def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, *, require_feedback: bool) -> Stage:
+def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack) -> Stage:
     """
     Parse a training recipe and load its tokenizer and data.
 
@@ -87,8 +91,6 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, 
             Command line; `None` for the process's own.
         held (`contextlib.ExitStack`):
             What is to be given up at the end: the lock of `output_dir`.
-        require_feedback (`bool`):
-            Whether every row needs a rationale.
 
     Raises:
         ValueError: naming field, value and fix, if anything in the recipe or the data is wrong.
@@ -121,12 +123,19 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, 
     if data_args.prompt_template:
         check_public(prompt_template=load_template(data_args.prompt_template).source)
 
+    samples = config_class is REALConfig
+    if samples:
+        check_writes_rationales(model_args.model_name_or_path, model_args.model_revision)
+    require_feedback = False if samples else training_args.rationale
+
     def load(split: str) -> Dataset:
         return load_judge_dataset(
             data_args, split, scale=space.scale, require_feedback=require_feedback, marker=space.marker
         )
 
     train = load(data_args.dataset_train_split)
+    if not samples:
+        _choose_rationale(training_args, data_args, train)
     evaluation = load(data_args.dataset_test_split) if training_args.eval_strategy != "no" else None
     recipe = resolve_recipe(training_args, data_args, model_args, prompt_format, train)
     if checkpoint is not None:
@@ -154,6 +163,23 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack, 
         held_out=stage_args.held_out(data_args, space),
         held_out_args=stage_args,
     )
+
+
+def _choose_rationale(training_args: RAFTConfig, data_args: DataArguments, train: Dataset) -> None:
+    """Set `rationale` as the data have them, where the recipe does not say, and tell what is trained."""
+    if training_args.rationale is None:
+        training_args.rationale = "feedback" in train.column_names
+        if not training_args.rationale and training_args.process_index == 0:
+            print(
+                "No rationales in the data (feedback_column): a direct judge is trained, which answers with its score at once. For a judge "
+                "that gives reasons, let a model write some first (real-trl self_generate)."
+            )
+    if not training_args.rationale and data_args.prompt_template in ASKS_FOR_RATIONALE:
+        logger.warning(
+            "prompt_template=%r asks for a rationale, which a direct judge does not write. Set it to 'direct', which asks for the score "
+            "alone.",
+            data_args.prompt_template,
+        )
 
 
 def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:

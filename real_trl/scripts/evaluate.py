@@ -134,6 +134,7 @@ def plan_runs(
     """All runs, each checked against what its folder holds already; nothing is loaded yet."""
     runs = {}
     for name, judge in judges.items():
+        args.check_samples(args.num_samples, judge)
         made_with = args.describe(judge, model_args)
         for dataset_name, dataset in datasets[name].items():
             variants = {"": dataset}

@@ -24,7 +24,7 @@ from rich.text import Text
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.files import EXTENSIONS
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
-from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe
+from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe, stages
 from real_trl.onboarding.sizing import Sizes
 from real_trl.runs.command import command
 from real_trl.runs.new_folder import check_new
@@ -127,8 +127,7 @@ def report(plan: Plan, sizes: Sizes, folder: str, console: CleanConsole) -> None
     for note in [*plan.notes, *plan.found.notes, *sizes.notes]:
         console.print(f"- {note}")
     console.print(f"Written to {folder}. Next:")
-    names = (["raft", "real"] if plan.warm_start else ["real"]) + ["evaluate"]
-    for name, stage in ((n, {"raft": "sft", "real": "rl"}.get(n, n)) for n in names):
+    for name, stage in stages(plan).items():
         console.print(f"  real-trl {stage} --config {Path(folder, name)}.yaml", soft_wrap=True)
 
 

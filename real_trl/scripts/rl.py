@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:
         with user_errors():
-            stage = open_stage(REALConfig, argv, held, require_feedback=False)
+            stage = open_stage(REALConfig, argv, held)
             if stage.training_args.preflight_scored_rate is None:
                 stage.training_args.preflight_scored_rate = DEFAULT_SCORED_RATE
             trainer = make_trainer(

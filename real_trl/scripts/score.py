@@ -225,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge: --judge DIR.")
             source = read_rows(args.data)
             judge = args.find(args.judge, model_args)
+            args.check_samples(args.num_samples, judge)
             scored = ScoredFile(args.output_path, source, judge.space.labels, args.prefix)
             state = distributed_state()
             held.enter_context(only_writer(args.output_path, "output", state))

@@ -194,6 +194,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             state = distributed_state()
             held.enter_context(only_writer(args.output_dir, state=state))
             judge = args.find(model_args.model_name_or_path, model_args)
+            if not judge.config.rationale:
+                said = f": got the direct judge {judge.name!r}, which writes no rationales"
+                fix = "Name a judge that does, or a chat model that was not trained as a judge."
+                raise FieldError("model_name_or_path", judge.name, fix, said)
             space = judge.space
             dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
             _check_kept(dataset, data_args.keep_columns or [])

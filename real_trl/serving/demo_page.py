@@ -56,7 +56,12 @@ def build_page(judge: Judge, name: str) -> gr.Blocks:
             with gr.Column():
                 result = gr.HTML('<div class="judgment">Fill in the fields and press Score.</div>', elem_id="result")
                 rationale = gr.Textbox(
-                    label="Rationale", lines=6, max_lines=24, interactive=False, elem_id="rationale"
+                    label="Rationale",
+                    lines=6,
+                    max_lines=24,
+                    interactive=False,
+                    elem_id="rationale",
+                    visible=judge.config.rationale,
                 )
         button.click(score, inputs, [result, rationale], concurrency_limit=1, api_name="score")
     return page

@@ -25,6 +25,9 @@ class RAFTConfig(JudgeTrainingArguments, SFTConfig):
         log_likelihood_weight (`float`, *optional*, defaults to `1.0`):
             λ in Eq. 3, the weight on the next-token loss. That loss is TRL's mean over the tokens of the batch, as in
             TRACT, where Eq. 3 has the sum over each completion: the sum is λ = the mean completion length.
+        rationale (`bool`, *optional*):
+            Whether the judge writes a rationale before its score. `False`: a direct judge, which answers with marker and score alone, as
+            in the original RAFT; completions must hold nothing else. Defaults to what the completions have.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
             Arguments of the chat template, such as `{"enable_thinking": False}`. They are saved with the judge.
 
@@ -41,6 +44,13 @@ class RAFTConfig(JudgeTrainingArguments, SFTConfig):
         default=1.0, metadata={"help": "Weight on the squared error of the expected score; 0 is plain SFT."}
     )
     log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 3, on the next-token loss."})
+    rationale: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Whether the judge writes a rationale before its score; false trains a direct judge, also on data with rationales. "
+            "Default: as the data has them."
+        },
+    )
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Arguments of the chat template, e.g. {enable_thinking: false}; saved with the judge."},

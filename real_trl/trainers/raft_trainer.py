@@ -25,6 +25,7 @@ from real_trl.label_tree import LabelTree
 from real_trl.prompts.format import training_format
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import askable, one_dataset
+from real_trl.trainers.direct import has_rationales, no_rationales
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
@@ -80,6 +81,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     Trainer for Regression-Aware Fine-Tuning (Eq. 3): TRL's next-token loss plus the squared error of the expected
     score, both out of one forward. With `args.regression_weight=0` it is plain SFT.
 
+    Completions of marker and score alone make a direct judge, as in the original RAFT: it answers without a rationale, and is asked
+    so ([`RAFTConfig`], `rationale`).
+
     The forward reads a batch without padding, one sequence behind the other, wherever that is exact; where it is not (sliding
     windows, dropout, positions that are not plain, architectures that are not listed) batches are padded, and the log says why.
 
@@ -128,11 +132,16 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
+        self._is_direct = not (
+            has_rationales(train_dataset, self.score_space) if args.rationale is None else args.rationale
+        )
         checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format, self.score_space)]
+        checks += [no_rationales(self.score_space)] if self._is_direct else []
         columns = ("prompt", "completion", "score")
         train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, columns, *checks)
         method = "raft" if args.regression_weight else "sft"
         self.judge_config = self._make_judge_config(model, self.score_space, args, prompt_format, method=method)
+        self.judge_config.rationale = not self._is_direct
         super().__init__(
             model=model,
             args=args,
@@ -159,7 +168,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         options = {"num_proc": args.dataset_num_proc, "desc": f"Tokenizing {name} dataset"}
         try:
             dataset = dataset.map(
-                RowTokenizer(self.prompt_encoding, self.score_space),
+                RowTokenizer(self.prompt_encoding, self.score_space, direct=self._is_direct),
                 remove_columns=[column for column in ("labels",) if column in (dataset.column_names or [])],
                 **(options if isinstance(dataset, Dataset) else {}),
             )

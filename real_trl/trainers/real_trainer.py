@@ -29,6 +29,7 @@ from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, make_rollout
+from real_trl.trainers.starting_judge import check_writes_rationales
 from real_trl.weights.whole import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
@@ -110,6 +111,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else REALConfig("real-judge")
+        if isinstance(model, str):
+            check_writes_rationales(model, (args.model_init_kwargs or {}).get("revision"))
         processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
         check_generation(config_of(model, args), args)
         train_dataset = one_dataset(train_dataset, "train_dataset")

@@ -15,11 +15,6 @@ from real_trl.score_space import ScoreSpace
 from real_trl.weights.pretrained import uses_chat
 
 
-def as_messages(text: str, role: str) -> list[dict[str, str]]:
-    """`text` as one chat message."""
-    return [{"role": role, "content": text}]
-
-
 def stage_prompt(text: str, chat: bool, system_prompt: str | None = None) -> str | list[dict[str, str]]:
     """A prompt as the trainers get it: messages, or plain text."""
     return PromptFormat(chat, system_prompt).messages(text) if chat else plain_prompt(text)
@@ -70,6 +65,18 @@ def check_start(
             said = f": got {value!r}, but the judge {name!r} that training starts from was trained with {own!r}"
             raise FieldError(field_name, value, f"Set {field_name} to that, or start from another model.", said)
     return judge.chat
+
+
+def check_writes_rationales(name: str, revision: str | None = None) -> None:
+    """`ValueError` if reinforcement learning is to start from a direct judge, which has nothing to sample."""
+    judge = _start_judge(name, revision)
+    if judge is not None and not judge.rationale:
+        said = f": got the direct judge {name!r}, which answers with its score at once, so that there is nothing to explore"
+        fix = (
+            "Start from a judge that writes rationales: let a model write them (real-trl self_generate), and train on its output "
+            "(real-trl sft). A direct judge is trained by sft alone."
+        )
+        raise FieldError("model_name_or_path", name, fix, said)
 
 
 def _start_judge(name: str, revision: str | None) -> JudgeConfig | None:

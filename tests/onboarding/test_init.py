@@ -73,11 +73,11 @@ def rows(split: str) -> list[dict]:
 
 def train(recipes: dict[str, dict], *, steps: int = 2) -> dict:
     """Run the recipes as they are, a few steps each, and return the evaluation."""
-    if "raft" in recipes:
-        sft.main(["--config", "judge/raft.yaml", "--max_steps", str(steps)])
-    # After so few steps a judge shows no scores yet
-    untrained = ["--preflight_scored_rate", "0", "--max_steps_without_signal", "0"]
-    rl.main(["--config", "judge/real.yaml", "--max_steps", str(steps), *untrained])
+    sft.main(["--config", "judge/raft.yaml", "--max_steps", str(steps)])
+    if "real" in recipes:
+        # After so few steps a judge shows no scores yet
+        untrained = ["--preflight_scored_rate", "0", "--max_steps_without_signal", "0"]
+        rl.main(["--config", "judge/real.yaml", "--max_steps", str(steps), *untrained])
     evaluate.main(["--config", "judge/evaluate.yaml", "--num_resamples", "100"])
     for stage in recipes.keys() & {"raft", "real"}:
         state = json.loads(Path("judge", "outputs", stage, "trainer_state.json").read_text())
@@ -149,26 +149,29 @@ def test_rationales_of_each_rater_train(tmp_path, model):
 
 def test_raters_rubrics_and_half_points_are_found(tmp_path, model):
     recipes = init(raters_jsonl(tmp_path), model)
-    real = recipes["real"]
-    assert set(recipes) == {"real", "evaluate"} and real["model_name_or_path"] == model
-    assert real["score_column"] == ["annotator_1", "annotator_2", "annotator_3"] and real["raters"] == "mean"
-    assert real["prompt_template"] == "feedback_collection"
-    assert real["columns"] == {"instruction": "query", "response": "model_answer", "rubric": "criteria"}
-    assert real["score_labels"] == "1-5:0.5"
-    assert "No warm start: the file has no column with rationales" in Path("judge", "README.md").read_text()
+    raft, evaluation = recipes["raft"], recipes["evaluate"]
+    assert set(recipes) == {"raft", "evaluate"} and raft["model_name_or_path"] == model
+    assert raft["score_column"] == ["annotator_1", "annotator_2", "annotator_3"] and raft["raters"] == "mean"
+    assert raft["rationale"] is False and raft["dataset_train_split"] == "train" and "feedback_column" not in raft
+    assert raft["prompt_template"] == evaluation["prompt_template"] == "direct"
+    assert raft["columns"] == {"instruction": "query", "response": "model_answer", "rubric": "criteria"}
+    assert raft["score_labels"] == "1-5:0.5"
+    assert evaluation["model_name_or_path"] == raft["output_dir"] and "max_new_tokens" not in evaluation
+    readme = Path("judge", "README.md").read_text()
+    assert "A direct judge: the file has no column with rationales" in readme
+    assert "real-trl sft --config judge/raft.yaml\nreal-trl evaluate --config judge/evaluate.yaml" in readme
 
 
 def test_complete_prompts_fractions_and_leaking_splits_are_found(tmp_path, model):
-    real = init(prompts_parquet(tmp_path), model)["real"]
-    assert (real["prompt_column"], real["prompt_score_reminder"], real["score_column"]) == (
+    raft = init(prompts_parquet(tmp_path), model)["raft"]
+    assert (raft["prompt_column"], raft["prompt_score_reminder"], raft["score_column"]) == (
         "prompt",
         True,
         "mean_score",
     )
-    assert real["score_labels"] == "1-10"
+    assert raft["score_labels"] == "1-10"
     # A squared error is (9/4)² times that on 1-5
-    assert real["log_likelihood_weight"] == pytest.approx(81 / 16)
-    assert real["prediction_weight"] == pytest.approx(0.16 / 81, rel=1e-2)
+    assert raft["regression_weight"] == pytest.approx(16 / 81, abs=1e-5)
     topics = {split: {row["topic_id"] for row in rows(split)} for split in ("train", "validation", "test")}
     assert topics["test"] == {0, 1, 2} and 0 not in topics["train"]
     assert not topics["train"] & topics["validation"]
@@ -179,8 +182,8 @@ def test_complete_prompts_fractions_and_leaking_splits_are_found(tmp_path, model
 @pytest.mark.parametrize("file", [comments_csv, raters_jsonl, prompts_parquet])
 def test_no_question_and_no_duplicate_is_on_two_sides(tmp_path, model, file: Callable[[Path], Path]):
     recipes = init(file(tmp_path), model)
-    data = {key: value for key, value in recipes["real"].items() if key in DataArguments.__dataclass_fields__}
-    scale = Scale.parse(recipes["real"]["score_labels"])
+    data = {key: value for key, value in recipes["raft"].items() if key in DataArguments.__dataclass_fields__}
+    scale = Scale.parse(recipes["raft"]["score_labels"])
     seen: dict[str, str] = {}
     for split in ("train", "validation", "test"):
         loaded = load_judge_dataset(DataArguments(**data), split, scale=scale)
@@ -280,9 +283,9 @@ WORDS = scored(["good", "fair", "poor"] * 10, ClassLabel(names=["good", "fair", 
 )
 def test_scores_are_what_the_column_says(tmp_path, model, data, labels, values):
     pq.write_table(data if isinstance(data, pa.Table) else data.data.table, tmp_path / "data.parquet")
-    real = init(tmp_path / "data.parquet", model)["real"]
-    assert real["score_labels"] == labels
-    scale = Scale.parse(labels, real.get("score_values"))
+    raft = init(tmp_path / "data.parquet", model)["raft"]
+    assert raft["score_labels"] == labels
+    scale = Scale.parse(labels, raft.get("score_values"))
     arguments = DataArguments("judge/data", prompt_column="answer", score_column="score")
     for split in ("train", "validation", "test"):
         for row in load_judge_dataset(arguments, split, scale=scale):
@@ -291,11 +294,11 @@ def test_scores_are_what_the_column_says(tmp_path, model, data, labels, values):
 
 def test_datasets_that_were_saved(tmp_path, model):
     CLASSES.save_to_disk(tmp_path / "one")
-    assert init(tmp_path / "one", model)["real"]["score_labels"] == "1-5"
+    assert init(tmp_path / "one", model)["raft"]["score_labels"] == "1-5"
     assert {row["score"] for row in rows("train")} == {"5", "4", "1"}
     shutil.rmtree("judge")
     DatasetDict(train=WORDS.select(range(20)), test=WORDS.select(range(20, 30))).save_to_disk(tmp_path / "two")
-    assert init(tmp_path / "two", model)["real"]["score_labels"] == ["poor", "fair", "good"]
+    assert init(tmp_path / "two", model)["raft"]["score_labels"] == ["poor", "fair", "good"]
     assert {row["answer"] for row in rows("test")} == set(ANSWERS[20:])
 
 
@@ -349,9 +352,9 @@ def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
     file = write_csv(tmp_path / "gaps.csv", data)
     assert "--na N/A" in refused(capsys, str(file))
     assert "rater_1' is empty in 1 rows: row 6 (line 8)" in refused(capsys, str(write_gap(file, data)), "--na", "N/A")
-    real = init(file, model, "--na", "N/A", "--na", "-", "--drop_incomplete")["real"]
-    assert real["score_column"] == ["rater_1", "rater_2"]
-    arguments = DataArguments("judge/data", prompt_column="answer", score_column=real["score_column"])
+    raft = init(file, model, "--na", "N/A", "--na", "-", "--drop_incomplete")["raft"]
+    assert raft["score_column"] == ["rater_1", "rater_2"]
+    arguments = DataArguments("judge/data", prompt_column="answer", score_column=raft["score_column"])
     scores = {}
     for split in ("train", "validation", "test"):
         loaded = load_judge_dataset(arguments, split, scale=Scale.parse("1-5"))
@@ -389,7 +392,7 @@ def test_a_row_for_each_rating(tmp_path, model, capsys, comment):
         for row, own, ratings in zip(rows(split), loaded["score"], loaded["ratings"], strict=True):
             assert own == pytest.approx(expected[row["question"], row["answer"]])
             assert len(ratings) == 4 and ratings.count(None) == 1
-    assert ("raft" in recipes) == comment and (not comment or recipes["raft"]["raters"] == "separate")
+    assert ("real" in recipes) == comment and recipes["raft"]["raters"] == ("separate" if comment else "mean")
 
 
 def test_a_rater_column_is_not_always_one(tmp_path, model):
@@ -421,8 +424,8 @@ def test_what_fails_when_it_is_written_names_no_temporary_folder(tmp_path, capsy
 
 def test_words_make_a_scale(tmp_path, model):
     data = table(question=QUESTIONS, answer=ANSWERS, score=["Poor", "fair", "good"] * 10)
-    real = init(write_csv(tmp_path / "words.csv", data), model)["real"]
-    assert (real["score_labels"], real["score_values"]) == (["Poor", "fair", "good"], [1.0, 2.0, 3.0])
+    raft = init(write_csv(tmp_path / "words.csv", data), model)["raft"]
+    assert (raft["score_labels"], raft["score_values"]) == (["Poor", "fair", "good"], [1.0, 2.0, 3.0])
 
 
 def test_lists_without_a_rating_are_empty_scores(tmp_path, model, capsys):
@@ -516,7 +519,7 @@ def test_hardware_decides_about_size(tmp_path):
         vocab_size=32000, hidden_size=3072, intermediate_size=8192, num_hidden_layers=6, num_attention_heads=24
     )
     config.save_pretrained(tmp_path / "large")
-    data = [{name: row[name] for name in ("question", "answer", "score")} for row in sheet(questions=200)]
+    data = [{name: row[name] for name in ("question", "answer", "score", "comment")} for row in sheet(questions=200)]
     file = write_csv(tmp_path / "data.csv", data)
     sizes = {}
     for gpus in ("1xT4-16GB", "1xH100-80GB", "1xNone-3GB"):

@@ -202,7 +202,8 @@ def test_built_in_variables_must_be_text():
 @pytest.mark.parametrize("name", ["promtheus", "missing.jinja", "../templates/prometheus", ""])
 def test_unknown_template(name):
     with pytest.raises(
-        ValueError, match=r"neither one of \['feedback_collection', 'homework', 'prometheus'\] nor an existing"
+        ValueError,
+        match=r"neither one of \['direct', 'feedback_collection', 'homework', 'prometheus'\] nor an existing",
     ):
         load_template(name)
 

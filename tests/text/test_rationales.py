@@ -126,5 +126,6 @@ def test_init_notices_it(tmp_path, model, capsys, monkeypatch, comments):
     init.main(["scores.csv", "--model", model, "--yes", "--output_dir", "judge"])
     said = " ".join(capsys.readouterr().out.split())
     assert "the column 'comment': 60 of 60 rows (100%) hold the score itself" in said
-    assert "No warm start" in said and not (tmp_path / "judge" / "raft.yaml").exists()
+    assert "A direct judge: only 0 training rows have a rationale" in said
+    assert "rationale: false" in (tmp_path / "judge" / "raft.yaml").read_text()
     assert "60 of 60 rows (100%) hold the score itself" in (tmp_path / "judge" / "README.md").read_text()

@@ -1,0 +1,119 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The score distribution at the end of texts that are given, from one prefill and without generation: what a direct judge says, and
+what a judge says after a rationale that somebody else has written.
+
+Texts that begin alike, such as prompts of one question with several answers, share that beginning: it is read once.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from real_trl.forward.generation import prefix_attention_installed
+from real_trl.forward.packing import Branch, pack_row
+from real_trl.forward.positions import separate_rows
+from real_trl.forward.support import why_not_exact
+from real_trl.forward.tree_after_generation import ScorePlace, read_by_forward, tree_log_probs
+from real_trl.label_tree import LabelTree
+
+logger = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def read_prefill(
+    model: PreTrainedModel, tree: LabelTree, texts: Sequence[list[int]], temperature: float, pad_id: int
+) -> Tensor:
+    """
+    Log-probabilities of the tree's edges and rests right after each text.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Causal LM without wrappers, in evaluation mode.
+        tree ([`LabelTree`]):
+            With `E` edges and `R` rests.
+        texts (`Sequence[list[int]]`):
+            Tokens of `N` texts, none of them empty. Those that begin alike should follow each other.
+        temperature (`float`):
+            Temperature of the distribution.
+        pad_id (`int`):
+            Fills shorter texts, where the model cannot read them in one row.
+
+    Returns:
+        `torch.Tensor` of shape `(N, E + R)`, in float64, on the CPU.
+    """
+    separate_rows(model)
+    if reason := why_not_exact(model, dropout="none"):
+        _warn_once(reason)
+        places = [ScorePlace(row, context=[], forced=[]) for row in range(len(texts))]
+        return read_by_forward(model, tree, texts, places, temperature, pad_id)
+    groups = shared_beginnings(texts)
+    row = pack_row(
+        [
+            (texts[rows[0]][:shared], [Branch(texts[i][shared:], seen=len(texts[i]) - shared) for i in rows])
+            for shared, rows in groups
+        ],
+        tree,
+        model.device,
+    )
+    lengths = torch.tensor([len(texts[i]) for _, rows in groups for i in rows], device=model.device)
+    ends = row.places(lengths.unsqueeze(1) - 1).squeeze(1)  # (N,) -> (N, 1) -> (N,)
+    # Behind each branch stand the inner nodes of its tree
+    nodes = [ends, *(row.spans[:, 3] + node for node in range(len(tree.context_tokens)))]
+    with prefix_attention_installed(model):
+        logits = model(**row.inputs, use_cache=False, logits_to_keep=torch.cat(nodes)).logits
+    by_node = logits.view(len(nodes), len(texts), -1)  # (1, (1 + M)*N, V) -> (1 + M, N, V)
+    log_probs = tree_log_probs(tree, enumerate(by_node), temperature)
+    order = torch.tensor([i for _, rows in groups for i in rows])
+    return log_probs[order.argsort()]
+
+
+def shared_beginnings(texts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """
+    Which texts are to share how much of their beginning, so that the fewest tokens are read in all.
+
+    Args:
+        texts (`Sequence[Sequence[int]]`):
+            `N` texts, in an order in which those that begin alike follow each other, as `sorted` gives it.
+
+    Returns:
+        `list[tuple[int, list[int]]]`: for each group the tokens that it shares, at least one, and its texts; together all of them, in
+        order. A text that shares nothing is a group of its own, and its beginning is all of it.
+    """
+    alike = [0, *(_common(*pair) for pair in zip(texts, texts[1:], strict=False))]
+    # Of the texts up to each, the most tokens that need not be read, and where the last group begins
+    saved, starts = [0], []
+    for end in range(1, len(texts) + 1):
+        best, begin, shared = saved[end - 1], end - 1, 0
+        for start in range(end - 2, -1, -1):
+            shared = min(shared, alike[start + 1]) if start < end - 2 else alike[start + 1]
+            if not shared:
+                break
+            if saved[start] + (end - start - 1) * shared > best:
+                best, begin = saved[start] + (end - start - 1) * shared, start
+        saved.append(best)
+        starts.append(begin)
+    groups, end = [], len(texts)
+    while end:
+        begin = starts[end - 1]
+        groups.append((min(alike[begin + 1 : end], default=len(texts[begin])), list(range(begin, end))))
+        end = begin
+    return groups[::-1]
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    size = min(len(first), len(second))
+    return next((i for i in range(size) if first[i] != second[i]), size)
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    logger.warning(
+        "Prompts are read with padding and without sharing what they begin with, which is slower: %s.", reason
+    )
