@@ -18,6 +18,7 @@ from real_trl.onboarding.names import split_of
 from real_trl.onboarding.scores import Scores
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty
+from real_trl.text.near_duplicates import near_duplicates
 from real_trl.text.rationales import is_rationale, rationale_faults
 from real_trl.text.shown import first_few
 
@@ -47,6 +48,7 @@ class Inspection:
         keys (`list[str]`): The question of each row.
         raters (`int`): Ratings of the row with the most.
         balance (`dict[str, int]`): Label → rows whose mean score is nearest to it.
+        near (`list[tuple[str, str]]`): Texts of questions that are nearly the same, and count as one question.
         duplicates, contradictions (`int`): Rows that repeat another one's prompt, and those with another score.
         rationales (`list[bool]`): Whether each row has one.
         prompt, feedback ([`Lengths`], *optional*): Lengths.
@@ -60,6 +62,7 @@ class Inspection:
     keys: list[str]
     raters: int
     balance: dict[str, int]
+    near: list[tuple[str, str]]
     duplicates: int
     contradictions: int
     rationales: list[bool]
@@ -105,11 +108,14 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
     return kept, len(bad)
 
 
-def question_keys(source: Source, telling: Sequence[str], group: str | None) -> list[str]:
+def question_keys(
+    source: Source, telling: Sequence[str], group: str | None, near: Mapping[str, str] | None = None
+) -> list[str]:
     """
-    The question of each row: rows with the same `group`, or with the same text in a column of `telling`, belong together, and
-    whoever belongs to both joins them.
+    The question of each row: rows with the same `group`, or with the same text in a column of `telling`, or with one of which
+    `near` says that it is nearly the same (see [`near_texts`]), belong together, and whoever belongs to both joins them.
     """
+    near = near or {}
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -120,7 +126,8 @@ def question_keys(source: Source, telling: Sequence[str], group: str | None) -> 
 
     keys = []
     for row in source.iterate():
-        own = [f"text {plain(row[column])}" for column in telling]
+        texts = [plain(row[column]) for column in telling]
+        own = [f"text {near.get(text, text)}" for text in texts]
         if group and not is_empty(row[group]):
             own.append(f"group {row[group]}")
         for other in own[1:]:
@@ -128,6 +135,13 @@ def question_keys(source: Source, telling: Sequence[str], group: str | None) -> 
         keys.append(own[0])
     numbers: dict[str, str] = {}
     return [numbers.setdefault(find(key), f"q{len(numbers):05d}") for key in keys]
+
+
+def near_texts(source: Source, telling: Sequence[str]) -> dict[str, str]:
+    """Of the texts in columns of `telling`, those that are nearly the same as another one → that one."""
+    texts = list(dict.fromkeys(plain(row[column]) for row in source.iterate(telling) for column in telling))
+    firsts = near_duplicates(texts)
+    return {text: texts[first] for text, first in zip(texts, firsts, strict=True) if texts[first] != text}
 
 
 def merges_all(source: Source, roles: Roles) -> bool:
@@ -167,7 +181,14 @@ def inspect(
         `ValueError`: if there are too few questions to split.
     """
     telling = columns_that_tell(source, roles)
-    keys = question_keys(source, telling, roles.group)
+    near = near_texts(source, telling)
+    keys = question_keys(source, telling, roles.group, near)
+    if near:
+        apart = question_keys(source, telling, roles.group)
+        largest, before = (max(Counter(each).values()) for each in (keys, apart))
+        # Texts that are nearly all alike differ in what matters
+        if largest > max(before, len(keys) // 2) or len(set(keys)) < MIN_GROUPS <= len(set(apart)):
+            near, keys = {}, apart
     groups = len(set(keys))
     if groups < MIN_GROUPS:
         raise ValueError(
@@ -196,6 +217,7 @@ def inspect(
         rows=len(source),
         groups=groups,
         keys=keys,
+        near=list(near.items()),
         raters=scores.most_raters,
         balance=balance,
         duplicates=duplicates,
@@ -226,9 +248,15 @@ def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> l
             f"Duplicates: {found.duplicates} of the rows repeat another row's prompt; {found.contradictions} of these prompts have different scores. "
             "They stay, all on the same side of the splits."
         )
+    if found.near:
+        text, other = min(found.near, key=lambda pair: len(pair[0]))
+        notes.append(
+            f"Near-duplicates: {len(found.near)} questions differ from another one in a few words only, such as {text!r:.120} and {other!r:.120}. "
+            "They count as one question, on the same side of the splits."
+        )
     if found.leaking:
         notes.append(
-            f"Leakage: of the file's own training split, {found.leaking} of the rows are about questions of its validation or test split. They are "
+            f"Leakage: of the file's own training split, {found.leaking} of the rows are about questions of its validation or test split, or about nearly the same. They are "
             "left out of training."
         )
     if roles.prompt and not roles.group:

@@ -217,6 +217,7 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
             f"{found.duplicates}, {found.contradictions} with different scores" if found.duplicates else "none",
         )
     )
+    rows.append(("near-duplicates", f"{len(found.near)} questions" if found.near else "none"))
     rows.append(("splits", ", ".join(f"{name} {count}" for name, count in plan.rows.items())))
     return rows
 

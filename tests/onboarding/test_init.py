@@ -30,6 +30,7 @@ from real_trl.scale import Scale
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.scripts.init import main, make_parser, open_with_questions
 from tests.onboarding.files import (
+    PLACES,
     comments_csv,
     hollow_csv,
     mixed_csv,
@@ -420,6 +421,38 @@ def test_what_fails_when_it_is_written_names_no_temporary_folder(tmp_path, capsy
 
     monkeypatch.setattr("real_trl.onboarding.project.Project._check", fail)
     assert "error: judge/data/train.jsonl: broken" in refused(capsys, str(file))
+
+
+LONG = "Explain in your own words why {} needs only two operations and what each of them does to the top item{}"
+
+
+def test_near_duplicates_are_on_one_side(tmp_path, model, capsys):
+    questions = [LONG.format(f"{place} {place.lower()}x {number}", "") for number, place in enumerate(PLACES * 3)]
+    data = table(question=questions, answer=[f"Answer {i}" for i in range(36)], score=[1, 2, 3, 4] * 9)
+    data += [{**row, "question": f"{row['question']}, please!", "answer": "Again."} for row in data[:12]]
+    init(write_csv(tmp_path / "near.csv", data), model)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Near-duplicates: 12 questions differ from another one in a few words only, such as 'explain in" in shown
+    sides = {}
+    for split in ("train", "validation", "test"):
+        for row in rows(split):
+            assert sides.setdefault(row["question"].removesuffix(", please!"), split) == split
+    assert len(sides) == 36
+
+
+def test_near_duplicates_leak_between_the_files_own_splits(tmp_path, model):
+    data = table(question=[*QUESTIONS, LONG.format("this", "")], answer=[*ANSWERS, "x"], score=[1, 2, 3] * 10 + [1])
+    data = [{**row, "split": "test" if number > 24 else "train"} for number, row in enumerate(data)]
+    data[3]["question"] = LONG.format("this", " now")
+    found = open_project(InitOptions(str(write_csv(tmp_path / "own.csv", data)), "judge", model))
+    assert found.plan.found.leaking == 1 and found.splits[3] is None
+    assert found.plan.found.near == [(data[-1]["question"].lower(), data[3]["question"].lower())]
+
+
+def test_questions_that_are_all_nearly_alike_are_told_apart(tmp_path, model):
+    data = table(question=[LONG.format("this", f" {n}") for n in range(4)] * 5, answer=ANSWERS[:20], score=[1, 2] * 10)
+    found = open_project(InitOptions(str(write_csv(tmp_path / "alike.csv", data)), "judge", model)).plan.found
+    assert found.groups == 4 and not found.near
 
 
 def test_words_make_a_scale(tmp_path, model):
