@@ -22,7 +22,7 @@ from real_trl.runs.unscored_exit import EXIT_STATUS, STATUS_FILE
 STAGES = {
     "sft": "supervised warm start (RAFT, plain SFT)",
     "rl": "reinforcement learning (REAL, Standard RL, JEPO)",
-    "self_generate": "let a judge write the rationales of a training set (TRACT)",
+    "self_generate": "let a model write the rationales of a training set (TRACT, or from scores alone)",
     "evaluate": "evaluate a judge: correlations and errors, standard decoding and RAIL",
     "score": "write a judge's scores beside the rows of a file",
     "serve": "a judge behind an HTTP endpoint",

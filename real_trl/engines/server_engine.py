@@ -160,6 +160,11 @@ class ServerEngine:
         options = {"model": source.name, **options}
         return cls(tokenizer=source.tokenizer, score_space=source.space, decoding=decoding, **options)
 
+    @property
+    def can_read(self) -> bool:
+        """Whether the score behind an answer that is given can be read."""
+        return self.api != "chat"
+
     def check(self, prompts: Sequence[str]) -> None:
         """`ValueError` if one of `prompts` is too long for the model, as far as it is known what the server adds to it."""
         if self.api == "completions":

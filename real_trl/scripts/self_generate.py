@@ -1,14 +1,20 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-TRACT: let a stage-1 judge write the rationales of a training set, and keep the true labels.
+Let a judge write the rationales of a training set that has scores alone, and keep the true scores.
 
     accelerate launch -m real_trl.scripts.self_generate --config recipes/quickstart/tract_self_generate.yaml
 
-Stage 1 is RAFT (`sft`). This samples a rationale for every prompt from its judge and takes the judge's score off; stage 2 is
-RAFT again, from the base model, with `dataset_name: <output_dir>`. Writes to `output_dir`: `train.jsonl` (`prompt`, `score`
-with the true label, `feedback` with the rationale, `sampled_score`, kept columns), `dropped.jsonl` (completions that
-could not be used) and `provenance.json`.
+TRACT: stage 1 is RAFT (`sft`). This samples a rationale for every prompt from its judge and takes the judge's score off; stage 2 is
+RAFT again, from the base model, with `dataset_name: <output_dir>`.
+
+Rationales from scores: with `max_distance` the model need not have been trained as a judge. Of `num_samples` rationales of a row the one
+is kept after which the model's expected score is nearest the true score, if it is within that distance. `show_score` shows the true
+score while they are written (rationalisation, STaR, arXiv 2203.14465), and never where their score is read.
+
+Writes to `output_dir`: `train.jsonl` (`prompt`, `score` with the true label, `feedback` with the rationale, `sampled_score`, kept columns;
+with `max_distance` also `expected_score` and `distance`), `dropped.jsonl` (completions that are not kept, with the reason) and
+`provenance.json`, whose `counts` have what was kept and why the rest was not.
 
 Prompts that the engine gives no answer to are left out; then the exit status is 3, and the same command asks for them again.
 
@@ -16,8 +22,7 @@ The same command goes on where a killed run stopped. What is sampled depends on 
 process: the result is the same however often a run was stopped and however many processes shared it.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
@@ -29,25 +34,24 @@ from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
-from real_trl.data.rows import strip_score_sentence
-from real_trl.engines import Judgment, check_num_samples
-from real_trl.evaluation.unscored import UNSCORED
+from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
-from real_trl.prompts.completion_parts import spoken_text
+from real_trl.prompts.shown_score import HINT
+from real_trl.report.rationale_yield import yield_lines
 from real_trl.runs.batches import plan_batches
 from real_trl.runs.command import command
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
+from real_trl.runs.rationales import Rationales, Unit
 from real_trl.runs.resumable import Resumable
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.score_space import ScoreSpace
 from real_trl.text.json_text import to_json
 from real_trl.text.rationales import rationale_faults
 from real_trl.weights.pretrained import distributed_state
 
-_OWN_COLUMNS = {"prompt", "score", "feedback", "sampled_score", "score_histogram"}
+_OWN_COLUMNS = {"prompt", "score", "feedback", "sampled_score", "score_histogram", "expected_score", "distance"}
 
 
 @dataclass
@@ -57,12 +61,19 @@ class SelfGenerateArguments(JudgingArguments):
 
     Args:
         num_samples (`int`, *optional*, defaults to `1`):
-            Rationales sampled for each prompt, a row each.
+            Rationales sampled for each prompt: a row each, or with `max_distance` those of which one is kept.
         malformed (`str`, *optional*, defaults to `"drop"`):
             Completions without the marker: `"drop"` leaves them out, as TRACT does; `"keep"` takes them whole as
             rationale. Where the marker is there, the text before it is the rationale, whatever follows, since the
             judge's score is replaced anyway. Completions with nothing before the marker are always left out, as are those whose
             thinking does not end.
+        max_distance (`float`, *optional*):
+            Keep of each row one rationale at most: that after which the expected score is nearest the true score, if it is within this
+            many score units ([`~real_trl.runs.rationales.Rationales`]). Rationales that the length limit cut, that are no more than a
+            score, and that let on that the score was shown are left out before. By default all are kept, whatever scores they lead to.
+        show_score (`bool`, *optional*, defaults to `False`):
+            Show the true score in the prompt while a rationale is written ([`~real_trl.prompts.shown_score.with_score`]); the score is
+            then read without it, which is a second pass, and `sampled_score` is what the judge wrote with it in sight. Needs `max_distance`.
 
     Of a judge that thinks, the rationale is what follows its thinking; `completion` in `dropped.jsonl` has all of it.
     """
@@ -71,70 +82,26 @@ class SelfGenerateArguments(JudgingArguments):
 
     num_samples: int = field(default=1, metadata={"help": "Rationales for each prompt."})
     malformed: str = field(default="drop", metadata={"help": "Completions without the marker: `drop` or `keep`."})
+    max_distance: float | None = field(
+        default=None,
+        metadata={
+            "help": "Keep of each row the rationale whose expected score is nearest the true score, if it is within this many score units. "
+            "Default: all, whatever their scores."
+        },
+    )
+    show_score: bool = field(
+        default=False,
+        metadata={
+            "help": "Show the true score while a rationale is written, not where its score is read. Needs max_distance."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_num_samples(self.num_samples, self.do_sample)
-
-
-def as_completion(unit: tuple[int, int], judgment: Judgment) -> dict[str, Any]:
-    """What is kept of the completion of a unit, `(row, sample)`."""
-    kept = ("status", "sampled_score", "completion", "rationale", *(("error",) if judgment.error is not None else ()))
-    return {"row": unit[0], "sample": unit[1], **{name: getattr(judgment, name) for name in kept}}
-
-
-def find_rationale(
-    completion: str, status: str, space: ScoreSpace, malformed: str, rationale: str | None = None
-) -> str | None:
-    """
-    The rationale of a completion, without the judge's score, or `None` if the completion has no marker and `malformed` is "drop", or
-    if its thinking does not end. `rationale` is what the engine took for it, by default what the completion's text shows.
-    """
-    if status == "unclosed" or (status == "missing" and malformed == "drop"):
-        return None
-    if rationale is None:
-        rationale = spoken_text(space, completion).rationale
-    return strip_score_sentence(rationale, space.marker)
-
-
-def make_rows(
-    dataset: Dataset, completions: Iterable[Mapping[str, Any]], space: ScoreSpace, malformed: str
-) -> tuple[list[dict], list[dict], dict[str, Any]]:
-    """
-    Pair rationales with the true labels.
-
-    Args:
-        completions (`Sequence[Mapping]`):
-            As of [`as_completion`].
-        malformed (`str`):
-            See [`SelfGenerateArguments`].
-
-    Returns:
-        Rows for stage 2, dropped completions, and counts.
-    """
-    rows, dropped = [], []
-    completions = list(completions)
-    for generated in sorted(completions, key=lambda generated: (generated["row"], generated["sample"])):
-        if generated["status"] == UNSCORED:
-            dropped.append({"reason": UNSCORED, **generated})
-            continue
-        found = generated["completion"], generated["status"]
-        rationale = find_rationale(*found, space, malformed, generated.get("rationale"))
-        if rationale:
-            sampled = {"feedback": rationale, "sampled_score": generated["sampled_score"]}
-            rows.append({**dataset[generated["row"]], **sampled})
-        else:
-            unusable = "unclosed" if generated["status"] == "unclosed" else "unmarked"
-            reason = "empty" if rationale is not None else unusable
-            dropped.append({"reason": reason, **generated})
-    counts = {
-        "prompts": len(dataset),
-        "completions": len(completions),
-        "rows": len(rows),
-        "malformed": dict(Counter(g["status"] for g in completions if g["status"] not in ("ok", UNSCORED))),
-        "dropped": dict(Counter(row["reason"] for row in dropped)),
-    }
-    return rows, dropped, counts
+        if self.show_score and self.max_distance is None:
+            fix = "Set it, to 1 on a scale from 1 to 5, say: what is written with the score in sight has to lead to it without."
+            raise FieldError("max_distance", None, fix, ": not set, and show_score is true")
 
 
 def describe(
@@ -146,8 +113,10 @@ def describe(
 ) -> dict[str, dict[str, Any]]:
     """Everything that the generated rows depend on."""
     made_with = args.describe(judge, model_args)
-    made_with["judge"].pop("normalize_expectation")  # it is about scores, which are replaced
-    plan = {name: getattr(args, name) for name in ("seed", "num_samples", "batch_size", "malformed")}
+    plan = {name: getattr(args, name) for name in ("seed", "num_samples", "batch_size", "malformed", "max_distance")}
+    plan["hint"] = HINT if args.show_score else None
+    if args.max_distance is None:
+        made_with["judge"].pop("normalize_expectation")  # it is about scores, which are replaced
     data = {**asdict(data_args), "rows": len(dataset), "fingerprint": f"sha256 {data_fingerprint(dataset)}"}
     return {**made_with, "sampling": made_with.pop("decoding") | plan, "data": data}
 
@@ -167,6 +136,11 @@ def summarize(counts: Mapping[str, Any]) -> str:
         f"{counts['rows']} rows from {counts['completions']} completions of {counts['prompts']} prompts; malformed: "
         f"{listed(counts['malformed'])}; dropped: {listed(counts['dropped'])}"
     )
+
+
+def _print_selection(counts: Mapping[str, Any]) -> None:
+    if "selection" in counts:
+        print("\n".join(yield_lines(counts["selection"])))
 
 
 def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
@@ -213,29 +187,45 @@ def main(argv: Sequence[str] | None = None) -> None:
             if state.is_main_process:
                 output.discard_parts()
                 print(f"Already complete in {args.output_dir}: {summarize(output.counts)}")
+                _print_selection(output.counts)
             return
-        prompts = dataset["prompt"][:]
+        made = Rationales(dataset, space, args.malformed, args.max_distance, args.show_score)
+        asked = made.asked()
         rationales: list[str] = []
 
+        def load() -> Engine:
+            # A completion without the marker brings along what would have followed it. What follows the true score is of no use
+            along = args.max_distance is not None and not args.show_score
+            engine = args.load(judge, model_args, malformed="force" if along else "drop")
+            if args.show_score and not getattr(engine, "can_read", True):
+                said = ": got true, but a chat API cannot read the score behind a rationale that is given"
+                raise FieldError("show_score", True, "Use api='completions', or set it to false.", said)
+            return engine
+
+        def ask(engine: Engine, units: Sequence[Unit], seed: int) -> Iterator[tuple[int, Judgment]]:
+            judgments = engine.judge([asked[row] for row, _ in units], seed=seed)
+            return judgments if args.max_distance is None else made.read(engine, units, judgments)
+
         def merge(completions: Iterable[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, Any]]:
-            rows, dropped, counts = make_rows(dataset, completions, space, args.malformed)
+            rows, dropped, counts = made.make_rows(completions)
             rationales.extend(row["feedback"] for row in rows)
             return {"train.jsonl": as_lines(rows), "dropped.jsonl": as_lines(dropped)}, counts
 
         work = Resumable(
             output,
-            prompts,
-            plan_batches(prompts, args.num_samples, args.units_per_call),
-            ask=lambda engine, units, seed: engine.judge([prompts[row] for row, _ in units], seed=seed),
-            as_row=as_completion,
+            asked,
+            plan_batches(asked, args.num_samples, args.units_per_call),
+            ask=ask,
+            as_row=made.as_completion,
             merge=merge,
             seed=args.seed,
             desc="Generating",
         )
         with user_errors():
-            unscored = work.run(lambda: args.load(judge, model_args, malformed="drop"), state)
+            unscored = work.run(load, state)
         if state.is_main_process:
             print(f"{summarize(output.counts)}. Written to {args.output_dir}")
+            _print_selection(output.counts)
             for fault in rationale_faults(rationales, space.labels):
                 print(f"warning: rationales: {fault}. Stage 2 would be trained to write that before its score.")
             with user_errors():
@@ -244,6 +234,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                         f": {args.output_dir!r} holds no row, because no completion could be used (see dropped.jsonl)"
                     )
                     fix = "Raise max_new_tokens, set malformed to keep, or train stage 1 for longer."
+                    if args.max_distance is not None:
+                        fix = "Raise max_distance, num_samples or max_new_tokens, or set malformed to keep or show_score to true."
                     raise FieldError("output_dir", args.output_dir, fix, said)
             reasons = [(f"row {row}", completion["error"]) for (row, _), completion in unscored]
             end_with_unscored({"completions": reasons}, {"completions": output.counts["completions"]})

@@ -14,9 +14,9 @@ from real_trl.engines import Decoding, ServerEngine, TransformersEngine
 from real_trl.engines.averaging import average_judgments
 from real_trl.judge_source import find_judge
 from real_trl.report.rows import _judgment
+from real_trl.runs.rationales import Rationales, find_rationale
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import self_generate
-from real_trl.scripts.self_generate import find_rationale, make_rows
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.rollout import make_rollout
 from real_trl.trainers.row_checks import has_marker
@@ -292,6 +292,6 @@ def test_unclosed_thinking_gives_no_rationale(malformed):
         {"row": 0, "sample": 0, "status": "unclosed", "sampled_score": None, "completion": f"<think> {THOUGHT}"},
         {"row": 1, "sample": 0, "status": "ok", "sampled_score": 4.0, "completion": f"{whole} {MARKER} 4"},
     ]
-    rows, dropped, counts = make_rows(prompt_dataset([4.0, 2.0]), generated, SPACE, malformed)
+    rows, dropped, counts = Rationales(prompt_dataset([4.0, 2.0]), SPACE, malformed).make_rows(generated)
     assert [row["feedback"] for row in rows] == ["right."] and [row["reason"] for row in dropped] == ["unclosed"]
     assert counts["malformed"] == {"unclosed": 1} and counts["dropped"] == {"unclosed": 1}

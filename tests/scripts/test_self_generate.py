@@ -25,9 +25,9 @@ from real_trl import JudgeConfig
 from real_trl.runs import fingerprints as provenance
 from real_trl.runs.batches import plan_batches
 from real_trl.runs.fingerprints import model_fingerprint
+from real_trl.runs.rationales import Rationales, find_rationale
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts import self_generate, sft
-from real_trl.scripts.self_generate import find_rationale, make_rows
 from tests.tiny import LORA, TOKENIZER, prompt_dataset, warm_model
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)
@@ -401,7 +401,7 @@ def test_counts_say_what_was_malformed_and_what_was_dropped(malformed, rows, dro
         {"row": row, "sample": 0, "status": status, "sampled_score": None, "completion": text}
         for row, (text, status) in reversed(list(enumerate([*texts, (f"{MARKER} 1", "ok")])))
     ]
-    kept, left_out, counts = make_rows(dataset, completions, SPACE, malformed)
+    kept, left_out, counts = Rationales(dataset, SPACE, malformed).make_rows(completions)
     assert [row["prompt"] for row in kept] == ["abcd"[row] for row in rows]
     assert [row["score"] for row in kept] == [float(row + 1) for row in rows]
     assert counts["malformed"] == {"missing": 1, "truncated": 1} and counts["dropped"] == dropped

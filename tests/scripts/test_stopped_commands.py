@@ -23,6 +23,7 @@ import yaml
 
 from real_trl import JudgeConfig
 from tests.helpers.checkpoint_files import assert_same_checkpoint
+from tests.helpers.rationale_writer import writer_model
 from tests.scripts.test_interruption import assert_ends_the_same, make_folder
 from tests.tiny import TOKENIZER, prompt_dataset, warm_model
 
@@ -49,7 +50,18 @@ JUDGED = {
         "batch_size": 2,
         "num_samples": 2,
     },
+    "rationales": {
+        "model_name_or_path": "model",
+        "output_dir": "out",
+        "dataset_name": "train.jsonl",
+        "max_new_tokens": 24,
+        "batch_size": 2,
+        "num_samples": 2,
+        "max_distance": 1.0,
+        "show_score": True,
+    },
 }
+STAGES = {"rationales": "self_generate"}  # of what is no stage's name
 SCORE = ["score", "train.jsonl", "--judge", "model", "--output", "out.jsonl", "--prompt_column", "prompt"]
 SCORE += ["--max_new_tokens", "24", "--batch_size", "2"]
 
@@ -58,7 +70,7 @@ def prepare(folder: Path, command: str) -> Path:
     if command in ("sft", "rl"):
         return make_folder(folder, command)
     folder.mkdir()
-    warm_model().save_pretrained(folder / "model")
+    (writer_model() if command == "rationales" else warm_model()).save_pretrained(folder / "model")
     TOKENIZER.save_pretrained(folder / "model")
     JudgeConfig(list("12345"), [1.0, 2.0, 3.0, 4.0, 5.0], method="raft").save(folder / "model")
     rows = [*prompt_dataset([1.0, 2.0, 3.0, 4.0, 5.0, 2.0])] * 20
@@ -71,7 +83,7 @@ def prepare(folder: Path, command: str) -> Path:
 def start(command: str, folder: Path, log_name: str = "log.txt") -> subprocess.Popen:
     script = Path(sys.executable).with_name("real-trl")
     real_trl = [str(script)] if script.exists() else [sys.executable, "-m", "real_trl.cli"]
-    options = SCORE if command == "score" else [command, "--config", "recipe.yaml"]
+    options = SCORE if command == "score" else [STAGES.get(command, command), "--config", "recipe.yaml"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     with (folder / log_name).open("w") as log:
         return subprocess.Popen([*real_trl, *options], cwd=folder, env=environment, stdout=log, stderr=log)
@@ -135,6 +147,7 @@ def assert_same_end(command: str, folder: Path, whole: Path) -> None:
     names = {
         "evaluate": ["evaluation.json", "report.md", "table.tex", "predictions/model/train/predictions.parquet"],
         "self_generate": ["train.jsonl", "dropped.jsonl"],
+        "rationales": ["train.jsonl", "dropped.jsonl"],
         "score": [""],
     }[command]
     for name in names:
@@ -168,7 +181,7 @@ def clear(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["sft", "rl", "evaluate", "score", "self_generate"])
+@pytest.mark.parametrize("command", ["sft", "rl", "evaluate", "score", "self_generate", "rationales"])
 def test_a_command_that_is_stopped_again_and_again_ends_as_one_left_alone(tmp_path: Path, command: str):
     print(f"REAL_TRL_KILL_SEED={SEED}", flush=True)
     # Both in a folder of the same name, which results may hold
