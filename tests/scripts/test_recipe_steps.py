@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM
 from real_trl.data.homework import build_model, build_tokenizer
 from real_trl.judge_config import JudgeConfig
 from real_trl.scripts import rl, self_generate, sft
+from tests.tiny import TOKENIZER
+from tests.tiny import build_model as build_model_of_any_words
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TRAINING = [
@@ -66,3 +68,23 @@ def test_tract_takes_the_rationales_of_a_judge(tmp_path):
     assert json.loads((rationales / "provenance.json").read_text())
     recipe = RECIPES / "quickstart" / "tract.yaml"
     one_step(sft, recipe, model, tmp_path / "judge", "--dataset_name", str(rationales), "--warmup_steps", "0")
+
+
+def test_from_scores_to_a_judge_that_reasons(tmp_path):
+    """The recipes of short answers, on a file of that form, with an untrained model."""
+    header = "question_id,question,reference_answer,student_answer,grader_1,grader_2"
+    rows = [f"{i // 2},What is {i}?,It is {i}.,It may be {i}.,{i % 6},{i % 3 + 2}" for i in range(16)]
+    (tmp_path / "answers.csv").write_text("\n".join([header, *rows]))
+    model = tmp_path / "model"
+    build_model_of_any_words().save_pretrained(model)
+    TOKENIZER.save_pretrained(model)
+    recipes, data = RECIPES / "short-answers", ["--dataset_name", str(tmp_path / "answers.csv")]
+    data += ["--prompt_template", str(recipes / "prompt.jinja")]
+    paths = ["--model_name_or_path", str(model), "--output_dir", str(tmp_path / "rationales")]
+    self_generate.main(["--config", str(recipes / "rationales.yaml"), *paths, *data, "--max_new_tokens", "48"])
+    made = [json.loads(line) for line in (tmp_path / "rationales" / "train.jsonl").read_text().splitlines()]
+    assert made and all(row["distance"] <= 2.5 for row in made)
+    written = ["--dataset_name", str(tmp_path / "rationales"), "--warmup_steps", "0"]
+    one_step(sft, recipes / "raft.yaml", model, tmp_path / "raft", *written)
+    short = ["--max_completion_length", "48", "--preflight_scored_rate", "0"]
+    one_step(rl, recipes / "real.yaml", tmp_path / "raft", tmp_path / "real", *data, *short)
