@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from datasets import Dataset
 
-from real_trl.engines import Decoding, TransformersEngine
+from real_trl.engines import Decoding, Judgment, TransformersEngine
+from real_trl.engines.base import PromptError
 from real_trl.report.rationale_yield import rationale_yield, yield_lines
 from real_trl.runs.rationales import Rationales
 from real_trl.scale import Scale
@@ -213,3 +214,28 @@ def test_a_completion_that_the_length_limit_cut_is_not_read(engine):
     cut = read(engine, False, lambda judgment: replace(judgment, status="missing", num_tokens=24))
     assert engine.read_again == 0
     assert all(each.status == "cut" and each.expected_score is None for each in cut.values())
+
+
+def test_what_cannot_be_read_is_asked_again_or_dropped(engine, monkeypatch):
+    """An engine without an answer says nothing of the rationale; one that finds a text too long says it of that text."""
+    read_all = TransformersEngine.read
+
+    def refusing(self, prompts, rationales=None):
+        found = list(read_all(self, prompts, rationales))
+        yield from ((index, Judgment.unscored("busy") if index == 1 else judgment) for index, judgment in found)
+
+    def too_long(self, prompts, rationales=None):
+        if len(prompts) == 6:
+            raise PromptError(2, " is too long")
+        yield from read_all(self, prompts, rationales)
+
+    def outside(judgment):
+        return replace(judgment, status="outside")
+
+    # The engine judges long prompts first: units 4, 5, 2, 3, 0, 1
+    for behaviour, index, status, error in ((refusing, 5, "unscored", "busy"), (too_long, 2, "outside", None)):
+        monkeypatch.setattr(Counting, "read", behaviour)
+        found = read(engine, False, outside)
+        assert sorted(found) == list(range(6))
+        assert (found[index].status, found[index].error, found[index].expected_score) == (status, error, None)
+        assert all(judgment.expected_score is not None for place, judgment in found.items() if place != index)
