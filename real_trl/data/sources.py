@@ -84,6 +84,17 @@ def read_source(
     return holdout.part(source, split) if part else source
 
 
+def read_splits(name: str, config: str | None = None) -> dict[str, Source]:
+    """
+    Split → rows of a dataset on the Hub.
+
+    Raises:
+        As [`read_source`].
+    """
+    splits = _download(name, config, None, {})
+    return {split: Source.from_dataset(f"{name}, {split}", dataset) for split, dataset in splits.items()}
+
+
 def in_hash_order(keys: Iterable[str], seed: int) -> list[str]:
     """`keys` in an order that depends on them and `seed` only: neither on the order of the rows nor on the process."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
@@ -156,7 +167,9 @@ def _generate(split: str, options: Mapping[str, Any]) -> Dataset:
     return make_dataset(split, **options)
 
 
-def _download(name: str, config: str | None, split: str, options: Mapping[str, Any]) -> Dataset:
+def _download(
+    name: str, config: str | None, split: str | None, options: Mapping[str, Any]
+) -> Dataset | dict[str, Dataset]:
     reserved = {"path", "name", "split", "streaming"} & options.keys()
     if reserved:
         raise ValueError(f"dataset_options must not contain {sorted(reserved)}; dataset_* fields set these.")
@@ -169,7 +182,8 @@ def _download(name: str, config: str | None, split: str, options: Mapping[str, A
             f"the login."
         ) from error
     except ValueError as error:
-        raise ValueError(f"dataset_name={name!r}, dataset_config={config!r}, split {split!r}: {error}") from error
+        said = f", split {split!r}" if split else ""
+        raise ValueError(f"dataset_name={name!r}, dataset_config={config!r}{said}: {error}") from error
 
 
 def _file_of_split(directory: Path, split: str) -> Path:

@@ -28,7 +28,7 @@ from real_trl.onboarding.recipes import (
 )
 from real_trl.onboarding.scores import Scores, read_scores
 from real_trl.onboarding.sizing import Sizes, choose_sizes, find_hardware, token_counter
-from real_trl.onboarding.sources import open_data
+from real_trl.onboarding.sources import is_on_hub, open_data
 from real_trl.onboarding.splits import RATIONALES, divide, write_splits
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate
@@ -45,7 +45,8 @@ class InitOptions:
     What a user says about a file.
 
     Attributes:
-        data (`str`): The file, or a folder with a file for each split.
+        data (`str`): The file, a folder with a file for each split, or a dataset on the Hub.
+        dataset_config (`str`, *optional*): Configuration of a dataset on the Hub.
         output_dir (`str`): The recipe folder.
         model (`str`): What training starts from.
         columns (`Mapping[str, str | None]`): Role → column, as [`~real_trl.onboarding.find_roles`] takes them.
@@ -65,6 +66,7 @@ class InitOptions:
     gpus: str | None = None
     drop_incomplete: bool = False
     na: Sequence[str] = ()
+    dataset_config: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ def open_project(options: InitOptions) -> Project:
     """
     check_new("--output_dir", Path(options.output_dir))
     hardware = find_hardware(options.gpus)
-    source = replace(open_data(options.data).with_paths(), na=frozenset(map(str.strip, options.na)))
+    source = replace(
+        open_data(options.data, options.dataset_config).with_paths(), na=frozenset(map(str.strip, options.na))
+    )
     roles = find_roles(source, options.columns)
     if options.criteria and (roles.rubric or roles.prompt):
         what = f"the rubric is in the column {roles.rubric!r}" if roles.rubric else "prompts are complete"
@@ -191,7 +195,7 @@ def open_project(options: InitOptions) -> Project:
     while group_column in source.columns:
         group_column = f"question_{group_column}"
     plan = Plan(
-        data=Path(options.data).name,
+        data=options.data if is_on_hub(options.data) else Path(options.data).name,
         model=options.model,
         roles=roles,
         scores=scores,

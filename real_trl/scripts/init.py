@@ -54,7 +54,12 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.error = RecipeParser.error.__get__(parser)
-    parser.add_argument("data", metavar="FILE", help=f"{', '.join(EXTENSIONS)}, or a folder with one per split")
+    parser.add_argument(
+        "data",
+        metavar="FILE",
+        help=f"{', '.join(EXTENSIONS)}, a folder with one per split, or a dataset on the Hub (org/name)",
+    )
+    parser.add_argument("--dataset_config", metavar="NAME", help="configuration of a dataset on the Hub")
     parser.add_argument("--output_dir", metavar="DIR", help="the recipe folder. Default: the file's name and -judge")
     parser.add_argument("--model", help=f"what training starts from. Default: {DEFAULT_MODEL}")
     columns = parser.add_argument_group("columns")
@@ -80,10 +85,10 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def ask_for_column(unknown: Unknown, data: str, console: CleanConsole) -> str:
+def ask_for_column(unknown: Unknown, options: InitOptions, console: CleanConsole) -> str:
     """The column that only the user knows."""
     console.print(Text.assemble((unknown.role, "bold"), f": {_ROLES[unknown.role]}. Which column is it?"))
-    columns = open_data(data).with_paths().columns
+    columns = open_data(options.data, options.dataset_config).with_paths().columns
     if unknown.role == "score":  # may be several
         return Prompt.ask(Text(f"  {', '.join(columns)}"), console=console)
     return Prompt.ask("  column", choices=columns, console=console)
@@ -109,7 +114,7 @@ def open_with_questions(options: InitOptions, console: CleanConsole | None) -> P
         except Unknown as unknown:
             if console is None:
                 raise
-            column = ask_for_column(unknown, options.data, console)
+            column = ask_for_column(unknown, options, console)
             options = replace(options, columns={**options.columns, unknown.role: column})
             continue
         if console is None:
@@ -153,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             gpus=args.gpus,
             drop_incomplete=args.drop_incomplete,
             na=args.na,
+            dataset_config=args.dataset_config,
         )
         project = open_with_questions(options, console if interactive else None)
         sizes = project.write()

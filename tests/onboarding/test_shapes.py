@@ -5,6 +5,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
+import huggingface_hub
 import pytest
 import yaml
 
@@ -37,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(files.write_model(tmp_path_factory.mktemp("model")))
 
 
-def recipes_of(file: Path, model: str, *options: str) -> dict[str, dict]:
+def recipes_of(file: Path | str, model: str, *options: str) -> dict[str, dict]:
     main([str(file), "--model", model, "--output_dir", "judge", "--yes", *options])
     return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path("judge").glob("*.yaml"))}
 
@@ -98,3 +100,57 @@ def test_a_scale_where_1_is_the_best(tmp_path, monkeypatch, model, capsys):
     assert all(
         "an integer between 1 and 6, of which 1 is the best and 6 the worst" in prompt for prompt in data["prompt"]
     )
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> str:
+    """The id of a dataset that was loaded from the Hub before, on a machine without a network."""
+    local = tmp_path / "scores"
+    local.mkdir()
+    rows = [
+        {"question": row["question"], "answer": row["answer"], "score": row["score"]} for row in files.sheet(seed=12)
+    ]
+    files.write_jsonl(local / "train.jsonl", rows[:36])
+    files.write_jsonl(local / "test.jsonl", rows[36:])
+    datasets.load_dataset(str(local), cache_dir=str(tmp_path / "cache"))
+    (tmp_path / "cache" / "scores").rename(tmp_path / "cache" / "people___scores")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for settings in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(settings, "HF_HUB_OFFLINE", True)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return "people/scores"
+
+
+def test_a_dataset_on_the_hub(hub, model, capsys):
+    recipes = recipes_of(hub, model)
+    assert "people/scores" in capsys.readouterr().out and "people/scores" in Path("judge", "README.md").read_text()
+    data = loaded(recipes)
+    assert len(data["prompt"]) == 48 and data["split"].count("test") == 12
+    sheet = files.sheet(seed=12)
+    held_out = {row["question"] for row in sheet[36:]}
+    assert all(
+        any(q in prompt for q in held_out) == (split == "test")
+        for prompt, split in zip(data["prompt"], data["split"], strict=True)
+    )
+
+
+def test_a_dataset_that_cannot_be_reached_is_said_to_be_so(hub, model, capsys):
+    for name, options, message in (
+        (
+            "people/others",
+            (),
+            "'people/others' is neither an existing file or directory nor a dataset that can be reached on the Hub",
+        ),
+        ("people/scores", ("--dataset_config", "main"), "dataset_config='main'"),
+        (
+            "../scores",
+            ("--dataset_config", "main"),
+            "--dataset_config: got 'main', but '../scores' is a file or folder",
+        ),
+        ("people/others.csv", (), "no such file"),
+        ("others", (), "no such file. Give a file of scored responses"),
+    ):
+        with pytest.raises(SystemExit) as status:
+            main([name, "--model", model, "--output_dir", "judge", *options])
+        assert status.value.code == 2 and message in capsys.readouterr().err

@@ -262,7 +262,7 @@ def test_a_template_of_the_users_own_may_take_lists_unless_a_judge_reads_them():
         template.render({"response": ["a", "b"]}, **SCALE, strict=True)
 
 
-@pytest.mark.parametrize("name", ["feedback_collection", "prometheus"])
+@pytest.mark.parametrize("name", ["feedback_collection", "prometheus", "direct"])
 @pytest.mark.parametrize(
     ("labels", "values", "best"),
     [("6-1", None, 1), ("6,5,4,3,2,1", None, 1), ("1-6", [6, 5, 4, 3, 2, 1], 1), ("1-6", None, 6)],
@@ -273,4 +273,4 @@ def test_the_reference_has_the_best_score(name, labels, values, best):
     assert f"a reference answer that gets a score of {best}, and" in prompt
     assert f"###Reference Answer (Score {best}):" in prompt
     assert "an integer between 1 and 6" in prompt
-    assert (", of which 1 is the best and 6 the worst. You" in prompt) == (best == 1)
+    assert ("an integer between 1 and 6, of which 1 is the best and 6 the worst" in prompt) == (best == 1)
