@@ -247,6 +247,17 @@ def ratings_in_rows(folder: Path) -> Path:
     return write_csv(folder / "ratings.csv", rows)
 
 
+def gaps(folder: Path) -> Path:
+    """Two raters in columns, who wrote N/A where they gave no rating."""
+    rows = []
+    for number, row in enumerate(sheet(seed=13)):
+        one, two = row["score"], min(5, row["score"] + 1)
+        if number % 4 == 0:
+            one, two = ("N/A", two) if number % 8 else (one, "N/A")
+        rows.append({"query": row["question"], "output": row["answer"], "rater_a": one, "rater_b": two})
+    return write_csv(folder / "gaps.csv", rows)
+
+
 def grades(folder: Path) -> Path:
     """School grades, of which 1 is the best, with the teacher's answer."""
     rows = [
