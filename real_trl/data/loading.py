@@ -104,7 +104,7 @@ def read_rows(
             What errors call the rows.
     """
     source = source.with_paths(args.named_columns)
-    source = replace(source, na=source.na.union(map(str.strip, args.na or ())))
+    source = replace(source, na=source.na.union(str(text).strip() for text in args.na or ()))
     kind = CriteriaReader if args.criteria else RowReader
     reader = kind(args, source, template, scale, require_feedback, marker, keep_ratings)
     if args.rater_column is not None:

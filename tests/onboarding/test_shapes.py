@@ -37,6 +37,8 @@ SHAPES: dict[str, tuple[int, Callable[[int, int], list[float]]]] = {
     "conversations": (8, lambda score, number: [score]),
     "prompts_and_completions": (9, lambda score, number: [score]),
     "ratings_in_rows": (10, two_thirds_up),
+    "label_studio_small": (14, lambda score, number: [score, min(5, score + 1)]),
+    "argilla_flat": (15, lambda score, number: [score]),
     "grades": (11, lambda score, number: [6 - score]),
     "gaps": (13, lambda score, number: gaps(score, number)),
 }
