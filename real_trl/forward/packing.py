@@ -123,6 +123,26 @@ def shared_beginnings(texts: Sequence[Sequence[int]]) -> list[tuple[int, list[in
     return groups[::-1]
 
 
+def batches_that_share(texts: Sequence[Sequence[int]], size: int) -> list[range]:
+    """
+    Which texts are read together, at most `size` of them. Where a batch would end between two texts of which most is the same (the
+    criteria of one response), and a place in its second half parts texts that have less in common, it ends at the last such place.
+
+    Args:
+        texts (`Sequence[Sequence[int]]`):
+            In an order as of [`shared_beginnings`].
+    """
+    batches, start = [], 0
+    while start < len(texts):
+        end = min(start + size, len(texts))
+        if end < len(texts) and 2 * _common(texts[end - 1], texts[end]) > len(texts[end]):
+            places = range(start + size // 2 + 1, end + 1)
+            end = min(places, key=lambda place: (_common(texts[place - 1], texts[place]), -place))
+        batches.append(range(start, end))
+        start = end
+    return batches
+
+
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
     """How many tokens both begin with."""
     size = min(len(first), len(second))
