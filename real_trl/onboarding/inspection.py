@@ -251,7 +251,7 @@ def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> l
     if found.near:
         text, other = min(found.near, key=lambda pair: len(pair[0]))
         notes.append(
-            f"Near-duplicates: {len(found.near)} questions differ from another one in a few words only, such as {text!r:.120} and {other!r:.120}. "
+            f"Near-duplicates: {len(found.near)} of the questions differ from another one in a few words only, such as {text!r:.120} and {other!r:.120}. "
             "They count as one question, on the same side of the splits."
         )
     if found.leaking:

@@ -437,7 +437,10 @@ def test_near_duplicates_are_on_one_side(tmp_path, model, capsys):
     data += [{**row, "question": f"{row['question']}, please!", "answer": "Again."} for row in data[:12]]
     init(write_csv(tmp_path / "near.csv", data), model)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Near-duplicates: 12 questions differ from another one in a few words only, such as 'explain in" in shown
+    assert (
+        "Near-duplicates: 12 of the questions differ from another one in a few words only, such as 'explain in"
+        in shown
+    )
     sides = {}
     for split in ("train", "validation", "test"):
         for row in rows(split):
