@@ -107,12 +107,12 @@ class Results:
 
     def figure(self, reading: Reading, seeds: Sequence[int] | None = None) -> Figure:
         """The figure of a run, over all its seeds or these."""
-        return _with_interval(self._resampled(reading, seeds))
+        return over_seeds(self._resampled(reading, seeds))
 
     def difference(self, a: Reading, b: Reading, seeds: Sequence[int] | None = None) -> Figure:
         """`a` less `b`, seed by seed and on the same test rows, over all seeds that both have or these."""
         seeds = self.seeds(a.run, b.run) if seeds is None else seeds
-        return _with_interval(self._resampled(a, seeds) - self._resampled(b, seeds))
+        return over_seeds(self._resampled(a, seeds) - self._resampled(b, seeds))
 
     def _resampled(self, reading: Reading, seeds: Sequence[int] | None) -> np.ndarray:
         """The figure of every seed on all rows (first column) and on every resample of them: `(S, 1 + B)`."""
@@ -125,7 +125,7 @@ class Results:
         scores, target = self._scores(reading, seed)
         if reading.metric in ("spearman", "kendall"):  # resampled ranks would take minutes: no interval
             return np.array([np.mean([score_metrics(each, target)[reading.metric] for each in scores])])
-        return _weighted(reading.metric, scores, target, _weights(len(target))).mean(axis=0)
+        return weighted(reading.metric, scores, target, row_weights(len(target))).mean(axis=0)
 
     def _scores(self, reading: Reading, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Predictions `(samples, rows)` and targets `(rows,)`."""
@@ -143,12 +143,12 @@ class Results:
 
 
 @cache
-def _weights(rows: int) -> np.ndarray:
+def row_weights(rows: int) -> np.ndarray:
     """How often each row counts: once each, then in every resample, `(1 + B, rows)`; the same for all runs."""
     return np.vstack([np.ones((1, rows)), bootstrap_weights(rows, _RESAMPLES, seed=0)])
 
 
-def _weighted(metric: str, scores: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted(metric: str, scores: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """A metric of each of `scores` `(M, n)` against `target` `(n,)`, rows weighted by `weights` `(B, n)`: `(M, B)`."""
     total = weights.sum(axis=1)
 
@@ -168,7 +168,7 @@ def _weighted(metric: str, scores: np.ndarray, target: np.ndarray, weights: np.n
     return covariance / np.sqrt((mean(x * x) - mean(x) ** 2) * (mean(y * y) - mean(y) ** 2))
 
 
-def _with_interval(resampled: np.ndarray) -> Figure:
+def over_seeds(resampled: np.ndarray) -> Figure:
     """
     The interval of a mean over seeds, on rows that all seeds share.
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Every table and figure of RESULTS.md that comes from the grid or the cross-validation, from the stored results.
+Every table and figure of RESULTS.md that comes from the grid, the cross-validation or the real scores, from the stored results.
 
     python -m experiments.report
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import figures, language_model, tables
+from experiments import figures, language_model, real_scores_figure, real_scores_tables, tables
 from experiments.analysis import Results
 from experiments.cross_validate import training_path
 
@@ -62,6 +62,10 @@ def blocks(results: Results, folder: Path) -> dict[str, str]:
         made["smollm2"] = language_model.judges(predictions)
         made["smollm2-differences"] = language_model.differences(predictions)
         made["smollm2-training"] = language_model.training(history)
+    path = folder / "real_scores.parquet"
+    if path.is_file():
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        made |= real_scores_tables.blocks(pd.read_parquet(path), record)
     return made
 
 
@@ -80,6 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.report.write_text(text, encoding="utf-8")
     for name, draw in FIGURES.items():
         draw(results).savefig(args.figures / name, format="png", dpi=110)
+    path = args.results / "real_scores.parquet"
+    if path.is_file():
+        scores = real_scores_tables.RealScores(pd.read_parquet(path))
+        real_scores_figure.curves(scores).savefig(args.figures / "real-scores.png", format="png", dpi=110)
     print(f"{args.report} and {', '.join(FIGURES)} in {args.figures}")
 
 

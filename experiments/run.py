@@ -160,7 +160,7 @@ def run_one(grid: Grid, run: Run, seed: int, output: Path) -> None:
     judge.mkdir(parents=True)
     recipe = grid.recipe(run, seed, folder)
     (judge / RECIPE).write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
-    with _logged(folder / f"{run.name}.log"):
+    with logged(folder / f"{run.name}.log"):
         if run.start in UNTRAINED:
             scale = UNTRAINED[run.start]
             build_model(seed=seed, score_range=scale).save_pretrained(folder / run.start)
@@ -191,7 +191,7 @@ def run_one(grid: Grid, run: Run, seed: int, output: Path) -> None:
 
 
 @contextmanager
-def _logged(path: Path) -> Iterator[None]:
+def logged(path: Path) -> Iterator[None]:
     """Everything that is printed goes to a file, that of other threads and of a traceback too."""
     kept = os.dup(1), os.dup(2)
     with path.open("w", encoding="utf-8") as log:

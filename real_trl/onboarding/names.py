@@ -11,21 +11,10 @@ NAMES = {
     "instruction": ("instruction", "originstruction", "question", "query", "task", "input", "userprompt", "request"),
     "response": (
         *("response", "origresponse", "answer", "output", "completion", "reply", "modelresponse", "modelanswer"),
-        *("modeloutput", "generation", "candidate", "essay", "studentanswer", "studentresponse", "submission"),
+        *("modeloutput", "generation", "candidate", "essay"),
     ),
     "rubric": ("rubric", "criteria", "origcriteria", "criterion", "guideline", "guidelines"),
-    "reference": (
-        *(
-            "reference",
-            "origreferenceanswer",
-            "referenceanswer",
-            "referenceresponse",
-            "gold",
-            "goldanswer",
-            "idealanswer",
-        ),
-        *("expectedanswer", "solution"),
-    ),
+    "reference": ("reference", "origreferenceanswer", "referenceanswer", "reference_answer", "gold", "goldanswer"),
     "score": (
         *(
             "score",

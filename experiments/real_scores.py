@@ -1,0 +1,288 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Judges trained on real human scores without a rationale, beside what a user would pick instead.
+
+    python -m experiments.real_scores --data DIR --model outputs/smollm2-135m/base     # experiments/real_scores.yaml
+    python -m experiments.report
+
+Cells are run in the order of the plan, one after the other on one core. A cell that has its predictions is not run again, so the same
+command goes on where it was stopped; after each, what is there is stored for the report: the predictions of every test row, by row
+numbers (no texts), and beside them settings, chosen learning rates, times and versions.
+
+What it costs, on one core with AMX (bfloat16 with float32 masters; 2.4 s a step of 16 similarity rows of 28 tokens, 4 s of 16 answers of 65, of
+which about 1.5 s do not depend on the tokens; float32 takes twice as long):
+
+- baselines 5 minutes, zero-shot 8;
+- learning rates 65 minutes: 9 trainings of 3 minutes (similarity) and 9 of 4.5;
+- all labels 6 hours: 15 trainings of 8.5 minutes (similarity) and 30 of 7.5;
+- the curve 3.5 hours: 75 minutes for 200 labels, 60 for 50, 75 for what 800 lack.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from experiments.cross_validate import check_same
+from experiments.real_scores_baselines import BASELINES
+from experiments.real_scores_data import TASKS, Fold, load_rows, make_fold
+from experiments.real_scores_models import TRAINED, UNTRAINED, judge_untrained, predictions, train_and_judge
+from experiments.real_scores_rationales import WITH_RATIONALES, train_with_rationales
+from experiments.run import logged
+from real_trl.evaluation.metrics import score_metrics
+from real_trl.runs.output_lock import write_whole
+from real_trl.text.json_text import to_json
+from real_trl.versions import package_versions
+
+METHODS = (*BASELINES, *UNTRAINED, *TRAINED, *WITH_RATIONALES)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One method on one fold.
+
+    Args:
+        task, method (`str`):
+            Of [`TASKS`] and [`METHODS`].
+        labels (`int` or `str`):
+            Training rows, 0 for none, or `"all"`.
+        fold (`int`):
+            The fold, and the seed of everything in it.
+    """
+
+    task: str
+    method: str
+    labels: int | str
+    fold: int
+
+
+class Experiment:
+    """
+    The cells of a grid, each in files of its own.
+
+    Args:
+        grid (`Mapping`):
+            The grid: its `settings` and `rationales`.
+        rows (`Mapping[str, pandas.DataFrame]`):
+            See [`load_rows`].
+        base (`Path`):
+            The model.
+        output (`Path`):
+            Folder of the cells.
+    """
+
+    def __init__(self, grid: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], base: Path, output: Path) -> None:
+        self.settings, self.rationales = grid["settings"], grid["rationales"]
+        self.rows, self.base, self.output = rows, base, output
+
+    def run(self, cell: Cell) -> None:
+        """Run a cell that is not there, and before it what its learning rate is chosen by."""
+        if cell.method in TRAINED:
+            self._train(cell, self.rate(cell))
+        elif cell.method in WITH_RATIONALES:
+            self._train_with_rationales(cell)
+        elif not self._path(cell).is_file():
+            started = time.process_time()
+            fold = self.fold(cell)
+            if cell.method in UNTRAINED:
+                found = judge_untrained(self.base, fold.test, UNTRAINED[cell.method], self.settings)
+                chosen: dict[str, Any] = {}
+            else:
+                scores, chosen = BASELINES[cell.method](fold, self.settings)
+                found = predictions(fold.test, scores)
+            self._store(self._path(cell), {"test": found}, {"chosen": chosen, "seconds": _since(started)})
+
+    def fold(self, cell: Cell) -> Fold:
+        """The rows of a cell."""
+        return make_fold(self.rows, cell.task, cell.fold, self.settings).with_labels(cell.labels)
+
+    def rate(self, cell: Cell) -> float:
+        """The learning rate of a trained cell: that with the smallest RMSE on the validation rows."""
+        errors = self.validation_errors(cell.task, cell.method)
+        return min(errors, key=errors.__getitem__)
+
+    def validation_errors(self, task: str, method: str) -> dict[float, float]:
+        """RMSE of the expected score on the validation rows for every learning rate; what is not there is run."""
+        tuning = self.settings["tuning"]
+        task = "unseen_questions" if task == "unseen_answers" else task
+        cell, errors = Cell(task, method, tuning["labels"], 0), {}
+        for rate in tuning["learning_rates"]:
+            self._train(cell, rate)
+            found = pd.read_parquet(self._path(cell, rate))
+            found = found[found["part"] == "validation"]
+            errors[rate] = score_metrics(found["expected_score"], found["target"])["rmse"]
+        return errors
+
+    def _train(self, cell: Cell, rate: float) -> None:
+        path = self._path(cell, rate)
+        if path.is_file():
+            return
+        fold, started = self.fold(cell), time.process_time()
+        if (cell.labels, cell.fold) != (self.settings["tuning"]["labels"], 0):
+            fold = Fold(fold.train, fold.validation[:0], fold.test)  # nothing is chosen by it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with logged(path.with_suffix(".log")):
+            judged, said = train_and_judge(
+                cell.method, self.base, fold, rate, cell.fold, self.settings, path.with_suffix("")
+            )
+        record = {"rate": rate, "rows": len(fold.train), "seconds": _since(started), "logged": said}
+        self._store(path, judged, record)
+
+    def _train_with_rationales(self, cell: Cell) -> None:
+        path, started = self._path(cell), time.process_time()
+        if path.is_file():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with logged(path.with_suffix(".log")):
+            found, said = train_with_rationales(
+                cell.method, self.base, self.fold(cell), cell.fold, self.rationales, path.parent / "rationales"
+            )
+        self._store(path, {"test": found}, {**said, "seconds": _since(started)})
+
+    def stored(self, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+        """Predictions of the test rows and the record of a cell, or `None` if it, or what its rate is chosen by, is not there."""
+        path = self._path(cell)
+        if cell.method in TRAINED:
+            tuning = self.settings["tuning"]
+            task = "unseen_questions" if cell.task == "unseen_answers" else cell.task
+            tuned = Cell(task, cell.method, tuning["labels"], 0)
+            if not all(self._path(tuned, rate).is_file() for rate in tuning["learning_rates"]):
+                return None
+            path = self._path(cell, self.rate(cell))
+        if not path.is_file():
+            return None
+        found = pd.read_parquet(path)
+        found = found[found["part"] == "test"].drop(columns="part")
+        names = {"task": cell.task, "method": cell.method, "labels": str(cell.labels), "fold": cell.fold}
+        return found.assign(**names), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+
+    def _path(self, cell: Cell, rate: float | None = None) -> Path:
+        name = f"{cell.method}-{rate:g}" if rate is not None else cell.method
+        return self.output / cell.task / f"labels-{cell.labels}" / f"fold-{cell.fold}" / f"{name}.parquet"
+
+    def _store(self, path: Path, parts: Mapping[str, pd.DataFrame], record: Mapping[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame = pd.concat([part.assign(part=name) for name, part in parts.items()], ignore_index=True)
+        record = {**record, "versions": package_versions()}
+        path.with_suffix(".json").write_text(to_json(record, indent=1) + "\n", encoding="utf-8")
+        write_whole(path, frame.to_parquet())  # what is there is taken for done
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the grid; `argv` defaults to the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with short_answers.csv and sentence_similarity/"
+    )
+    parser.add_argument("--model", type=Path, required=True, help="folder of the language model")
+    parser.add_argument("--grid", type=Path, default=Path("experiments/real_scores.yaml"), help="the declared grid")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/real-scores"), help="where the cells go")
+    parser.add_argument(
+        "--results", type=Path, default=Path("experiments/results/real_scores.parquet"), help="for the report"
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these methods (default: all)")
+    args = parser.parse_args(argv)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        grid = yaml.safe_load(args.grid.read_text(encoding="utf-8"))
+        cells = list(cells_of(grid))
+        rows = load_rows(args.data)
+        if not (args.model / "config.json").is_file():
+            raise ValueError(f"--model: {args.model} is no folder of a model; see the head of {args.grid}.")
+        told = to_json({name: frame.to_dict("records") for name, frame in rows.items()}, ensure_ascii=True)
+        made_with = {
+            **{name: json.loads(to_json(grid[name])) for name in ("settings", "rationales")},
+            "rows": hashlib.sha256(told.encode()).hexdigest(),
+        }
+        record = args.results.with_suffix(".json")
+        for path in (args.output_dir / "made_with.json", record):
+            check_same(path, made_with)
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        parser.error(str(error))
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    write_whole(args.output_dir / "made_with.json", to_json(made_with, indent=1))
+    experiment = Experiment(grid, rows, args.model, args.output_dir)
+    for place, cell in enumerate(cells):
+        if (args.methods and cell.method not in args.methods) or experiment.stored(cell):
+            continue
+        started = time.perf_counter()
+        experiment.run(cell)
+        collect(experiment, cells, made_with, args.results)
+        took = time.perf_counter() - started
+        print(
+            f"{place + 1} of {len(cells)}: {cell.task}, {cell.method}, {cell.labels} labels, fold {cell.fold}: {took:.0f} s",
+            flush=True,
+        )
+    collect(experiment, cells, made_with, args.results)
+
+
+def cells_of(grid: Mapping[str, Any]) -> Iterator[Cell]:
+    """
+    The cells in the order of the plan, each once.
+
+    Raises:
+        `ValueError`: naming what is unknown.
+    """
+    seen = set()
+    for entry in grid["plan"]:
+        for name, known in (("tasks", TASKS), ("methods", METHODS)):
+            if unknown := sorted(set(entry[name]) - set(known)):
+                raise ValueError(f"plan: {name}: {unknown[0]!r} is none of {', '.join(known)}.")
+        for fold in entry["folds"]:
+            if fold not in range(grid["settings"]["folds"]):
+                raise ValueError(f"plan: folds: {fold} is none of the {grid['settings']['folds']} folds.")
+            for labels in entry["labels"]:
+                for task in entry["tasks"]:
+                    for method in entry["methods"]:
+                        cell = Cell(task, method, labels, fold)
+                        if cell not in seen:
+                            seen.add(cell)
+                            yield cell
+
+
+def collect(experiment: Experiment, cells: Sequence[Cell], made_with: Mapping[str, Any], results: Path) -> None:
+    """Store what is there: predictions in `results`, and beside it, in JSON, how they were made."""
+    frames, records, rates, versions = [], [], {}, {}
+    for cell in cells:
+        if (found := experiment.stored(cell)) is None:
+            continue
+        frame, record = found
+        for package, version in record.pop("versions").items():
+            versions.setdefault(package, []).append(version)
+        frames.append(frame)
+        records.append({**vars(cell), **record})
+        if cell.method in TRAINED:
+            rates[f"{cell.task}: {cell.method}"] = experiment.validation_errors(cell.task, cell.method)
+    if not frames:
+        return
+    results.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.concat(frames, ignore_index=True)
+    frame["probabilities"] = [
+        None if each is None else np.round(each, 3).astype("float32") for each in frame["probabilities"]
+    ]
+    numbers = ["target", "expected_score", "sampled_score", "mass"]
+    frame[numbers] = frame[numbers].round(3).astype("float32")
+    names = {name: "category" for name in ("task", "method", "labels", "group")}
+    write_whole(results, frame.astype(names | {"fold": "int8"}).to_parquet(compression="zstd", index=False))
+    versions = {package: sorted(set(found)) for package, found in versions.items()}
+    told = {**made_with, "validation_rmse": rates, "cells": records, "versions": versions}
+    write_whole(results.with_suffix(".json"), to_json(told, indent=1, ensure_ascii=True) + "\n")
+
+
+def _since(started: float) -> float:
+    return round(time.process_time() - started, 1)
+
+
+if __name__ == "__main__":
+    main()
