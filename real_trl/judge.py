@@ -39,11 +39,14 @@ class Judge:
     Attributes:
         labels (`tuple[str, ...]`): The labels, in the order of [`Judgment.probabilities`].
         values (`tuple[float, ...]`): Their values.
+        criteria (`dict[str, str]`): Criterion → rubric, of a judge that was trained on several; `rubric=list(judge.criteria.values())`
+            scores a response by each.
     """
 
     def __init__(self, engine: Engine, config: JudgeConfig) -> None:
         self.engine, self.config = engine, config
         self.labels, self.values = engine.score_space.labels, engine.score_space.values
+        self.criteria = config.criteria
         self._template = config.template()
 
     @classmethod
@@ -126,6 +129,9 @@ class Judge:
             if self._template is not None:
                 return self._template.render(row, scale=space.scale, marker=space.marker, strict=True, where=where)
         except ValueError as error:
+            if isinstance(error, FieldError) and error.field == "rubric" and self.criteria:
+                fix = f"Pass it, such as those in judge.criteria: {', '.join(self.criteria)}."
+                raise FieldError("rubric", error.value, fix, error.said) from error
             if getattr(error, "field", "prompt_template") != "prompt_template":
                 raise
             raise ValueError(f"{where}: {error}") from error  # which is of no field of the row

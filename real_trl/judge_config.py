@@ -30,6 +30,7 @@ PROMPT_FIELDS = (
     "system_prompt",
     "chat_template_kwargs",
     "prompt_template_text",
+    "criteria",
 )
 _MAX_LENGTHS = {
     **dict.fromkeys(("score_marker", "prompt_template", "base_model", "method", "template_date"), 4096),
@@ -68,6 +69,8 @@ class JudgeConfig:
             Name or path of the template that prompts were rendered with; `None` where the data held complete prompts.
         prompt_template_text (`str`, *optional*):
             The template itself, so that the judge can be used where the file is not.
+        criteria (`dict[str, str]`, *optional*):
+            Criterion → rubric, of a judge that was trained to score by several.
         temperature (`float`, *optional*, defaults to `1.0`):
             Temperature of the CoT and of the score distribution.
         top_p (`float`, *optional*, defaults to `1.0`):
@@ -98,6 +101,7 @@ class JudgeConfig:
     template_date: str | None = None
     prompt_template: str | None = None
     prompt_template_text: str | None = None
+    criteria: dict[str, str] = field(default_factory=dict)
     temperature: float = 1.0
     top_p: float = 1.0
     normalize_expectation: bool = False
@@ -155,6 +159,12 @@ class JudgeConfig:
         for name, limit in _MAX_LENGTHS.items():
             if len(getattr(self, name) or "") > limit:
                 raise ValueError(f"{name}: it has more than {limit:,} characters, the limit.")
+        if not all(
+            isinstance(text, str) and 0 < len(text) <= MAX_TEXT for each in self.criteria.items() for text in each
+        ):
+            raise ValueError(
+                f"criteria: got {shown(self.criteria)}. Set it to texts of at most {MAX_TEXT:,} characters, by name."
+            )
         Scale.parse(self.score_labels, self.score_values)
         tag_list(self.thinking)
         self.prompt_format().template_arguments()

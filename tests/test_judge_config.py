@@ -186,3 +186,13 @@ def test_what_no_judge_can_have_is_refused(tmp_path, field, value, message):
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
     with pytest.raises(ValueError, match=message):
         JudgeConfig.load(tmp_path)
+
+
+def test_criteria_are_saved_with_the_judge(tmp_path):
+    criteria = {"helpfulness": "Is it helpful?", "correctness": "Is it right?"}
+    JudgeConfig.from_space(SPACE, criteria=criteria).save(tmp_path)
+    assert list(JudgeConfig.load(tmp_path).criteria.items()) == list(criteria.items())
+    path = tmp_path / JUDGE_CONFIG_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "criteria": {"helpfulness": 5}}))
+    with pytest.raises(ValueError, match=r"criteria: got \{'helpfulness': 5\}. Set it to texts"):
+        JudgeConfig.load(tmp_path)

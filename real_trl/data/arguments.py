@@ -7,6 +7,9 @@ from typing import Literal
 
 from real_trl.option_values import FieldError, as_mapping, check_numbers
 
+CRITERION_COLUMN = "criterion"
+"""Column of the result that says which of `criteria` a row is about."""
+
 
 @dataclass
 class DataArguments:
@@ -44,7 +47,9 @@ class DataArguments:
     )
     prompt_template: str | None = field(
         default=None,
-        metadata={"help": "'feedback_collection', 'prometheus', or a .jinja file that makes the prompt from columns."},
+        metadata={
+            "help": "'feedback_collection', 'direct', 'direct_criteria', 'prometheus', or a .jinja file that makes the prompt from columns."
+        },
     )
     columns: dict | str | None = field(
         default=None,
@@ -72,6 +77,14 @@ class DataArguments:
         metadata={
             "help": "Column with the score: a number, the text of a label, or a list of ratings. Several columns (a "
             "list, or text with commas) hold one rater each, of whom some may have given none. Default: 'score', 'orig_score' or 'gpt4_score'."
+        },
+    )
+    criteria: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of score_column, where rows have scores by several criteria: column with the score -> the rubric, e.g. "
+            "{helpfulness: 'Is it helpful?', correctness: 'Is it right?'}. Each score becomes a row, with its criterion's rubric in the "
+            "prompt and the column 'criterion'; a missing one is left out. All criteria are on one scale."
         },
     )
     histogram_column: str | None = field(
@@ -139,7 +152,7 @@ class DataArguments:
     max_rows: int | None = field(default=None, metadata={"help": "Use the first rows only. Default: all rows."})
 
     def __post_init__(self):
-        for name in ("dataset_options", "columns", "prompt_replace"):
+        for name in ("dataset_options", "columns", "criteria", "prompt_replace"):
             setattr(self, name, as_mapping(name, getattr(self, name)))
         self.columns = {variable: str(column).strip() for variable, column in self.columns.items()}
         for name in ("keep_columns", "na"):
@@ -147,6 +160,7 @@ class DataArguments:
                 setattr(self, name, [getattr(self, name)])
         if self.raters not in ("mean", "histogram", "separate"):
             raise FieldError("raters", self.raters, "Set it to one of: mean, histogram, separate.")
+        self._check_criteria()
         separate = self.raters == "separate" and self.histogram_column
         for name, clashes, fix in (
             (
@@ -174,10 +188,30 @@ class DataArguments:
                 raise FieldError(name, getattr(self, name), fix)
         check_numbers(self)
 
+    def _check_criteria(self) -> None:
+        if not self.criteria:
+            return
+        self.criteria = {column.strip(): text for column, text in self.criteria.items()}
+        for column, text in self.criteria.items():
+            if not isinstance(text, str) or not text.strip():
+                said = f": {column!r} has the rubric {text!r:.60}"
+                raise FieldError("criteria", self.criteria, "Say in a text what it is about.", said)
+        if not self.prompt_template:
+            fix = "Set it, e.g. to direct_criteria: the rubric of a criterion is a part of the prompt."
+            raise FieldError("prompt_template", None, fix)
+        for name in ("score_column", "histogram_column"):
+            if getattr(self, name):
+                raise FieldError(name, getattr(self, name), "Remove it, or criteria, whose columns hold the scores.")
+        if "rubric" in self.columns:
+            raise FieldError("columns", self.columns, "Remove rubric, or criteria, which has the rubrics.")
+        if CRITERION_COLUMN in (self.keep_columns or ()):
+            fix = f"Remove {CRITERION_COLUMN!r}, which with criteria is a column of the result."
+            raise FieldError("keep_columns", self.keep_columns, fix)
+
     @property
     def named_columns(self) -> list[str]:
         """All texts that name a column, or may."""
-        named = [*self.columns.values(), *(self.keep_columns or ())]
+        named = [*self.columns.values(), *(self.keep_columns or ()), *self.criteria]
         for value in (
             *(self.prompt_column, self.score_column, self.histogram_column, self.feedback_column),
             *(self.rater_column, self.id_column, self.group_column),

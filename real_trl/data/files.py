@@ -171,11 +171,12 @@ class Source:
             yield from self._iterate_own(columns)
             return
         needed = [paths[column][0] if column in paths else column for column in columns]
-        for row in self._iterate_own(list(dict.fromkeys(needed))):
-            yield {
-                column: plain(look_up(row[paths[column][0]], paths[column][1])) if column in paths else row[column]
-                for column in columns
-            }
+        for index, row in enumerate(self._iterate_own(list(dict.fromkeys(needed)))):
+            try:
+                found = {path: plain(look_up(row[root], rest)) for path, (root, rest) in paths.items()}
+            except ValueError as error:
+                raise ValueError(f"{self.name!r}, {self.where(index)}: {error}") from error
+            yield {column: found[column] if column in found else row[column] for column in columns}
 
     def _iterate_own(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         if isinstance(self.rows, (Dataset, pa.Table)):
@@ -189,7 +190,9 @@ class Source:
 
     def _without_na(self, row: dict[str, Any]) -> dict[str, Any]:
         def there(cell: Any) -> Any:
-            return None if isinstance(cell, str) and cell.strip() in self.na else cell
+            number = isinstance(cell, int | float) and not isinstance(cell, bool)
+            text = f"{cell:g}" if number else cell.strip() if isinstance(cell, str) else None
+            return None if text in self.na else cell
 
         return {
             column: [there(item) for item in cell] if isinstance(cell, list) else there(cell)

@@ -14,6 +14,7 @@ from typing import Any
 from datasets import Dataset
 
 from real_trl.data.arguments import DataArguments
+from real_trl.data.criteria import CriteriaReader
 from real_trl.data.files import Source
 from real_trl.data.raters import merge_raters
 from real_trl.data.rows import RowReader, strip_score_sentence
@@ -60,7 +61,9 @@ def load_judge_dataset(
         - with `raters: histogram` or a `histogram_column`, `score_histogram` (`list[float]`: the share of each label, in
           label order, of which `score` is the mean);
         - with `keep_ratings`, where `score` is the mean of several ratings in some row, `ratings` (`list[float]`);
-        - with `id_column` or `group_column`, `id` or `group` (`str`; of several columns, the values joined with `/`).
+        - with `id_column` or `group_column`, `id` or `group` (`str`; of several columns, the values joined with `/`);
+        - with `criteria`, a row for each row and criterion: `criterion`, and `id` and `group` in any case (see
+          [`~real_trl.data.criteria.CriteriaReader`]).
 
     Raises:
         `ValueError`: if the source, the split or a column does not exist, or rows cannot be used; the message names
@@ -101,8 +104,9 @@ def read_rows(
             What errors call the rows.
     """
     source = source.with_paths(args.named_columns)
-    source = replace(source, na=source.na.union(map(str.strip, args.na or ())))
-    reader = RowReader(args, source, template, scale, require_feedback, marker, keep_ratings)
+    source = replace(source, na=source.na.union(str(text).strip() for text in args.na or ()))
+    kind = CriteriaReader if args.criteria else RowReader
+    reader = kind(args, source, template, scale, require_feedback, marker, keep_ratings)
     if args.rater_column is not None:
         source = _one_row_per_item(source, args, reader)
     if args.max_rows is not None:
@@ -117,7 +121,7 @@ def read_rows(
             problems.setdefault(str(error), []).append(source.where(index))
     if problems:
         raise ValueError(_report(problems, where, len(source)))
-    reader.check_replacements()
+    reader.check()
     if reader.require_feedback:
         _check_rationales([row["feedback"] for row in rows], reader.feedback_columns, scale)
     # The embedded task's prompt asks for nothing: its judges know from training what to write
@@ -138,12 +142,12 @@ def read_rows(
     return Dataset.from_dict(columns)
 
 
-def _one_row_per_item(source: Source, args: DataArguments, reader: RowReader) -> Source:
+def _one_row_per_item(source: Source, args: DataArguments, reader: RowReader | CriteriaReader) -> Source:
     rater = source.column("rater_column", args.rater_column)
-    if len(columns := reader.scores.columns) > 1:
+    if len(columns := reader.score_columns) > 1 and not args.criteria:
         fix = "Name the one that has the rating, or remove rater_column."
         raise FieldError("score_column", columns, fix, f"={columns} are several columns, where each row is one rating")
-    merged = merge_raters(source, rater, [*reader.scores.columns, *reader.feedback_columns], reader.item)
+    merged = merge_raters(source, rater, [*columns, *reader.feedback_columns], reader.item)
     if merged.repeated:
         logger.warning(
             f"rater_column={rater!r}: {merged.repeated} ratings are of items that the same rater had rated; all count."

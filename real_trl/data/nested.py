@@ -21,8 +21,6 @@ _BESIDE_AN_ANSWER = ("user_id", "status", "score", "agent")  # the last two of A
 _NOT_GIVEN = frozenset({"discarded", "draft", "pending"})
 _SPEAKERS = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 _MOST_PATHS = 200  # that are offered; of a mapping with a key for each row there is no end
-HUMAN = ("annotations", "completions", "responses")
-"""Columns in which the answers of people are, and not those of a model."""
 
 
 def look_up(cell: Any, path: Sequence[str]) -> Any:
@@ -61,7 +59,11 @@ def answer(cell: Any) -> Any:
         return cell
     if not _given(cell):
         return None
-    said = cell[key]
+    said, status = cell[key], cell.get("status")
+    if (
+        isinstance(said, list) and isinstance(status, list) and len(said) == len(status)
+    ):  # as `datasets` has lists of answers
+        return [None if each in _NOT_GIVEN else value for value, each in zip(said, status, strict=True)]
     if key in ("choices", "text") and isinstance(said, list):
         return said[0] if len(said) == 1 else "\n".join(map(str, said)) if key == "text" else said
     return said
@@ -75,8 +77,11 @@ def paths_in(cell: Any, prefix: str) -> Iterator[str]:
                 yield from paths_in(value, f"{prefix}.{key}")
     elif isinstance(cell, list | tuple) and any(isinstance(item, Mapping) for item in cell):
         if is_conversation(cell):
-            parts = zip(("instruction", "response"), split_conversation(cell), strict=True)
-            yield from (f"{prefix}.{name}" for name, text in parts if text)
+            try:
+                parts = zip(("instruction", "response"), split_conversation(cell), strict=True)
+                yield from (f"{prefix}.{name}" for name, text in parts if text)
+            except ValueError:  # said when it is read
+                yield from (f"{prefix}.instruction", f"{prefix}.response")
             return
         for item in cell:
             if isinstance(item, Mapping) and "from_name" in item:
@@ -99,6 +104,11 @@ def all_paths(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         if len(found) > _MOST_PATHS:
             break
     return list(found)[:_MOST_PATHS]
+
+
+def is_of_people(column: str) -> bool:
+    """Whether a column, or path, is one in which an annotation tool has what people said, and not a model."""
+    return column.startswith(("annotations.", "completions.", "responses.")) or column.endswith(".responses")
 
 
 def split_path(path: str, columns: Iterable[str]) -> tuple[str, list[str]] | None:
@@ -159,4 +169,4 @@ def _answer_key(cell: Any) -> str | None:
 
 
 def _given(cell: Mapping[str, Any]) -> bool:
-    return not cell.get("was_cancelled") and not ("user_id" in cell and cell.get("status") in _NOT_GIVEN)
+    return not cell.get("was_cancelled") and not ("user_id" in cell and str(cell.get("status")) in _NOT_GIVEN)

@@ -63,6 +63,7 @@ class RowReader:
         else:
             template.check_columns(args.columns, source.columns)
         self.scores = ScoreReader(args, source, scale)
+        self.score_columns = self.scores.columns
         feedback_exists = any(column in source.columns for column in _FEEDBACK_COLUMNS)
         self.feedback_columns: list[str] = []
         if require_feedback is None:
@@ -80,7 +81,7 @@ class RowReader:
             if columns is not None
         }
         self._seen: dict[str, str] = {}  # id -> where its row stands
-        self._several = False  # whether a row with several ratings has been read
+        self.several = False  # whether a row with several ratings has been read
         self.keep = [column for column in args.keep_columns or () if column not in self._same_name()]
         taken = {*CANONICAL, *self.keys, *([RATINGS_COLUMN] if self.keep_ratings else [])}
         for column in self.keep:
@@ -123,10 +124,10 @@ class RowReader:
     def without_empty_columns(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Leaves out the rationale if no row has one, and the ratings if no row has several."""
         empty = {"feedback"} if all(row["feedback"] is None for row in rows) else set()
-        empty |= set() if self._several else {RATINGS_COLUMN} - set(self.keep)
+        empty |= set() if self.several else {RATINGS_COLUMN} - set(self.keep)
         return [{key: value for key, value in row.items() if key not in empty} for row in rows] if empty else rows
 
-    def check_replacements(self) -> None:
+    def check(self) -> None:
         """Raises if a text of `prompt_replace` was in no prompt, and warns if it was in some only."""
         for old, count in self.replaced.items():
             if count == 0:
@@ -193,7 +194,7 @@ class RowReader:
         columns = {} if ratings.histogram is None else {HISTOGRAM_COLUMN: ratings.histogram}
         if self.keep_ratings:
             columns[RATINGS_COLUMN] = ratings.scores
-            self._several |= ratings.several
+            self.several |= ratings.several
         return columns
 
     def _read_feedback(self, row: Mapping[str, Any]) -> Any:

@@ -92,7 +92,7 @@ class ScoreReader:
         if not several:
             cell = values[0]
             listed = json_list(cell) if isinstance(cell, str) and cell.strip() not in self.scale.labels else cell
-            several = isinstance(listed, (list, tuple))
+            several = isinstance(answer(listed), (list, tuple))
             values = ratings_in(listed) if several or isinstance(cell, Mapping) else values
         if not values:
             raise ValueError(f"{self.field} holds an empty list. Give at least one rating.")

@@ -27,6 +27,7 @@ from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.prompt_encoder import PromptEncoder
 from real_trl.forward.generation import FinishedRows, generate_groups, prefix_attention_installed
 from real_trl.forward.logits import float32_logits
+from real_trl.forward.packing import batches_that_share
 from real_trl.forward.prefill import read_prefill
 from real_trl.forward.support import can_read_from_cache
 from real_trl.forward.tree_after_generation import (
@@ -178,8 +179,8 @@ class TransformersEngine:
         parts = self.encode.with_openings(prompts, rationales)
         texts = [prompt_ids + opening for prompt_ids, opening in parts]
         order = sorted(range(len(texts)), key=texts.__getitem__)
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+        for places in batches_that_share([texts[i] for i in order], self.batch_size):
+            batch = [order[place] for place in places]
             with float32_logits(self.model):
                 log_probs = read_prefill(
                     self.model,

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pandas as pd
 from datasets import Dataset
 
+from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import BENCHMARKS
 from real_trl.evaluation.agreement import rater_agreement
 from real_trl.evaluation.comparison import compare_judges
@@ -24,9 +25,9 @@ Frames = Mapping[str, Mapping[str, pd.DataFrame]]
 
 
 def breakdown_columns(asked: Sequence[str] | None, dataset: str, columns: Sequence[str]) -> list[str]:
-    """Columns by which a dataset is broken down: those asked for that it has, by default its benchmark's categories."""
+    """Columns by which a dataset is broken down: those asked for that it has, by default the criterion, or its benchmark's categories."""
     if asked is None:
-        asked = BENCHMARKS[dataset].category_columns if dataset in BENCHMARKS else ()
+        asked = BENCHMARKS[dataset].category_columns if dataset in BENCHMARKS else (CRITERION_COLUMN,)
     return [column for column in asked if column in columns]
 
 
@@ -64,7 +65,7 @@ def assemble_evaluation(
         malformed (`str`, *optional*, defaults to `"force"`):
             How completions without a score count in the figures. The other conventions are reported beside them.
         breakdown_by (`Sequence[str]`, *optional*):
-            Columns to report value by value. Defaults to a benchmark's categories.
+            Columns to report value by value. Defaults to the criterion, where rows are scored by several, and to a benchmark's categories.
         num_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap resamples and permutations.
 

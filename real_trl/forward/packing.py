@@ -88,3 +88,62 @@ def pack_row(
     buckets = [*make_buckets(own, device), *make_tree_buckets(contexts, trees, tree.ancestors, device)]
     row = (torch.tensor([values]).to(device) for values in (ids, positions))
     return PackedRow(*row, PackedSequences(prefixes, branches, buckets), torch.tensor(spans).to(device), tree)
+
+
+def shared_beginnings(texts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """
+    Which texts are to share how much of their beginning, so that the fewest tokens are read in all.
+
+    Args:
+        texts (`Sequence[Sequence[int]]`):
+            `N` texts, in an order in which those that begin alike follow each other, as `sorted` gives it.
+
+    Returns:
+        `list[tuple[int, list[int]]]`: for each group the tokens that it shares, at least one, and its texts; together all of them, in
+        order. A text that shares nothing is a group of its own, and its beginning is all of it.
+    """
+    alike = [0, *(_common(*pair) for pair in zip(texts, texts[1:], strict=False))]
+    # Of the texts up to each, the most tokens that need not be read, and where the last group begins
+    saved, starts = [0], []
+    for end in range(1, len(texts) + 1):
+        best, begin, shared = saved[end - 1], end - 1, 0
+        for start in range(end - 2, -1, -1):
+            shared = min(shared, alike[start + 1]) if start < end - 2 else alike[start + 1]
+            if not shared:
+                break
+            if saved[start] + (end - start - 1) * shared > best:
+                best, begin = saved[start] + (end - start - 1) * shared, start
+        saved.append(best)
+        starts.append(begin)
+    groups, end = [], len(texts)
+    while end:
+        begin = starts[end - 1]
+        groups.append((min(alike[begin + 1 : end], default=len(texts[begin])), list(range(begin, end))))
+        end = begin
+    return groups[::-1]
+
+
+def batches_that_share(texts: Sequence[Sequence[int]], size: int) -> list[range]:
+    """
+    Which texts are read together, at most `size` of them. Where a batch would end between two texts of which most is the same (the
+    criteria of one response), and a place in its second half parts texts that have less in common, it ends at the last such place.
+
+    Args:
+        texts (`Sequence[Sequence[int]]`):
+            In an order as of [`shared_beginnings`].
+    """
+    batches, start = [], 0
+    while start < len(texts):
+        end = min(start + size, len(texts))
+        if end < len(texts) and 2 * _common(texts[end - 1], texts[end]) > len(texts[end]):
+            places = range(start + size // 2 + 1, end + 1)
+            end = min(places, key=lambda place: (_common(texts[place - 1], texts[place]), -place))
+        batches.append(range(start, end))
+        start = end
+    return batches
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    size = min(len(first), len(second))
+    return next((i for i in range(size) if first[i] != second[i]), size)

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from real_trl.forward.generation import prefix_attention_installed
-from real_trl.forward.packing import Branch, pack_row
+from real_trl.forward.packing import Branch, pack_row, shared_beginnings
 from real_trl.forward.positions import separate_rows
 from real_trl.forward.support import why_not_exact
 from real_trl.forward.tree_after_generation import ScorePlace, read_by_forward, tree_log_probs
@@ -71,45 +71,6 @@ def read_prefill(
     log_probs = tree_log_probs(tree, enumerate(by_node), temperature)
     order = torch.tensor([i for _, rows in groups for i in rows])
     return log_probs[order.argsort()]
-
-
-def shared_beginnings(texts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
-    """
-    Which texts are to share how much of their beginning, so that the fewest tokens are read in all.
-
-    Args:
-        texts (`Sequence[Sequence[int]]`):
-            `N` texts, in an order in which those that begin alike follow each other, as `sorted` gives it.
-
-    Returns:
-        `list[tuple[int, list[int]]]`: for each group the tokens that it shares, at least one, and its texts; together all of them, in
-        order. A text that shares nothing is a group of its own, and its beginning is all of it.
-    """
-    alike = [0, *(_common(*pair) for pair in zip(texts, texts[1:], strict=False))]
-    # Of the texts up to each, the most tokens that need not be read, and where the last group begins
-    saved, starts = [0], []
-    for end in range(1, len(texts) + 1):
-        best, begin, shared = saved[end - 1], end - 1, 0
-        for start in range(end - 2, -1, -1):
-            shared = min(shared, alike[start + 1]) if start < end - 2 else alike[start + 1]
-            if not shared:
-                break
-            if saved[start] + (end - start - 1) * shared > best:
-                best, begin = saved[start] + (end - start - 1) * shared, start
-        saved.append(best)
-        starts.append(begin)
-    groups, end = [], len(texts)
-    while end:
-        begin = starts[end - 1]
-        groups.append((min(alike[begin + 1 : end], default=len(texts[begin])), list(range(begin, end))))
-        end = begin
-    return groups[::-1]
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    size = min(len(first), len(second))
-    return next((i for i in range(size) if first[i] != second[i]), size)
 
 
 @cache

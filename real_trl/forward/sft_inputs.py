@@ -8,13 +8,14 @@ Judge prompts differ in length, so that a good part of a padded batch is padding
 tokens with a label and the score positions reach the LM head.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from real_trl.forward.packing import Branch, pack_row
+from real_trl.forward.packing import Branch, pack_row, shared_beginnings
 from real_trl.forward.tree_forward import edge_targets, tree_forward
 from real_trl.label_tree import LabelTree
 
@@ -45,7 +46,13 @@ class ForwardInputs(NamedTuple):
 
 
 def pack_sequences(
-    labels: Tensor, input_ids: Tensor, attention_mask: Tensor, score_positions: Tensor, tree: LabelTree
+    labels: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    score_positions: Tensor,
+    tree: LabelTree,
+    *,
+    share: bool = False,
 ) -> ForwardInputs:
     """
     A batch as one row of tokens. The model must be prepared by [`~real_trl.forward.packed_attention.install_prefix_attention`].
@@ -53,6 +60,8 @@ def pack_sequences(
     Where labels have several tokens, a sequence is split after the token that predicts the score: the first part is a prefix,
     its branches are the rest of the sequence, and the inner nodes of the tree. The last token of a sequence is left out, since
     it predicts nothing.
+
+    With `share`, what several sequences begin with is read once; it is split there.
 
     Args:
         labels, input_ids, attention_mask (`torch.Tensor` of shape `(N, T)`):
@@ -70,11 +79,20 @@ def pack_sequences(
     # Without a score there is none to read; any token will do
     until_score = [score if score > 0 else end for score, end in zip(score_positions.tolist(), ends, strict=True)]
     cuts = until_score if tree.context_tokens else ends
+    texts = input_ids.tolist()
+    if share:
+        order = sorted(range(size), key=lambda i: texts[i][: cuts[i]])
+        shared = shared_beginnings([texts[i][: cuts[i]] for i in order])
+        members = [(length, [order[i] for i in rows]) for length, rows in shared]
+    else:
+        members = [(cuts[i], [i]) for i in range(size)]
     groups = [
-        (ids[:cut], [Branch(ids[cut:end], seen=0)])
-        for ids, cut, end in zip(input_ids.tolist(), cuts, ends, strict=True)
+        (texts[rows[0]][:length], [Branch(texts[i][length : ends[i]], seen=cuts[i] - length) for i in rows])
+        for length, rows in members
     ]
     row = pack_row(groups, tree, input_ids.device)
+    packed = torch.tensor([i for _, rows in members for i in rows], device=row.spans.device)
+    row = replace(row, spans=row.spans[packed.argsort()])
     is_label = labels[:, 1:] != -100
     predicting = row.places(
         torch.arange(width - 1, device=labels.device)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from real_trl.data.files import Source
-from real_trl.data.nested import HUMAN, split_path
+from real_trl.data.nested import is_of_people, split_path
 from real_trl.data.scores import ratings_in
 from real_trl.onboarding.names import NAMES, SPLITS, key
 from real_trl.scale import as_number
@@ -130,7 +130,6 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
             f"Say which it is: --instruction COLUMN. Columns: {source.columns}.",
         )
     if "rater" not in chosen and "rater" not in absent and (column := _named(source, "rater", taken)):
-        taken.add(column)  # which is no score in any case
         texts = [
             chosen[role] for role in ("prompt", "instruction", "response", "rubric", "reference") if role in chosen
         ]
@@ -138,7 +137,13 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
             chosen["rater"] = guessed["rater"] = column
     scores = _stated_list(source, "score", stated.get("score"))
     if not scores:
-        scores = find_score_columns(source, taken)
+        try:
+            scores = find_score_columns(source, taken | {column for column in [chosen.get("rater")] if column})
+        except Unknown:
+            if "rater" not in guessed:
+                raise
+            del chosen["rater"], guessed["rater"]  # it may be the score itself
+            scores = find_score_columns(source, taken)
         guessed["score"] = ", ".join(scores)
     feedback = _stated_list(source, "feedback", stated.get("feedback"))
     if not feedback:
@@ -193,15 +198,16 @@ def _named(source: Source, role: str, taken: set[str]) -> str | None:
     if role in ("score", "feedback"):
         there = _of_people(there)
     # Of a path, the last part is the name
-    columns = {key(column.rpartition(".")[2]): column for column in there} | {key(column): column for column in there}
+    columns = {key(column.removesuffix(".responses").rpartition(".")[2]): column for column in there} | {
+        key(column): column for column in there
+    }
     found = [columns[name] for name in NAMES[role] if name in columns]
     return next((c for c in found if not all(map(is_empty, values_of(source, c)))), None)
 
 
 def _of_people(columns: Sequence[str]) -> list[str]:
     """The columns with what people said, in the export of an annotation tool; else all."""
-    said = [column for column in columns if column.startswith(tuple(f"{name}." for name in HUMAN))]
-    return said or list(columns)
+    return list(filter(is_of_people, columns)) or list(columns)
 
 
 def _stated_list(source: Source, role: str, stated: str | None) -> list[str]:

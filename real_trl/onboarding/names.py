@@ -11,10 +11,21 @@ NAMES = {
     "instruction": ("instruction", "originstruction", "question", "query", "task", "input", "userprompt", "request"),
     "response": (
         *("response", "origresponse", "answer", "output", "completion", "reply", "modelresponse", "modelanswer"),
-        *("modeloutput", "generation", "candidate", "essay"),
+        *("modeloutput", "generation", "candidate", "essay", "studentanswer", "studentresponse", "submission"),
     ),
     "rubric": ("rubric", "criteria", "origcriteria", "criterion", "guideline", "guidelines"),
-    "reference": ("reference", "origreferenceanswer", "referenceanswer", "reference_answer", "gold", "goldanswer"),
+    "reference": (
+        *(
+            "reference",
+            "origreferenceanswer",
+            "referenceanswer",
+            "referenceresponse",
+            "gold",
+            "goldanswer",
+            "idealanswer",
+        ),
+        *("expectedanswer", "solution"),
+    ),
     "score": (
         *(
             "score",

@@ -231,7 +231,8 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
         name_or_path (`str` or `Path`):
             `"feedback_collection"` (a rationale, and the score behind the marker, `So the overall score is `), `"prometheus"` (a
             rationale, and the score behind `[RESULT]`), `"direct"` (the score alone, behind the marker; the response comes last,
-            so that those to one instruction share what is before it), or the path of a `.jinja` file.
+            so that those to one instruction share what is before it), `"direct_criteria"` (the same with the rubric last, so that all
+            criteria of a response share what is before it), or the path of a `.jinja` file.
 
     Returns:
         [`PromptTemplate`].

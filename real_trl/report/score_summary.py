@@ -25,15 +25,17 @@ _WIDTH = 40  # characters of the longest bar
 _SHOWN = 5  # reasons why rows are unscored
 
 
-def print_summary(path: Path, config: JudgeConfig, prefix: str = "") -> None:
-    """What the scores in a file come to, and last whether they are worth anything."""
+def print_summary(path: Path, config: JudgeConfig, prefixes: Sequence[str] = ("",)) -> None:
+    """What the scores in a file come to, and last whether they are worth anything; of several sets of columns, each."""
     rows, scale = list(read_file(path).iterate()), Scale(tuple(config.score_labels), tuple(config.score_values))
     console = CleanConsole()
     console.print(f"{len(rows)} rows scored: {path}", soft_wrap=True)
-    for line in summary(
-        rows, scale, normalized=config.normalize_expectation, prefix=prefix, direct=not config.rationale
-    ):
-        console.print(line, soft_wrap=True)
+    known = {"normalized": config.normalize_expectation, "direct": not config.rationale}
+    for prefix in prefixes:
+        if len(prefixes) > 1:
+            console.print(Text(f"{prefix.removesuffix('_')}:", style="bold"), soft_wrap=True)
+        for line in summary(rows, scale, prefix=prefix, **known):
+            console.print(line, soft_wrap=True)
 
 
 def summary(

@@ -40,17 +40,17 @@ class ScoredFile:
         path (`Path`):
             `.jsonl`, `.csv` (of which cells that hold no text or number are JSON, and no text is a formula, see
             [`~real_trl.text.shown.spreadsheet_cell`]) or `.parquet`.
-        prefix (`str`, *optional*, defaults to `""`):
-            What the names of the new columns begin with.
+        prefixes (`Sequence[str]`, *optional*, defaults to `[""]`):
+            What the names of the new columns begin with: of several, there is a set of columns for each.
 
     Raises:
         `ValueError`: if the format is unknown or cannot hold the rows, if a new column has the name of one that is there, or
             if the file would replace the data.
     """
 
-    def __init__(self, path: Path, source: Source, labels: Sequence[str], prefix: str = "") -> None:
-        self.path, self.source = path, source
-        self.columns = [prefix + name for name in SCORES]
+    def __init__(self, path: Path, source: Source, labels: Sequence[str], prefixes: Sequence[str] = ("",)) -> None:
+        self.path, self.source, self.prefixes = path, source, prefixes
+        self.columns = [prefix + name for prefix in prefixes for name in SCORES]
         if path.suffix.lower() not in EXTENSIONS:
             raise FieldError("output", path, "Rename it.", f": {str(path)!r} ends in none of {', '.join(EXTENSIONS)}")
         if path.exists() and (path.is_dir() or path.samefile(source.name)):
@@ -66,7 +66,7 @@ class ScoredFile:
                 "second_, which the names of the new columns begin with."
             )
         if path.suffix.lower() == ".parquet":
-            self._schema = _schema(source, labels, prefix)
+            self._schema = _schema(source, labels, prefixes)
         else:
             for index, row in enumerate(source.iterate()):
                 try:
@@ -77,8 +77,9 @@ class ScoredFile:
                     ) from error
 
     def write(self, scores: Iterable[Mapping[str, Any]]) -> None:
-        """Write all rows, each with the new columns that `scores` has for it. The file is written atomically."""
-        scores = iter(scores)
+        """Write all rows, each with the new columns that `scores` has for it, one set for each prefix. The file is written atomically."""
+        sets = zip(*[iter(scores)] * len(self.prefixes), strict=True)
+        scores = ({name: cell for one in row for name, cell in one.items()} for row in sets)
         write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
         with whole_file(self.path, "Every row that was scored is kept") as temporary:
             write[self.path.suffix.lower()](temporary, scores)
@@ -117,7 +118,7 @@ class ScoredFile:
             yield pa.Table.from_pylist(some, schema=schema)
 
 
-def _schema(source: Source, labels: Sequence[str], prefix: str) -> pa.Schema:
+def _schema(source: Source, labels: Sequence[str], prefixes: Sequence[str]) -> pa.Schema:
     """Types of the columns: those of the data, which must have one each, and those of the scores."""
     fields, metadata = [], None
     if isinstance(source.rows, pa.Table):
@@ -133,6 +134,5 @@ def _schema(source: Source, labels: Sequence[str], prefix: str) -> pa.Schema:
                 ) from error
     types = {"probabilities": pa.struct([(label, pa.float64()) for label in labels])}
     types |= dict.fromkeys(("rationale", "status", "error"), pa.string())
-    return pa.schema(
-        [*fields, *((prefix + name, types.get(name, pa.float64())) for name in SCORES)], metadata=metadata
-    )
+    new = [(prefix + name, types.get(name, pa.float64())) for prefix in prefixes for name in SCORES]
+    return pa.schema([*fields, *new], metadata=metadata)

@@ -121,7 +121,7 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack) 
     )
     training_args.chat_template_kwargs = dict(prompt_format.chat_template_kwargs) or None
     if data_args.prompt_template:
-        check_public(prompt_template=load_template(data_args.prompt_template).source)
+        check_public(prompt_template=load_template(data_args.prompt_template).source, criteria=data_args.criteria)
 
     samples = config_class is REALConfig
     if samples:
@@ -176,8 +176,8 @@ def _choose_rationale(training_args: RAFTConfig, data_args: DataArguments, train
             )
     if not training_args.rationale and data_args.prompt_template in ASKS_FOR_RATIONALE:
         logger.warning(
-            "prompt_template=%r asks for a rationale, which a direct judge does not write. Set it to 'direct', which asks for the score "
-            "alone.",
+            "prompt_template=%r asks for a rationale, which a direct judge does not write. Set it to 'direct' (with criteria, "
+            "'direct_criteria'), which asks for the score alone.",
             data_args.prompt_template,
         )
 
@@ -207,6 +207,7 @@ def _make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[
     trainer.recipe = stage.recipe
     template = stage.data_args.prompt_template
     trainer.judge_config.use_template(load_template(template) if template else None)
+    trainer.judge_config.criteria = stage.data_args.criteria
     if stage.held_out:
         seed = stage.training_args.seed
         trainer.add_callback(

@@ -29,6 +29,7 @@ from trl import ModelConfig
 from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments, judge_name
 from real_trl.arguments.judging import warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine
@@ -249,7 +250,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(
             f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}"
         )
-        CleanConsole().print(evaluation_table(evaluation, args.breakdown or ()))  # ends with the verdict
+        by_criterion = any(CRITERION_COLUMN in columns for columns in evaluation["breakdown"].values())
+        shown = args.breakdown or [CRITERION_COLUMN] * by_criterion
+        CleanConsole().print(evaluation_table(evaluation, shown))  # ends with the verdict
         unscored, totals = {}, {}
         for judge, dataset, probe in plan.runs:
             frame = probed[dataset][judge][probe] if probe else frames[dataset][judge]

@@ -7,7 +7,8 @@ Score a file: a judge's scores beside its rows, whether or not they have labels.
 
 Writes `answers.scored.jsonl` (or `output`, as .jsonl, .csv or .parquet): the rows in their order with all their columns, and
 `expected_score` (RAIL), `sampled_score`, `most_likely_score`, `probabilities` (label → probability), `spread`, `rationale` and
-`status`. Beside it, the folder `answers.scored.jsonl.provenance` says what the scores were made with.
+`status`. Beside it, the folder `answers.scored.jsonl.provenance` says what the scores were made with. A judge that was trained on several
+`criteria` scores every row by each: `helpfulness_expected_score`, …
 
 A row that the engine gives no answer to (a server that refuses it, numbers that are no distribution) has the status `unscored` and
 the reason in the column `error`; the others are scored. Then the exit status is 3, and the same command asks for such rows again.
@@ -67,6 +68,9 @@ class ScoreArguments(JudgingArguments):
             without it.
         rubric, reference (`str`, *optional*):
             The same for all rows, instead of columns.
+        criteria (`dict`, *optional*):
+            Criterion → rubric: every row is scored by each of them, in columns whose names begin with the criterion. Defaults to the
+            judge's own, unless there is another rubric.
         prompt_template (`str`, *optional*):
             Template of the prompts. Defaults to the judge's own.
         prompt_column (`str`, *optional*):
@@ -88,6 +92,12 @@ class ScoreArguments(JudgingArguments):
     )
     rubric: str | None = field(default=None, metadata={"help": "One rubric for all rows."})
     reference: str | None = field(default=None, metadata={"help": "One reference answer for all rows."})
+    criteria: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Criterion → rubric, of which each gives a set of columns. Default: the judge's own, if it has any."
+        },
+    )
     prompt_template: str | None = field(default=None, metadata={"help": "Default: the judge's own."})
     prompt_column: str | None = field(default=None, metadata={"help": "Column with complete prompts."})
     prefix: str = field(default="", metadata={"help": "What the names of the new columns begin with."})
@@ -95,13 +105,16 @@ class ScoreArguments(JudgingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.columns = as_mapping("columns", self.columns)
+        self.columns, self.criteria = as_mapping("columns", self.columns), as_mapping("criteria", self.criteria)
         check_num_samples(self.num_samples, self.do_sample)
         if not self.data:
             raise FieldError("data", None, "Name the file to score first: real-trl score answers.jsonl --judge DIR.")
         if not self.judge:
             raise FieldError("judge", None, "Give a directory or Hub id: --judge outputs/my-real.")
-        own = {"columns": self.columns, "rubric": self.rubric, "reference": self.reference}
+        if self.criteria and (self.rubric or "rubric" in self.columns):
+            said = f": got {', '.join(self.criteria)} beside another rubric"
+            raise FieldError("criteria", self.criteria, "Leave out one of them.", said)
+        own = {"columns": self.columns, "rubric": self.rubric, "reference": self.reference, "criteria": self.criteria}
         for name, value in {**own, "prompt_template": self.prompt_template}.items():
             if value and self.prompt_column:
                 said = f": {self.prompt_column!r} holds complete prompts, to which {name}={value!r:.60} adds nothing"
@@ -131,9 +144,15 @@ def read_rows(path: str) -> Source:
     return source
 
 
-def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> list[str]:
+def criteria_of(args: ScoreArguments, judge: JudgeSource) -> dict[str, str]:
+    """Criterion → rubric, by each of which every row is scored; none where rows have another rubric, or complete prompts."""
+    other = args.criteria or args.rubric or args.prompt_column or "rubric" in args.columns
+    return args.criteria if other else judge.config.criteria
+
+
+def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source, criteria: Mapping[str, str]) -> list[str]:
     """
-    The complete prompt of every row.
+    The complete prompt of every row, or those by all `criteria` of the first row, then of the second, ….
 
     Raises:
         `ValueError`: naming field, row and fix, if a prompt cannot be made, or if it is not clear how.
@@ -141,7 +160,7 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
     column = args.prompt_column
     source = source.with_paths([*args.columns.values(), *([column] if column else [])])
     template = load_template(args.prompt_template) if args.prompt_template else judge.config.template()
-    stated = args.columns or args.rubric or args.reference or args.prompt_template
+    stated = args.columns or args.rubric or args.reference or args.prompt_template or criteria
     if column is None and stated:
         template = template or judge_template(judge.config)
     if column is None and not stated and "prompt" in source.columns:
@@ -160,13 +179,14 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
         def prompt_of(row: Mapping[str, Any]) -> str:
             return checked_text("prompt_column", row[column], f" {column!r}")
 
+        asked = [prompt_of]
     else:
-        texts = {"rubric": args.rubric, "reference": args.reference}
-        prompt_of = PromptFields(template, judge.space, args.columns, texts).render
+        texts = [{"rubric": rubric, "reference": args.reference} for rubric in criteria.values() or [args.rubric]]
+        asked = [PromptFields(template, judge.space, args.columns, each).render for each in texts]
     prompts, problems = [], {}
     for index, row in enumerate(source.iterate(column and [column])):
         try:
-            prompts.append(prompt_of(row))
+            prompts += [prompt_of(row) for prompt_of in asked]
         except ValueError as error:
             problems.setdefault(str(error), []).append(source.where(index))
     if problems:
@@ -179,7 +199,7 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source) -> li
 
 
 def open_output(
-    args: ScoreArguments, model_args: ModelConfig, judge: JudgeSource, prompts: Sequence[str]
+    args: ScoreArguments, model_args: ModelConfig, judge: JudgeSource, prompts: Sequence[str], criteria: Sequence[str]
 ) -> GeneratedFolder:
     """The folder of the scores' provenance; `ValueError` if the output is something else."""
     path = args.output_path
@@ -189,9 +209,13 @@ def open_output(
     sampling = {"num_samples": args.num_samples, "rows_at_once": args.rows_at_once, "seed": args.seed}
     made_with = {
         **args.describe(judge, model_args),
-        "data": {"file": args.data, "rows": len(prompts), "fingerprint": f"sha256 {digest.hexdigest()}"},
+        "data": {
+            "file": args.data,
+            "rows": len(prompts) // max(1, len(criteria)),
+            "fingerprint": f"sha256 {digest.hexdigest()}",
+        },
         "sampling": {**sampling, "batch_size": args.batch_size, "malformed": args.malformed},
-        "output": {"prefix": args.prefix},
+        "output": {"prefix": args.prefix, **({"criteria": list(criteria)} if criteria else {})},
     }
     folder = GeneratedFolder(f"{path}.provenance", made_with, f"../{path.name}", "output")
     if path.exists() and not folder.folder.exists():
@@ -226,48 +250,59 @@ def main(argv: Sequence[str] | None = None) -> None:
             source = read_rows(args.data)
             judge = args.find(args.judge, model_args)
             args.check_samples(args.num_samples, judge)
-            scored = ScoredFile(args.output_path, source, judge.space.labels, args.prefix)
+            criteria = criteria_of(args, judge)
+            prefixes = [f"{args.prefix}{criterion}_" for criterion in criteria] or [args.prefix]
+            scored = ScoredFile(args.output_path, source, judge.space.labels, prefixes)
             state = distributed_state()
             held.enter_context(only_writer(args.output_path, "output", state))
-            prompts = make_prompts(args, judge, source)
+            prompts = make_prompts(args, judge, source, criteria)
             warn_of_other_template(judge.config, args.prompt_template)
-            output = open_output(args, model_args, judge, prompts)
+            output = open_output(args, model_args, judge, prompts, list(criteria))
+            if criteria and state.is_main_process:
+                print(f"Every row is scored by {', '.join(criteria)}.")
         with user_errors():
             complete = output.check()
         if complete:
             if state.is_main_process:
                 output.discard_parts()
                 print(f"Already complete: {args.output_path}")
-                print_summary(args.output_path, judge.config, prefix=args.prefix)
+                print_summary(args.output_path, judge.config, prefixes)
             return
-        size = args.rows_at_once
+        width = len(prefixes)  # prompts of a row, which are judged together
+        size = max(1, args.rows_at_once // width) * width
 
-        def ask(engine: Engine, rows: Sequence[int], seed: int) -> Iterator[tuple[int, Judgment]]:
-            asked = [prompts[row] for row in rows]
-            with naming_rows(lambda index: source.where(rows[index // args.num_samples])):
+        def where(place: int) -> str:
+            return source.where(place // width) + (
+                f", criterion {list(criteria)[place % width]!r}" if criteria else ""
+            )
+
+        def ask(engine: Engine, places: Sequence[int], seed: int) -> Iterator[tuple[int, Judgment]]:
+            asked = [prompts[place] for place in places]
+            with naming_rows(lambda index: where(places[index // args.num_samples])):
                 yield from Judge(engine, judge.config).iterate(asked, num_samples=args.num_samples, seed=seed)
 
         def merge(scores: Iterator[dict[str, Any]]) -> tuple[dict[str, bytes], dict[str, int]]:
             scored.write(scores)
-            return {}, {"rows": len(prompts)}
+            return {}, {"rows": len(source)}
 
         work = Resumable(
             output,
             prompts,
             [range(start, min(start + size, len(prompts))) for start in range(0, len(prompts), size)],
             ask=ask,
-            as_row=lambda row, judgment: score_columns(judgment, judge.space.labels, args.prefix),
+            as_row=lambda place, judgment: score_columns(judgment, judge.space.labels, prefixes[place % width]),
             merge=merge,
             seed=args.seed,
             desc="Scoring",
-            unit="row",
+            unit="score" if criteria else "row",
         )
-        with user_errors(), naming_rows(source.where):
+        with user_errors(), naming_rows(where):
             unscored = work.run(lambda: args.load(judge, model_args, malformed=args.malformed), state)
         if state.is_main_process:
-            print_summary(args.output_path, judge.config, prefix=args.prefix)
-            reasons = [(source.where(row), columns[args.prefix + "error"]) for row, columns in unscored]
-            end_with_unscored({"rows": reasons}, {"rows": len(prompts)})
+            print_summary(args.output_path, judge.config, prefixes)
+            reasons = [(where(place), columns[prefixes[place % width] + "error"]) for place, columns in unscored]
+            what = "scores" if criteria else "rows"
+            end_with_unscored({what: reasons}, {what: len(prompts)})
 
 
 if __name__ == "__main__":

@@ -150,6 +150,8 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
         ready = batcher.ready
         scale: dict[str, Any] = {"labels": list(judge.labels), "values": list(judge.values)}
         answer = {"ready": ready, "judge": name, "scale": scale, "fields": reader.fields, "waiting": batcher.waiting}
+        if judge.criteria:  # with the rubric of each
+            answer["criteria"] = judge.criteria
         return JSONResponse(answer, 200 if ready else 503)
 
     return app

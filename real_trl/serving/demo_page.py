@@ -32,6 +32,7 @@ def build_page(judge: Judge, name: str) -> gr.Blocks:
             What the page calls it.
     """
     fields = prompt_fields(judge.config)
+    filled_in = {"rubric": next(iter(judge.criteria.values()), None)}
 
     def score(*texts: str) -> tuple[str, str]:
         row = {field: text for field, text in zip(fields, texts, strict=True) if text and text.strip()}
@@ -48,7 +49,11 @@ def build_page(judge: Judge, name: str) -> gr.Blocks:
             with gr.Column():
                 inputs = [
                     gr.Textbox(
-                        label=field.capitalize(), lines=_LINES.get(field, 3), max_lines=24, elem_id=f"field-{field}"
+                        filled_in.get(field),
+                        label=field.capitalize(),
+                        lines=_LINES.get(field, 3),
+                        max_lines=24,
+                        elem_id=f"field-{field}",
                     )
                     for field in fields
                 ]

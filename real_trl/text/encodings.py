@@ -26,7 +26,10 @@ def decode(data: bytes, fallback: str | None = "cp1252") -> tuple[str, str | Non
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         first = f"byte {error.start} (line {line})"
-    if encoding != "utf-8" or fallback is None or b"\0" in data:
+    damaged = data.decode("utf-8", "replace")
+    # In other encodings, letters beyond ASCII hardly ever make a character of UTF-8
+    mostly_utf8 = sum(letter > "\x7f" for letter in damaged) > 2 * damaged.count("\ufffd")
+    if encoding != "utf-8" or fallback is None or mostly_utf8 or b"\0" in data:
         raise ValueError(f"not {encoding.removesuffix('-sig').upper()} text at {first}. Save the file as UTF-8.")
     try:
         text = data.decode(fallback)

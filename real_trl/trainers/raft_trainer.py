@@ -56,18 +56,26 @@ class ScoreCollator:
 
 class _ForwardWithScores:
     """
-    The model as `SFTTrainer.compute_loss` calls it, over a batch without padding if it is `padding_free`. Only the rows that
+    The model as `SFTTrainer.compute_loss` calls it, over a batch without padding if it is `padding_free`, and what sequences begin with
+    once if they `share` it. Only the rows that
     have a label reach TRL's LM head. Beside it, in float32, the score space's [`LabelTree`] is read; the labels' log-probabilities
     are kept in `score_log_probs` `(N, L)`.
     """
 
-    def __init__(self, model: nn.Module, score_positions: Tensor, tree: LabelTree, padding_free: bool) -> None:
-        self.model, self.score_positions, self.tree, self.padding_free = model, score_positions, tree, padding_free
+    def __init__(
+        self, model: nn.Module, score_positions: Tensor, tree: LabelTree, padding_free: bool, share: bool = False
+    ) -> None:
+        self.model, self.score_positions, self.tree = model, score_positions, tree
+        self.padding_free, self.share = padding_free, share
         self.score_log_probs: Tensor | None = None
 
     def __call__(self, labels: Tensor, input_ids: Tensor, attention_mask: Tensor, **inputs: Any) -> Any:
         batch = (labels, input_ids, attention_mask, self.score_positions, self.tree)
-        forward = pack_sequences(*batch) if self.padding_free else pad_sequences(*batch, backbone(self.model))
+        forward = (
+            pack_sequences(*batch, share=self.share)
+            if self.padding_free
+            else pad_sequences(*batch, backbone(self.model))
+        )
         separate_rows(causal_lm(self.model))
         size, trees = forward.num_labels, TokenSelection.of_trees(self.tree, forward.edges, forward.rests)
         with select_hidden_rows(self.model, forward.rows[:, :size], trees):
@@ -158,6 +166,8 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         base = causal_lm(self.model)
         reason = why_not_exact(base, dropout="of attention")
         self._padding_free = reason is None
+        # Of short answers, most of a batch is what prompts begin with
+        self._share = self._is_direct and why_not_exact(base) is None
         if self._padding_free:
             install_prefix_attention(base)
         else:
@@ -209,7 +219,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     def _raft_loss(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None) -> Tensor:
         score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
         written, label_weights = inputs.pop("written_labels"), inputs.pop("label_weights")
-        forward = _ForwardWithScores(model, score_positions, self.score_space.tree, self._padding_free)
+        forward = _ForwardWithScores(model, score_positions, self.score_space.tree, self._padding_free, self._share)
         trained, attention_mask = self._total_train_tokens, inputs["attention_mask"]
         next_token_loss = super().compute_loss(forward, inputs, num_items_in_batch=num_items_in_batch)
         if self.model.training:

@@ -71,6 +71,12 @@ def test_broken_lines_are_named(tmp_path):
     refused(path, "data.csv, line 4: not valid CSV")
 
 
+def test_damaged_utf_8_is_not_taken_for_another_encoding(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes("prompt,score\nÄpfel für Åse,3\nb".encode() + b"\xfc,4\n")
+    refused(path, "not UTF-8 text at byte 33 (line 3)")
+
+
 def test_what_is_not_as_usual_is_said(tmp_path, caplog):
     path = tmp_path / "data.csv"
     path.write_bytes(delimited(";").encode("cp1252"))

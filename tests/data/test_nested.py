@@ -149,6 +149,15 @@ ARGILLA = {
             {"user_id": "u2", "status": "submitted", "values": {"quality": {"value": 2}}},
         ],
     },
+    "lists": {  # the same as older versions of `datasets` have it
+        "prompt": "Why?",
+        "response": "So.",
+        "quality": {
+            "user_id": ["u1", "u2", "u3"],
+            "value": [4, 2, 5],
+            "status": ["submitted", "submitted", "discarded"],
+        },
+    },
     "version 1": {
         "prompt": "Why?",
         "response": "So.",
@@ -168,6 +177,7 @@ ARGILLA = {
         ("flat", "prompt", "quality.responses", [4, 2]),
         ("api", "fields.prompt", "responses.values.quality", [4, None, 2]),
         ("version 1", "prompt", "quality", [4, 2, None]),
+        ("lists", "prompt", "quality", [4, 2, None]),
     ],
 )
 @pytest.mark.parametrize("extension", ["json", "jsonl", "parquet"])
@@ -226,4 +236,4 @@ def test_conversations(tmp_path, messages, instruction, response, extension):
 def test_a_conversation_with_pictures_is_refused(tmp_path):
     messages = [turn("user", [{"type": "image"}, {"type": "text", "text": "What?"}]), turn("assistant", "A cat.")]
     path = write(tmp_path / "data.jsonl", [{"messages": ONE, "score": 3}, {"messages": messages, "score": 3}])
-    refused(path, "a judge reads text only", prompt_column="messages.instruction")
+    refused(path, "row 1 (line 2)", "a judge reads text only", prompt_column="messages.instruction")

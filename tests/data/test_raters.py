@@ -54,6 +54,10 @@ def test_texts_that_mean_missing(tmp_path):
     refused(path, "holds 'N/A', which is not a number", score_column="a,b")
     loaded = load(path, score_column="a,b", na=["N/A", "-"])
     assert loaded["score"][:] == [5.0, 3.0] and loaded["feedback"][:] == [None, "Not N/A."]
+    path = write(
+        tmp_path / "numbers.jsonl", [{"prompt": "Judge A.", "a": 5, "b": -1}, {"prompt": "B.", "a": 99.0, "b": 2}]
+    )
+    assert load(path, score_column="a,b", na=["-1", "99"])["score"][:] == [5.0, 2.0]
     path = write(tmp_path / "lists.jsonl", [{"prompt": "Judge A.", "score": [4, "N/A"]}])
     assert load(path, na="N/A")["score"][:] == [4.0]
     path = write(tmp_path / "words.csv", [{"prompt": "Judge A.", "score": "none"}, {"prompt": "B.", "score": "good"}])

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from real_trl.forward.prefill import read_prefill, shared_beginnings
+from real_trl.forward.packing import shared_beginnings
+from real_trl.forward.prefill import read_prefill
 from tests.forward.test_tree_after_generation import PROMPTS, scale_space, warm_judge
 
 SCALES = ["1-10", "half points", "0-100", "words"]

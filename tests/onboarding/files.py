@@ -208,6 +208,43 @@ def argilla(folder: Path) -> Path:
     return path
 
 
+def label_studio_small(folder: Path) -> Path:
+    """Label Studio's CSV, with a row for each annotation."""
+    rows = [
+        {
+            "annotation_id": 10 * number + who,
+            "annotator": who,
+            "answer": row["answer"],
+            "created_at": "2026-01-02T03:04:05Z",
+            "id": number,
+            "lead_time": 2.5,
+            "quality": json.dumps([{"rating": min(5, row["score"] + who)}]),
+            "question": row["question"],
+        }
+        for number, row in enumerate(sheet(seed=14))
+        for who in (0, 1)
+    ]
+    return write_csv(folder / "small.csv", rows)
+
+
+def argilla_flat(folder: Path) -> Path:
+    """Argilla's records with `flatten=True`."""
+    rows = [
+        {
+            "id": str(number),
+            "prompt": row["question"],
+            "reply": row["answer"],
+            "correct.responses": [row["score"]],
+            "correct.responses.users": ["a"],
+            "correct.responses.status": ["submitted"],
+            "correct.suggestion": 1,
+            "correct.suggestion.score": 0.5,
+        }
+        for number, row in enumerate(sheet(seed=15))
+    ]
+    return write_jsonl(folder / "flat.jsonl", rows)
+
+
 def conversations(folder: Path) -> Path:
     """TRL's conversational format with a score; some have a system prompt, some an earlier turn."""
     rows = []
@@ -245,6 +282,17 @@ def ratings_in_rows(folder: Path) -> Path:
                     {"worker_id": f"w{who}", "prompt": row["question"], "response": row["answer"], "score": score}
                 )
     return write_csv(folder / "ratings.csv", rows)
+
+
+def gaps(folder: Path) -> Path:
+    """Two raters in columns, who wrote N/A where they gave no rating."""
+    rows = []
+    for number, row in enumerate(sheet(seed=13)):
+        one, two = row["score"], min(5, row["score"] + 1)
+        if number % 4 == 0:
+            one, two = ("N/A", two) if number % 8 else (one, "N/A")
+        rows.append({"query": row["question"], "output": row["answer"], "rater_a": one, "rater_b": two})
+    return write_csv(folder / "gaps.csv", rows)
 
 
 def grades(folder: Path) -> Path:

@@ -402,6 +402,11 @@ def test_a_rater_column_is_not_always_one(tmp_path, model):
     assert open_project(InitOptions(file, "judge", model)).plan.roles.rater is None
     file = str(write_csv(tmp_path / "rated.csv", rated_rows(False)))
     assert open_project(InitOptions(file, "judge", model, {"rater": "none"})).plan.found.duplicates == 96
+    alone = [
+        {"question": row["question"], "answer": row["answer"], "expert": row["score"]} for row in rated_rows(False)
+    ]
+    roles = open_project(InitOptions(str(write_csv(tmp_path / "expert.csv", alone)), "judge", model)).plan.roles
+    assert (roles.rater, roles.scores) == (None, ["expert"])
     two = [{**row, "depth": row["score"]} for row in rated_rows(False)]
     options = InitOptions(str(write_csv(tmp_path / "two.csv", two)), "judge", model, {"score": "score,depth"})
     with pytest.raises(ValueError, match="where 'worker_id' says who gave the score, each row has one"):

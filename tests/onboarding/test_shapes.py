@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`real-trl init` on files as people have them: without an edit, to recipes whose data are what the files say."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +14,17 @@ import yaml
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
 from real_trl.scale import Scale
+from real_trl.scripts import evaluate, sft
 from real_trl.scripts.init import main
 from tests.onboarding import files
 
 
 def two_thirds_up(score: int, number: int) -> list[float]:
     return [min(5, max(1, score + who - 1)) for who in range(4) if who != number % 4]
+
+
+def gaps(score: int, number: int) -> list[float]:
+    return {0: [score], 4: [min(5, score + 1)]}.get(number % 8, [score, min(5, score + 1)])
 
 
 # File → seed of its rows, and the ratings of the row with this number and score
@@ -31,7 +37,12 @@ SHAPES: dict[str, tuple[int, Callable[[int, int], list[float]]]] = {
     "conversations": (8, lambda score, number: [score]),
     "prompts_and_completions": (9, lambda score, number: [score]),
     "ratings_in_rows": (10, two_thirds_up),
+    "label_studio_small": (14, lambda score, number: [score, min(5, score + 1)]),
+    "argilla_flat": (15, lambda score, number: [score]),
+    "grades": (11, lambda score, number: [6 - score]),
+    "gaps": (13, lambda score, number: gaps(score, number)),
 }
+OPTIONS = {"grades": ("--score_labels", "6-1"), "gaps": ("--na", "N/A")}  # which nobody can know
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +73,7 @@ def loaded(recipes: dict[str, dict], **options: object) -> dict[str, list]:
 def test_a_file_as_people_have_it(tmp_path, monkeypatch, model, shape):
     monkeypatch.chdir(tmp_path)
     seed, ratings = SHAPES[shape]
-    data = loaded(recipes_of(getattr(files, shape)(tmp_path), model))
+    data = loaded(recipes_of(getattr(files, shape)(tmp_path), model, *OPTIONS.get(shape, ())))
     expected = {}
     for number, row in enumerate(files.sheet(seed=seed)):
         given = ratings(row["score"], number)
@@ -76,6 +87,30 @@ def test_a_file_as_people_have_it(tmp_path, monkeypatch, model, shape):
             if question in prompt and f"\n{answer}\n" in prompt
         ]
         assert sorted(found) == pytest.approx(sorted(scores))
+
+
+def train(recipes: dict[str, dict]) -> None:
+    """What the written commands do, but for the number of steps."""
+    assert set(recipes) == {"raft", "evaluate"}
+    sft.main(["--config", "judge/raft.yaml", "--max_steps", "2"])
+    evaluate.main(["--config", "judge/evaluate.yaml", "--num_resamples", "100"])
+    config = json.loads(Path(recipes["raft"]["output_dir"], "judge_config.json").read_text())
+    assert config["rationale"] is False
+    results = json.loads(Path(recipes["evaluate"]["output_dir"], "evaluation.json").read_text())
+    (judged,) = results["results"]["test"].values()
+    assert judged["n_rows"] == results["datasets"]["test"]["n_rows"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_file_as_people_have_it_trains_a_judge(tmp_path, monkeypatch, model, shape):
+    monkeypatch.chdir(tmp_path)
+    train(recipes_of(getattr(files, shape)(tmp_path), model, *OPTIONS.get(shape, ())))
+
+
+@pytest.mark.slow
+def test_a_dataset_on_the_hub_trains_a_judge(hub, model):
+    train(recipes_of(hub, model))
 
 
 def test_comments_of_annotators_are_the_rationales_of_their_ratings(tmp_path, monkeypatch, model):

@@ -196,18 +196,25 @@ def random_batch(generator, vocabulary):
 @pytest.mark.parametrize("labels", ["one token", "several"])
 @pytest.mark.parametrize("seed", range(5))
 def test_same_hidden_states_in_float64(labels, seed):
-    """Of every token asked for, and the gradients of a random function of them."""
+    """Of every token asked for, and the gradients of a random function of them; also where rows share what they begin with."""
     generator = torch.Generator().manual_seed(seed)
     paths = [(1,), (2,), (1, 0), (1, 0, 0), (3, 4), (3, 5, 6)] if labels == "several" else [(1,), (2,), (3,)]
     tree = LabelTree.from_paths(paths)
     model = build_gpt2(TOKENIZER)
     batch = random_batch(generator, len(TOKENIZER))
+    alike = torch.rand(len(batch["input_ids"]), generator=generator) < 0.7
+    batch["input_ids"][alike, :2] = batch["input_ids"][0, :2]
+    batch["input_ids"] *= batch["attention_mask"]
+    batch["labels"] = torch.where(batch["labels"] == -100, -100, batch["input_ids"])
     scored = batch["score_positions"] > 0
-    weight, results = None, []
-    for packed in (False, True):
-        if packed:
+    weight, results, sizes = None, [], []
+    for how in ("padded", "packed", "shared"):
+        if how == "padded":
+            forward = pad_sequences(**batch, tree=tree, model=model)
+        else:
             install_prefix_attention(model)
-        forward = pack_sequences(**batch, tree=tree) if packed else pad_sequences(**batch, tree=tree, model=model)
+            forward = pack_sequences(**batch, tree=tree, share=how == "shared")
+        sizes.append(forward.inputs["input_ids"].numel())
         hidden = model.base_model(**forward.inputs).last_hidden_state
         rows = hidden.gather(1, forward.rows.unsqueeze(-1).expand(-1, -1, hidden.size(-1)))
         tokens, edges = (part.flatten(0, 1) for part in rows.tensor_split([forward.num_labels], dim=1))
@@ -218,8 +225,10 @@ def test_same_hidden_states_in_float64(labels, seed):
         (asked * weight).sum().backward()
         results.append((asked.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
         model.zero_grad()
-    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-10, atol=1e-12)
-    assert relative_error(results[1][1], results[0][1]) < 1e-12
+    for hidden, gradient in results[1:]:
+        torch.testing.assert_close(hidden, results[0][0], rtol=1e-10, atol=1e-12)
+        assert relative_error(gradient, results[0][1]) < 1e-12
+    assert sizes[2] < sizes[1]
 
 
 # --- the row itself ----------------------------------------------------------------------------------------------------

@@ -452,7 +452,7 @@ def without(column):
         ),
         ({"score_labels": "A-E"}, "score_values is not set, and the score label 'A' is not a number"),
         ({"score_labels": ["100", "200"]}, "the label '100' cannot be told apart"),
-        ({"score_labels": "5-1"}, "score_labels='5-1' is not a scale"),
+        ({"score_labels": "5-5"}, "score_labels='5-5' is not a scale"),
     ],
 )
 def test_bad_data_is_refused_before_the_model_is_loaded(tmp_path, given, message):
