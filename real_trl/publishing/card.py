@@ -16,7 +16,7 @@ from real_trl.prompts.template import SETTINGS, PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.results import eval_results, evaluation_table
 from real_trl.report.markup import markdown_code, markdown_escape, plain_line
-from real_trl.scale import abridged
+from real_trl.scale import Scale, abridged
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_text, redacted
 
@@ -76,12 +76,13 @@ def build_card(
         tags=["llm-as-a-judge", "real_trl", "trl", *([method.tag] if method else []), "arxiv:2603.17145"],
         eval_results=eval_results(evaluation) if evaluation and eval_results(evaluation) else None,
     )
-    template = config.template()
+    template, scale = config.template(), Scale.parse(config.score_labels, config.score_values)
     page = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     text = page.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=card_data.to_yaml(),
         title=markdown_escape(title),
         labels=markdown_escape(_cut(abridged(config.score_labels))),
+        best=markdown_escape(_cut(scale.best)) if scale.lower_is_better else None,
         marker=markdown_code(_cut(config.score_marker.rstrip()) + "…"),
         reads="a complete prompt" if template is None else _variables_text(template),
         method=method,

@@ -8,7 +8,7 @@ evaluates a judge on it.
     real-trl init scores.jsonl --response answer --score rater_1,rater_2,rater_3 --score_labels 1-5 --model Qwen/Qwen3-0.6B
 
 Asked is on a terminal only; elsewhere, and with --yes, what has a usual name or form is guessed, and the rest must be
-stated. The file is not changed, and nothing is downloaded or trained.
+stated. The file is not changed, nothing is trained, and nothing but a dataset on the Hub is downloaded.
 """
 
 import argparse

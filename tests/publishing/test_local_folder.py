@@ -4,6 +4,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from real_trl.publishing import Publication, build_card, check_card, find_judge_
 from real_trl.publishing.lineage import mark_local
 from real_trl.publishing.results import evaluation_table
 from real_trl.runs.fingerprints import model_fingerprint
+from real_trl.scale import Scale
 from real_trl.scripts.push import main
 from tests.publishing.judges import PUBLISHED, TOKEN, judge_config, write_adapter, write_evaluation, write_judge
 from tests.tiny import LINES
@@ -131,6 +133,15 @@ def test_without_predictions_the_directory_that_was_evaluated_tells(judge, tmp_p
     (checkpoint / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(ValueError, match="other weights"):
         read_evaluation(path, files)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [("1-5", "**1, 2, 3, 4, 5**."), ("5-1", "**5, 4, 3, 2, 1**, of which 1 is the best.")]
+)
+def test_the_card_says_which_end_of_the_scale_is_the_best(labels, said):
+    scale = Scale.parse(labels)
+    config = replace(judge_config("acme/base-8b"), score_labels=list(scale.labels), score_values=list(scale.values))
+    assert f"on the scale {said}" in build_card(config, "acme/judge").text
 
 
 def test_every_method_has_its_equation(judge):
