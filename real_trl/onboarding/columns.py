@@ -12,15 +12,12 @@ from typing import Any
 from real_trl.data.files import Source
 from real_trl.data.nested import is_of_people, split_path
 from real_trl.data.scores import ratings_in
-from real_trl.onboarding.names import NAMES, SPLITS, key
+from real_trl.onboarding.criteria import default_rubric, read_criteria, usual_criteria
+from real_trl.onboarding.names import NAMES, RATER, RATERS, SPLITS, key
 from real_trl.scale import as_number
 from real_trl.text.cells import is_empty
 
 NONE = "none"
-_RATER = re.compile(r"(.*?)[ _.-]?(\d{1,2}|[a-e])$")
-_RATERS = re.compile(
-    r"(rater|annotator|rating|score|judge|expert|human|grader|label|grade|worker|evaluator|person|coder|reviewer)s?$"
-)
 _IDENTIFIER = re.compile(
     r"(^|_|\b)(id|index|idx|row|no|number|seed|year|date|time|timestamp|length|tokens)$", re.IGNORECASE
 )
@@ -34,7 +31,8 @@ class Roles:
     Attributes:
         prompt (`str`, *optional*): Complete prompts; else `instruction` and `response` are there.
         instruction, response, rubric, reference (`str`, *optional*): What a prompt is made of.
-        scores (`list[str]`): One column for each rater.
+        scores (`list[str]`): One column for each rater, or for each of the `criteria`.
+        criteria (`dict[str, str]`): Column → rubric, where the columns with scores are criteria of their own.
         feedback (`list[str]`): Rationales: none, one column, or one for each rater.
         group (`str`, *optional*): What rows about one question have in common.
         split (`str`, *optional*): Which split a row is in.
@@ -48,6 +46,7 @@ class Roles:
     rubric: str | None = None
     reference: str | None = None
     scores: list[str] = field(default_factory=list)
+    criteria: Mapping[str, str] = field(default_factory=dict)
     feedback: list[str] = field(default_factory=list)
     group: str | None = None
     split: str | None = None
@@ -67,6 +66,11 @@ class Roles:
         return [column for column in columns if column]
 
     @property
+    def has_rubrics(self) -> bool:
+        """Whether rows or criteria have rubrics of their own."""
+        return bool(self.rubric or self.criteria)
+
+    @property
     def question(self) -> list[str]:
         """Columns whose text tells one question from another."""
         return [self.prompt] if self.prompt else [column for column in (self.instruction,) if column]
@@ -80,7 +84,7 @@ class Unknown(ValueError):
         self.role = role
 
 
-def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
+def find_roles(source: Source, stated: Mapping[str, str | None], criteria: Sequence[str] = ()) -> Roles:
     """
     Find each role's column: the stated one, else one with a usual name.
 
@@ -88,6 +92,8 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
         stated (`Mapping[str, str | None]`):
             Role → column, as the command line has it. `score` and `feedback` may be several, with commas; `group` may be
             `none`, as may `rater`.
+        criteria (`Sequence[str]`, *optional*):
+            Criteria, as [`~real_trl.onboarding.criteria.read_criteria`] takes them.
 
     Raises:
         [`Unknown`], a `ValueError`: if the response or the score could not be found.
@@ -135,7 +141,8 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
         ]
         if _rated_by_several(source, texts, column):
             chosen["rater"] = guessed["rater"] = column
-    scores = _stated_list(source, "score", stated.get("score"))
+    by_criteria = read_criteria(source, criteria)
+    scores = list(by_criteria) or _stated_list(source, "score", stated.get("score"))
     if not scores:
         try:
             scores = find_score_columns(source, taken | {column for column in [chosen.get("rater")] if column})
@@ -145,16 +152,25 @@ def find_roles(source: Source, stated: Mapping[str, str | None]) -> Roles:
             del chosen["rater"], guessed["rater"]  # it may be the score itself
             scores = find_score_columns(source, taken)
         guessed["score"] = ", ".join(scores)
+        by_criteria = {column: default_rubric(column) for column in usual_criteria(scores)}
+    if by_criteria and whole:
+        raise ValueError(
+            f"--criterion: prompts are complete (in the column {chosen['prompt']!r}), and have no place for the rubric of a criterion. Name the "
+            "columns that a prompt is made of: --instruction COLUMN, --response COLUMN."
+        )
+    if by_criteria:
+        chosen.pop("rubric", None)
+        guessed.pop("rubric", None)
     feedback = _stated_list(source, "feedback", stated.get("feedback"))
     if not feedback:
-        feedback = _find_feedback(source, taken | set(scores), len(scores))
+        feedback = _find_feedback(source, taken | set(scores), 1 if by_criteria else len(scores))
         if feedback:
             guessed["feedback"] = ", ".join(feedback)
-    return Roles(**chosen, scores=scores, feedback=feedback, guessed=guessed)
+    return Roles(**chosen, scores=scores, criteria=by_criteria, feedback=feedback, guessed=guessed)
 
 
 def find_score_columns(source: Source, taken: set[str]) -> list[str]:
-    """The column with the score, or the columns of several raters; [`Unknown`] if it is not plain which."""
+    """The column with the score, or the columns of several raters, or of criteria; [`Unknown`] if it is not plain which."""
     raters = [group for group in _numbered(source, taken) if all(_is_numeric(source, column) for column in group)]
     if column := _named(source, "score", taken):
         return [column]
@@ -165,11 +181,13 @@ def find_score_columns(source: Source, taken: set[str]) -> list[str]:
     named = [column for column in numeric if re.search("score|rating|grade", column, re.IGNORECASE)]
     if len(named or numeric) == 1:
         return named or numeric
+    if criteria := usual_criteria(named or numeric):
+        return criteria
     if numeric:
         raise Unknown(
             "score",
             f"--score: {', '.join(map(repr, named or numeric))} could be the score. Say which it is: --score COLUMN, or for one column "
-            "per rater --score COLUMN,COLUMN.",
+            "per rater --score COLUMN,COLUMN, or for one per criterion --criterion COLUMN --criterion COLUMN.",
         )
     gaps = [(c, text) for c in offered if (text := _text_among_numbers(source, c))]
     if gaps:
@@ -218,8 +236,8 @@ def _numbered(source: Source, taken: set[str]) -> list[list[str]]:
     """Columns that differ in a number or letter at the end only, and are called like raters or ratings."""
     groups: dict[str, list[str]] = {}
     for column in source.columns:
-        match = _RATER.fullmatch(column.lower())
-        if column not in taken and match and _RATERS.search(match[1]):
+        match = RATER.fullmatch(column.lower())
+        if column not in taken and match and RATERS.search(match[1]):
             groups.setdefault(match[1], []).append(column)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -229,7 +247,7 @@ def _find_feedback(source: Source, taken: set[str], raters: int) -> list[str]:
         return [column]
     groups: dict[str, list[str]] = {}
     for column in source.columns:
-        match = _RATER.fullmatch(column.lower())
+        match = RATER.fullmatch(column.lower())
         if column not in taken and match and key(match[1]) in NAMES["feedback"]:
             groups.setdefault(match[1], []).append(column)
     return next((group for group in groups.values() if len(group) == raters > 1), [])

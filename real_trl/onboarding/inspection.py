@@ -236,9 +236,10 @@ def inspect(
 def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> list[str]:
     notes = [f"Scale: {scores.note}. If it is another one: --score_labels."] if scores.note else []
     label, most = max(found.balance.items(), key=lambda item: item[1])
-    if most > 0.6 * found.rows:
+    scored = sum(found.balance.values())
+    if most > 0.6 * scored:
         notes.append(
-            f"{100 * most / found.rows:.0f}% of the rows have the score {label}: a judge that always says so is right as often. "
+            f"{100 * most / scored:.0f}% of the {'scores are' if roles.criteria else 'rows have the score'} {label}: a judge that always says so is right as often. "
             "Correlations say more than accuracy here."
         )
     if missing := [label for label, count in found.balance.items() if not count]:

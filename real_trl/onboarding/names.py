@@ -3,6 +3,7 @@
 """What people usually call their columns, and their splits."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 # Usual names of each role, the likeliest first. They are compared in lower case, without punctuation.
@@ -92,6 +93,12 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "eval", "heldout"), "test"),
 }
 
+RATER = re.compile(r"(.*?)[ _.-]?(\d{1,2}|[a-e])$")
+RATERS = re.compile(
+    r"(rater|annotator|rating|score|judge|expert|human|grader|label|grade|worker|evaluator|person|coder|reviewer)s?$"
+)
+"""A column of one of several raters: what it is called, and the number or letter at its end."""
+
 
 def key(name: str) -> str:
     """A name as those of `NAMES` are written."""
@@ -101,3 +108,9 @@ def key(name: str) -> str:
 def split_of(value: Any) -> str:
     """`"train"`, `"validation"` or `"test"`, of any usual way to write it."""
     return SPLITS[str(value).strip().lower()]
+
+
+def are_like_raters(columns: Sequence[str]) -> bool:
+    """Whether columns differ in a number or letter at the end only, and are called like raters or ratings."""
+    matches = [RATER.fullmatch(column.lower()) for column in columns]
+    return all(matches) and len({match[1] for match in matches}) == 1 and bool(RATERS.search(matches[0][1]))

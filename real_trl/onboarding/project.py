@@ -14,6 +14,7 @@ from real_trl.data.raters import merge_raters
 from real_trl.data.scores import ratings_in
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.onboarding.columns import Roles, find_roles, values_of
+from real_trl.onboarding.criteria import check_alone, notes_on_columns
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,
@@ -52,6 +53,7 @@ class InitOptions:
         columns (`Mapping[str, str | None]`): Role → column, as [`~real_trl.onboarding.find_roles`] takes them.
         score_labels (`str`, *optional*): The scale.
         criteria (`str`, *optional*): What is judged, where no column says so.
+        criterion (`Sequence[str]`): Columns with scores by a criterion each, as [`~real_trl.onboarding.criteria.read_criteria`] takes them.
         gpus (`str`, *optional*): Hardware to size for, `1xA100-80GB`. Defaults to this machine.
         drop_incomplete (`bool`): Whether rows with empty cells are left out.
         na (`Sequence[str]`): Texts that mean an empty cell.
@@ -67,6 +69,7 @@ class InitOptions:
     drop_incomplete: bool = False
     na: Sequence[str] = ()
     dataset_config: str | None = None
+    criterion: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Project:
             sft_rows = rows["train"] if plan.direct else rows.get(RATIONALES, rows["train"])
             sizes = choose_sizes(
                 plan.found,
-                {"sft": sft_rows, "rl": rows["train"]},
+                {"sft": sft_rows * plan.scores_a_row, "rl": rows["train"] * plan.scores_a_row},
                 plan.hardware,
                 plan.model,
                 lambda candidate: write_recipes(plan, candidate, target, folder),
@@ -143,7 +146,8 @@ def open_project(options: InitOptions) -> Project:
     source = replace(
         open_data(options.data, options.dataset_config).with_paths(), na=frozenset(map(str.strip, options.na))
     )
-    roles = find_roles(source, options.columns)
+    check_alone(options.criterion, options.columns, options.criteria)
+    roles = find_roles(source, options.columns, options.criterion)
     if options.criteria and (roles.rubric or roles.prompt):
         what = f"the rubric is in the column {roles.rubric!r}" if roles.rubric else "prompts are complete"
         said = f": got {options.criteria!r:.60}, but {what}"
@@ -162,6 +166,7 @@ def open_project(options: InitOptions) -> Project:
         )
         roles = replace(roles, group=None)
     scores = read_scores(source, roles, options.score_labels)
+    notes += notes_on_columns(source, roles.scores, roles.criteria, "score" in roles.guessed)
     if scores.most_raters > 1 and (partly := sum(len(row) < scores.most_raters for row in scores.rows)):
         notes.append(
             f"{partly} rows have fewer than {scores.most_raters} ratings: the score is the mean of those given."
@@ -182,7 +187,7 @@ def open_project(options: InitOptions) -> Project:
         notes.append(
             f"{explained} of {splits.count('train')} training rows have a rationale: the warm start uses these only."
         )
-    if template is not None and not roles.rubric and not options.criteria:
+    if template is not None and not roles.has_rubrics and not options.criteria:
         notes.append(
             f"No rubric: the prompt asks {DEFAULT_CRITERIA!r}. Say what is judged with --criteria, or edit prompt.jinja."
         )
@@ -215,7 +220,7 @@ def open_project(options: InitOptions) -> Project:
 
 def _one_row_per_item(source: Source, roles: Roles) -> tuple[Source, str]:
     """One row for what several raters rated in a row each, and what to say about it."""
-    if len(roles.scores) > 1:
+    if len(roles.scores) > 1 and not roles.criteria:
         said = f"={', '.join(roles.scores)}: where {roles.rater!r} says who gave the score, each row has one"
         raise FieldError("--score", roles.scores, "Name the column that has it, or say --rater none.", said)
 
@@ -239,7 +244,8 @@ def _make_prompts(
         asked = {"prompt_column": roles.prompt}
     else:
         asked = {"prompt_template": template.name, "columns": prompt_columns(roles)}
-    arguments = DataArguments(options.data, score_column=list(roles.scores), **asked)
+    asked |= {"criteria": roles.criteria} if roles.criteria else {"score_column": list(roles.scores)}
+    arguments = DataArguments(options.data, **asked)
     return template, list(read_rows(source, arguments, template, repr(source.name), scores.scale)["prompt"])
 
 

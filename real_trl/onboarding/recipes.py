@@ -16,7 +16,6 @@ from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER
 
 DEFAULT_CRITERIA = "Is the response a correct, complete and clear answer to the instruction?"
-_BUILT_IN = {True: "direct", False: "feedback_collection"}  # by whether the judge is direct
 _PROMPT = "prompt.jinja"
 _USUAL_RANGE = 4.0  # of 1-5, on which λ is 1 and β 0.01
 MIN_RATIONALES = 10
@@ -57,17 +56,27 @@ class Plan:
     separate: bool
     notes: list[str]
 
+    @property
+    def scores_a_row(self) -> int:
+        """Rows that a stage makes of one."""
+        return max(1, len(self.roles.criteria))
+
+
+def built_in(roles: Roles, direct: bool) -> str:
+    """The name of the built-in template that the prompt is, or is made of."""
+    return "feedback_collection" if not direct else "direct_criteria" if roles.criteria else "direct"
+
 
 def make_template(roles: Roles, criteria: str | None, *, direct: bool) -> PromptTemplate | None:
-    """The prompt: `None` for complete ones, the built-in template where a column holds the rubric, else one with `criteria` in it."""
+    """The prompt: `None` for complete ones, the built-in template where rows or criteria have rubrics, else one with `criteria` in it."""
     if roles.prompt:
         return None
-    built_in = load_template(_BUILT_IN[direct])
-    if roles.rubric:
-        return built_in
+    template = load_template(built_in(roles, direct))
+    if roles.has_rubrics:
+        return template
     text = criteria or DEFAULT_CRITERIA
     text = f"{{% raw %}}{text}{{% endraw %}}" if "{" in text else text
-    return PromptTemplate(built_in.source.replace("{{ rubric }}", text), _PROMPT)
+    return PromptTemplate(template.source.replace("{{ rubric }}", text), _PROMPT)
 
 
 def prompt_columns(roles: Roles) -> dict[str, str]:
@@ -84,9 +93,13 @@ def data_options(plan: Plan, folder: Path) -> dict[str, Any]:
         if plan.reminder:
             options["prompt_score_reminder"] = True
     else:
-        options["prompt_template"] = _BUILT_IN[plan.direct] if plan.roles.rubric else str(folder / _PROMPT)
+        own = str(folder / _PROMPT)
+        options["prompt_template"] = built_in(plan.roles, plan.direct) if plan.roles.has_rubrics else own
         options["columns"] = prompt_columns(plan.roles)
-    options["score_column"] = plan.roles.scores if len(plan.roles.scores) > 1 else plan.roles.scores[0]
+    if plan.roles.criteria:
+        options["criteria"] = dict(plan.roles.criteria)
+    else:
+        options["score_column"] = _one_or_list(plan.roles.scores)
     if plan.scores.most_raters > 1:
         options["raters"] = "mean"
     options["group_column"] = plan.group_column
@@ -115,7 +128,7 @@ def write_recipes(plan: Plan, sizes: Sizes, target: Path, folder: Path) -> dict[
         `dict[str, Path]`: The recipes of the training stages.
     """
     target.mkdir(parents=True, exist_ok=True)
-    if plan.template is not None and not plan.roles.rubric:
+    if plan.template is not None and not plan.roles.has_rubrics:
         (target / _PROMPT).write_text(plan.template.source, encoding="utf-8")
     data, scale = data_options(plan, folder), scale_options(plan.scores)
     factor = ((plan.scores.scale.high - plan.scores.scale.low) / _USUAL_RANGE) ** 2
@@ -203,10 +216,13 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
     what = "tokens" if found.prompt.measured else "tokens, estimated"
     rows = [
         ("rows, questions", f"{found.rows:,}, {found.groups:,}"),
-        *((f"{role} (guessed)" if role in roles.guessed else role, _columns(plan, role)) for role in _used(plan)),
+        *((_called(roles, role), _columns(plan, role)) for role in _used(plan)),
         ("scale", plan.scores.labels + _about_scale(plan.scores)),
         ("raters", str(found.raters) if found.raters == 1 else f"up to {found.raters}, of which the mean is taken"),
-        ("rows by score", ", ".join(f"{label}: {count}" for label, count in found.balance.items())),
+        (
+            "scores" if roles.criteria else "rows by score",
+            ", ".join(f"{label}: {count}" for label, count in found.balance.items()),
+        ),
         ("prompt", f"{found.prompt.median} {what} (median), {found.prompt.longest} (longest)"),
     ]
     if found.feedback:
@@ -220,6 +236,11 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
     rows.append(("near-duplicates", f"{len(found.near)} questions" if found.near else "none"))
     rows.append(("splits", ", ".join(f"{name} {count}" for name, count in plan.rows.items())))
     return rows
+
+
+def _called(roles: Roles, role: str) -> str:
+    name = "criteria" if role == "score" and roles.criteria else role
+    return f"{name} (guessed)" if role in roles.guessed else name
 
 
 def _about_scale(scores: Scores) -> str:
@@ -245,7 +266,7 @@ def _used(plan: Plan) -> list[str]:
 
 
 def _columns(plan: Plan, role: str) -> str:
-    value = {"score": plan.roles.scores}.get(role, getattr(plan.roles, role, None))
+    value = plan.roles.scores if role == "score" else getattr(plan.roles, role, None)
     return ", ".join(value) if isinstance(value, list) else value or ""
 
 
@@ -263,8 +284,9 @@ def readme(plan: Plan, sizes: Sizes, folder: Path) -> str:
         True: f"Prompts are complete, in the column `{plan.roles.prompt}`; they should ask for `{DEFAULT_MARKER}` and the score"
         + (", which a sentence at their end does." if plan.reminder else "."),
         False: f"The prompt is `{_PROMPT}`: read it, and say in it what is judged."
-        if not plan.roles.rubric
-        else f"The prompt is the built-in template `{_BUILT_IN[plan.direct]}`, with the rubric of each row.",
+        if not plan.roles.has_rubrics
+        else f"The prompt is the built-in template `{built_in(plan.roles, plan.direct)}`, with the rubric of each "
+        + ("criterion (`criteria` in the recipes: read them)." if plan.roles.criteria else "row."),
     }[plan.template is None]
     return f"""# A judge from {plan.data}
 
@@ -275,7 +297,7 @@ Run these from the directory in which `real-trl init` was run:
 ```
 
 The last one prints how well the judge agrees with the human scores on the test questions, and writes
-`{folder / "outputs" / "evaluation" / "report.html"}`. A stage that was stopped goes on with the same command.
+`{folder / "outputs" / "evaluation" / "report.html"}`. A stage that was stopped goes on with the same command.{_to_score(plan, folder)}
 {prompt}
 
 | | |
@@ -284,6 +306,15 @@ The last one prints how well the judge agrees with the human scores on the test 
 
 {notes}
 """
+
+
+def _to_score(plan: Plan, folder: Path) -> str:
+    if not plan.roles.criteria:
+        return ""
+    judge = folder / "outputs" / ("raft" if plan.direct else "real")
+    columns = ", ".join(f"{name}: {column}" for name, column in prompt_columns(plan.roles).items())
+    command = f"real-trl score FILE --judge {judge} --columns '{{{columns}}}'"
+    return f"\n`{command}` writes the scores of a file by each criterion."
 
 
 def _cell(text: str) -> str:

@@ -42,7 +42,7 @@ class Scores:
         labels (`str`): The scale, as recipes write it.
         values (`list[float]`, *optional*): Numbers of the labels, where those are words.
         scale ([`~real_trl.scale.Scale`]): The scale.
-        rows (`list[list[float]]`): The ratings of each row; none where they are missing.
+        rows (`list[list[float]]`): The ratings of each row, or of each row and criterion that has one.
         note (`str`): How sure the scale is.
     """
 
@@ -77,8 +77,11 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
     classes = next((source.classes[column] for column in roles.scores if column in source.classes), [])
     field = f"score column {', '.join(map(repr, roles.scores))}"
     field += f" (a ClassLabel of the names {', '.join(classes)})" if classes else ""
-    cells = [_cells(row, roles.scores) for row in source.iterate(roles.scores)]
-    given = [cell for row in cells for cell in row]
+    together = [[column] for column in roles.criteria] or [roles.scores]
+    # Row → its ratings; with criteria, the same row once more for each
+    cells = [(i, _cells(row, each)) for i, row in enumerate(source.iterate(roles.scores)) for each in together]
+    cells = [(i, ratings) for i, ratings in cells if ratings or not roles.criteria]
+    given = [cell for _, row in cells for cell in row]
     if truths := [cell for cell in given if isinstance(cell, bool)]:
         raise ValueError(
             f"{field}: {len(truths)} of its cells hold true or false, which is no score. Write numbers, such as 1 and 0, or labels, such as "
@@ -160,8 +163,8 @@ def _all_numbers(labels: str) -> bool:
     return True
 
 
-def _mixed(source: Source, field: str, cells: list[list[Any]]) -> str:
-    words = [(i, cell) for i, row in enumerate(cells) for cell in row if not math.isfinite(as_number(cell))]
+def _mixed(source: Source, field: str, cells: list[tuple[int, list[Any]]]) -> str:
+    words = [(i, cell) for i, row in cells for cell in row if not math.isfinite(as_number(cell))]
     shown = first_few([f"{cell!r:.40} in {source.where(i)}" for i, cell in words])
     return (
         f"{field}: numbers and text are mixed: {shown}. Write a number in these cells, say which texts mean that there is none "
@@ -184,9 +187,9 @@ def _word_scale(words: list[str], field: str, classes: list[str]) -> tuple[str, 
     )
 
 
-def _on_scale(source: Source, field: str, cells: list[list[Any]], scale: Scale) -> list[list[float]]:
+def _on_scale(source: Source, field: str, cells: list[tuple[int, list[Any]]], scale: Scale) -> list[list[float]]:
     rows, outside = [], []
-    for index, row in enumerate(cells):
+    for index, row in cells:
         scores = []
         for cell in row:
             score = scale.read(cell)

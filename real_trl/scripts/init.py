@@ -70,6 +70,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="the scale from worst to best: 1-5, 0-100, 1-5:0.5, 6-1 where 1 is the best, or words with commas",
     )
     parser.add_argument("--criteria", help="what is judged, if no column says so, in a sentence")
+    parser.add_argument(
+        "--criterion",
+        metavar="COLUMN[=RUBRIC]",
+        action="append",
+        default=[],
+        help='a column with scores by a criterion of its own, helpfulness="Is it helpful?"; may be repeated',
+    )
     parser.add_argument("--gpus", help="hardware to size for: 1xA100-80GB. Default: this machine")
     parser.add_argument(
         "--drop_incomplete", action="store_true", help="leave out rows with an empty score, prompt or response"
@@ -101,7 +108,7 @@ def ask_about(project: Project, console: CleanConsole) -> InitOptions:
         console.print(plan.scores.note)
         labels = Prompt.ask("scale", default=plan.scores.labels, console=console)
         options = replace(options, score_labels=labels if labels != plan.scores.labels or "," in labels else None)
-    if plan.template is not None and not plan.roles.rubric and options.criteria is None:
+    if plan.template is not None and not plan.roles.has_rubrics and options.criteria is None:
         options = replace(options, criteria=Prompt.ask("what is judged", default=DEFAULT_CRITERIA, console=console))
     return options
 
@@ -159,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             drop_incomplete=args.drop_incomplete,
             na=args.na,
             dataset_config=args.dataset_config,
+            criterion=args.criterion,
         )
         project = open_with_questions(options, console if interactive else None)
         sizes = project.write()
