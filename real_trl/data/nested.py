@@ -37,7 +37,8 @@ def look_up(cell: Any, path: Sequence[str]) -> Any:
     if name.isdecimal():
         return look_up(cell[int(name)], rest) if int(name) < len(cell) else None
     if any(isinstance(item, Mapping) and "from_name" in item for item in cell):
-        named = [look_up(item.get("value"), rest) for item in cell if item.get("from_name") == name]
+        controls = [item for item in cell if isinstance(item, Mapping) and item.get("from_name") == name]
+        named = [look_up(item.get("value"), rest) for item in controls]
         if named:
             return named[0] if len(named) == 1 else named
     found: list[Any] = []

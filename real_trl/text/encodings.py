@@ -6,12 +6,13 @@ import codecs
 import re
 
 _MARKED = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_HEAD = 12
 _WORD = re.compile(r"\w*[^\W\x00-\x7f]\w*")
 
 
 def decode(data: bytes, fallback: str | None = "cp1252") -> tuple[str, str | None]:
     """
-    The text that `data` are: in UTF-8, or UTF-16 if they begin with its mark of the byte order; else in the `fallback`, which of
+    The text that `data` are: in UTF-8, or UTF-16 if they begin as such text does; else in the `fallback`, which of
     Windows-1252 has Latin-1 in it but for control characters.
 
     Returns:
@@ -21,6 +22,10 @@ def decode(data: bytes, fallback: str | None = "cp1252") -> tuple[str, str | Non
         `ValueError`: if they are text in none of these.
     """
     encoding = next((name for mark, name in _MARKED if data.startswith(mark)), "utf-8")
+    if len(data) >= _HEAD and not any(data[1:_HEAD:2]):  # UTF-16 of letters in ASCII, without the mark
+        encoding = "utf-16-le"
+    elif len(data) >= _HEAD and not any(data[0:_HEAD:2]):
+        encoding = "utf-16-be"
     try:
         return data.decode(encoding), None
     except UnicodeDecodeError as error:

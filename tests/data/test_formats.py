@@ -21,7 +21,7 @@ def delimited(separator: str, end: str = "\n") -> str:
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("extension", ["csv", "tsv"])
 def test_separators_and_encodings(tmp_path, separator, encoding, extension):
     path = tmp_path / f"data.{extension}"
