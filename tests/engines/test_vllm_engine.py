@@ -26,6 +26,7 @@ from real_trl.engines.score_requests import request_seed
 from real_trl.engines.server_engine import ServerEngine
 from real_trl.engines.vllm_engine import VLLMEngine, group_batches, stop_token_ids
 from real_trl.score_space import ScoreSpace
+from tests.forward.test_prefill import dense
 from tests.helpers.smollm2_prompts import prompts
 from tests.tiny import TOKENIZER, build_model
 
@@ -249,6 +250,35 @@ def test_three_engines_agree_in_float32(smollm2, vllm_float32, server, labels, n
     reads = [len(inputs) for inputs, _, _ in calls[1:]]
     malformed = sum(j.status != "ok" for j in expected)
     assert reads == ([10 * number] if labels == "0-100" else [malformed] if malformed else [])
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("labels", ["1-5", "1-10"])
+@pytest.mark.parametrize("rationale", ["", "It names no place."])
+def test_direct_judges_against_a_dense_forward_in_float64(smollm2, vllm_float32, server, labels, rationale):
+    """In all engines, without generation, and after a rationale that is given."""
+    space, texts = ScoreSpace.from_labels(labels, smollm2.tokenizer), prompts()[:3]
+    decoding = {"rationale": False, "do_sample": False}
+    in_process = variant(vllm_float32, labels, **decoding)
+    calls = spy(in_process)
+    engines = {
+        "transformers": TransformersEngine(smollm2.model, smollm2.tokenizer, space, Decoding(**decoding)),
+        "vllm": in_process,
+        "server": ServerEngine(server, "judge", smollm2.tokenizer, space, Decoding(**decoding)),
+    }
+    answer = smollm2.tokenizer(f" {rationale} {space.marker}4".replace("  ", " "))["input_ids"]
+    opening = answer[: space.locate(answer).position]
+    expected = [dense(smollm2.model, space.tree, [*in_process.encode([text])[0], *opening], 1.0) for text in texts]
+    for name, engine in engines.items():
+        judgments = in_order(engine.read(texts, [rationale] * 3) if rationale else engine.judge(texts))
+        for judgment, right in zip(judgments, expected, strict=True):
+            tolerance = 5e-6 if name == "transformers" else 1e-4
+            assert judgment.probabilities == pytest.approx(right, abs=tolerance)
+            mean = sum(v * p for v, p in zip(space.values, right, strict=True))
+            assert judgment.expected_score == pytest.approx(mean, abs=FLOAT32 * (space.high - space.low))
+            assert (judgment.num_tokens, judgment.completion, judgment.missing_mass) == (0, "", 0)
+    nodes = 1 if labels == "1-5" else 2  # the root, and "1" of "10"
+    assert [len(inputs) for inputs, _, _ in calls] == [3 * nodes]
 
 
 @pytest.mark.vllm
