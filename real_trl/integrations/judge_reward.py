@@ -123,6 +123,7 @@ class JudgeReward:
         self._use(judge)
 
     def _use(self, judge: Judge) -> None:
+        check_num_samples(self.num_samples, judge.engine.decoding.do_sample, judge.engine.decoding.rationale)
         self.judge = judge
         self.fields = PromptFields(judge_template(judge.config), judge.engine.score_space, **self._fields)
 

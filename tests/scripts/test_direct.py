@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from real_trl import Judge, JudgeConfig
+from real_trl.integrations import JudgeReward
 from real_trl.publishing.card import build_card
 from real_trl.scripts import evaluate, init, plan, rl, score, self_generate, sft
 from tests.onboarding.files import sheet, write_csv, write_model
+from tests.serving.test_serve import service
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +128,20 @@ def test_its_card_promises_no_rationale(folder):
     text = str(build_card(JudgeConfig.load("judge/outputs/raft"), "me/judge"))
     assert "writes no rationale" in text and "judgment.probabilities" in text and "c^*" not in text
     assert r"\lambda \log \pi_\theta(y^* \mid x)" in text and r"\pi_\theta(k \mid x)" in text
+
+
+def test_it_rewards_and_serves(folder):
+    rows = [json.loads(line) for line in (folder / "judge/data/test.jsonl").read_text().splitlines()][:3]
+    questions, answers = ([row[name] for row in rows] for name in ("question", "answer"))
+    judge = Judge.from_pretrained("judge/outputs/raft")
+    said = judge.score(instruction=questions, response=answers)
+    reward = JudgeReward("judge/outputs/raft")
+    span = judge.values[-1] - judge.values[0]
+    wanted = [min(max((each.expected_score - judge.values[0]) / span, 0.0), 1.0) for each in said]
+    assert reward(questions, answers) == pytest.approx(wanted, abs=1e-5)
+    with pytest.raises(ValueError, match="num_samples: got 3, but a direct judge"):
+        JudgeReward("judge/outputs/raft", num_samples=3)
+    with service(folder / "judge/outputs/raft") as (_, client):
+        answer = client.post("/score", json={"instruction": questions[0], "response": answers[0]}).json()
+    assert answer["expected_score"] == pytest.approx(said[0].expected_score, abs=1e-5)
+    assert (answer["rationale"], answer["tokens"]["completion"]) == ("", 0)
