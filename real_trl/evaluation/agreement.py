@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from real_trl.evaluation.grouped_scores import GroupedScores
 from real_trl.evaluation.registry import metric_names
 from real_trl.evaluation.resampling import clustered_intervals, united_blocks
+from real_trl.evaluation.rows import by_criterion
 
 
 def rater_agreement(
@@ -21,6 +22,7 @@ def rater_agreement(
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    criteria: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """
     Agreement between the raters of the same rows.
@@ -33,6 +35,8 @@ def rater_agreement(
         groups (`ArrayLike`, *optional*):
             Question of each row, which intervals are clustered by and `pairwise_accuracy` compares within. By default
             each row is a group.
+        criteria (`ArrayLike`, *optional*):
+            Criterion of each row, where rows have several: of a group, `pairwise_accuracy` compares rows by the same one.
         values, n_resamples, level, seed (*optional*):
             As in [`~real_trl.evaluation.intervals.evaluate_with_intervals`].
 
@@ -68,11 +72,12 @@ def rater_agreement(
         notes.append(f"{int((~rated).sum())} of {len(matrix)} rows have fewer than two ratings: they are left out.")
     matrix = matrix[rated]
     codes = np.unique(names[rated].astype(str), return_inverse=True)[1]
+    compared = by_criterion(codes, None if criteria is None else np.asarray(criteria)[rated])
     blocks, n_blocks = united_blocks(codes, int(codes.max()) + 1, seed)
     is_rated = np.isfinite(matrix)
 
     def scores(predictions: np.ndarray, targets: np.ndarray, common: np.ndarray) -> GroupedScores:
-        return GroupedScores(predictions[common], targets[common], codes[common], values, blocks=blocks[common])
+        return GroupedScores(predictions[common], targets[common], compared[common], values, blocks=blocks[common])
 
     raters = [rater for rater in range(matrix.shape[1]) if is_rated[:, rater].any()]
     pairs, against_others = [], {}

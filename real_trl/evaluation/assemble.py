@@ -107,7 +107,12 @@ def assemble_evaluation(
         ratings = [list(each) for each in first["ratings"]] if "ratings" in first else []
         if any(len(each) > 1 for each in ratings):
             evaluation["ceiling"][dataset] = rater_agreement(
-                ratings, groups=list(first["group"]), values=values, n_resamples=num_resamples, seed=seed
+                ratings,
+                groups=list(first["group"]),
+                criteria=list(first[CRITERION_COLUMN]) if CRITERION_COLUMN in first else None,
+                values=values,
+                n_resamples=num_resamples,
+                seed=seed,
             )
         evaluation["malformed_conventions"][dataset] = {
             judge: {

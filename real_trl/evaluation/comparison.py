@@ -133,7 +133,7 @@ def _compare(
         return {name: dict(empty, interval=[nan, nan]) for name in names}
     blocks, n_blocks = united_blocks(a.groups, a.n_groups, seed)
     judges = [
-        GroupedScores(judge.predictions[inference], judge.targets, judge.groups, values, judge.wrong, blocks)
+        GroupedScores(judge.predictions[inference], judge.targets, judge.compared, values, judge.wrong, blocks)
         for judge in (a, b)
     ]
 
@@ -195,7 +195,7 @@ def _randomisation_p_values(
         both = GroupedScores(
             np.concatenate([form(x), form(y)]),
             np.tile(a.targets, 2),
-            np.concatenate([a.groups, a.groups + a.n_groups]),
+            np.concatenate([a.compared, a.compared + a.compared.max() + 1]),
             values,
             np.concatenate([a.wrong, b.wrong]),
             np.concatenate([blocks, blocks + n_blocks]),

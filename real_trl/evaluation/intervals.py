@@ -55,7 +55,7 @@ def evaluate_with_intervals(
         if n_blocks == 0:
             result["intervals"][inference] = {name: [float("nan")] * 2 for name in metric_names(values)}
             continue
-        scores = GroupedScores(predictions, counted.targets, counted.groups, values, counted.wrong, blocks)
+        scores = GroupedScores(predictions, counted.targets, counted.compared, values, counted.wrong, blocks)
         result["intervals"][inference] = clustered_intervals(scores.metrics, n_blocks, what=inference, **sampling)
     if values is not None:
         result["intervals"]["calibration"] = _calibration_intervals(rows, counted, malformed, values, sampling)

@@ -115,9 +115,9 @@ def evaluate_predictions(
     result: dict[str, Any] = {}
     notes: list[str] = []
     for inference, predictions in counted.predictions.items():
-        sample = Sample(predictions, counted.targets, counted.wrong, values, counted.groups)
+        sample = Sample(predictions, counted.targets, counted.wrong, values, counted.compared)
         metrics = {name: METRICS[name](sample) for name in metric_names(values)}
-        _, n_pairs = pairwise_accuracy(predictions, counted.targets, counted.groups, counted.wrong)
+        _, n_pairs = pairwise_accuracy(predictions, counted.targets, counted.compared, counted.wrong)
         result[inference] = metrics | {"n": len(predictions), "n_pairs": n_pairs}
         notes += _undefined_figures(inference, result[inference], predictions, counted.targets, bool(answered.any()))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.scale import as_number
 from real_trl.text.cells import is_missing
@@ -43,6 +44,8 @@ class CountedRows:
             Number of each row's group, from 0 to `n_groups - 1`, in the order of the groups' names.
         n_groups (`int`):
             Number of groups that have a row that counts.
+        compared (`np.ndarray` of shape `(n,)`):
+            Number of what `pairwise_accuracy` compares within: the group, and of rows with several criteria one of these.
     """
 
     status: np.ndarray
@@ -52,6 +55,7 @@ class CountedRows:
     wrong: np.ndarray
     groups: np.ndarray
     n_groups: int
+    compared: np.ndarray
 
 
 def counted_rows(
@@ -104,7 +108,17 @@ def counted_rows(
         predictions = {inference: np.where(wrong, farthest, scores) for inference, scores in predictions.items()}
     codes = np.unique(group_names(rows, len(status))[counts], return_inverse=True)[1]
     n_groups = int(codes.max(initial=-1)) + 1
-    return CountedRows(status, counts, targets, predictions, wrong, codes, n_groups)
+    criteria = np.asarray(column(rows, CRITERION_COLUMN, len(status)))[counts] if CRITERION_COLUMN in rows else None
+    compared = by_criterion(codes, criteria)
+    return CountedRows(status, counts, targets, predictions, wrong, codes, n_groups, compared)
+
+
+def by_criterion(groups: np.ndarray, criteria: ArrayLike | None) -> np.ndarray:
+    """Groups, by their numbers `(n,)`, each divided by the criterion of its rows: two criteria of an answer are no two answers."""
+    if criteria is None:
+        return groups
+    codes = np.unique(np.asarray(criteria).astype(str), return_inverse=True)[1]
+    return np.unique(np.column_stack([groups, codes]), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def column(rows: Rows, name: str, length: int | None = None) -> ArrayLike:

@@ -87,7 +87,8 @@ def build_card(
         reads="a complete prompt" if template is None else _variables_text(template),
         method=method,
         direct=not config.rationale,
-        snippet=usage_snippet(name, template, rationale=config.rationale),
+        criteria=", ".join(map(markdown_code, map(_cut, config.criteria))),
+        snippet=usage_snippet(name, template, rationale=config.rationale, criteria=config.criteria),
         adapter=adapter,
         base_code=markdown_code(lineage.base_model or "the base model"),
         stages=_stages(lineage),
@@ -136,8 +137,10 @@ def check_card(card: ModelCard) -> None:
             )
 
 
-def usage_snippet(name: str, template: PromptTemplate | None, *, rationale: bool = True) -> str:
-    """Code that loads the judge and scores one response, with the variables that its prompt needs."""
+def usage_snippet(
+    name: str, template: PromptTemplate | None, *, rationale: bool = True, criteria: Mapping[str, str] | None = None
+) -> str:
+    """Code that loads the judge and scores one response, with the variables that its prompt needs; by the first of its criteria."""
     lines = ["from real_trl import Judge", "", f"judge = Judge.from_pretrained({to_json(name, ensure_ascii=True)})"]
     if template is None:
         call = ['    prompt="…",  # a complete prompt, as the judge was trained on']
@@ -146,6 +149,8 @@ def usage_snippet(name: str, template: PromptTemplate | None, *, rationale: bool
         texts = {
             variable: to_json(_EXAMPLES.get(variable, f"({variable})"), ensure_ascii=True) for variable in variables
         }
+        if criteria and "rubric" in texts:
+            texts["rubric"] = f"judge.criteria[{to_json(next(iter(criteria)), ensure_ascii=True)}]"
         if set(variables) <= {"instruction", "response", "rubric", "reference"}:
             call = [f"    {variable}={text}," for variable, text in texts.items()]
         else:

@@ -83,7 +83,7 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
 
 
 def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset:
-    """One split; where it has no complete prompts and the recipe names no template, by the judge's own."""
+    """One split; where it has no complete prompts and the recipe names no template, by the judge's own, and by its criteria."""
     options = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
     # What a hold-out keeps together is what intervals have to resample together
     data_args = replace(data_args, group_column=data_args.group_column or data_args.holdout_group)
@@ -94,7 +94,9 @@ def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource)
         has_own = own is not None and (own in TEMPLATE_NAMES or Path(own).is_file())
         if not has_own or (error.field, error.value) != ("prompt_column", None):
             raise
-        return load_judge_dataset(replace(data_args, prompt_template=own), split, **options)
+        stated = data_args.score_column or data_args.histogram_column or "rubric" in data_args.columns
+        criteria = None if stated else judge.config.criteria
+        return load_judge_dataset(replace(data_args, prompt_template=own, criteria=criteria), split, **options)
 
 
 def with_identity(dataset: Dataset) -> Dataset:

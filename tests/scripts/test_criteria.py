@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from real_trl import Judge
+from real_trl import Judge, JudgeConfig
+from real_trl.publishing.card import build_card
 from real_trl.scripts import evaluate, init, plan, score, sft
 from tests.onboarding.files import sheet, write_csv, write_model
 
@@ -110,3 +111,18 @@ def test_it_is_planned(folder, capsys):
     train = [json.loads(line) for line in (folder / "judge/data/train.jsonl").read_text().splitlines()]
     scores = sum(row[name] != "" for row in train for name in NAMES)
     assert f"{scores} rows" in " ".join(capsys.readouterr().out.split())
+
+
+def test_its_card_names_them():
+    text = str(build_card(JudgeConfig.load("judge/outputs/raft"), "me/judge"))
+    assert "It was trained on `helpfulness`, `correctness`, by the rubric of each" in text
+    assert 'rubric=judge.criteria["helpfulness"],' in text
+
+
+def test_an_evaluation_that_says_no_criteria_takes_the_judges(folder):
+    rows = [{"instruction": row["question"], "response": row["answer"], **row} for row in rows_of(sheet())[:6]]
+    write_csv(folder / "named.csv", rows)
+    data = ["--dataset_name", "named.csv", "--dataset_test_split", "all", "--num_resamples", "100"]
+    evaluate.main(["--model_name_or_path", "judge/outputs/raft", "--output_dir", "evaluated", *data])
+    result = json.loads(Path("evaluated/evaluation.json").read_text())
+    assert result["datasets"]["all"]["n_rows"] == 11 and set(result["breakdown"]["all"]["criterion"]) == {*NAMES}
