@@ -184,6 +184,32 @@ def _said(name: str, kind: str, **value: object) -> list[dict]:
     return [{"id": "x", "from_name": name, "to_name": "text", "type": kind, "origin": "manual", "value": value}]
 
 
+def label_studio_criteria(folder: Path) -> Path:
+    """Label Studio's JSON with two controls, of which the second annotator left one out."""
+    tasks = [
+        {
+            "id": number,
+            "data": {"question": row["question"], "answer": row["answer"]},
+            "annotations": [
+                {
+                    "id": 1,
+                    "completed_by": 1,
+                    "result": _criterion("helpfulness", row["score"]) + _criterion("fluency", 3),
+                },
+                {"id": 2, "completed_by": 2, "result": _criterion("helpfulness", min(5, row["score"] + 1))},
+            ],
+        }
+        for number, row in enumerate(sheet(seed=16))
+    ]
+    path = folder / "criteria.json"
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    return path
+
+
+def _criterion(name: str, score: int) -> list[dict]:
+    return _said(name, "rating", rating=score)
+
+
 def argilla(folder: Path) -> Path:
     """Argilla's `to_json`: fields, responses of two users, suggestions of a model."""
     records = [

@@ -113,6 +113,18 @@ def test_a_dataset_on_the_hub_trains_a_judge(hub, model):
     train(recipes_of(hub, model))
 
 
+def test_two_controls_of_label_studio_are_two_criteria(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    recipes = recipes_of(files.label_studio_criteria(tmp_path), model)
+    assert list(recipes["raft"]["criteria"]) == ["annotations.result.helpfulness", "annotations.result.fluency"]
+    data = loaded(recipes)
+    assert len(data["prompt"]) == 2 * 48
+    sheet = files.sheet(seed=16)
+    expected = [(row["score"] + min(5, row["score"] + 1)) / 2 for row in sheet] + [3] * 48
+    assert sorted(data["score"]) == sorted(expected)
+    train(recipes)
+
+
 def test_comments_of_annotators_are_the_rationales_of_their_ratings(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     recipes = recipes_of(files.label_studio(tmp_path), model, "--feedback", "annotations.result.why")
