@@ -29,11 +29,12 @@ LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "
 
 @dataclass(frozen=True)
 class Hardware:
-    """What training runs on: its name, whether it is a GPU, and the cluster that it is planned for."""
+    """What training runs on: its name, whether it is a GPU, the cluster that it is planned for, and whether a processor is faster in bfloat16."""
 
     name: str
     gpu: bool
     cluster: Cluster
+    fast_half: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def find_hardware(gpus: str | None = None) -> Hardware:
         cluster = Cluster(1, torch.cuda.device_count(), properties.name.replace(" ", "-"), properties.total_memory)
         return Hardware(f"{cluster.world} x {properties.name}, {properties.total_memory / GIB:.0f} GiB", True, cluster)
     memory = psutil.virtual_memory().available
-    return Hardware(f"the processor, {memory / GIB:.0f} GiB of memory free", False, Cluster(1, 1, "CPU", memory))
+    fast_half = bool(torch.cpu.get_capabilities().get("amx_bf16"))  # without AMX, bfloat16 is slower than float32
+    name = f"the processor, {memory / GIB:.0f} GiB of memory free"
+    return Hardware(name, False, Cluster(1, 1, "CPU", memory), fast_half)
 
 
 def token_counter(model: str) -> Callable[[str], int] | None:
@@ -203,6 +206,8 @@ def _sizes(
         "learning_rate": 1e-4 if lora else 1e-5,
         **common,
     }
+    if hardware.fast_half:
+        sft |= {"bf16": True, "use_cpu": True}  # the weights that are trained stay in float32
     rl = {
         "num_generations": candidate.group,
         "per_device_train_batch_size": candidate.group,
@@ -215,7 +220,7 @@ def _sizes(
     evaluate = {"batch_size": 16 if hardware.gpu else 8, "max_new_tokens": completion}
     if not found.feedback:  # a direct judge, which reads its prompts and generates nothing
         evaluate = {"batch_size": 64 if hardware.gpu else 16}
-    if hardware.gpu:
+    if hardware.gpu or hardware.fast_half:
         evaluate["dtype"] = "bfloat16"
     return Sizes(sft, rl, evaluate)
 
