@@ -81,8 +81,9 @@ class Source:
         """The names of every column that is a `ClassLabel`, or holds one."""
         if not isinstance(self.rows, (Dataset, pa.Table)):
             return {}
-        features = zip(self.own_columns, map(features_of(self.rows).get, self.rows.column_names), strict=True)
-        return {column: names for column, feature in features if (names := class_names(feature))}
+        names = self.rows.column_names
+        features = zip(column_names(names), map(features_of(self.rows).get, names), strict=True)
+        return {column: classes for column, feature in features if (classes := class_names(feature))}
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -103,7 +104,8 @@ class Source:
             nested = own
             if isinstance(self.rows, (Dataset, pa.Table)):
                 schema = self.rows.data.schema if isinstance(self.rows, Dataset) else self.rows.schema
-                nested = [column for column, kind in zip(own, schema.types, strict=True) if pa.types.is_nested(kind)]
+                names = column_names(schema.names)
+                nested = [name for name, kind in zip(names, schema.types, strict=True) if pa.types.is_nested(kind)]
             found = all_paths(self._iterate(nested)) if nested else []
         else:
             named = [path for path in named if path not in own and split_path(path, own)]

@@ -35,6 +35,14 @@ def test_a_row_for_each_row_and_criterion(tmp_path, caplog, extension):
     assert "left out, 1 of 3 by 'right', 1 of 3 by 'helpful'" in caplog.text
 
 
+def test_a_parquet_file(tmp_path):
+    rows = [{column: None if cell == "" else cell for column, cell in row.items()} for row in ROWS]
+    path = write(tmp_path / "rows.parquet", rows)
+    assert load(path, **TEXTS)["score"][:] == [5, 4, 2, 3]
+    with pytest.raises(FieldError, match="score_column='wrong' is not a column"):
+        load(path, **{**TEXTS, "criteria": {"wrong": "Is it wrong?"}})
+
+
 def test_ids_and_groups_that_the_data_have(tmp_path):
     rows = [{**row, "key": f"k{i}"} for i, row in enumerate(ROWS)]
     dataset = load(write(tmp_path / "a.jsonl", rows), id_column="key", group_column="topic", **TEXTS)
