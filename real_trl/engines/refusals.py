@@ -3,6 +3,7 @@
 """Whether a server refuses one prompt, which is then unscored, or all of them, which ends the run."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import TypeVar
 
 from real_trl.engines.base import PromptError
@@ -21,6 +22,14 @@ class NoAnswerTo(PromptError, NoAnswer):
     def __init__(self, index: int, said: str, about: About = "server") -> None:
         PromptError.__init__(self, index, said)
         self.about = about
+
+
+def outcome_of(future: "Future[T]") -> T | Exception:
+    """What was answered, or the refusal; other errors are raised."""
+    try:
+        return future.result()
+    except REFUSALS as error:
+        return error
 
 
 def believed(

@@ -13,7 +13,7 @@ distribution, is unscored, in the server's words, and the others are judged. Wha
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.refusals import REFUSALS, believed
+from real_trl.engines.refusals import believed, outcome_of
 from real_trl.engines.score_requests import (
     MAX_TOKEN_IDS,
     ScoreReading,
@@ -222,7 +222,7 @@ class ServerEngine:
         pool = ThreadPoolExecutor(self.max_concurrency)
         try:
             futures = {pool.submit(ask, index): index for index in range(number)}
-            outcomes = ((futures[future], _outcome(future)) for future in as_completed(futures))
+            outcomes = ((futures[future], outcome_of(future)) for future in as_completed(futures))
             for index, outcome in believed(outcomes, number, self.answered):
                 if isinstance(outcome, Exception):
                     yield index, Judgment.unscored(str(outcome), normalized=self.decoding.normalize_expectation)
@@ -344,10 +344,3 @@ class ServerEngine:
                 "A completion without a score stays without one: a chat API cannot go on with it at the marker. "
                 "api='completions' can, where the server has it."
             )
-
-
-def _outcome(future: "Future[Judgment]") -> Judgment | Exception:
-    try:
-        return future.result()
-    except REFUSALS as error:
-        return error
