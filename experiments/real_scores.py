@@ -44,6 +44,8 @@ from real_trl.runs.output_lock import write_whole
 from real_trl.text.json_text import to_json
 from real_trl.versions import package_versions
 
+# Of what a training logged last, what is stored
+_LOGGED = ("train_loss", "num_tokens", "epoch", "score/squared_error", "reward", "completions/mean_length")
 METHODS = (*BASELINES, *UNTRAINED, *TRAINED, *WITH_RATIONALES)
 
 
@@ -261,6 +263,7 @@ def collect(experiment: Experiment, cells: Sequence[Cell], made_with: Mapping[st
         for package, version in record.pop("versions").items():
             versions.setdefault(package, []).append(version)
         frames.append(frame)
+        record["logged"] = {key: value for key, value in record.get("logged", {}).items() if key in _LOGGED}
         records.append({**vars(cell), **record})
         if cell.method in TRAINED:
             rates[f"{cell.task}: {cell.method}"] = experiment.validation_errors(cell.task, cell.method)
