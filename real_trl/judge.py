@@ -130,7 +130,7 @@ class Judge:
                 return self._template.render(row, scale=space.scale, marker=space.marker, strict=True, where=where)
         except ValueError as error:
             if isinstance(error, FieldError) and error.field == "rubric" and self.criteria:
-                fix = f"Pass it, such as those in judge.criteria: {', '.join(self.criteria)}."
+                fix = f"Pass it, such as those in judge.criteria: {', '.join(map(repr, self.criteria))}."
                 raise FieldError("rubric", error.value, fix, error.said) from error
             if getattr(error, "field", "prompt_template") != "prompt_template":
                 raise

@@ -45,7 +45,7 @@ from real_trl.runs.output_lock import only_writer
 from real_trl.runs.resumable import Resumable
 from real_trl.runs.scored_file import ScoredFile, score_columns
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.text.shown import first_few, first_reasons
+from real_trl.text.shown import first_few, first_reasons, printable
 from real_trl.weights.pretrained import distributed_state
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             warn_of_other_template(judge.config, args.prompt_template)
             output = open_output(args, model_args, judge, prompts, list(criteria))
             if criteria and state.is_main_process:
-                print(f"Every row is scored by {', '.join(criteria)}.")
+                print(printable(f"Every row is scored by {', '.join(criteria)}."))  # names that a judge brings
         with user_errors():
             complete = output.check()
         if complete:

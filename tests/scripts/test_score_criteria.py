@@ -106,6 +106,14 @@ def test_other_criteria(tmp_path, folder, capsys):
     assert "has a column 'right_mass' already" in text
 
 
+def test_no_name_of_a_criterion_is_obeyed_by_the_terminal(tmp_path, folder, capsys):
+    name = "red\x1b[31m"
+    run(write(tmp_path / "a.jsonl", ROWS[:1]), folder, "--criteria", json.dumps({name: "Is it?", "=right": "Is it?"}))
+    told = capsys.readouterr().out
+    assert "\x1b" not in told and "red\\u001b[31m" in told
+    assert read(tmp_path / "a.scored.jsonl")[0][f"{name}_status"] == "ok"
+
+
 def test_a_row_that_gets_no_answer_is_named_with_its_criterion(tmp_path, folder, capsys):
     data = write(tmp_path / "answers.jsonl", [*ROWS, {"instruction": "Sum.", "response": "4 " * 3000}])
     text = refusal(capsys, data, folder)
@@ -145,7 +153,7 @@ def test_batches_part_texts_that_have_little_in_common():
 def test_a_rubric_is_asked_for(folder):
     judge = Judge.from_pretrained(folder)
     assert judge.criteria == CRITERIA
-    with pytest.raises(FieldError, match=r"Pass it, such as those in judge.criteria: helpful, right, short"):
+    with pytest.raises(FieldError, match=r"Pass it, such as those in judge.criteria: 'helpful', 'right', 'short'"):
         judge.score(instruction="Sum.", response="4")
     assert len(judge.score(instruction="Sum.", response="4", rubric=list(judge.criteria.values()))) == 3
 
