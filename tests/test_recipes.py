@@ -220,6 +220,9 @@ def test_the_papers_hyperparameters(folder):
         assert config.learning_rate == rate
         assert (config.num_generations, config.max_completion_length, config.temperature) == (16, 1024, 1.0)
         assert (config.log_likelihood_weight, config.group_filter) == (1.0, "0 < acc < 1")
+        assert config.weight_decay == 0.01, "that of the optimizer that the released REAL uses"
+        assert all(f"# {whose}: " in header(recipe) for whose in ("The paper's", "Ours")), recipe
+        assert "The released code's: " in header(recipe), recipe
         assert config.gradient_checkpointing
         assert config.use_vllm
         assert config.vllm_mode == "colocate"
@@ -268,10 +271,20 @@ def test_reads_the_columns_of_feedback_collection(recipe, feedback_collection):
     assert prompt.endswith('write "So the overall score is (score)".') == data.prompt_score_reminder
 
 
-def test_the_released_variant_is_made_of_ordinary_options():
-    recipe = ROOT / "recipes" / "mistral-7b-instruct-v0.2" / "real_released.yaml"
+@pytest.mark.parametrize("folder", ["mistral-7b-instruct-v0.2", "qwen3-8b"])
+def test_jepo_is_made_of_its_rewards(folder):
+    for stem, reward in (("jepo", "log_likelihood"), ("jepo_multi", "log_marginal")):
+        recipe = ROOT / "recipes" / folder / f"{stem}.yaml"
+        _, _, config, _ = PARSERS["rl"]().parse_args_and_config(["--config", str(recipe)])
+        assert (config.reward, config.prediction_weight) == (reward, 1.0)
+
+
+@pytest.mark.parametrize("folder", ["mistral-7b-instruct-v0.2", "qwen3-8b"])
+def test_the_released_variant_is_made_of_ordinary_options(folder):
+    recipe = ROOT / "recipes" / folder / "real_released.yaml"
     _, _, config, _ = PARSERS["rl"]().parse_args_and_config(["--config", str(recipe)])
     assert (config.likelihood_form, config.advantage_streams) == ("probability", "separate")
     assert (config.loss_aggregation, config.reuse_correction) == ("token", "none")
+    assert (config.top_p, config.prediction_weight) == (0.9, 0.0)
     # 4,096 completions in 4 mini-batches of 1,024, three times
     assert config.steps_per_generation / config.gradient_accumulation_steps * config.num_iterations == 12

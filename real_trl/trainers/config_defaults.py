@@ -73,6 +73,9 @@ class JudgeTrainingArguments(PrivateArguments):
         hash_checkpoints (`bool`, *optional*, defaults to `True`):
             State the SHA-256 of every file in a checkpoint, and go on from it only if they are the same. `False` saves 0.7 s a GB at each
             checkpoint, which counts where one has hundreds of GB; sizes are always checked.
+        float32_outputs (`bool`, *optional*, defaults to `False`):
+            Under DeepSpeed, save the float32 weights that the optimizer works on. By default their copy in half precision is saved, which is half as
+            large and at small learning rates does not show all that was learned. Without DeepSpeed, what is saved is float32 as it is.
     """
 
     score_labels: str = field(default="1-5", metadata={"help": "Labels of the score space, e.g. `1-5`."})
@@ -90,4 +93,8 @@ class JudgeTrainingArguments(PrivateArguments):
     hash_checkpoints: bool = field(
         default=True,
         metadata={"help": "State and check the SHA-256 of a checkpoint's files; false for very large ones."},
+    )
+    float32_outputs: bool = field(
+        default=False,
+        metadata={"help": "Under DeepSpeed, save the optimizer's float32 weights, not their half-precision copy."},
     )

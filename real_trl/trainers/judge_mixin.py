@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What both trainers share: the tokenizer, the check of an adapter, and `judge_config.json` in every output."""
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,7 @@ from real_trl.templates.limited import check_chat_template
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
 from real_trl.trainers.learning_signal import SignalMixin
-from real_trl.trainers.precision import check_dtype, prepare_precision
+from real_trl.trainers.precision import accumulate_in_float32, check_dtype, float32_weights, prepare_precision
 from real_trl.trainers.publishing_mixin import PublishingMixin, check_publishing
 from real_trl.trainers.resume_mixin import ResumeMixin
 from real_trl.weights.pretrained import saved_generation_config, use_eos_of
@@ -99,6 +100,7 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
     """
 
     judge_config: JudgeConfig
+    _float32_weights: dict[str, torch.Tensor] | None = None  # while they are saved
     _score_columns: tuple[str, ...]  # those of a dataset that the loss reads, beside TRL's
 
     def _resolve_judge(
@@ -112,6 +114,7 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
         """The tokenizer, and `self.score_space`, before the model is loaded; refuses what could not be trained."""
         check_adapter(model, peft_config)
         check_dtype(model, args, peft_config, optimizer)
+        accumulate_in_float32(args)
         tokenizer = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
             args.score_labels,
@@ -158,6 +161,21 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
         """The one way to the tokens of this judge's prompts, here and wherever it is used. First asked for once the tokenizer is ready."""
         return PromptEncoding(self._tokenizer, self.judge_config.prompt_format())
 
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """As in `Trainer`; with `float32_outputs` in float32 also where DeepSpeed trains a copy in half precision."""
+        if self.args.float32_outputs and self.is_deepspeed_enabled:
+            self._float32_weights = float32_weights(self.accelerator.unwrap_model(self.model))
+        super().save_model(*args, **kwargs)
+        self._float32_weights = None
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        output_dir = output_dir if output_dir is not None else self.args.output_dir
+        precise = self._float32_weights
+        if precise:
+            state_dict = {name: precise.get(name, value) for name, value in state_dict.items()}
         super()._save(output_dir, state_dict=state_dict)
-        self.judge_config.save(output_dir if output_dir is not None else self.args.output_dir)
+        if precise and not isinstance(self.model, PeftModel):
+            config = copy.copy(self.model.config)
+            config.dtype = torch.float32
+            config.save_pretrained(output_dir)
+        self.judge_config.save(output_dir)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.logging import get_logger
 from accelerate.utils import DistributedType
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import TrainableTokensWrapper
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, Trainer, TrainingArguments
 
 from real_trl.forward.dense import causal_lm
@@ -73,6 +74,33 @@ def check_output_layer(model: nn.Module) -> None:
         )
     if isinstance(head, TrainableTokensWrapper):
         head.bias = None  # PEFT's forward has none, and TRL's head asks for it
+
+
+def accumulate_in_float32(args: TrainingArguments) -> None:
+    """
+    Let ZeRO-3 add gradients up in float32, over micro-batches and over processes, unless its configuration says otherwise. Of itself it
+    takes the model's type: in bfloat16, the sum over 32 micro-batches is 0.6 % off.
+    """
+    plugin = args.deepspeed_plugin
+    if plugin is not None and plugin.zero_stage == 3:
+        plugin.deepspeed_config.setdefault("data_types", {}).setdefault("grad_accum_dtype", "fp32")
+        plugin.deepspeed_config.setdefault("communication_data_type", "fp32")
+
+
+@torch.no_grad()
+def float32_weights(model: nn.Module) -> dict[str, Tensor]:
+    """
+    By name, the float32 weights that DeepSpeed's optimizer works on, on the CPU. All processes must call it; the main one gets them, the
+    others none.
+    """
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    is_main, weights = PartialState().is_main_process, {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        master = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
+        if is_main and master is not None:
+            weights[name] = master.view(getattr(parameter, "ds_shape", parameter.shape)).to("cpu", copy=True)
+    return weights
 
 
 def check_dtype(

@@ -38,7 +38,7 @@ _SAFE = """
     eval_* per_device_eval_batch_size num_generations_eval dataset_test_split
     dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
     dataset_num_proc ddp_timeout trust_remote_code versions.*
-    preflight_scored_rate max_steps_without_signal hash_checkpoints
+    preflight_scored_rate max_steps_without_signal hash_checkpoints float32_outputs
     vllm_server_* vllm_group_port vllm_gpu_memory_utilization vllm_enable_sleep_mode
 """
 # Under DeepSpeed these come back with the optimizer's state, whatever the recipe says

@@ -5,14 +5,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from transformers import AutoConfig
 
 from tests.distributed import launching
-from tests.distributed.launching import NEW_ADAPTER, RAFT, REAL, ROOT, launch, logged
+from tests.distributed.launching import NEW_ADAPTER, RAFT, REAL, ROOT, launch, logged, weights
 
 HALF = {"bf16": True, "max_steps": 3}
 JOBS = {
-    "slow": ("rl", "base", {**REAL, **HALF, "learning_rate": 5e-8}),
+    "slow": ("rl", "base", {**REAL, **HALF, "learning_rate": 5e-8, "float32_outputs": True}),
     "fast": ("rl", "base", {**REAL, **HALF, "learning_rate": 1e-2}),
     "raft": ("sft", "base", {**RAFT, **HALF, "learning_rate": 1e-2}),
     "half weights": ("rl", "base", {**REAL, **HALF, "learning_rate": 1e-2, "dtype": "bfloat16"}),
@@ -46,3 +48,17 @@ def test_what_the_policy_sees(trained):
     assert said.count("of what the optimizer has changed") == said.count("raise learning_rate") == 1
     for job in JOBS:
         assert all(loss == loss for loss in logged(folder / job, "loss"))
+
+
+@pytest.mark.deepspeed
+def test_the_output_can_have_all_of_the_update(trained):
+    """What three steps at 5e-8 have changed is in float32 outputs, though hardly any of it is in their bfloat16 copy."""
+    folder, _ = trained
+    before, after = weights(folder.parent / "base"), weights(folder / "slow")
+    assert before.keys() == after.keys() and {value.dtype for value in after.values()} == {torch.float32}
+    assert AutoConfig.from_pretrained(folder / "slow").dtype == torch.float32
+    before = {name: value.bfloat16().float() for name, value in before.items()}  # as DeepSpeed begins
+    moved = torch.cat([(after[name] - before[name]).flatten() for name in before])
+    seen = torch.cat([(after[name].bfloat16().float() - before[name]).flatten() for name in before])
+    assert 0 < moved.abs().max() < 1e-6
+    assert (moved != 0).float().mean() > 0.5 and (seen != 0).float().mean() < 0.05

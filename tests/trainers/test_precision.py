@@ -10,7 +10,7 @@ import torch
 from peft import get_peft_model
 
 from real_trl import RAFTTrainer, REALTrainer
-from real_trl.trainers.precision import check_dtype
+from real_trl.trainers.precision import accumulate_in_float32, check_dtype
 from real_trl.trainers.visible_updates import VisibleUpdateCallback, visible_share
 from tests.tiny import build_model, lora_config
 from tests.trainers import test_raft_trainer as raft
@@ -187,6 +187,22 @@ def test_deepspeed_keeps_copies_where_it_is_told_of_half_precision(tmp_path, con
         args.model_init_kwargs = {"dtype": "bfloat16"}
         with pytest.raises(ValueError, match="are bfloat16"):
             check_dtype("any", args, None, None)
+
+
+@pytest.mark.parametrize(
+    ("stage", "config", "expected"),
+    [
+        (3, {}, {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}),
+        (3, {"data_types": {"grad_accum_dtype": "bf16"}}, {"data_types": {"grad_accum_dtype": "bf16"}, "communication_data_type": "fp32"}),
+        (2, {}, {}),
+    ],
+)  # fmt: skip
+def test_zero3_adds_gradients_up_in_float32_unless_it_is_told_otherwise(tmp_path, stage, config, expected):
+    args = real.REALConfig(str(tmp_path), **real.OPTIONS)
+    accumulate_in_float32(args)
+    args.deepspeed_plugin = SimpleNamespace(zero_stage=stage, deepspeed_config=config)
+    accumulate_in_float32(args)
+    assert config == expected
 
 
 def test_what_the_rule_is_for():
