@@ -15,6 +15,7 @@ from real_trl.data.scores import ratings_in
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.onboarding.columns import Roles, find_roles, values_of
 from real_trl.onboarding.criteria import check_alone, notes_on_columns
+from real_trl.onboarding.hours import stage_times
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,
@@ -28,10 +29,11 @@ from real_trl.onboarding.recipes import (
     write_recipes,
 )
 from real_trl.onboarding.scores import Scores, read_scores
-from real_trl.onboarding.sizing import Sizes, choose_sizes, find_hardware, token_counter
+from real_trl.onboarding.sizing import Sizes, choose_sizes, token_counter
 from real_trl.onboarding.sources import is_on_hub, open_data
 from real_trl.onboarding.splits import RATIONALES, divide, write_splits
 from real_trl.option_values import FieldError
+from real_trl.planning.hardware import find_hardware
 from real_trl.prompts.template import PromptTemplate
 from real_trl.runs.new_folder import check_new, new_folder
 from real_trl.score_space import DEFAULT_MARKER
@@ -113,7 +115,8 @@ class Project:
                 plan.model,
                 lambda candidate: write_recipes(plan, candidate, target, folder),
             )
-            write_recipes(plan, sizes, target, folder)
+            recipes = write_recipes(plan, sizes, target, folder)
+            sizes.notes.extend(stage_times(plan, sizes, recipes, target, folder))
             (target / _README).write_text(readme(plan, sizes, folder), encoding="utf-8")
             try:
                 self._check(plan, target)

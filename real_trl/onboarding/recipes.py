@@ -10,8 +10,9 @@ from typing import Any
 from real_trl.onboarding.columns import Roles
 from real_trl.onboarding.inspection import Inspection
 from real_trl.onboarding.scores import Scores
-from real_trl.onboarding.sizing import Hardware, Sizes, as_yaml
+from real_trl.onboarding.sizing import Sizes, as_yaml
 from real_trl.onboarding.splits import RATIONALES
+from real_trl.planning.hardware import Hardware
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
 import yaml
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from real_trl.onboarding.inspection import Inspection
+from real_trl.planning.hardware import Hardware
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.models import find_config, measure
 from real_trl.planning.recipe import Lengths, make_setup, read_recipe
-from real_trl.planning.setup import GIB, Cluster, Setup, Sharding
+from real_trl.planning.setup import Setup, Sharding
 from real_trl.prompts.context_length import context_length
 
 _SPARE = 1.25  # on lengths that were estimated, or that a judge may exceed
@@ -28,16 +27,6 @@ _STEPS = 100  # updates that small data are gone through several times for
 # validation rows, of 1e-4, 3e-4 and 1e-3
 _SMALL, _RATE_OF_SMALL, _RATE = 300e6, 3e-4, 1e-5
 LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": ["all-linear"]}
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What training runs on: its name, whether it is a GPU, the cluster that it is planned for, and whether a processor is faster in bfloat16."""
-
-    name: str
-    gpu: bool
-    cluster: Cluster
-    fast_half: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,21 +44,6 @@ class Sizes:
     rl: dict[str, Any]
     evaluate: dict[str, Any]
     notes: list[str] = field(default_factory=list)
-
-
-def find_hardware(gpus: str | None = None) -> Hardware:
-    """The GPUs that `--gpus` names, else those of this machine, else its processor with the memory that is free."""
-    if gpus:
-        cluster = Cluster.parse(gpus)
-        return Hardware(str(cluster), True, cluster)
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        cluster = Cluster(1, torch.cuda.device_count(), properties.name.replace(" ", "-"), properties.total_memory)
-        return Hardware(f"{cluster.world} x {properties.name}, {properties.total_memory / GIB:.0f} GiB", True, cluster)
-    memory = psutil.virtual_memory().available
-    fast_half = bool(torch.cpu.get_capabilities().get("amx_bf16"))  # without AMX, bfloat16 is slower than float32
-    name = f"the processor, {memory / GIB:.0f} GiB of memory free"
-    return Hardware(name, False, Cluster(1, 1, "CPU", memory), fast_half)
 
 
 def token_counter(model: str) -> Callable[[str], int] | None:

@@ -156,6 +156,15 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
         raise FieldError("model_name_or_path", name, fix, said) from error
 
 
+def starting_model(name: str, recipe: Path) -> str:
+    """The model that `name` is made of, where it is a directory that other recipes of the folder write; else itself."""
+    for stage in sorted(recipe.parent.glob("*.yaml")) if not Path(name, "config.json").is_file() else ():
+        options = yaml.safe_load(stage.read_text(encoding="utf-8"))
+        if isinstance(options, dict) and options.get("output_dir") == name and stage.name != recipe.name:
+            return starting_model(options.get("model_name_or_path") or name, stage)
+    return name
+
+
 def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSize:
     """
     Count a model's parameters on the meta device, where they take no memory.

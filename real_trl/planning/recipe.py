@@ -7,17 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import yaml
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
-from real_trl.arguments.training import make_parser
+from real_trl.arguments.training import StageArguments, make_parser
 from real_trl.data.arguments import DataArguments
-from real_trl.data.homework import build_tokenizer
 from real_trl.data.loading import load_judge_dataset
 from real_trl.forward.support import why_config_not_exact
 from real_trl.option_values import FieldError
@@ -29,7 +27,6 @@ from real_trl.trainers import RAFTConfig, REALConfig
 CONFIGS = {"sft": RAFTConfig, "rl": REALConfig}
 # Rows of the training split, as its page on the Hub gives them
 PUBLISHED_ROWS = {"prometheus-eval/Feedback-Collection": 99_952}
-_MEASURED_ROWS = 500
 _COMMAND = re.compile(r"^#.*-m real_trl\.scripts\.(\w+)", re.MULTILINE)
 _LAUNCH = re.compile(r"^#.*--config_file (\S+).*-m real_trl\.scripts\.", re.MULTILINE)
 
@@ -44,6 +41,10 @@ class Lengths:
             Means, for totals.
         longest_prompt (`int`):
             For memory.
+        alike (`float`, *optional*):
+            Tokens that all prompts of a direct judge's batch begin with, and that are read once; 0 where nothing is shared, `None` if not known.
+        direct (`bool`):
+            Whether completions are marker and score alone.
         source (`str`):
             Where they come from.
     """
@@ -51,6 +52,8 @@ class Lengths:
     prompt: float = 1200
     completion: float = 200
     longest_prompt: int = 2048
+    alike: float | None = 0.0
+    direct: bool = False
     source: str = "assumed, as is usual for prompts in the form of Feedback-Collection"
 
 
@@ -92,6 +95,8 @@ class Recipe:
     Attributes:
         path (`Path`), stage (`str`):
             The file, and `"sft"` or `"rl"`.
+        data, config, model, stage_args:
+            What the parser made of it.
         half (`bool`, *optional*):
             Whether it computes in half precision; `None` for where a GPU has it.
         model_config ([`~transformers.PreTrainedConfig`]), model_source (`str`):
@@ -103,6 +108,7 @@ class Recipe:
     data: DataArguments
     config: Any
     model: ModelConfig
+    stage_args: StageArguments
     half: bool | None
     model_config: PreTrainedConfig
     model_source: str
@@ -143,7 +149,7 @@ def read_recipe(path: Path, overrides: Sequence[str], stage: str | None) -> Reci
         )
     # Planned on a machine that may have no GPU, where `bf16: true` is refused without `use_cpu`
     argv = ["--config", str(path), *overrides, "--use_cpu", "true"]
-    _, data, config, model = make_parser(CONFIGS[stage]).parse_args_and_config(argv)
+    stage_args, data, config, model = make_parser(CONFIGS[stage]).parse_args_and_config(argv)
     if model.load_in_4bit or model.load_in_8bit:
         name = "load_in_4bit" if model.load_in_4bit else "load_in_8bit"
         raise FieldError(name, True, "Set it to false.", ": got true, but quantised weights are not planned for")
@@ -151,7 +157,7 @@ def read_recipe(path: Path, overrides: Sequence[str], stage: str | None) -> Reci
     said = [str(stated[name]).lower() == "true" for name in ("bf16", "fp16") if stated.get(name) is not None]
     half = any(said) if said else None
     model_config, source = find_config(model.model_name_or_path, path, synthetic=data.dataset_name == "synthetic")
-    return Recipe(path, stage, data, config, model, half, model_config, source)
+    return Recipe(path, stage, data, config, model, stage_args, half, model_config, source)
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:
@@ -237,7 +243,8 @@ def training_rows(recipe: Recipe) -> tuple[Dataset | None, int | None, str]:
     data, name = recipe.data, recipe.data.dataset_name
     if name == "synthetic" or Path(name).exists():
         scale = Scale.parse(recipe.config.score_labels, recipe.config.score_values)
-        dataset = load_judge_dataset(data, scale=scale, marker=recipe.config.score_marker)
+        rationale = recipe.config.rationale if recipe.stage == "sft" else False
+        dataset = load_judge_dataset(data, scale=scale, marker=recipe.config.score_marker, require_feedback=rationale)
         return dataset, len(dataset), f"{name}, split {data.dataset_train_split!r}"
     rows, source = PUBLISHED_ROWS.get(name), f"published figure of {name}"
     if rows is None:
@@ -252,31 +259,6 @@ def training_rows(recipe: Recipe) -> tuple[Dataset | None, int | None, str]:
     if rows is None:
         return None, None, f"unknown: {name} is not on this machine; give --rows"
     return None, min(rows, data.max_rows or rows), source
-
-
-def token_lengths(recipe: Recipe, dataset: Dataset | None) -> Lengths:
-    """Lengths measured on the first rows where data and tokenizer are on this machine, else the usual ones."""
-    if dataset is None:
-        return Lengths()
-    name = recipe.model.model_name_or_path
-    if Path(name, "tokenizer.json").is_file():
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    elif recipe.data.dataset_name == "synthetic":
-        tokenizer = build_tokenizer()
-    else:
-        return Lengths()
-    rows = dataset.select(range(min(_MEASURED_ROWS, len(dataset))))
-    prompts = [len(ids) for ids in tokenizer(list(rows["prompt"]))["input_ids"]]
-    texts = [text for text in rows["feedback"] if text] if "feedback" in rows.column_names else []
-    completions = [len(ids) for ids in tokenizer(texts)["input_ids"]] if texts else []
-    limit = getattr(recipe.config, "max_completion_length", None)
-    mean = fmean(completions) if completions else Lengths().completion
-    return Lengths(
-        prompt=fmean(prompts),
-        completion=min(mean, limit or mean),
-        longest_prompt=max(prompts),
-        source=f"measured on the first {len(rows)} rows",
-    )
 
 
 def make_schedule(setup: Setup, config: Any, rows: int | None, rows_source: str, lengths: Lengths) -> Schedule:

@@ -1,13 +1,15 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What a training recipe will need, before anyone rents it: memory per GPU, prompts and tokens per step, steps.
+What a training recipe will need, before anyone rents it: memory per GPU, prompts and tokens per step, steps, hours.
 
     real-trl plan --config recipes/qwen3-8b/real.yaml --gpus 8xA100-80GB
     real-trl plan --config recipes/qwen3-32b/real.yaml --gpus 2x8xA100-80GB --num_generations 8
+    real-trl plan --config my-judge/raft.yaml
 
-Options that are none of the plan's own go to the recipe, as in training. Nothing is downloaded or computed on a GPU: the model
-is built on the meta device. Says what does not fit, and which changes make it fit; each of them has been planned as well.
+Options that are none of the plan's own go to the recipe, as in training. Nothing is downloaded: the model is built on the meta device.
+Says what does not fit, and which changes make it fit; each of them has been planned as well. Hours are measured where the plan is for
+this machine, by steps of a model with random weights and few layers, and else computed from the GPU's published peaks.
 """
 
 import argparse
@@ -23,6 +25,8 @@ from rich.text import Text
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.option_values import FieldError, check_number
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
+from real_trl.planning.hardware import find_hardware
+from real_trl.planning.lengths import token_lengths
 from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS
 from real_trl.planning.recipe import (
@@ -34,11 +38,12 @@ from real_trl.planning.recipe import (
     make_setup,
     read_recipe,
     recipe_sharding,
-    token_lengths,
     training_rows,
 )
-from real_trl.planning.setup import GIB, Cluster, Setup, Sharding, count, read_sharding
+from real_trl.planning.setup import GIB, Setup, Sharding, count, read_sharding
 from real_trl.planning.states import GENERATION, UPDATE
+from real_trl.planning.time import Time, duration, plan_time
+from real_trl.planning.time import as_json as time_json
 from real_trl.runs.command import command
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole
@@ -55,7 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.error = RecipeParser.error.__get__(parser)
     parser.add_argument("--config", type=Path, required=True, help="recipe of a training stage")
     parser.add_argument(
-        "--gpus", required=True, help="[nodes x] GPUs x name-memory: 8xA100-80GB, 2x8xA100-80GB for two nodes"
+        "--gpus",
+        help="[nodes x] GPUs x name-memory: 8xA100-80GB, 2x8xA100-80GB for two nodes. Default: this machine",
     )
     sharding = parser.add_mutually_exclusive_group()
     sharding.add_argument(
@@ -108,7 +114,7 @@ def notes(recipe: Recipe, setup: Setup, memory: Memory, schedule: Schedule, shar
         lines.append(longest + ("." if memory.problems else f"; it fits for up to {longest_fitting_prompt(setup):,}."))
     if recipe.model_config.model_type not in GATED_DECODERS:
         lines.append(
-            f"Activations are counted for {', '.join(GATED_DECODERS)}; for {recipe.model_config.model_type} they are rough."
+            f"Activations and operations are counted for {', '.join(GATED_DECODERS)}; for {recipe.model_config.model_type} they are rough."
         )
     if memory.kv_tokens:
         length = setup.prompt + setup.completion
@@ -157,8 +163,27 @@ def describe_steps(setup: Setup, schedule: Schedule) -> list[tuple[str, str]]:
     return rows
 
 
+def time_table(time: Time) -> Table | str:
+    """Seconds of an update and the time of the run, part by part; a sentence where nothing is known."""
+    if not time.parts:
+        return f"Time: {time.how}."
+    table = Table("", "an update", "the run", title="Time", title_justify="left")
+    for part in time.parts:
+        table.add_row(part.name, duration(part.update), duration(part.run) if part.run else "unknown")
+    table.add_section()
+    table.add_row("together", duration(time.update), duration(time.run) if time.run else "unknown")
+    table.caption, table.caption_justify = f"{time.how[0].upper()}{time.how[1:]}.", "left"
+    return table
+
+
 def print_plan(
-    setup: Setup, memory: Memory, schedule: Schedule, advice: Sequence[Advice], lines: Sequence[str], title: str
+    setup: Setup,
+    memory: Memory,
+    schedule: Schedule,
+    time: Time,
+    advice: Sequence[Advice],
+    lines: Sequence[str],
+    title: str,
 ) -> None:
     """The tables."""
     console, size = CleanConsole(), setup.size
@@ -181,6 +206,7 @@ def print_plan(
     for row in describe_steps(setup, schedule):
         steps.add_row(*row)
     console.print(steps)
+    console.print(time_table(time))
     console.print(f"Host memory for model states: {memory.host / GIB:.0f} GiB per node.")
     console.print(f"A training checkpoint takes {memory.checkpoint / 1e9:.1f} GB on disk.")
     for line in lines:
@@ -204,7 +230,13 @@ def print_plan(
 
 
 def as_json(
-    recipe: Recipe, setup: Setup, memory: Memory, schedule: Schedule, advice: Sequence[Advice], lines: Sequence[str]
+    recipe: Recipe,
+    setup: Setup,
+    memory: Memory,
+    schedule: Schedule,
+    time: Time,
+    advice: Sequence[Advice],
+    lines: Sequence[str],
 ) -> dict[str, Any]:
     """The plan as one JSON object; memory in bytes."""
     return {
@@ -218,6 +250,7 @@ def as_json(
         },
         "fits": not memory.problems,
         "schedule": {**asdict(schedule), "tokens_per_step": schedule.tokens_per_step},
+        "time": time_json(time),
         "advice": [
             {
                 "changes": [change.text for change in each.changes],
@@ -235,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the plan; `argv` defaults to the command line."""
     with user_errors():
         args, overrides = make_parser().parse_known_args(argv)
-        cluster = Cluster.parse(args.gpus)
+        cluster = find_hardware(args.gpus).cluster
         if args.rows is not None:
             if args.rows < 1:
                 raise FieldError("--rows", args.rows, "Give the number of rows, at least 1.")
@@ -259,12 +292,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     memory = plan_memory(setup)
     schedule = make_schedule(setup, recipe.config, rows, rows_source, lengths)
     advice = advise(setup, recipe.with_lora) if memory.problems else []
-    lines = notes(recipe, setup, memory, schedule, source)
+    time = plan_time(recipe, setup, schedule.steps, lengths)
+    lines = [*notes(recipe, setup, memory, schedule, source), *time.notes]
     if args.json:
-        sys.stdout.write(to_json(as_json(recipe, setup, memory, schedule, advice, lines), indent=2))
+        sys.stdout.write(to_json(as_json(recipe, setup, memory, schedule, time, advice, lines), indent=2))
         print()
     else:
-        print_plan(setup, memory, schedule, advice, lines, str(args.config))
+        print_plan(setup, memory, schedule, time, advice, lines, str(args.config))
 
 
 if __name__ == "__main__":

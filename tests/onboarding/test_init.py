@@ -4,6 +4,7 @@
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
@@ -112,6 +113,9 @@ def test_a_csv_with_comments_trains(tmp_path, model, capsys):
     readme = Path("judge", "README.md").read_text()
     for text in (shown, readme):
         assert [line.strip() for line in text.splitlines() if line.strip() in commands] == commands
+        assert re.search(
+            r"Time: raft .* updates of .*; real .*; evaluate .* Measured on this machine", " ".join(text.split())
+        )
     evaluation = train(recipes, steps=1)
     assert evaluation["datasets"]["test"]["n_rows"] == len(rows("test"))
     assert evaluation["datasets"]["test"]["n_groups"] == len({row["group"] for row in rows("test")})
@@ -572,7 +576,9 @@ def test_hardware_decides_about_size(tmp_path):
     for gpus, size in list(sizes.items())[:2]:
         assert any(f"Planned for {gpus}: training fits" in note for note in size.notes)
         assert any("Lengths are estimated from characters" in note for note in size.notes)
+        assert any(note.startswith("Time: raft ") and "Computed, not measured: " in note for note in size.notes)
     assert any("Nothing tried fits 1xNone-3GB: " in note for note in none.notes)
+    assert any(note.startswith("Time: not known: the speed of 'None' is not known") for note in none.notes)
     # The plan of the finished recipe says the same
     recipe = read_recipe(Path("judge-1xT4-16GB", "real.yaml"), [], None)
     lengths = Lengths(longest_prompt=project.plan.found.prompt.longest)
