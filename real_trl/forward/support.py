@@ -227,13 +227,16 @@ def why_head_unknown(model: PreTrainedModel) -> str | None:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(1, 2, weight.size(1), generator=generator).to(weight.device, weight.dtype)
     given = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+    given.router_logits = None  # what models with experts look for
     ids = torch.zeros(1, 2, dtype=torch.long, device=weight.device)
     with (
         replaced_forward(model.base_model, lambda *args, **kwargs: given),
         torch.no_grad(),
         torch.autocast(weight.device.type, enabled=False),
     ):
-        logits = type(model).forward(model, input_ids=ids).logits.double()
+        # Experts are not asked: the layers are not run
+        routers = {"output_router_logits": False} if hasattr(model.config, "output_router_logits") else {}
+        logits = type(model).forward(model, input_ids=ids, **routers).logits.double()
         known = HeadOptions.of_config(model.config).apply(precise_logits(hidden, weight, bias))[0].double()
     tolerance = 8 * torch.finfo(weight.dtype).eps * (1 + logits.abs().max())
     if logits.shape != known.shape or (logits - known).abs().max() > tolerance:

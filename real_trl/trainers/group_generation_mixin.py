@@ -27,7 +27,6 @@ from real_trl.forward.generation import generate_groups
 from real_trl.forward.positions import (
     generation_without_cache,
     separate_rows,
-    why_positions_not_plain,
     why_read_otherwise_by_vllm,
 )
 from real_trl.prompts.format import prompt_text
@@ -67,10 +66,6 @@ def check_generation(config: PreTrainedConfig | None, args: REALConfig) -> None:
     length = args.vllm_max_model_length
     if args.use_vllm and (reason := why_read_otherwise_by_vllm(config, length)):
         raise ValueError(f"use_vllm: vllm_max_model_length is {length}. {reason}set use_vllm to false.")
-    if args.use_transformers_continuous_batching and (reason := why_positions_not_plain(config)):
-        raise ValueError(
-            f"use_transformers_continuous_batching: it packs sequences into one row, and {reason}. Set it to false."
-        )
 
 
 class GroupGenerationMixin:
@@ -80,7 +75,7 @@ class GroupGenerationMixin:
 
     Where the trainer shares prefixes (`self._shares_prefixes`), Transformers generates with
     [`~real_trl.forward.generation.generate_groups`]; vLLM gets one request for each group. Everything else is left to TRL:
-    continuous batching, images, and generation with sharded parameters, where every process has to run the same number of forwards.
+    images, and generation with sharded parameters, where every process has to run the same number of forwards.
     """
 
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
@@ -153,14 +148,7 @@ class GroupGenerationMixin:
         if self.use_vllm and images is None:
             return self._generate_with_vllm(prompt_ids)
         sharded = self._dist.is_fsdp or (self._dist.is_zero3 and not self.args.ds3_gather_for_generation)
-        if (
-            not self._shares_prefixes
-            or self.use_vllm
-            or self.use_transformers_continuous_batching
-            or images is not None
-            or multimodal_fields
-            or sharded
-        ):
+        if not self._shares_prefixes or self.use_vllm or images is not None or multimodal_fields or sharded:
             return self._generate_as_trl_does(prompt_ids, images, multimodal_fields)
         with (
             profiling_context(self, "transformers.generate"),

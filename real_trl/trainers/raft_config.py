@@ -3,8 +3,9 @@
 """Configuration of [`RAFTTrainer`]."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
+from transformers import TrainingArguments
 from trl import SFTConfig
 
 from real_trl.option_values import FieldError, check_numbers
@@ -59,6 +60,15 @@ class RAFTConfig(JudgeTrainingArguments, SFTConfig):
         default=3000, metadata={"help": "Longest prompt and completion together, in tokens; null for no limit."}
     )
 
+    @classmethod
+    def of(cls, args: TrainingArguments) -> Self:
+        """Other training arguments, as TRL's trainer takes them: with the defaults of this class for what they do not have."""
+        if isinstance(args, cls):
+            return args
+        given = args.to_dict()
+        # Hidden there, with what are no secrets: `eos_token`
+        return cls(**given | {name: getattr(args, name) for name in given if name.endswith("_token")})
+
     def __post_init__(self) -> None:
         check_numbers(self)
         if self.regression_weight == 0 and self.log_likelihood_weight == 0:
@@ -73,10 +83,11 @@ class RAFTConfig(JudgeTrainingArguments, SFTConfig):
             "packing": padding_free,
             "padding_free": padding_free,
             "assistant_only_loss": "the loss is over the completion, which is all that the assistant says",
+            "pad_to_multiple_of": padding_free,
             "label_smoothing_factor": "label smoothing would spread mass over tokens that are no scores",
         }
         for name, reason in unsupported.items():
-            if getattr(self, name):
+            if getattr(self, name) not in (None, False, 0, "auto"):  # of padding, TRL's default
                 said = f": got {getattr(self, name)}, which RAFTTrainer does not support: {reason}"
                 raise FieldError(name, getattr(self, name), "Unset it.", said)
         default_precision(self)

@@ -4,6 +4,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 from trl import SFTTrainer
 
 from real_trl import objectives
 from real_trl.forward.dense import backbone, causal_lm, select_hidden_rows
 from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.positions import separate_rows
+from real_trl.forward.router_loss import router_loss
 from real_trl.forward.sft_inputs import pack_sequences, pad_sequences
 from real_trl.forward.support import why_not_exact
 from real_trl.forward.token_selection import TokenSelection
@@ -100,7 +102,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]):
             Model to train, as in TRL.
-        args ([`RAFTConfig`], *optional*):
+        args ([`RAFTConfig`] or [`~transformers.TrainingArguments`], *optional*):
             Configuration. If `None`, a default configuration is used.
         train_dataset ([`~datasets.Dataset`]):
             Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.loading.build_completion`]) and `score`, the
@@ -127,7 +129,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     def __init__(
         self,
         model: "str | PreTrainedModel",
-        args: RAFTConfig | None = None,
+        args: RAFTConfig | TrainingArguments | None = None,
         train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
@@ -136,7 +138,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         quantization_config: Any = None,
         peft_config: PeftConfig | None = None,
     ) -> None:
-        args = args if args is not None else RAFTConfig("raft-judge")
+        args = RAFTConfig.of(args) if args is not None else RAFTConfig("raft-judge")
         processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
@@ -165,9 +167,15 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         self._check_loaded()
         base = causal_lm(self.model)
         reason = why_not_exact(base, dropout="of attention")
+        if args.neftune_noise_alpha is not None:
+            reason = "neftune_noise_alpha sets the noise by the length of a row, which is to hold one sequence"
         self._padding_free = reason is None
         # Of short answers, most of a batch is what prompts begin with
-        self._share = self._is_direct and why_not_exact(base) is None
+        self._share = self._padding_free and self._is_direct and why_not_exact(base) is None
+        # The loss of a router is added here: not scaled by λ, and not of the tokens of label trees
+        self._trains_router, self.aux_loss_enabled = self.aux_loss_enabled, False
+        if self._trains_router:
+            base.config.get_text_config().output_router_logits = False  # which TRL has set
         if self._padding_free:
             install_prefix_attention(base)
         else:
@@ -221,7 +229,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         written, label_weights = inputs.pop("written_labels"), inputs.pop("label_weights")
         forward = _ForwardWithScores(model, score_positions, self.score_space.tree, self._padding_free, self._share)
         trained, attention_mask = self._total_train_tokens, inputs["attention_mask"]
-        next_token_loss = super().compute_loss(forward, inputs, num_items_in_batch=num_items_in_batch)
+        with router_loss(model, attention_mask) if self._trains_router else nullcontext() as router_losses:
+            next_token_loss = super().compute_loss(forward, inputs, num_items_in_batch=num_items_in_batch)
+        router = self._router_loss(router_losses[0], num_items_in_batch) if router_losses else 0.0
         if self.model.training:
             # TRL gathers the counts as if they were rows, and drops those that an epoch's last batch has too many of
             self._total_train_tokens = (
@@ -233,7 +243,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         self._log_scores(forward.score_log_probs.detach(), targets, scored)
         if not scored.any():
             # Every rank must take part in the backward of the same parameters
-            return self.args.log_likelihood_weight * next_token_loss + 0.0 * forward.score_log_probs.sum()
+            return self.args.log_likelihood_weight * next_token_loss + 0.0 * forward.score_log_probs.sum() + router
         score_log_probs, targets = forward.score_log_probs[scored], targets[scored]  # (N, L) -> (n, L), (N,) -> (n,)
         # Zero where the written label is the whole target
         written = score_log_probs.gather(1, written[scored].unsqueeze(1)).squeeze(1)  # (n, L) -> (n,)
@@ -248,7 +258,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         # With `num_items_in_batch` the next-token loss is already a share of that of the whole accumulated batch of all
         # processes; so is the squared error then: a mean over the batch's scores, wherever rows without one fell
         share = 1.0 if num_items_in_batch is None else scored.sum() / self._scores_per_process
-        return objectives.raft_loss(
+        loss = objectives.raft_loss(
             score_log_probs,
             self._label_values,
             targets,
@@ -257,6 +267,14 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             regression_weight=self.args.regression_weight * share,
             normalize=self.args.normalize_expectation,
         )
+        return loss + router
+
+    def _router_loss(self, loss: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """With its coefficient, as TRL adds it: a mean over the micro-batches of a step."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics["aux_loss"].append(self.accelerator.gather(loss.detach()).mean().item())
+        steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+        return self.router_aux_loss_coef * loss / steps
 
     def _log_scores(self, score_log_probs: Tensor, targets: Tensor, scored: Tensor) -> None:
         error = (

@@ -29,6 +29,12 @@ _SAMPLING = frozenset(
 )
 
 
+_NO_CONTINUOUS_BATCHING = (
+    "In half precision TRL casts the weights that are trained for it, and an answer that fails moves all that follow it to other prompts. "
+    "Groups share their prompt without it; for more speed set `use_vllm`"
+)
+
+
 @dataclass(repr=False)
 class REALConfig(JudgeTrainingArguments, RLOOConfig):
     r"""
@@ -76,7 +82,11 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             with a copy of the prompt each, and the log says why. `False`: the latter always.
 
     Defaults that differ from TRL's: `num_generations=16`, `per_device_train_batch_size=16` (one group), `beta=0.0`,
-    `max_completion_length=1024` (Section 5 of the paper); `bf16` only where a GPU has it.
+    `max_completion_length=1024` (Section 5 of the paper); `per_device_eval_batch_size` is that of training, or one
+    group of `num_generations_eval`; `bf16` only where a GPU has it.
+
+    Defaults that are not the paper's: `group_filter` is unset, where it trains on `"0 < acc < 1"`; `score_labels` are `"1-5"`, as data are
+    labelled and as in the authors' released code, where it sums over the digits 0-9. The recipes say what else is.
     """
 
     reward: str = field(
@@ -125,6 +135,12 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
     per_device_train_batch_size: int = field(
         default=16, metadata={"help": "Completions per device and micro-batch: whole groups of `num_generations`."}
     )
+    per_device_eval_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Completions per device in evaluation: whole groups. Default: as in training, or one group."
+        },
+    )
     beta: float = field(default=0.0, metadata={"help": "TRL's KL coefficient (not the paper's β)."})
     max_completion_length: int | None = field(default=1024, metadata={"help": "Longest completion, in tokens."})
 
@@ -154,16 +170,24 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         if self.group_filter is not None:
             GroupFilter.parse(self.group_filter, self.num_generations)
         self._check_whole_groups("per_device_train_batch_size", self.num_generations)
+        if self.per_device_eval_batch_size is None:
+            size, group = self.per_device_train_batch_size, self.num_generations_eval or self.num_generations
+            self.per_device_eval_batch_size = size if size % group == 0 else group
         if self.eval_strategy != "no":
-            self._check_whole_groups("per_device_eval_batch_size", self.num_generations_eval or self.num_generations)
+            self.check_eval_groups()
         unused = {
             "normalize_advantages": "Advantages are standardised within each group: set `advantage_clip` and `advantage_eps`",
             "reward_weights": "The reward has the weights `log_likelihood_weight` and `prediction_weight`",
             "reward_clip_range": "Rewards of a score scale are bounded by it: set `advantage_clip`",
             "mask_truncated_completions": "Truncated completions are malformed: set `malformed='ignore'`",
+            "label_smoothing_factor": "There are no labels to smooth",
+            "pad_to_multiple_of": "Groups are read without padding",
+            "neftune_noise_alpha": "Completions would be sampled from one policy and trained on another: leave it to `sft`",
+            "use_transformers_continuous_batching": _NO_CONTINUOUS_BATCHING,
+            "use_transformers_paged": _NO_CONTINUOUS_BATCHING,
         }
         for name, instead in unused.items():
-            if getattr(self, name):
+            if getattr(self, name) not in (None, False, 0, "auto"):  # of padding, TRL's default
                 said = f": got {getattr(self, name)}, which REALTrainer does not use"
                 raise FieldError(name, getattr(self, name), f"{instead}.", said)
         default_precision(self)
@@ -180,6 +204,10 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             said = f": got {value!r}, but no judge samples that way: completions would be drawn from another distribution than the "
             said += "one whose log-probabilities are trained, and that judges with"
             raise FieldError(name, value, "Leave it out; temperature and top_p are saved with the judge.", said)
+
+    def check_eval_groups(self) -> None:
+        """`FieldError` if an evaluation batch does not hold whole groups."""
+        self._check_whole_groups("per_device_eval_batch_size", self.num_generations_eval or self.num_generations)
 
     def _check_whole_groups(self, name: str, num_generations: int) -> None:
         size = getattr(self, name)

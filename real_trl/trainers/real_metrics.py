@@ -29,7 +29,7 @@ def log_real_metrics(
     `rewards/log_likelihood`; `score/abs_error` (|ŷ−y*|), `score/accuracy` (of the sampled score; for a target between two labels the nearest is right) and `score/mass`
     (probability on the labels), over completions with a score (the accuracy over all); `malformed/rate` and its kinds; `entropy` (nats per
     token of the policy gradient); `frac_reward_zero_std` (groups without a signal); `loss/policy` and
-    `loss/prediction` (Eq. 8, before β).
+    `loss/prediction` (Eq. 8, before β); on reused batches TRL's `clip_ratio/…`.
 
     `score/pearson` is computed over the whole logging window, see [`pop_score_correlation`].
     """
@@ -84,9 +84,12 @@ def log_real_metrics(
 
     if "old_log_probs" in inputs:
         ratio = objectives.sequence_ratio(log_probs, inputs["old_log_probs"])
-        low = (ratio < 1 - trainer.epsilon_low) & (inputs["advantages"] < 0)
-        high = (ratio > 1 + trainer.epsilon_high) & (inputs["advantages"] > 0)
-        metrics["clip_ratio/region_mean"].append(gather((low | high).float()).mean().item())
+        is_low = (ratio < 1 - trainer.epsilon_low) & (inputs["advantages"] < 0)
+        is_high = (ratio > 1 + trainer.epsilon_high) & (inputs["advantages"] > 0)
+        low, high = gather(torch.stack([is_low, is_high], dim=1).float()).unbind(1)
+        clipped = {"low_mean": low.mean(), "low_min": low.min(), "high_mean": high.mean(), "high_max": high.max()}
+        for name, value in {**clipped, "region_mean": (low + high).mean()}.items():
+            metrics[f"clip_ratio/{name}"].append(value.item())
 
     if trainer.log_completions:
         logs = trainer._logs

@@ -3,6 +3,7 @@
 """REAL, Standard RL and JEPO as one subclass of TRL's RLOO trainer."""
 
 from collections import defaultdict
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput, policy_forward
+from real_trl.forward.router_loss import router_loss
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.methods import CITATION, METHODS
 from real_trl.option_values import FieldError
@@ -33,6 +35,11 @@ from real_trl.trainers.starting_judge import check_writes_rationales
 from real_trl.weights.whole import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
+
+
+def _read(inputs: dict[str, Any]) -> Tensor:
+    """`(N, P + C)`: which tokens of a batch are no padding."""
+    return torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
 
 
 def policy_reward(**kwargs: Any) -> list[float]:
@@ -111,6 +118,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else REALConfig("real-judge")
+        if not isinstance(args, REALConfig):
+            raise FieldError("args", args, "Give a REALConfig.", f": got a {type(args).__name__}")
         if isinstance(model, str):
             check_writes_rationales(model, (args.model_init_kwargs or {}).get("revision"))
         processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
@@ -144,9 +153,6 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
-        if self.aux_loss_enabled:
-            said = f": got {self.router_aux_loss_coef}, but REALTrainer does not train a router's load-balancing loss"
-            raise FieldError("router_aux_loss_coef", self.router_aux_loss_coef, "Set it to 0.", said)
         self._check_loaded()
         models = [self.model] if self.ref_model is None else [self.model, self.ref_model]
         self._shares_prefixes = self.args.shared_prefix and all(
@@ -200,7 +206,10 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         if self.beta != 0.0:
             kl = ((log_probs.detach() - self._reference_log_probs(inputs)) * inputs["policy_mask"]).sum(1)
             penalty = self.beta * kl.view(-1, self._group_size)  # (N,) -> (G, K)
-            self._metrics[self._mode]["kl"].append(self.accelerator.gather(kl).mean().item())
+            # As in TRL: a mean over tokens
+            sums = torch.stack([kl.sum(), inputs["policy_mask"].sum().to(kl.dtype)])
+            total, tokens = self.accelerator.reduce(sums, reduction="sum")
+            self._metrics[self._mode]["kl"].append((total / tokens.clamp(min=1)).item())
         if self._group_size == 1:  # only in evaluation
             return torch.zeros_like(inputs["targets"])
         # (N,) -> (G, K)
@@ -225,7 +234,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         inputs["advantages"] = self._advantages(rewards, inputs, output.log_probs)
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        output = self._forward(model, inputs)
+        with router_loss(model, _read(inputs)) if self.aux_loss_enabled else nullcontext() as router_losses:
+            output = self._forward(model, inputs)
         log_probs = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
         rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
         advantages = inputs.get("advantages")
@@ -246,7 +256,12 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         log_real_metrics(
             self, inputs, output, rewards.objective.detach().flatten(), advantages, terms, log_probs.detach()
         )
-        return self.check_loss(terms.loss, inputs)
+        loss = terms.loss
+        if router_losses:
+            loss = loss + self.router_aux_loss_coef * router_losses[0]
+            metric = self.accelerator.gather(router_losses[0].detach()).mean().item()
+            self._metrics[self._mode]["aux_loss"].append(metric)
+        return self.check_loss(loss, inputs)
 
     def row_keys(self, inputs: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         return ("prompt", "score"), [(rollout.prompt, rollout.target) for rollout in inputs["rollouts"]]
@@ -261,6 +276,11 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     @property
     def _group_size(self) -> int:
         return self.num_generations if self.model.training else self.num_generations_eval
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in TRL, on batches of whole groups."""
+        self.args.check_eval_groups()
+        return super().evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         correlation = pop_score_correlation(self._score_pairs[self._mode])

@@ -52,7 +52,16 @@ def check_judge_dataset(dataset: Any, name: str, columns: Sequence[str], space: 
 
 
 def check_columns(present: Sequence[str], name: str, columns: Sequence[str]) -> None:
-    """`ValueError` if one of `columns` is not among those that are `present`; of a stream these may be unknown, an empty list."""
+    """
+    `ValueError` if one of `columns` is not among those that are `present`, or if there are images, which no judge here sees. Of a stream
+    the columns may be unknown, an empty list.
+    """
+    for column in ("image", "images"):
+        if column in present:
+            raise ValueError(
+                f"{name}: column {column!r} holds images, but judges here read text alone, so that they would be graded unseen. Remove the "
+                "column, or describe in the prompt what it shows."
+            )
     missing = [column for column in columns if column not in present]
     if missing and present:
         raise ValueError(

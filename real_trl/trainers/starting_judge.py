@@ -69,7 +69,10 @@ def check_start(
 
 def check_writes_rationales(name: str, revision: str | None = None) -> None:
     """`ValueError` if reinforcement learning is to start from a direct judge, which has nothing to sample."""
-    judge = _start_judge(name, revision)
+    try:
+        judge = _start_judge(name, revision)
+    except OSError:  # no such model, which loading it will say; what is wrong with the data comes first
+        return
     if judge is not None and not judge.rationale:
         said = f": got the direct judge {name!r}, which answers with its score at once, so that there is nothing to explore"
         fix = (

@@ -409,12 +409,3 @@ def test_vllm_has_one_set_of_frequencies(tmp_path):
         ):
             REALTrainer(str(tmp_path), args, train_dataset=prompt_dataset([4.0]), processing_class=DIGITS)
     assert why_read_otherwise_by_vllm(build(rope="yarn").config, None) is None
-
-
-def test_continuous_batching_packs_rows(tmp_path):
-    build(rope="dynamic").config.save_pretrained(tmp_path)
-    args = REALConfig(str(tmp_path), use_transformers_continuous_batching=True, bf16=False, score_labels="1-5")
-    with pytest.raises(
-        ValueError, match="use_transformers_continuous_batching: .* 'dynamic' depend .* Set it to false"
-    ):
-        REALTrainer(str(tmp_path), args, train_dataset=prompt_dataset([4.0]), processing_class=DIGITS)

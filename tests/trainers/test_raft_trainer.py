@@ -415,6 +415,7 @@ def test_resuming_gives_the_uninterrupted_run(tmp_path):
         ({"packing": True}, "packing: got True, which RAFTTrainer does not support.*free of padding already"),
         ({"padding_free": True}, "padding_free: got True.*free of padding already.*Unset it"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: got 0.1"),
+        ({"pad_to_multiple_of": 8}, "pad_to_multiple_of: got 8"),
     ],
 )
 def test_config_refuses(tmp_path, options, message):

@@ -439,7 +439,7 @@ def test_kl_penalty_enters_the_advantages(tmp_path, lora):
     if not lora:  # the policy moves away from its reference
         assert trainer.ref_model is not None
         trainer.model.load_state_dict(build_model(seed=5).state_dict())
-    policy, kl = [], []
+    policy, kl, num_tokens = [], [], 0
     for row, text in enumerate([*texts, *texts]):
         prompt = TOKENIZER(trainer.train_dataset[row // K]["prompt"])["input_ids"]
         ids = encode(text, eos=False)
@@ -448,6 +448,7 @@ def test_kl_penalty_enters_the_advantages(tmp_path, lora):
             with torch.no_grad():
                 log_p = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
             sums.append(log_p[torch.arange(len(ids)), torch.tensor(ids)].sum())
+        num_tokens += len(ids)
         policy.append(sums[0])
         kl.append(sums[0] - sums[1])
     policy, kl = torch.stack(policy).view(2, K), torch.stack(kl).view(2, K)
@@ -457,7 +458,7 @@ def test_kl_penalty_enters_the_advantages(tmp_path, lora):
     advantages = (advantages / advantages.std(1, unbiased=False, keepdim=True)).clamp(-1, 1)
     loss, _ = loss_and_gradient(trainer)
     assert loss == pytest.approx(-(advantages * policy).mean().item(), rel=1e-3)
-    assert trainer._metrics["train"]["kl"] == [pytest.approx(kl.mean().item(), rel=1e-4)]
+    assert trainer._metrics["train"]["kl"] == [pytest.approx(kl.sum().item() / num_tokens, rel=1e-4)]  # TRL's unit
     trainer._buffered_inputs = None
     trainer.train()
     assert "kl" in trainer.state.log_history[0]
@@ -608,6 +609,11 @@ def test_iterable_dataset(tmp_path):
         ({"normalize_advantages": True}, "normalize_advantages: got True.*advantage_clip"),
         ({"reward_weights": [1.0]}, r"reward_weights: got \[1.0\]"),
         ({"reward_clip_range": (-1.0, 1.0)}, "reward_clip_range: got"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: got 0.1"),
+        ({"pad_to_multiple_of": 8}, "pad_to_multiple_of: got 8"),
+        ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha: got 5.0"),
+        ({"use_transformers_continuous_batching": True}, "use_transformers_continuous_batching: got True.*use_vllm"),
+        ({"use_transformers_paged": True}, "use_transformers_paged: got True"),
         ({"mask_truncated_completions": True}, "mask_truncated_completions: got True.*malformed='ignore'"),
     ],
 )
