@@ -100,11 +100,17 @@ class RealScores:
         first, second = self.rows(task, a, labels), self.rows(task, b, labels)
         if first is None or second is None:
             return None
-        if task not in SEEDED or min(first["fold"].nunique(), second["fold"].nunique()) > 1:
+        if not any(_has_no_seed(task, each, labels) for each in (a, b)):
             first, second = _shared(first, second), _shared(second, first)
         if first.empty:
             return None
         return _figure(task, _resampled(task, first, metric) - _resampled(task, second, metric), first)
+
+
+def _has_no_seed(task: str, reading: Reading, labels: str) -> bool:
+    """Whether all seeds of a method would predict the same."""
+    untrained = reading.method == "mean" or reading.method.startswith("zero_shot")
+    return task in SEEDED and (untrained or (reading.method, labels) == ("tfidf", "all"))
 
 
 def _shared(rows: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -160,17 +166,19 @@ def methods(scores: RealScores, task: str) -> str:
     return markdown(header, table)
 
 
-def differences(scores: RealScores) -> str:
-    """Pairs of methods on the same rows."""
+def differences(scores: RealScores, labels: str = "all") -> str:
+    """Pairs of methods on the same rows; baselines that were made with all labels only are left out of fewer."""
     table = []
     for task, title in TASKS.items():
         for a, b in _PAIRS:
-            r, rmse = (scores.difference(task, READINGS[a], READINGS[b], metric) for metric in ("pearson", "rmse"))
-            if rmse is not None:
-                table.append(
-                    [title, f"{a} − {b}".replace("**", ""), _cell(r, sign=True), _cell(rmse, 1, 3, sign=True)]
-                )
-    return markdown(["", "at all labels", "r", "RMSE"], table, left=2)
+            pair = READINGS[a], READINGS[b]
+            if (rmse := scores.difference(task, *pair, "rmse", labels)) is None:
+                continue
+            r = scores.difference(task, *pair, "pearson", labels)
+            counted = min(scores.rows(task, each, labels)["fold"].nunique() for each in pair)
+            names = f"{a} − {b}".replace("**", "")
+            table.append([title, names, str(counted), _cell(r, sign=True), _cell(rmse, 1, 3, sign=True)])
+    return markdown(["", f"{labels} labels", "folds or seeds", "r", "RMSE"], table, left=2)
 
 
 def rationales(scores: RealScores, labels: str = "200") -> str:
@@ -198,10 +206,17 @@ def curve(scores: RealScores) -> str:
     for task, title in TASKS.items():
         for name in CURVES:
             found = [[scores.figure(task, READINGS[name], m, n) for m in ("pearson", "rmse")] for n in sizes]
-            cells = [f"{_cell(r)}; {rmse.mean:.3f}" if rmse is not None else "" for r, rmse in found]
+            counts = [
+                rows["fold"].nunique() if (rows := scores.rows(task, READINGS[name], n)) is not None else 0
+                for n in sizes
+            ]
+            cells = [
+                f"{_cell(r)}; {rmse.mean:.3f} ({count})" if rmse is not None else ""
+                for (r, rmse), count in zip(found, counts, strict=True)
+            ]
             if any(cells[:-1]):
                 table.append([title, name, *cells])
-    return markdown(["r; RMSE", "", *(f"{size} labels" for size in sizes)], table, left=2)
+    return markdown(["r; RMSE (folds or seeds)", "", *(f"{size} labels" for size in sizes)], table, left=2)
 
 
 def rates(record: Mapping[str, Any]) -> str:
@@ -220,7 +235,7 @@ def runs(record: Mapping[str, Any]) -> str:
     """What was run, for how long, with which versions."""
     seconds = sum(cell["seconds"] for cell in record["cells"])
     versions = ", ".join(f"{name} {' and '.join(found)}" for name, found in sorted(record["versions"].items()))
-    return f"{len(record['cells'])} cells, {seconds / 3600:.1f} hours of one core, with {versions}."
+    return f"{len(record['cells'])} cells, {seconds / 3600:.1f} hours of one core (the other learning rates come on top), with {versions}."
 
 
 def _cell(figure: Figure | None, factor: float = 100.0, decimals: int = 1, sign: bool = False) -> str:
@@ -234,5 +249,6 @@ def blocks(predictions: pd.DataFrame, record: Mapping[str, Any]) -> dict[str, st
     scores = RealScores(predictions)
     made = {f"real-scores-{task.replace('_', '-')}": methods(scores, task) for task in TASKS}
     made |= {"real-scores-differences": differences(scores), "real-scores-curve": curve(scores)}
+    made["real-scores-differences-800"] = differences(scores, "800")
     made["real-scores-rationales"] = rationales(scores)
     return made | {"real-scores-rates": rates(record), "real-scores-runs": runs(record)}

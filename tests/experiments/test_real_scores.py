@@ -286,6 +286,14 @@ def test_seeds_are_crossed_with_rows_and_what_has_no_seed_counts_for_all(folder)
     less = scores.difference("similarity", Reading("raft"), Reading("tfidf"), "rmse")
     assert less.per_seed == pytest.approx([each - 2 for each in by_hand]) and less.low < less.mean < less.high
     assert scores.difference("similarity", Reading("raft"), Reading("head"), "rmse") is None
+    # A method that has seeds, of which not all are there yet, is compared on those that both have
+    scores = RealScores(
+        pd.concat([*seeds, seeds[1].assign(method="head", expected_score=target + 2.0)]).assign(
+            task="similarity", sampled_score=0.0
+        )
+    )
+    less = scores.difference("similarity", Reading("raft"), Reading("head"), "rmse")
+    assert less.per_seed == pytest.approx([by_hand[1] - 2])
 
 
 def test_it_goes_on_where_it_was_stopped_and_mixes_nothing(folder, base, tmp_path, monkeypatch, capsys):
