@@ -24,8 +24,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +43,12 @@ from experiments.real_scores_models import TRAINED, UNTRAINED, judge_untrained, 
 from experiments.real_scores_rationales import WITH_RATIONALES, train_with_rationales
 from experiments.run import logged
 from real_trl.evaluation.metrics import score_metrics
-from real_trl.runs.output_lock import write_whole
+from real_trl.runs.output_lock import only_writer, write_whole
+from real_trl.runs.processes import end_with_parent
 from real_trl.text.json_text import to_json
 from real_trl.versions import package_versions
 
+_CELLS_PER_PROCESS = 8
 # Of what a training logged last, what is stored
 _LOGGED = ("train_loss", "num_tokens", "epoch", "score/squared_error", "reward", "completions/mean_length")
 METHODS = (*BASELINES, *UNTRAINED, *TRAINED, *WITH_RATIONALES)
@@ -82,28 +87,40 @@ class Experiment:
             The model.
         output (`Path`):
             Folder of the cells.
+        pool (`concurrent.futures.Executor`, *optional*):
+            Where models are trained and asked. Defaults to this process, which holds on to memory of each training.
     """
 
-    def __init__(self, grid: Mapping[str, Any], rows: Mapping[str, pd.DataFrame], base: Path, output: Path) -> None:
+    def __init__(
+        self,
+        grid: Mapping[str, Any],
+        rows: Mapping[str, pd.DataFrame],
+        base: Path,
+        output: Path,
+        pool: Executor | None = None,
+    ) -> None:
         self.settings, self.rationales = grid["settings"], grid["rationales"]
-        self.rows, self.base, self.output = rows, base, output
+        self.rows, self.base, self.output, self.pool = rows, base, output, pool
 
     def run(self, cell: Cell) -> None:
         """Run a cell that is not there, and before it what its learning rate is chosen by."""
         if cell.method in TRAINED:
             self._train(cell, self.rate(cell))
-        elif cell.method in WITH_RATIONALES:
-            self._train_with_rationales(cell)
-        elif not self._path(cell).is_file():
+            return
+        path, fold = self._path(cell), self.fold(cell)
+        if path.is_file():
+            return
+        if cell.method in WITH_RATIONALES:
+            options = (cell.fold, self.rationales, path.parent / "rationales")
+            found, record = self._apart(path, train_with_rationales, cell.method, self.base, fold, *options)
+        elif cell.method in UNTRAINED:
+            options = (UNTRAINED[cell.method], self.settings)
+            found, record = self._apart(path, judge_untrained, self.base, fold.test, *options)
+        else:
             started = time.process_time()
-            fold = self.fold(cell)
-            if cell.method in UNTRAINED:
-                found = judge_untrained(self.base, fold.test, UNTRAINED[cell.method], self.settings)
-                chosen: dict[str, Any] = {}
-            else:
-                scores, chosen = BASELINES[cell.method](fold, self.settings)
-                found = predictions(fold.test, scores)
-            self._store(self._path(cell), {"test": found}, {"chosen": chosen, "seconds": _since(started)})
+            scores, chosen = BASELINES[cell.method](fold, self.settings)
+            found, record = predictions(fold.test, scores), {"chosen": chosen, "seconds": _since(started)}
+        self._store(path, {"test": found}, record)
 
     def fold(self, cell: Cell) -> Fold:
         """The rows of a cell."""
@@ -127,30 +144,20 @@ class Experiment:
         return errors
 
     def _train(self, cell: Cell, rate: float) -> None:
-        path = self._path(cell, rate)
+        path, fold = self._path(cell, rate), self.fold(cell)
         if path.is_file():
             return
-        fold, started = self.fold(cell), time.process_time()
         if (cell.labels, cell.fold) != (self.settings["tuning"]["labels"], 0):
             fold = Fold(fold.train, fold.validation[:0], fold.test)  # nothing is chosen by it
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with logged(path.with_suffix(".log")):
-            judged, said = train_and_judge(
-                cell.method, self.base, fold, rate, cell.fold, self.settings, path.with_suffix("")
-            )
-        record = {"rate": rate, "rows": len(fold.train), "seconds": _since(started), "logged": said}
-        self._store(path, judged, record)
+        options = (rate, cell.fold, self.settings, path.with_suffix(""))
+        judged, record = self._apart(path, train_and_judge, cell.method, self.base, fold, *options)
+        self._store(path, judged, {"rate": rate, "rows": len(fold.train), **record})
 
-    def _train_with_rationales(self, cell: Cell) -> None:
-        path, started = self._path(cell), time.process_time()
-        if path.is_file():
-            return
+    def _apart(self, path: Path, function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """What `function` returns and its record, with the seconds; in a process of the pool, and what is printed in a file beside `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with logged(path.with_suffix(".log")):
-            found, said = train_with_rationales(
-                cell.method, self.base, self.fold(cell), cell.fold, self.rationales, path.parent / "rationales"
-            )
-        self._store(path, {"test": found}, {**said, "seconds": _since(started)})
+        job = (_timed, path.with_suffix(".log"), function, *arguments)
+        return self.pool.submit(*job).result() if self.pool else job[0](*job[1:])
 
     def stored(self, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         """Predictions of the test rows and the record of a cell, or `None` if it, or what its rate is chosen by, is not there."""
@@ -195,7 +202,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these methods (default: all)")
     args = parser.parse_args(argv)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         grid = yaml.safe_load(args.grid.read_text(encoding="utf-8"))
         cells = list(cells_of(grid))
@@ -213,20 +219,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, yaml.YAMLError) as error:
         parser.error(str(error))
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    write_whole(args.output_dir / "made_with.json", to_json(made_with, indent=1))
-    experiment = Experiment(grid, rows, args.model, args.output_dir)
-    for place, cell in enumerate(cells):
-        if (args.methods and cell.method not in args.methods) or experiment.stored(cell):
-            continue
-        started = time.perf_counter()
-        experiment.run(cell)
-        collect(experiment, cells, made_with, args.results)
-        took = time.perf_counter() - started
-        print(
-            f"{place + 1} of {len(cells)}: {cell.task}, {cell.method}, {cell.labels} labels, fold {cell.fold}: {took:.0f} s",
-            flush=True,
-        )
-    collect(experiment, cells, made_with, args.results)
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_writer(args.output_dir))
+        except ValueError as error:
+            parser.error(str(error))
+        with _workers() as pool:
+            write_whole(args.output_dir / "made_with.json", to_json(made_with, indent=1))
+            experiment = Experiment(grid, rows, args.model, args.output_dir, pool)
+            chosen = [cell for cell in cells if not args.methods or cell.method in args.methods]
+            for place, cell in enumerate(chosen):
+                if experiment.stored(cell):
+                    continue
+                started = time.perf_counter()
+                experiment.run(cell)
+                collect(experiment, cells, made_with, args.results)
+                took = f"{time.perf_counter() - started:.0f} s"
+                named = f"{cell.task}, {cell.method}, {cell.labels} labels, fold {cell.fold}"
+                print(f"{place + 1} of {len(chosen)}: {named}: {took}", flush=True)
+            collect(experiment, cells, made_with, args.results)
+
+
+def _workers() -> ProcessPoolExecutor:
+    """One process at a time, a new one after some cells: what each training leaves in memory goes with it."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers, before they load PyTorch
+    return ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=end_with_parent, max_tasks_per_child=_CELLS_PER_PROCESS
+    )
 
 
 def cells_of(grid: Mapping[str, Any]) -> Iterator[Cell]:
@@ -281,6 +300,13 @@ def collect(experiment: Experiment, cells: Sequence[Cell], made_with: Mapping[st
     versions = {package: sorted(set(found)) for package, found in versions.items()}
     told = {**made_with, "validation_rmse": rates, "cells": records, "versions": versions}
     write_whole(results.with_suffix(".json"), to_json(told, indent=1, ensure_ascii=True) + "\n")
+
+
+def _timed(log: Path, function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, Any]]:
+    started = time.process_time()
+    with logged(log):
+        found, record = function(*arguments)
+    return found, {**record, "seconds": _since(started)}
 
 
 def _since(started: float) -> float:

@@ -27,9 +27,11 @@ _BATCH = 32
 _READ_IN = "bfloat16"
 
 
-def judge_untrained(base: Path, rows: pd.DataFrame, chat: bool, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """What the model as it ships says, asked for its score at once."""
-    return _read(base, rows.assign(prompt=rows["asked"]), settings, rationale=False, chat=chat)
+def judge_untrained(
+    base: Path, rows: pd.DataFrame, chat: bool, settings: Mapping[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """What the model as it ships says, asked for its score at once; and nothing to record."""
+    return _read(base, rows.assign(prompt=rows["asked"]), settings, rationale=False, chat=chat), {}
 
 
 def train_and_judge(
@@ -58,7 +60,7 @@ def train_and_judge(
     train = _train_head if method == HEAD else _train_judge
     judged, logged = train(method, base, fold, _arguments(len(fold.train), rate, seed, settings), settings, folder)
     shutil.rmtree(folder)
-    return judged, logged
+    return judged, {"logged": logged}
 
 
 def _arguments(rows: int, rate: float, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
