@@ -79,13 +79,18 @@ def run(argv: Sequence[str] | None) -> int:
 def launch(options: list[str]) -> int:
     """
     `accelerate launch` in this process, which ends when the processes that it starts have ended; returns their exit status. A
-    signal that stops it is passed on to them.
+    signal that stops it is passed on to them. Where there is no GPU, a stage without a configuration has as many threads as this process.
     """
+    import torch
     from accelerate.commands import launch as launcher
+    from accelerate.commands.config import default_config_file
     from accelerate.utils import patch_environment
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    configured = "--config_file" in options or Path(default_config_file).is_file()
+    if not configured and not torch.cuda.is_available():  # of which accelerate would leave it one
+        options = ["--num_cpu_threads_per_process", str(torch.get_num_threads()), *options]
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop_ranks)

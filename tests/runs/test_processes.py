@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from real_trl import cli
 from real_trl.runs.processes import LAUNCHER
@@ -251,3 +252,18 @@ def test_the_launcher_has_the_status_of_its_rank(tmp_path, monkeypatch):
     for code, status in {"raise SystemExit(2)": 2, "import os; os.kill(os.getpid(), 9)": 137, "": 0}.items():
         script.write_text(code)
         assert cli.launch([str(script)]) == status
+
+
+def test_a_stage_without_a_configuration_has_all_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of this process
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("accelerate.commands.config.default_config_file", str(tmp_path / "none.yaml"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    script = tmp_path / "stage.py"
+    script.write_text("import torch; raise SystemExit(torch.get_num_threads() != 2)")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert cli.launch([str(script)]) == 0
+    finally:
+        torch.set_num_threads(before)
