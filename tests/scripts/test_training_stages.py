@@ -443,12 +443,10 @@ def test_a_judge_is_not_evaluated_on_another_scale(tmp_path, judge, capsys, keys
     assert message.startswith(f"error: {expected}: got") and "was trained with" in message and str(judge) in message
 
 
-def test_a_stage_without_rationales_is_refused(tmp_path, no_weights, capsys):
+def test_a_stage_that_is_to_have_rationales_is_refused_without(tmp_path, no_weights, capsys):
     data = write_rows(tmp_path / "rows.jsonl", prompt_dataset([4.0, 2.0]))
-    message = refusal(
-        capsys, "sft", tmp_path, no_weights, dataset_name=data, dataset_options=None, dataset_train_split="train"
-    )
-    assert "feedback" in message
+    keys = {"dataset_name": data, "dataset_options": None, "dataset_train_split": "train", "rationale": True}
+    assert "feedback_column" in refusal(capsys, "sft", tmp_path, no_weights, **keys)
 
 
 @pytest.mark.parametrize(
