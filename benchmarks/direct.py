@@ -85,7 +85,7 @@ def main() -> None:
 
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
     if args.model:
-        tokenizer = load_tokenizer(args.model)
+        tokenizer = load_tokenizer(args.model, None, False)
         model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).to(device).eval()
     else:
         shape = args.shape or "smollm2-135m"
