@@ -33,6 +33,7 @@ from real_trl.runs.output_lock import only_writer
 from real_trl.score_space import ScoreSpace
 from real_trl.trainers import RAFTConfig, REALConfig
 from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
+from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.recipe_check import check_recipe, checkpoint_to_resume, resolve_recipe
@@ -225,6 +226,9 @@ def _make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[
 def _check_held_out(stage: Stage) -> None:
     """What does not fit is said before the model is loaded, where its configuration can be read without it."""
     name, args = stage.model_args.model_name_or_path, stage.training_args
+    if not stage.held_out and (args.metric_for_best_model or "").startswith(JUDGE_METRICS):
+        said = f": got {args.metric_for_best_model!r}, but nothing is judged while training"
+        raise FieldError("metric_for_best_model", args.metric_for_best_model, "Set judge_eval_steps.", said)
     config = config_of(name, args) if stage.held_out else None
     if config is not None:
         tokens = held_out_tokens(config, args, stage.held_out_args.judge_eval_max_new_tokens)

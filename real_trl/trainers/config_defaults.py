@@ -49,10 +49,17 @@ class PrivateArguments:
     __str__ = __repr__
 
 
+JUDGE_METRICS = "judge_eval/"  # what the names of held-out figures begin with
+_MORE_IS_BETTER = ("pearson", "spearman", "kendall", "mean_mass")
+
+
 @dataclass(repr=False)
 class JudgeTrainingArguments(PrivateArguments):
     """
     What the configurations of both trainers have beside TRL's arguments.
+
+    `metric_for_best_model` may be a figure of [`JudgeEvaluationCallback`], such as `judge_eval/test/rail/pearson`; with `save_strategy="best"`,
+    or `save_steps` that `judge_eval_steps` are a multiple of.
 
     Args:
         score_labels (`str`, *optional*, defaults to `"1-5"`):
@@ -98,3 +105,13 @@ class JudgeTrainingArguments(PrivateArguments):
         default=False,
         metadata={"help": "Under DeepSpeed, save the optimizer's float32 weights, not their half-precision copy."},
     )
+
+    def __post_init__(self) -> None:
+        """The library's; what it asks of `eval_strategy` does not hold for the best model by a figure of `judge_eval_steps`."""
+        load_best, metric = self.load_best_model_at_end, self.metric_for_best_model or ""
+        if metric.startswith(JUDGE_METRICS):
+            self.load_best_model_at_end = False
+            if self.greater_is_better is None:
+                self.greater_is_better = metric.rpartition("/")[2] in _MORE_IS_BETTER
+        super().__post_init__()
+        self.load_best_model_at_end = load_best

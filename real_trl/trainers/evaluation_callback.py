@@ -19,10 +19,13 @@ from real_trl.evaluation.metrics import evaluate_predictions
 from real_trl.evaluation.registry import paper_metrics
 from real_trl.option_values import FieldError
 from real_trl.report.verdict_text import verdict
+from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset
 
 logger = logging.getLogger(__name__)
+
+_OTHER_METRICS = ("mean_tokens", "malformed_rate", "mean_mass")
 
 
 class JudgeEvaluationCallback(TrainerCallback):
@@ -32,7 +35,7 @@ class JudgeEvaluationCallback(TrainerCallback):
     `rmse`), `judge_eval/<dataset>/mean_tokens` (length of the completions), `/entropy` (mean token entropy, in nats),
     `/malformed_rate`, `/mean_mass` (probability on the labels) and `/rmse_of_the_mean` (what always answering the mean of the labels
     reaches), and `/unscored_rate` where the model's logits are NaN in some rows, which count in no figure. An undefined correlation is not logged; after the last evaluation, a warning says why figures are worth nothing, where they
-    are. The random numbers of the training are left alone, and every process judges a share of the rows.
+    are. `metric_for_best_model` may be one of these names, for which the state before the first step does not count. The random numbers of the training are left alone, and every process judges a share of the rows.
 
     Args:
         trainer ([`~transformers.Trainer`]):
@@ -86,6 +89,9 @@ class JudgeEvaluationCallback(TrainerCallback):
                 "it to true, or remove judge_eval_steps."
             )
         self.trainer, self.datasets, self.steps = trainer, datasets, steps
+        self._by_it = (trainer.args.metric_for_best_model or "").startswith(JUDGE_METRICS)
+        if self._by_it:
+            self._check_best_metric(trainer.args)
         self.batch_size = batch_size or trainer.args.per_device_eval_batch_size
         config, judge = trainer.model.config, trainer.judge_config
         self.max_new_tokens = held_out_tokens(config, trainer.args, max_new_tokens)
@@ -94,6 +100,22 @@ class JudgeEvaluationCallback(TrainerCallback):
         self._decoding = judge.decoding(max_new_tokens=self.max_new_tokens)
         tokenizer = trainer.processing_class
         check_held_out(datasets, self.max_new_tokens, config, trainer.score_space, tokenizer, judge.prompt_format())
+
+    def _check_best_metric(self, args: TrainingArguments) -> None:
+        """`FieldError` if the metric for the best model is none of those that are logged, or what it is measured of is not saved."""
+        metrics = [f"{inference}/{metric}" for inference in ("standard", "rail") for metric in paper_metrics()]
+        known = [f"{JUDGE_METRICS}{name}/{metric}" for name in self.datasets for metric in (*metrics, *_OTHER_METRICS)]
+        if args.metric_for_best_model not in known:
+            raise FieldError(
+                "metric_for_best_model", args.metric_for_best_model, f"Set it to one of: {', '.join(known)}."
+            )
+        fix = f"Set save_strategy to best, or to steps with save_steps that judge_eval_steps={self.steps} is a multiple of."
+        if args.save_strategy not in ("best", "steps"):
+            said = f": got {args.save_strategy} with metric_for_best_model={args.metric_for_best_model!r}"
+            raise FieldError("save_strategy", args.save_strategy, fix, said)
+        if args.save_strategy == "steps" and self.steps % args.save_steps:
+            said = f": got {args.save_steps} with metric_for_best_model={args.metric_for_best_model!r}"
+            raise FieldError("save_steps", args.save_steps, fix, said)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -104,15 +126,19 @@ class JudgeEvaluationCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step % self.steps == 0:
+        is_last = state.global_step >= state.max_steps
+        if state.global_step % self.steps == 0 or (is_last and self._by_it):
             should_log = control.should_log
-            self.evaluate()
+            logs = self.evaluate()
             control.should_log = should_log  # logging took it as done
+            if args.metric_for_best_model in logs:
+                is_best = self.trainer._determine_best_metric(logs, None)
+                control.should_save |= is_best and args.save_strategy == "best"
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step % self.steps != 0:
+        if state.global_step % self.steps != 0 and not self._by_it:
             self.evaluate()
         if state.is_world_process_zero:
             for remark in verdict(self.results)[1:-1]:
@@ -165,7 +191,7 @@ class JudgeEvaluationCallback(TrainerCallback):
             for inference in ("standard", "rail")
             for metric in paper_metrics()
         }
-        logs |= {name: result[name] for name in ("mean_tokens", "malformed_rate", "mean_mass")}
+        logs |= {name: result[name] for name in _OTHER_METRICS}
         logs["rmse_of_the_mean"] = result["baseline"]["mean"]["rmse"]
         logs["entropy"] = float(pd.to_numeric(frame["entropy"]).mean())
         if result["n_unscored"]:  # the model's numbers are none

@@ -19,6 +19,7 @@ from real_trl.prompts.encoding import PromptEncoding
 from real_trl.prompts.format import PromptFormat
 from real_trl.score_space import ScoreSpace
 from real_trl.templates.limited import check_chat_template
+from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
 from real_trl.trainers.learning_signal import SignalMixin
@@ -160,6 +161,15 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
     def prompt_encoding(self) -> PromptEncoding:
         """The one way to the tokens of this judge's prompts, here and wherever it is used. First asked for once the tokenizer is ready."""
         return PromptEncoding(self._tokenizer, self.judge_config.prompt_format())
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Of held-out figures as well, see [`JudgeEvaluationCallback`]; then those of `eval_dataset` do not count."""
+        name = self.args.metric_for_best_model or ""
+        if name.startswith(JUDGE_METRICS):
+            if name not in metrics:
+                return self.state.best_global_step == self.state.global_step
+            metrics = {f"eval_{name}": metrics[name]}
+        return super()._determine_best_metric(metrics, trial)
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """As in `Trainer`; with `float32_outputs` in float32 also where DeepSpeed trains a copy in half precision."""

@@ -82,8 +82,8 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             with a copy of the prompt each, and the log says why. `False`: the latter always.
 
     Defaults that differ from TRL's: `num_generations=16`, `per_device_train_batch_size=16` (one group), `beta=0.0`,
-    `max_completion_length=1024` (Section 5 of the paper); `per_device_eval_batch_size` is that of training, or one
-    group of `num_generations_eval`; `bf16` only where a GPU has it.
+    `max_completion_length=1024` (Section 5 of the paper); `per_device_eval_batch_size` is 8, or the next
+    number that holds whole groups; `bf16` only where a GPU has it.
 
     Defaults that are not the paper's: `group_filter` is unset, where it trains on `"0 < acc < 1"`; `score_labels` are `"1-5"`, as data are
     labelled and as in the authors' released code, where it sums over the digits 0-9. The recipes say what else is.
@@ -138,7 +138,7 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
     per_device_eval_batch_size: int | None = field(
         default=None,
         metadata={
-            "help": "Completions per device in evaluation: whole groups. Default: as in training, or one group."
+            "help": "Completions per device in evaluation: whole groups. Default: 8, or the next number that holds them."
         },
     )
     beta: float = field(default=0.0, metadata={"help": "TRL's KL coefficient (not the paper's β)."})
@@ -171,8 +171,8 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             GroupFilter.parse(self.group_filter, self.num_generations)
         self._check_whole_groups("per_device_train_batch_size", self.num_generations)
         if self.per_device_eval_batch_size is None:
-            size, group = self.per_device_train_batch_size, self.num_generations_eval or self.num_generations
-            self.per_device_eval_batch_size = size if size % group == 0 else group
+            group = self.num_generations_eval or self.num_generations
+            self.per_device_eval_batch_size = -(-8 // group) * group  # TRL's 8, or what holds whole groups
         if self.eval_strategy != "no":
             self.check_eval_groups()
         unused = {

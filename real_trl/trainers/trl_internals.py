@@ -19,7 +19,14 @@ PRIVATE_NAMES = {
     "trl.trainer.utils": ("_CHUNKED_LOGPROB_CHUNK_SIZE", "_fused_forward"),
     "trl.generation.vllm_generation.VLLMGeneration": ("_dist", "_fix_param_name_to_vllm", "_iter_named_params"),
     "transformers.trainer.Trainer": (
-        *("_get_grad_norm", "_get_output_dir", "_get_train_sampler", "_globalstep_last_logged", "_internal_call"),
+        *(
+            "_determine_best_metric",
+            "_get_grad_norm",
+            "_get_output_dir",
+            "_get_train_sampler",
+            "_globalstep_last_logged",
+            "_internal_call",
+        ),
         *("_load_from_checkpoint", "_load_optimizer_and_scheduler", "_load_rng_state", "_maybe_log_save_evaluate"),
         *("_push_from_checkpoint", "_run_epoch", "_save", "_save_checkpoint", "_set_signature_columns_if_needed"),
         *("_signature_columns", "_total_loss_scalar", "_tr_loss"),

@@ -255,6 +255,10 @@ def test_held_out_data_are_judged_during_training(tmp_path, untrained, capsys):
         assert (output / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     for keys, message in (
         ({"judge_eval_steps": 0}, "judge_eval_steps: got 0"),
+        (
+            {"metric_for_best_model": "judge_eval/id/rail/rmse"},
+            "nothing is judged while training. Set judge_eval_steps.",
+        ),
         ({"judge_eval_rows": 3}, "judge_eval_rows: got 3 without judge_eval_steps"),
         ({"judge_eval_steps": 1, "judge_eval_splits": ["nothing"]}, "nothing"),
         ({"judge_eval_steps": 1, "judge_eval_benchmarks": ["arena"]}, "benchmarks: 'arena' is unknown"),

@@ -5,6 +5,7 @@
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from transformers import set_seed
 
 from real_trl import Judge, REALConfig, REALTrainer
@@ -22,7 +23,8 @@ def held_out(rows=6):
     return Dataset.from_dict({"prompt": prompts, "score": [1.0 + row % 5 for row in range(rows)]})
 
 
-def make_trainer(tmp_path, steps=None, **kwargs):
+def make_trainer(tmp_path, steps=None, options=None, **kwargs):
+    given = {"save_strategy": "no", **(options or {})}
     args = REALConfig(
         str(tmp_path),
         num_generations=3,
@@ -32,10 +34,10 @@ def make_trainer(tmp_path, steps=None, **kwargs):
         learning_rate=1e-2,
         logging_steps=1,
         report_to="none",
-        save_strategy="no",
         use_cpu=True,
         bf16=False,
         seed=7,
+        **given,
     )
     set_seed(7)
     trainer = REALTrainer(model=warm_model(), args=args, train_dataset=TRAIN, processing_class=TOKENIZER, **kwargs)
@@ -161,3 +163,37 @@ def test_impossible_settings_are_refused(tmp_path):
         JudgeEvaluationCallback(trainer, {"ood": held_out().select([])}, 1)
     with pytest.raises(ValueError, match="judge_eval: dataset 'ood': prompt 0 .* too many"):
         JudgeEvaluationCallback(trainer, {"ood": held_out()}, 1, max_new_tokens=245)
+
+
+BEST = {"metric_for_best_model": "judge_eval/ood/rail/rmse", "load_best_model_at_end": True}
+
+
+@pytest.mark.parametrize("saving", [{"save_strategy": "best"}, {"save_strategy": "steps", "save_steps": 1}])
+def test_the_best_model_is_that_of_a_held_out_figure(tmp_path, saving):
+    trainer = make_trainer(tmp_path, steps=1, options={**BEST, **saving})
+    assert trainer.args.greater_is_better is False
+    trainer.train()
+    figures = {step: value for step, value in logged(trainer).items() if step > 0}
+    assert sorted(figures) == [1, 2, 3] and len(set(figures.values())) == 3
+    best = min(figures, key=figures.get)
+    assert trainer.state.best_metric == figures[best]
+    assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best}")
+    saved = load_file(tmp_path / f"checkpoint-{best}" / "model.safetensors")
+    now = trainer.model.state_dict()  # it was loaded
+    assert all(torch.equal(now[name], value) for name, value in saved.items())
+
+
+def test_of_correlations_the_largest_is_best(tmp_path):
+    options = {"metric_for_best_model": "judge_eval/ood/rail/pearson", "save_strategy": "best"}
+    trainer = make_trainer(tmp_path, options=options)
+    assert trainer.args.greater_is_better is True and not trainer.args.load_best_model_at_end
+    callback = JudgeEvaluationCallback(trainer, {"ood": held_out()}, 2, max_new_tokens=20)
+    with pytest.raises(ValueError, match="metric_for_best_model: got .*judge_eval/id/rail/rmse"):
+        JudgeEvaluationCallback(trainer, {"id": held_out()}, 2, max_new_tokens=20)
+    for saving, message in (
+        ({"save_strategy": "no"}, "save_strategy: got no"),
+        ({"save_strategy": "steps", "save_steps": 3}, "save_steps: got 3"),
+    ):
+        vars(trainer.args).update(saving)
+        with pytest.raises(ValueError, match=message):
+            JudgeEvaluationCallback(trainer, callback.datasets, 2, max_new_tokens=20)

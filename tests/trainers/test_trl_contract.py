@@ -39,7 +39,7 @@ def test_evaluate_real(tmp_path):
     [
         ({"num_generations": 4, "per_device_train_batch_size": 8}, 8),
         ({"num_generations": 4, "per_device_train_batch_size": 8, "num_generations_eval": 1}, 8),
-        ({"num_generations": 4, "per_device_train_batch_size": 4, "num_generations_eval": 3}, 3),
+        ({"num_generations": 4, "per_device_train_batch_size": 4, "num_generations_eval": 3}, 9),
         ({"num_generations": 4, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 12}, 12),
     ],
 )
