@@ -224,7 +224,10 @@ class MeasuredMachine:
         def timed() -> Bounds:
             model.train(training)
             start = self._clock()
-            do()
+            # What training generates runs in its autocast; a backward does not
+            half = self.setup.half and not training
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+                do()
             return Bounds(*(end - begin for begin, end in zip(start, self._clock(), strict=True)))
 
         return timed
