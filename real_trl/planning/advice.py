@@ -82,8 +82,10 @@ def possible_changes(setup: Setup, with_lora: Callable[[], ModelSize] | None = N
     if setup.weight_bytes == 4 and not setup.sharding.stage and setup.size.lora:
         yield change("dtype", "--dtype bfloat16 (of the frozen weights)", weight_bytes=2)
     batch = setup.batch // 2
-    while batch >= setup.group:
-        if batch % setup.group == 0:
+    # In one step a group may be split
+    splits = setup.stage == "rl" and setup.iterations == 1 and setup.micro_batches == setup.accumulation
+    while batch >= (1 if splits else setup.group):
+        if batch % setup.group == 0 or (splits and setup.group % batch == 0):
             factor = setup.batch // batch
             yield change(
                 "batch",

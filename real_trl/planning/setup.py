@@ -141,7 +141,7 @@ class Setup:
     @property
     def prompts(self) -> int:
         """Prompts that a micro-batch reads on one GPU."""
-        return self.batch // self.group if self.shared else self.batch
+        return -(-self.batch // self.group) if self.shared else self.batch
 
 
 def read_sharding(path: str | Path) -> tuple[Sharding, int, int]:

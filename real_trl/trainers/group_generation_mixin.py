@@ -33,6 +33,7 @@ from real_trl.prompts.format import prompt_text
 from real_trl.trainers.preflight import first_rollouts
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.rollout import Rollout, collate_rollouts
+from real_trl.trainers.split_groups import score_whole_groups
 
 if TYPE_CHECKING:
     from trl.generation.vllm_generation import VLLMGeneration
@@ -70,7 +71,7 @@ def check_generation(config: PreTrainedConfig | None, args: REALConfig) -> None:
 
 class GroupGenerationMixin:
     """
-    From a batch of rows to micro-batches of whole groups, in the place of what [`~trl.RLOOTrainer`] does before its loss: groups of
+    From a batch of rows to micro-batches of whole groups, or of parts of one, in the place of what [`~trl.RLOOTrainer`] does before its loss: groups of
     completions are generated, filtered ([`GroupSampler`]), divided, and kept for the steps that use them. Expects a trainer of judges.
 
     Where the trainer shares prefixes (`self._shares_prefixes`), Transformers generates with
@@ -93,7 +94,9 @@ class GroupGenerationMixin:
             self._buffered_inputs = self._count_tokens(
                 [self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
             )
-            if self._reuses_batches:
+            if self._splits_groups:
+                score_whole_groups(self, self._buffered_inputs)
+            elif self._reuses_batches:
                 for inputs in self._buffered_inputs:
                     self._freeze_advantages(inputs)
         return self._buffered_inputs[self._step % micro_batches]

@@ -3,7 +3,7 @@
 """Checks of a trainer's model, when the trainer is built, that reject or report a silent loss of precision."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -41,10 +41,11 @@ _COMPENSATES = (
 
 def prepare_precision(trainer: Trainer) -> None:
     """
-    What a trainer that has just been built does about precision: [`check_output_layer`], [`check_master_weights`], [`watch_updates`],
+    What a trainer that has just been built does about precision: [`check_output_layer`], [`match_adapters`], [`check_master_weights`], [`watch_updates`],
     and [`send_merged_copies`].
     """
     check_output_layer(trainer.model)
+    match_adapters(trainer)
     check_master_weights(trainer)
     watch_updates(trainer)
     if getattr(trainer, "use_vllm", False):
@@ -128,6 +129,27 @@ def check_dtype(
         raise ValueError(_refusal({"all": dtype}, args))
 
 
+def match_adapters(trainer: Trainer) -> None:
+    """
+    Give adapters the type of the layers that they are on where ZeRO-3 gathers both into one buffer, and fails on two types. TRL does so
+    for a new adapter; one that training goes on with was loaded in float32. DeepSpeed keeps float32 copies of what it trains.
+    """
+    plugin = trainer.args.deepspeed_plugin
+    if plugin is None or plugin.zero_stage != 3:
+        return
+    for layer, parameter in _adapter_weights(trainer.model):
+        if layer.weight.is_floating_point():  # not quantised
+            parameter.data = parameter.data.to(layer.weight.dtype)
+
+
+def _adapter_weights(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Parameter]]:
+    """Every weight of adapters, with the layer that it is on."""
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            base = module.get_base_layer()
+            yield from ((base, p) for child in module.children() if child is not base for p in child.parameters())
+
+
 def check_master_weights(trainer: Trainer) -> None:
     """
     `ValueError` if weights in half precision are to be trained, and nothing keeps a float32 copy of them for the updates to add up in:
@@ -142,14 +164,7 @@ def check_master_weights(trainer: Trainer) -> None:
     """
     if _keeps_masters(trainer.args, trainer.optimizer) or _is_fsdp_mixed(trainer):
         return
-    adapters = {
-        id(parameter): parameter
-        for module in trainer.model.modules()
-        if isinstance(module, BaseTunerLayer)
-        for child in module.children()
-        if child is not module.get_base_layer()
-        for parameter in child.parameters()
-    }
+    adapters = {id(parameter) for _, parameter in _adapter_weights(trainer.model)}
     trained = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad and p.dtype in HALF}
     small = {name: p for name, p in trained.items() if id(p) in adapters}
     rest = {name: p.dtype for name, p in trained.items() if name not in small}

@@ -80,6 +80,9 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             Read each prompt once for all its completions, which is exact; where it would not be (sliding windows, dropout, also
             that of LoRA), or is not supported (other architectures, an `attn_implementation` other than sdpa), completions are run
             with a copy of the prompt each, and the log says why. `False`: the latter always.
+        per_device_train_batch_size (`int`, *optional*, defaults to `16`):
+            Completions in one forward: whole groups of `num_generations`, or, where memory does not hold one, a divisor of it, with
+            `gradient_accumulation_steps` that make up whole groups. The step is the same, for one more forward without gradients.
 
     Defaults that differ from TRL's: `num_generations=16`, `per_device_train_batch_size=16` (one group), `beta=0.0`,
     `max_completion_length=1024` (Section 5 of the paper); `per_device_eval_batch_size` is 8, or the next
@@ -133,7 +136,10 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
 
     num_generations: int = field(default=16, metadata={"help": "K, completions per prompt. At least 2."})
     per_device_train_batch_size: int = field(
-        default=16, metadata={"help": "Completions per device and micro-batch: whole groups of `num_generations`."}
+        default=16,
+        metadata={
+            "help": "Completions per device and micro-batch: whole groups of `num_generations`, or an equal part of one."
+        },
     )
     per_device_eval_batch_size: int | None = field(
         default=None,
@@ -169,7 +175,8 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             raise FieldError("num_generations", self.num_generations, fix)
         if self.group_filter is not None:
             GroupFilter.parse(self.group_filter, self.num_generations)
-        self._check_whole_groups("per_device_train_batch_size", self.num_generations)
+        if self.num_generations % self.per_device_train_batch_size:  # a micro-batch may be a part of a group
+            self._check_whole_groups("per_device_train_batch_size", self.num_generations)
         if self.per_device_eval_batch_size is None:
             group = self.num_generations_eval or self.num_generations
             self.per_device_eval_batch_size = -(-8 // group) * group  # TRL's 8, or what holds whole groups
@@ -191,7 +198,9 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
                 said = f": got {getattr(self, name)}, which REALTrainer does not use"
                 raise FieldError(name, getattr(self, name), f"{instead}.", said)
         default_precision(self)
+        self._check_split_groups()
         super().__post_init__()
+        self._check_split_groups()  # with steps that were worked out from generation_batch_size
         self._check_sampling()
 
     def _check_sampling(self) -> None:
@@ -205,6 +214,21 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             said += "one whose log-probabilities are trained, and that judges with"
             raise FieldError(name, value, "Leave it out; temperature and top_p are saved with the judge.", said)
 
+    def _check_split_groups(self) -> None:
+        """Micro-batches that are parts of groups make up whole ones in every step, whose weights are those of the first pass."""
+        size, group = self.per_device_train_batch_size, self.num_generations
+        steps = self.steps_per_generation or self.gradient_accumulation_steps
+        if size % group == 0:
+            return
+        said = f": got {size} with num_generations={group}, so that a group takes {group // size} micro-batches"
+        name = "per_device_train_batch_size"
+        if size * steps % group:
+            fix = f"Set gradient_accumulation_steps to a multiple of {group // size}, or this to {group}."
+            raise FieldError(name, size, fix, f"{said}, but there are {steps}")
+        if self.num_iterations > 1 or steps != self.gradient_accumulation_steps:
+            fix = f"Set it to {group}, or leave num_iterations and steps_per_generation out."
+            raise FieldError(name, size, fix, f"{said}, and the batch is used for several steps")
+
     def check_eval_groups(self) -> None:
         """`FieldError` if an evaluation batch does not hold whole groups."""
         self._check_whole_groups("per_device_eval_batch_size", self.num_generations_eval or self.num_generations)
@@ -216,6 +240,6 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             fixes = f"{lower} or {upper}" if lower else f"{upper}"
             said = f": got {size}, which does not hold whole groups of num_generations={num_generations} completions; "
             said += "reward, advantage and gradient come from one forward over whole groups"
-            fix = f"Set it to {fixes}, or change `num_generations`; to save memory use fewer, whole groups with a higher "
-            fix += "`gradient_accumulation_steps`."
+            fix = f"Set it to {fixes}, or change `num_generations`; to save memory use fewer groups, or a divisor of `num_generations`, "
+            fix += "with a higher `gradient_accumulation_steps`."
             raise FieldError(name, size, fix, said)

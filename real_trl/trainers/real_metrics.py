@@ -12,6 +12,7 @@ from trl import RLOOTrainer
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput
 from real_trl.score_space import MALFORMED_STATUSES
+from real_trl.trainers.split_groups import silent_groups
 
 
 @torch.no_grad()
@@ -38,6 +39,9 @@ def log_real_metrics(
     score_log_probs, targets = output.score_log_probs.detach(), inputs["targets"]
     expected = objectives.expected_score(score_log_probs, values, trainer.args.normalize_expectation)
 
+    is_silent = inputs.get("is_silent")
+    if is_silent is None:
+        is_silent = silent_groups(advantages, trainer._group_size)
     per_row = gather(
         torch.stack(
             [
@@ -48,7 +52,7 @@ def log_real_metrics(
                 objectives.log_likelihood_reward(score_log_probs, values, targets, inputs["label_weights"]),
                 inputs["is_right"].float(),
                 rewards,
-                advantages,
+                is_silent.float(),
                 (output.entropy * inputs["policy_mask"]).sum(1),
                 inputs["policy_mask"].sum(1).float(),
                 *(
@@ -59,7 +63,7 @@ def log_real_metrics(
             dim=1,
         )
     )  # (N over all processes, columns)
-    has_score, targets, expected, mass, log_likelihood, is_right, rewards, advantages, entropy, length, *statuses = (
+    has_score, targets, expected, mass, log_likelihood, is_right, rewards, silent, entropy, length, *statuses = (
         per_row.unbind(1)
     )
 
@@ -73,8 +77,7 @@ def log_real_metrics(
     metrics["score/accuracy"].append(is_right.mean().item())
     metrics["reward"].append(rewards.mean().item())
     metrics["reward_std"].append(rewards.std().item() if len(rewards) > 1 else 0.0)
-    silent = advantages.view(-1, trainer._group_size).abs().amax(1) == 0
-    metrics["frac_reward_zero_std"].append(silent.float().mean().item())
+    metrics["frac_reward_zero_std"].append(silent.mean().item())
     metrics["entropy"].append((entropy.sum() / length.sum().clamp(min=1)).item())
     metrics["malformed/rate"].append(sum(status.mean().item() for status in statuses))
     for name, status in zip(MALFORMED_STATUSES, statuses, strict=True):
@@ -96,7 +99,7 @@ def log_real_metrics(
         logs["prompt"].extend(gather_object([r.prompt for r in inputs["rollouts"]]))
         logs["completion"].extend(gather_object([r.completion for r in inputs["rollouts"]]))
         logs["rewards"][trainer.args.reward].extend(rewards.tolist())
-        logs["advantages"].extend(advantages.tolist())
+        logs["advantages"].extend(gather(advantages).tolist())
         logs["extra"]["expected_score"].extend(expected.masked_fill(~scored, torch.nan).tolist())
         logs["extra"]["target"].extend(targets.tolist())
 

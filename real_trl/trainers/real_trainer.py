@@ -31,6 +31,7 @@ from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, make_rollout
+from real_trl.trainers.split_groups import objective_of_part
 from real_trl.trainers.starting_judge import check_writes_rationales
 from real_trl.weights.whole import whole_weights
 
@@ -55,6 +56,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     Where batches are not reused, one forward over whole groups gives reward, advantage and both terms of the gradient (Eq. 8); it reads
     every prompt once (`args.shared_prefix`).
+    Where a group does not fit into a micro-batch (`per_device_train_batch_size` below `num_generations`), one more forward without
+    gradients gives rewards and advantages of the whole group first; the gradient is the same.
     Where a batch is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps),
     rewards, advantages and the sampling policy's log-probabilities are computed once, before the first of its steps,
     and the policy term is PPO's clipped sequence ratio, as in TRL (`args.reuse_correction`).
@@ -162,6 +165,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
         steps = self.args.gradient_accumulation_steps
         self._reuses_batches = self.num_iterations > 1 or steps % self.args.steps_per_generation != 0
+        self._splits_groups = args.per_device_train_batch_size % args.num_generations != 0
         self._group_signal = GroupSignal(self.accelerator.device)
         self._group_sampler = None
         if args.group_filter:
@@ -200,16 +204,20 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             rounding=rounding,
         )
 
-    def _advantages(self, rewards: Rewards, inputs: dict[str, Any], log_probs: Tensor) -> Tensor:
+    def _kl(self, inputs: dict[str, Any], log_probs: Tensor) -> Tensor | None:
+        """`log π(c) − log π_ref(c)` `(N,)`, where it is a part of the reward."""
+        if self.beta == 0.0:
+            return None
+        kl = ((log_probs.detach() - self._reference_log_probs(inputs)) * inputs["policy_mask"]).sum(1)
+        # As in TRL: a mean over tokens
+        sums = torch.stack([kl.sum(), inputs["policy_mask"].sum().to(kl.dtype)])
+        total, tokens = self.accelerator.reduce(sums, reduction="sum")
+        self._metrics[self._mode]["kl"].append((total / tokens.clamp(min=1)).item())
+        return kl
+
+    def _advantages(self, rewards: Rewards, inputs: dict[str, Any], kl: Tensor | None) -> Tensor:
         """Advantages `(N,)` (Section 4.3)."""
-        penalty = None
-        if self.beta != 0.0:
-            kl = ((log_probs.detach() - self._reference_log_probs(inputs)) * inputs["policy_mask"]).sum(1)
-            penalty = self.beta * kl.view(-1, self._group_size)  # (N,) -> (G, K)
-            # As in TRL: a mean over tokens
-            sums = torch.stack([kl.sum(), inputs["policy_mask"].sum().to(kl.dtype)])
-            total, tokens = self.accelerator.reduce(sums, reduction="sum")
-            self._metrics[self._mode]["kl"].append((total / tokens.clamp(min=1)).item())
+        penalty = None if kl is None else self.beta * kl.view(-1, self._group_size)  # (N,) -> (G, K)
         if self._group_size == 1:  # only in evaluation
             return torch.zeros_like(inputs["targets"])
         # (N,) -> (G, K)
@@ -231,31 +239,33 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         if self.args.reuse_correction == "clip":
             inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
         rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
-        inputs["advantages"] = self._advantages(rewards, inputs, output.log_probs)
+        inputs["advantages"] = self._advantages(rewards, inputs, self._kl(inputs, output.log_probs))
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         with router_loss(model, _read(inputs)) if self.aux_loss_enabled else nullcontext() as router_losses:
             output = self._forward(model, inputs)
         log_probs = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
-        rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
         advantages = inputs.get("advantages")
-        if advantages is None:
-            advantages = self._advantages(rewards, inputs, output.log_probs)
-        if self.model.training:
-            self._group_signal.add(self.args, rewards, inputs["has_score"])
+        if "objective" in inputs:  # of groups that are larger than this batch
+            objective = objective_of_part(inputs, output.score_log_probs)
+        else:
+            rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
+            objective = rewards.objective.flatten()  # (G, K) -> (N,)
+            if advantages is None:
+                advantages = self._advantages(rewards, inputs, self._kl(inputs, output.log_probs))
+            if self.model.training:
+                self._group_signal.add(self.args, rewards, inputs["has_score"])
         terms = objectives.real_loss(
             log_probs,
             advantages,
-            rewards.objective.flatten(),  # (G, K) -> (N,)
+            objective,
             self.args.prediction_weight,
             lengths=inputs["num_tokens"],
             old_log_probs=inputs.get("old_log_probs"),
             clip_range=(self.epsilon_low, self.epsilon_high),
             aggregation=self.args.loss_aggregation,
         )
-        log_real_metrics(
-            self, inputs, output, rewards.objective.detach().flatten(), advantages, terms, log_probs.detach()
-        )
+        log_real_metrics(self, inputs, output, objective.detach(), advantages, terms, log_probs.detach())
         loss = terms.loss
         if router_losses:
             loss = loss + self.router_aux_loss_coef * router_losses[0]

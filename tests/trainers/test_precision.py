@@ -10,7 +10,7 @@ import torch
 from peft import get_peft_model
 
 from real_trl import RAFTTrainer, REALTrainer
-from real_trl.trainers.precision import accumulate_in_float32, check_dtype
+from real_trl.trainers.precision import accumulate_in_float32, check_dtype, match_adapters
 from real_trl.trainers.visible_updates import VisibleUpdateCallback, visible_share
 from tests.tiny import build_model, lora_config
 from tests.trainers import test_raft_trainer as raft
@@ -203,6 +203,17 @@ def test_zero3_adds_gradients_up_in_float32_unless_it_is_told_otherwise(tmp_path
     args.deepspeed_plugin = SimpleNamespace(zero_stage=stage, deepspeed_config=config)
     accumulate_in_float32(args)
     assert config == expected
+
+
+@pytest.mark.parametrize(("stage", "dtype"), [(3, torch.bfloat16), (2, torch.float32)])
+def test_zero3_gets_an_adapter_that_is_gone_on_with_in_the_type_of_its_base(tmp_path, stage, dtype):
+    model = get_peft_model(build_model().bfloat16(), lora_config())  # PEFT makes its weights float32
+    trainer = real.make_trainer(tmp_path, model=model, beta=0.1)  # with a second adapter, the reference
+    trainer.args.deepspeed_plugin = SimpleNamespace(zero_stage=stage, deepspeed_config={"bf16": {"enabled": True}})
+    match_adapters(trainer)
+    adapters = {name: p.dtype for name, p in trainer.model.named_parameters() if "lora_" in name}
+    assert {".default." in name for name in adapters} == {True, False}
+    assert set(adapters.values()) == {dtype}
 
 
 def test_what_the_rule_is_for():

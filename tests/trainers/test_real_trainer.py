@@ -600,7 +600,18 @@ def test_iterable_dataset(tmp_path):
             {"per_device_train_batch_size": 6},
             "per_device_train_batch_size: got 6.*num_generations=4.*Set it to 4 or 8",
         ),
-        ({"per_device_train_batch_size": 2}, "per_device_train_batch_size: got 2.*num_generations=4.*Set it to 4,"),
+        (
+            {"per_device_train_batch_size": 2},
+            "per_device_train_batch_size: got 2.*num_generations=4.*there are 1. Set gradient_accumulation_steps to a multiple of 2, or this to 4",
+        ),
+        (
+            {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_iterations": 2},
+            "per_device_train_batch_size: got 2.*used for several steps. Set it to 4",
+        ),
+        (
+            {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "steps_per_generation": 4},
+            "per_device_train_batch_size: got 2.*used for several steps",
+        ),
         ({"per_device_eval_batch_size": 6, "eval_strategy": "epoch"}, "per_device_eval_batch_size: got 6"),
         (
             {"per_device_eval_batch_size": 4, "num_generations_eval": 3, "eval_strategy": "epoch"},
