@@ -66,6 +66,7 @@ _PAIRS += [
     ("SFT, RAIL", "SFT, decoded"),
     ("regression head", "TF-IDF and ridge"),
     ("TF-IDF and ridge", "the other grader"),
+    ("TF-IDF and ridge", "the other grader, at grader 1's level"),
 ]
 
 
