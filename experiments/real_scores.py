@@ -48,7 +48,7 @@ from real_trl.runs.processes import end_with_parent
 from real_trl.text.json_text import to_json
 from real_trl.versions import package_versions
 
-_CELLS_PER_PROCESS = 8
+_CELLS_PER_PROCESS = 2
 # Of what a training logged last, what is stored
 _LOGGED = ("train_loss", "num_tokens", "epoch", "score/squared_error", "reward", "completions/mean_length")
 METHODS = (*BASELINES, *UNTRAINED, *TRAINED, *WITH_RATIONALES)
@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _workers() -> ProcessPoolExecutor:
-    """One process at a time, a new one after some cells: what each training leaves in memory goes with it."""
+    """One process at a time, a new one after two cells: each training leaves more than a gigabyte in memory."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers, before they load PyTorch
     return ProcessPoolExecutor(
         1, mp_context=get_context("spawn"), initializer=end_with_parent, max_tasks_per_child=_CELLS_PER_PROCESS
