@@ -89,8 +89,11 @@ def launch(options: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     configured = "--config_file" in options or Path(default_config_file).is_file()
-    if not configured and not torch.cuda.is_available():  # of which accelerate would leave it one
-        options = ["--num_cpu_threads_per_process", str(torch.get_num_threads()), *options]
+    if not configured and not torch.cuda.is_available():
+        # Accelerate would leave it one thread, and say what else it assumes
+        defaults = {"num_processes": 1, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+        defaults |= {"num_cpu_threads_per_process": torch.get_num_threads()}
+        options = [word for name, value in defaults.items() for word in (f"--{name}", str(value))] + options
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop_ranks)
