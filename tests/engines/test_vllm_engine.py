@@ -253,8 +253,7 @@ def test_three_engines_agree_in_float32(smollm2, vllm_float32, server, labels, n
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("labels", ["1-5", "1-10"])
-@pytest.mark.parametrize("rationale", ["", "It names no place."])
+@pytest.mark.parametrize(("labels", "rationale"), [("1-5", ""), ("1-10", "It names no place.")])
 def test_direct_judges_against_a_dense_forward_in_float64(smollm2, vllm_float32, server, labels, rationale):
     """In all engines, without generation, and after a rationale that is given."""
     space, texts = ScoreSpace.from_labels(labels, smollm2.tokenizer), prompts()[:3]
