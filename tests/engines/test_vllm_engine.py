@@ -113,6 +113,12 @@ def smollm2(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def exact_model(smollm2):
+    """In float64, once: it has more than a gigabyte."""
+    return copy.deepcopy(smollm2.model).double()
+
+
+@pytest.fixture(scope="module")
 def start(smollm2):
     """Starts vLLM; without a process of its own, which would have to import it all once more."""
     with pytest.MonkeyPatch.context() as patch:
@@ -254,7 +260,9 @@ def test_three_engines_agree_in_float32(smollm2, vllm_float32, server, labels, n
 
 @pytest.mark.vllm
 @pytest.mark.parametrize(("labels", "rationale"), [("1-5", ""), ("1-10", "It names no place.")])
-def test_direct_judges_against_a_dense_forward_in_float64(smollm2, vllm_float32, server, labels, rationale):
+def test_direct_judges_against_a_dense_forward_in_float64(
+    smollm2, exact_model, vllm_float32, server, labels, rationale
+):
     """In all engines, without generation, and after a rationale that is given."""
     space, texts = ScoreSpace.from_labels(labels, smollm2.tokenizer), prompts()[:3]
     decoding = {"rationale": False, "do_sample": False}
@@ -267,7 +275,7 @@ def test_direct_judges_against_a_dense_forward_in_float64(smollm2, vllm_float32,
     }
     answer = smollm2.tokenizer(f" {rationale} {space.marker}4".replace("  ", " "))["input_ids"]
     opening = answer[: space.locate(answer).position]
-    expected = [dense(smollm2.model, space.tree, [*in_process.encode([text])[0], *opening], 1.0) for text in texts]
+    expected = [dense(exact_model, space.tree, [*in_process.encode([text])[0], *opening], 1.0) for text in texts]
     for name, engine in engines.items():
         judgments = in_order(engine.read(texts, [rationale] * 3) if rationale else engine.judge(texts))
         for judgment, right in zip(judgments, expected, strict=True):

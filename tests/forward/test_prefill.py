@@ -19,7 +19,7 @@ SCALES = ["1-10", "half points", "0-100", "words"]
 
 def dense(model, tree, ids, temperature):
     """Log-probabilities of the labels, label by label: of a label's tokens, and that what follows makes no longer one of it."""
-    exact = copy.deepcopy(model).double()
+    exact = model if model.dtype == torch.float64 else copy.deepcopy(model).double()
 
     @cache
     def next_token(tail):
