@@ -70,6 +70,11 @@ class ScoreReading:
         self._edges = torch.full((len(self.tree.edges),), torch.nan, dtype=torch.float64)
         self._unassigned: dict[int, float] = {}  # of each node that was read, the probability of tokens not returned
 
+    @classmethod
+    def of_ids(cls, space: ScoreSpace, context: list[int]) -> "ScoreReading":
+        """With an engine that reads tokens, and returns those that it is asked for."""
+        return cls(space, context, {token: [token] for _, token in space.tree.edges})
+
     def record(self, node: int, log_probs: Mapping[int, float], unassigned: float = 0.0) -> None:
         """
         Take in the log-probabilities of tokens at a node.
@@ -175,15 +180,14 @@ def read_completion(
     """
     if not location.ok and decoding.malformed == "drop":
         return None
-    pieces = {token: [token] for _, token in space.tree.edges}
     if location.position is not None and location.status != "outside":
-        reading = ScoreReading(space, completion_ids[: location.position], pieces)
+        reading = ScoreReading.of_ids(space, completion_ids[: location.position])
         if recorded is not None:
             reading.record(0, recorded(location.position))
         return reading
     ended = completion_ids and completion_ids[-1] in stop_ids
     forced = space.forced_ids(completion_ids, location, opened)
-    return ScoreReading(space, [*(completion_ids[:-1] if ended else completion_ids), *forced], pieces)
+    return ScoreReading.of_ids(space, [*(completion_ids[:-1] if ended else completion_ids), *forced])
 
 
 def request_seed(seed: int | None, index: int) -> int | None:

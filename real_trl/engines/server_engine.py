@@ -283,7 +283,7 @@ class ServerEngine:
         return self._judgment(completion.text, location, reading, said=said, **known)
 
     def _read_ids(self, prompt_ids: list[int], opening: list[int]) -> ScoreReading:
-        reading = ScoreReading(self.score_space, opening, {token: [token] for _, token in self.score_space.tree.edges})
+        reading = ScoreReading.of_ids(self.score_space, opening)
         self._complete_ids(prompt_ids, reading)
         return reading
 

@@ -209,10 +209,9 @@ class VLLMEngine:
     def read(self, prompts: Sequence[str], rationales: Sequence[str] | None = None) -> Iterator[tuple[int, Judgment]]:
         """See [`~real_trl.engines.Engine`]: in the order of `prompts`."""
         parts, space = self.encode.with_openings(prompts, rationales), self.score_space
-        pieces = {token: [token] for _, token in space.tree.edges}
         for start in range(0, len(parts), self.batch_size):
             batch = parts[start : start + self.batch_size]
-            readings, faults = [ScoreReading(space, opening, pieces) for _, opening in batch], {}
+            readings, faults = [ScoreReading.of_ids(space, opening) for _, opening in batch], {}
             self._complete([prompt_ids for prompt_ids, _ in batch], readings, faults)
             for row, reading in enumerate(readings):
                 yield (

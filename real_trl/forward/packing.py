@@ -3,7 +3,7 @@
 """Puts sequences into one row of tokens: the one packer, for groups of completions and for sequences with scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -88,6 +88,32 @@ def pack_row(
     buckets = [*make_buckets(own, device), *make_tree_buckets(contexts, trees, tree.ancestors, device)]
     row = (torch.tensor([values]).to(device) for values in (ids, positions))
     return PackedRow(*row, PackedSequences(prefixes, branches, buckets), torch.tensor(spans).to(device), tree)
+
+
+def pack_texts(
+    texts: Sequence[Sequence[int]], cuts: Sequence[int], tree: LabelTree, device: torch.device, *, share: bool
+) -> PackedRow:
+    """
+    Pack `N` texts, each with a tree that sees its first `cuts` tokens. What several begin with, within these, is read once with `share`.
+
+    Returns:
+        [`PackedRow`], whose `spans` are in the order of the texts.
+    """
+    if share:
+        order = sorted(range(len(texts)), key=lambda i: texts[i][: cuts[i]])
+        shared = shared_beginnings([texts[i][: cuts[i]] for i in order])
+        members = [(length, [order[place] for place in places]) for length, places in shared]
+    else:
+        members = [(cut, [i]) for i, cut in enumerate(cuts)]
+    groups = [
+        (texts[rows[0]][:length], [Branch(texts[i][length:], seen=cuts[i] - length) for i in rows])
+        for length, rows in members
+    ]
+    row = pack_row(groups, tree, device)
+    if not share:
+        return row
+    packed = torch.tensor([i for _, rows in members for i in rows], device=row.spans.device)
+    return replace(row, spans=row.spans[packed.argsort()])
 
 
 def shared_beginnings(texts: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:

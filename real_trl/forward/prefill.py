@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from real_trl.forward.generation import prefix_attention_installed
-from real_trl.forward.packing import Branch, pack_row, shared_beginnings
+from real_trl.forward.packing import pack_texts
 from real_trl.forward.positions import separate_rows
 from real_trl.forward.support import why_not_exact
 from real_trl.forward.tree_after_generation import ScorePlace, read_by_forward, tree_log_probs
@@ -38,7 +38,7 @@ def read_prefill(
         tree ([`LabelTree`]):
             With `E` edges and `R` rests.
         texts (`Sequence[list[int]]`):
-            Tokens of `N` texts, none of them empty. Those that begin alike should follow each other.
+            Tokens of `N` texts, none of them empty.
         temperature (`float`):
             Temperature of the distribution.
         pad_id (`int`):
@@ -52,25 +52,16 @@ def read_prefill(
         _warn_once(reason)
         places = [ScorePlace(row, context=[], forced=[]) for row in range(len(texts))]
         return read_by_forward(model, tree, texts, places, temperature, pad_id)
-    groups = shared_beginnings(texts)
-    row = pack_row(
-        [
-            (texts[rows[0]][:shared], [Branch(texts[i][shared:], seen=len(texts[i]) - shared) for i in rows])
-            for shared, rows in groups
-        ],
-        tree,
-        model.device,
-    )
-    lengths = torch.tensor([len(texts[i]) for _, rows in groups for i in rows], device=model.device)
-    ends = row.places(lengths.unsqueeze(1) - 1).squeeze(1)  # (N,) -> (N, 1) -> (N,)
+    lengths = [len(text) for text in texts]
+    row = pack_texts(texts, lengths, tree, model.device, share=True)
+    last = torch.tensor(lengths, device=model.device).unsqueeze(1) - 1
+    ends = row.places(last).squeeze(1)  # (N, 1) -> (N,)
     # Behind each branch stand the inner nodes of its tree
     nodes = [ends, *(row.spans[:, 3] + node for node in range(len(tree.context_tokens)))]
     with prefix_attention_installed(model):
         logits = model(**row.inputs, use_cache=False, logits_to_keep=torch.cat(nodes)).logits
     by_node = logits.view(len(nodes), len(texts), -1)  # (1, (1 + M)*N, V) -> (1 + M, N, V)
-    log_probs = tree_log_probs(tree, enumerate(by_node), temperature)
-    order = torch.tensor([i for _, rows in groups for i in rows])
-    return log_probs[order.argsort()]
+    return tree_log_probs(tree, enumerate(by_node), temperature)
 
 
 @cache

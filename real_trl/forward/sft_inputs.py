@@ -8,14 +8,13 @@ Judge prompts differ in length, so that a good part of a padded batch is padding
 tokens with a label and the score positions reach the LM head.
 """
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from real_trl.forward.packing import Branch, pack_row, shared_beginnings
+from real_trl.forward.packing import pack_texts
 from real_trl.forward.tree_forward import edge_targets, tree_forward
 from real_trl.label_tree import LabelTree
 
@@ -79,20 +78,8 @@ def pack_sequences(
     # Without a score there is none to read; any token will do
     until_score = [score if score > 0 else end for score, end in zip(score_positions.tolist(), ends, strict=True)]
     cuts = until_score if tree.context_tokens else ends
-    texts = input_ids.tolist()
-    if share:
-        order = sorted(range(size), key=lambda i: texts[i][: cuts[i]])
-        shared = shared_beginnings([texts[i][: cuts[i]] for i in order])
-        members = [(length, [order[i] for i in rows]) for length, rows in shared]
-    else:
-        members = [(cuts[i], [i]) for i in range(size)]
-    groups = [
-        (texts[rows[0]][:length], [Branch(texts[i][length : ends[i]], seen=cuts[i] - length) for i in rows])
-        for length, rows in members
-    ]
-    row = pack_row(groups, tree, input_ids.device)
-    packed = torch.tensor([i for _, rows in members for i in rows], device=row.spans.device)
-    row = replace(row, spans=row.spans[packed.argsort()])
+    texts = [ids[:end] for ids, end in zip(input_ids.tolist(), ends, strict=True)]
+    row = pack_texts(texts, cuts, tree, input_ids.device, share=share)
     is_label = labels[:, 1:] != -100
     predicting = row.places(
         torch.arange(width - 1, device=labels.device)
