@@ -78,9 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "rows": hashlib.sha256(to_json(folds, ensure_ascii=True).encode()).hexdigest(),
             "recipes": recipes,
         }
-        record = args.results.with_suffix(".json")
-        for path in (args.output_dir / "made_with.json", record):
-            check_same(path, made_with)
+        record = check_same(args.output_dir, args.results, made_with)
     except (ValueError, OSError, yaml.YAMLError) as error:
         parser.error(str(error))
     args.output_dir.mkdir(parents=True, exist_ok=True)
@@ -125,16 +123,20 @@ def training_path(results: Path) -> Path:
     return results.with_name(f"{results.stem}_training.parquet")
 
 
-def check_same(path: Path, made_with: Mapping[str, Any]) -> None:
-    """`ValueError` if `path` says that what lies beside it was made with another configuration, other recipes or other rows."""
-    if not path.is_file():
-        return
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    if any(stored.get(key) != value for key, value in made_with.items()):
-        raise ValueError(
-            f"{path} was written for another configuration, other recipes or other rows, with which nothing may be mixed. Choose another folder, or "
-            "delete that one."
-        )
+def check_same(output_dir: Path, results: Path, made_with: Mapping[str, Any]) -> Path:
+    """
+    The record beside `results`. `ValueError` if it, or `output_dir`, says that what is there was made with another configuration, other
+    recipes or other rows.
+    """
+    record = results.with_suffix(".json")
+    for path in filter(Path.is_file, (output_dir / "made_with.json", record)):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if any(stored.get(key) != value for key, value in made_with.items()):
+            raise ValueError(
+                f"{path} was written for another configuration, other recipes or other rows, with which nothing may be mixed. Choose another folder, "
+                "or delete that one."
+            )
+    return record
 
 
 def split(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], repeat: int) -> list[list[Mapping[str, Any]]]:

@@ -213,9 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             **{name: json.loads(to_json(grid[name])) for name in ("settings", "rationales")},
             "rows": hashlib.sha256(told.encode()).hexdigest(),
         }
-        record = args.results.with_suffix(".json")
-        for path in (args.output_dir / "made_with.json", record):
-            check_same(path, made_with)
+        check_same(args.output_dir, args.results, made_with)
     except (ValueError, OSError, yaml.YAMLError) as error:
         parser.error(str(error))
     args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ class RecipeParser(TrlParser):
 
     def error(self, message: str) -> NoReturn:
         """argparse would print every option before its message."""
-        raise ValueError(f"{message}. Correct the option; --help lists them all.")
+        raise ValueError(f"{message.rstrip('.')}. Correct the option; --help lists them all.")
 
     def parse_args_and_config(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
         own = args is None

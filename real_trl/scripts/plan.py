@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -176,17 +176,22 @@ def time_table(time: Time) -> Table | str:
     return table
 
 
-def print_plan(
-    setup: Setup,
-    memory: Memory,
-    schedule: Schedule,
-    time: Time,
-    advice: Sequence[Advice],
-    lines: Sequence[str],
-    title: str,
-) -> None:
+class Plan(NamedTuple):
+    """What a recipe needs on given hardware."""
+
+    recipe: Recipe
+    setup: Setup
+    memory: Memory
+    schedule: Schedule
+    time: Time
+    advice: list[Advice]  # changes with which it fits; none if it fits
+    notes: list[str]
+
+
+def print_plan(plan: Plan) -> None:
     """The tables."""
-    console, size = CleanConsole(), setup.size
+    recipe, setup, memory, schedule, time, advice, lines = plan
+    console, size, title = CleanConsole(), setup.size, str(recipe.path)
     rest = f" on {setup.cluster}: {count(size.total)} parameters, {count(size.trainable)} trained"
     console.print(Text.assemble((title, "bold"), rest, " (LoRA)" if size.lora else ""))
     moments = (GENERATION, UPDATE) if setup.stage == "rl" else (UPDATE,)
@@ -229,16 +234,9 @@ def print_plan(
         )
 
 
-def as_json(
-    recipe: Recipe,
-    setup: Setup,
-    memory: Memory,
-    schedule: Schedule,
-    time: Time,
-    advice: Sequence[Advice],
-    lines: Sequence[str],
-) -> dict[str, Any]:
+def as_json(plan: Plan) -> dict[str, Any]:
     """The plan as one JSON object; memory in bytes."""
+    recipe, setup, memory, schedule, time, advice, lines = plan
     return {
         "recipe": str(recipe.path),
         "setup": asdict(setup),
@@ -259,7 +257,7 @@ def as_json(
             }
             for each in advice
         ],
-        "notes": list(lines),
+        "notes": lines,
     }
 
 
@@ -294,11 +292,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     advice = advise(setup, recipe.with_lora) if memory.problems else []
     time = plan_time(recipe, setup, schedule.steps, lengths)
     lines = [*notes(recipe, setup, memory, schedule, source), *time.notes]
+    plan = Plan(recipe, setup, memory, schedule, time, advice, lines)
     if args.json:
-        sys.stdout.write(to_json(as_json(recipe, setup, memory, schedule, time, advice, lines), indent=2))
+        sys.stdout.write(to_json(as_json(plan), indent=2))
         print()
     else:
-        print_plan(setup, memory, schedule, time, advice, lines, str(args.config))
+        print_plan(plan)
 
 
 if __name__ == "__main__":
