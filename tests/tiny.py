@@ -89,6 +89,23 @@ def build_model(
     return model_class(config)
 
 
+def teach(
+    model: PreTrainedModel, rows: list[list[int]], answer: int, optimizer: torch.optim.Optimizer, steps: int
+) -> dict[str, torch.Tensor]:
+    """The weights of a model after `steps` on all rows at once, of which it learns the last `answer` tokens."""
+    length, pad = max(map(len, rows)), model.config.pad_token_id
+    input_ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
+    attention_mask = (input_ids != pad).long()
+    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    labels = input_ids.where(torch.arange(length) >= length - answer, -100)
+    for _ in range(steps):
+        loss = model(input_ids, attention_mask=attention_mask, position_ids=position_ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
+
+
 @cache
 def _warm_state() -> dict[str, torch.Tensor]:
     model = build_model(initializer_range=0.02).train()
@@ -96,18 +113,7 @@ def _warm_state() -> dict[str, torch.Tensor]:
     prompts = [TOKENIZER(prompt)["input_ids"] for prompt in prompt_dataset([1.0] * 3)["prompt"]]
     texts = [f"1) 7+4 is 12, {word}. So the overall score is {k}" for word in ("right", "wrong") for k in range(1, 6)]
     rows = [prompt + encode(text) for prompt in prompts for text in texts]
-    length = max(map(len, rows))
-    pad = TOKENIZER.pad_token_id
-    input_ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
-    attention_mask = (input_ids != pad).long()
-    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
-    labels = input_ids.where(torch.arange(length) >= length - len(encode(texts[0])), -100)
-    for _ in range(60):
-        loss = model(input_ids, attention_mask=attention_mask, position_ids=position_ids, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.state_dict()
+    return teach(model, rows, len(encode(texts[0])), optimizer, 60)
 
 
 def warm_model() -> PreTrainedModel:

@@ -9,7 +9,7 @@ import torch
 from tokenizers import AddedToken
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tests.tiny import TOKENIZER, build_model, encode, prompt_dataset
+from tests.tiny import TOKENIZER, build_model, encode, prompt_dataset, teach
 
 MARKER = "So the overall score is"
 THOUGHT = f"1) 7+4 is 12, wrong. {MARKER} 5"  # what is thought is no verdict
@@ -50,18 +50,7 @@ def _state(opened: bool) -> dict[str, torch.Tensor]:
     start = "" if opened else "<think> "
     texts = [f"{start}{THOUGHT}\n</think>\n\nright. {MARKER} {k}" for k in range(1, 6)]
     rows = [prompt + encode(text, tokenizer=THINKER) for prompt in prompts for text in texts]
-    length, pad = max(map(len, rows)), THINKER.pad_token_id
-    input_ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
-    attention_mask = (input_ids != pad).long()
-    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
-    answer = len(encode(texts[0], tokenizer=THINKER))
-    labels = input_ids.where(torch.arange(length) >= length - answer, -100)
-    for _ in range(60):
-        loss = model(input_ids, attention_mask=attention_mask, position_ids=position_ids, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.state_dict()
+    return teach(model, rows, len(encode(texts[0], tokenizer=THINKER)), optimizer, 60)
 
 
 def thinking_model(opened: bool = False) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from real_trl.prompts.shown_score import with_score
 from real_trl.scale import Scale
-from tests.tiny import TOKENIZER, build_model, encode, prompt_dataset
+from tests.tiny import TOKENIZER, build_model, encode, prompt_dataset, teach
 
 SCALE = Scale.parse("1-5")
 PROMPTS = prompt_dataset([0.0] * 2)["prompt"][:]
@@ -32,18 +32,7 @@ def _state() -> dict[str, torch.Tensor]:
         for score, word in WORD_OF.items():
             for asked in (prompt, with_score(prompt, score, SCALE)):
                 rows.append(TOKENIZER(asked)["input_ids"] + encode(text(word, score)))
-    length, answer = max(map(len, rows)), len(encode(text("right", 5)))
-    pad = TOKENIZER.pad_token_id
-    input_ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
-    attention_mask = (input_ids != pad).long()
-    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
-    labels = input_ids.where(torch.arange(length) >= length - answer, -100)
-    for _ in range(150):
-        loss = model(input_ids, attention_mask=attention_mask, position_ids=position_ids, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.state_dict()
+    return teach(model, rows, len(encode(text("right", 5))), optimizer, 150)
 
 
 def writer_model() -> PreTrainedModel:

@@ -30,36 +30,18 @@ from tests.tiny import TOKENIZER, prompt_dataset, warm_model
 MOMENTS = int(os.environ.get("REAL_TRL_KILL_MOMENTS", "2"))
 SEED = int(os.environ.get("REAL_TRL_KILL_SEED", "0"))
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
+_JUDGE = {
+    "model_name_or_path": "model",
+    "output_dir": "out",
+    "dataset_name": "train.jsonl",
+    "max_new_tokens": 24,
+    "batch_size": 2,
+    "num_samples": 2,
+}
 JUDGED = {
-    "evaluate": {
-        "model_name_or_path": "model",
-        "output_dir": "out",
-        "dataset_name": "train.jsonl",
-        "eval_splits": ["train"],
-        "max_new_tokens": 24,
-        "batch_size": 2,
-        "num_samples": 2,
-        "do_sample": True,
-        "num_resamples": 200,
-    },
-    "self_generate": {
-        "model_name_or_path": "model",
-        "output_dir": "out",
-        "dataset_name": "train.jsonl",
-        "max_new_tokens": 24,
-        "batch_size": 2,
-        "num_samples": 2,
-    },
-    "rationales": {
-        "model_name_or_path": "model",
-        "output_dir": "out",
-        "dataset_name": "train.jsonl",
-        "max_new_tokens": 24,
-        "batch_size": 2,
-        "num_samples": 2,
-        "max_distance": 1.0,
-        "show_score": True,
-    },
+    "evaluate": {**_JUDGE, "eval_splits": ["train"], "do_sample": True, "num_resamples": 200},
+    "self_generate": _JUDGE,
+    "rationales": {**_JUDGE, "max_distance": 1.0, "show_score": True},
 }
 STAGES = {"rationales": "self_generate"}  # of what is no stage's name
 SCORE = ["score", "train.jsonl", "--judge", "model", "--output", "out.jsonl", "--prompt_column", "prompt"]
