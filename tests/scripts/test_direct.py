@@ -80,6 +80,15 @@ def test_samples_of_it_are_refused(capsys):
     assert "num_samples: got 4, but a direct judge writes nothing that could differ. Set it to 1." in text
 
 
+def test_what_it_says_is_not_taken_for_what_the_model_writes(capsys):
+    """The same model, asked for its score at once and then for a rationale too."""
+    options = ["--config", "judge/evaluate.yaml", "--model_name_or_path", "model", "--output_dir", "at_once"]
+    options += ["--score_labels", "1-5", "--max_new_tokens", "8", "--num_resamples", "100"]
+    evaluate.main([*options, "--rationale", "false"])
+    text = refused(capsys, evaluate.main, *options)
+    assert "holds what was made differently: judge.rationale was False, now it is None" in text
+
+
 def test_it_has_nothing_to_explore(folder, capsys):
     recipe = yaml.safe_load((folder / "judge/raft.yaml").read_text())
     kept = ("dataset_name", "prompt_template", "columns", "score_column", "score_labels")
