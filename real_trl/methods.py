@@ -34,6 +34,7 @@ class Scored(NamedTuple):
     sampled: Tensor  # (N,) value of the sampled label, NaN for none
     rounding: Tensor  # (N,) bound on the rounding error of the logits
     normalize: bool  # whether ŷ is divided by the probability mass on the labels
+    group_size: int = 1  # K; the completions of a prompt stand together
 
     @property
     def expected(self) -> Tensor:
@@ -68,6 +69,10 @@ class Method:
     on_sample: bool = False
     label_targets: bool = False  # targets must be values of labels
     options: tuple[str, ...] = ()  # fields of `REALConfig` that no other method may set
+    # The reward looks at the completions of other prompts of the batch too
+    across_prompts: bool = False
+    # In how many completions' rewards one and the same term stands: the objective, a mean over completions, counts it once
+    shared_by: int = 1
     # Rewards (G, K) and which of them take part → what is maximised (G,); default: each reward by itself
     of_group: Callable[[Tensor, Tensor | None], Tensor] | None = None
     # Rewards, which of them take part, and rounding, all (G, K) → advantages (G, K)
@@ -79,17 +84,21 @@ def reward_names() -> tuple[str, ...]:
     return tuple(name for name, method in METHODS.items() if method.parts)
 
 
-def unread_options(method: str | None) -> dict[str, str]:
-    """Fields of `REALConfig` that a method with a reward does not read → a method that does."""
+def unread_options(method: str | None) -> dict[str, list[str]]:
+    """Fields of `REALConfig` that a method with a reward does not read → the methods that do."""
     if method not in reward_names():
         return {}
-    read = METHODS[method].options
-    return {name: other for other in METHODS for name in METHODS[other].options if name not in read}
+    found: dict[str, list[str]] = {}
+    for other in METHODS:
+        for name in METHODS[other].options:
+            if name not in METHODS[method].options:
+                found.setdefault(name, []).append(other)
+    return found
 
 
 def _regression(scored: Scored, args: Any) -> tuple[Part, ...]:
     """Eq. 5, in one part or two, with log π(y*) or π(y*)."""
-    log_probs, values, targets, label_weights, _, rounding, normalize = scored
+    log_probs, values, targets, label_weights, _, rounding, normalize, _ = scored
     weight = args.log_likelihood_weight
     reward = -objectives.squared_error(log_probs, values, targets, normalize)
     worst = -objectives.worst_squared_error(values, targets)
@@ -106,13 +115,34 @@ def _regression(scored: Scored, args: Any) -> tuple[Part, ...]:
 
 
 def _log_likelihood(scored: Scored, args: Any) -> tuple[Part, ...]:
-    log_probs, values, targets, label_weights, _, rounding, _ = scored
+    log_probs, values, targets, label_weights, _, rounding, *_ = scored
     reward = objectives.log_likelihood_reward(log_probs, values, targets, label_weights)
     return (Part(reward, rounding=objectives.log_likelihood_rounding(log_probs.detach(), label_weights, rounding)),)
 
 
 def _accuracy(scored: Scored, args: Any) -> tuple[Part, ...]:
     return (Part(objectives.accuracy_reward(scored.sampled, scored.targets), torch.zeros_like(scored.targets)),)
+
+
+def _soft_likelihood(scored: Scored, args: Any) -> tuple[Part, ...]:
+    weights = objectives.gaussian_weights(scored.targets, scored.values, args.target_sigma)
+    return _log_likelihood(scored._replace(label_weights=weights), args)
+
+
+def _number_token(scored: Scored, args: Any) -> tuple[Part, ...]:
+    """The number token loss beside the log-likelihood, as its authors have it beside the next-token loss."""
+    reward = -objectives.absolute_error(scored.log_probs, scored.values, scored.targets)
+    worst = -objectives.worst_squared_error(scored.values, scored.targets).sqrt()
+    if args.log_likelihood_weight:
+        (likelihood,) = _log_likelihood(scored, args)
+        reward = reward + args.log_likelihood_weight * likelihood.reward
+    return (Part(reward, worst),)
+
+
+def _concordance(scored: Scored, args: Any) -> tuple[Part, ...]:
+    log_probs, values, targets = scored[:3]
+    reward = objectives.concordance_reward(log_probs, values, targets, scored.group_size)
+    return (Part(reward, torch.zeros_like(targets)),)
 
 
 _PREDICTOR = r"\hat y = \sum_k k \, \pi_\theta(k \mid x, c)"
@@ -172,5 +202,37 @@ METHODS = {
         prediction_weight=1.0,
         of_group=objectives.log_marginal,
         advantages=objectives.log_marginal_advantages,
+    ),
+    "soft_likelihood": Method(
+        name="Soft labels",
+        sentence="Reinforcement learning with minus the cross-entropy of the judge's distribution to a Gaussian around the right score as reward, "
+        "which has a gradient of its own.",
+        equation=r"r(\theta, x, c) = \sum_k w_k \log \pi_\theta(k \mid x, c), \qquad w_k \propto e^{-(k - y^*)^2 / 2\sigma^2}",
+        tag="soft-labels",
+        parts=_soft_likelihood,
+        prediction_weight=1.0,
+        options=("target_sigma",),
+    ),
+    "number_token": Method(
+        name="Number token loss",
+        sentence="Reinforcement learning with minus the number token loss (arXiv 2411.02083), the mean distance of the judge's distribution to the "
+        "right score, beside its log-probability, as reward, which has a gradient of its own.",
+        equation=r"r(\theta, x, c) = -\sum_k p(k) \, |k - y^*| + \lambda \log \pi_\theta(y^* \mid x, c), \qquad "
+        r"p(k) = \pi_\theta(k \mid x, c) / \textstyle\sum_j \pi_\theta(j \mid x, c)",
+        tag="number-token-loss",
+        parts=_number_token,
+        prediction_weight=0.01,
+        options=("log_likelihood_weight",),
+    ),
+    "concordance": Method(
+        name="Listwise",
+        sentence="Reinforcement learning with a listwise reward: how probably scores drawn for this prompt and for the others of the batch are "
+        "ordered as the right ones are (slices of completions as in PoLi-RL, arXiv 2510.04080); it has a gradient of its own.",
+        equation=r"r(\theta, x_g, c_{g,i}) = \frac{1}{G - 1} \sum_{h:\, y_h^* \neq y_g^*} P(s_{g,i}, s_{h,i} \text{ ordered as } y_g^*, y_h^*)",
+        tag="listwise",
+        parts=_concordance,
+        prediction_weight=0.01,
+        across_prompts=True,
+        shared_by=2,
     ),
 }

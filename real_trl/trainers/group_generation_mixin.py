@@ -94,7 +94,7 @@ class GroupGenerationMixin:
             self._buffered_inputs = self._count_tokens(
                 [self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
             )
-            if self._splits_groups:
+            if self._scores_first:
                 score_whole_groups(self, self._buffered_inputs)
             elif self._reuses_batches:
                 for inputs in self._buffered_inputs:

@@ -57,6 +57,9 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             `"joint"`: the two parts of `reward="regression"` make one reward, whose advantages are standardised
             (Section 4.3). `"separate"`: each part has standardised advantages of its own, which are added with weight
             λ, as in the authors' released code.
+        target_sigma (`float`, *optional*):
+            Standard deviation, in points of the scale, of the Gaussian around y* in `reward="soft_likelihood"`. Default: half the smallest
+            distance between two labels.
         group_filter (`str`, *optional*):
             Dynamic sampling (Table 6): bounds on a group's accuracy, such as `"0 < acc < 1"`. Groups outside are
             replaced by groups of other prompts. Unset: every group is trained on.
@@ -96,7 +99,9 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         default="regression",
         metadata={"help": f"Reward: {', '.join(f'`{name}` ({METHODS[name].name})' for name in reward_names())}."},
     )
-    log_likelihood_weight: float = field(default=1.0, metadata={"help": "λ in Eq. 5, for `reward='regression'`."})
+    log_likelihood_weight: float = field(
+        default=1.0, metadata={"help": "λ in Eq. 5, for `reward='regression'` or `'number_token'`."}
+    )
     prediction_weight: float | None = field(
         default=None,
         metadata={
@@ -110,6 +115,12 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
     advantage_streams: str = field(
         default="joint",
         metadata={"help": "Standardise the two parts of the reward as one (`joint`) or apart (`separate`)."},
+    )
+    target_sigma: float | None = field(
+        default=None,
+        metadata={
+            "help": "σ of the soft labels of `reward='soft_likelihood'`; default: half the distance of two labels."
+        },
     )
     group_filter: str | None = field(
         default=None, metadata={"help": "Dynamic sampling: bounds on group accuracy, e.g. `0 < acc < 1`."}
@@ -164,11 +175,10 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         if method.on_sample and self.malformed == "force":
             said = f": got 'force' with reward={self.reward!r}, which reads the score that was sampled; a forced score is not a sample"
             raise FieldError("malformed", "force", "Use 'penalize' or 'ignore'.", said)
-        for name, reward in unread_options(self.reward).items():
+        for name, rewards in unread_options(self.reward).items():
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                said = (
-                    f": got {getattr(self, name)!r} with reward={self.reward!r}, but only reward={reward!r} reads it"
-                )
+                readers = " or ".join(repr(reward) for reward in rewards)
+                said = f": got {getattr(self, name)!r} with reward={self.reward!r}, but only reward={readers} reads it"
                 raise FieldError(name, getattr(self, name), "Leave it out.", said)
         if self.num_generations < 2:
             fix = "The leave-one-out baseline compares completions of the same prompt: set it to 2 or more (the paper uses 16)."
@@ -218,6 +228,15 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         """Micro-batches that are parts of groups make up whole ones in every step, whose weights are those of the first pass."""
         size, group = self.per_device_train_batch_size, self.num_generations
         steps = self.steps_per_generation or self.gradient_accumulation_steps
+        reuses = self.num_iterations > 1 or steps != self.gradient_accumulation_steps
+        if METHODS[self.reward].across_prompts:
+            said = f": got {self.reward!r}, which compares the prompts of a batch"
+            if size * steps < 2 * group:
+                fix = f"Set per_device_train_batch_size to {2 * group} or more, or raise gradient_accumulation_steps."
+                raise FieldError("reward", self.reward, fix, f"{said}, but one holds a single prompt")
+            if steps > 1 and reuses:
+                fix = "Leave num_iterations and steps_per_generation out."
+                raise FieldError("reward", self.reward, fix, f"{said}, and it is used for several steps")
         if size % group == 0:
             return
         said = f": got {size} with num_generations={group}, so that a group takes {group // size} micro-batches"
@@ -225,7 +244,7 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         if size * steps % group:
             fix = f"Set gradient_accumulation_steps to a multiple of {group // size}, or this to {group}."
             raise FieldError(name, size, fix, f"{said}, but there are {steps}")
-        if self.num_iterations > 1 or steps != self.gradient_accumulation_steps:
+        if reuses:
             fix = f"Set it to {group}, or leave num_iterations and steps_per_generation out."
             raise FieldError(name, size, fix, f"{said}, and the batch is used for several steps")
 

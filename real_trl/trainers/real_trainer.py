@@ -56,8 +56,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     Where batches are not reused, one forward over whole groups gives reward, advantage and both terms of the gradient (Eq. 8); it reads
     every prompt once (`args.shared_prefix`).
-    Where a group does not fit into a micro-batch (`per_device_train_batch_size` below `num_generations`), one more forward without
-    gradients gives rewards and advantages of the whole group first; the gradient is the same.
+    Where a group does not fit into a micro-batch (`per_device_train_batch_size` below `num_generations`), or a reward looks at the prompts of
+    several of them, one more forward without gradients gives rewards and advantages of whole groups first; the gradient is the same.
     Where a batch is reused (`num_iterations > 1`, or more steps per generation than gradient accumulation steps),
     rewards, advantages and the sampling policy's log-probabilities are computed once, before the first of its steps,
     and the policy term is PPO's clipped sequence ratio, as in TRL (`args.reuse_correction`).
@@ -165,7 +165,10 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
         steps = self.args.gradient_accumulation_steps
         self._reuses_batches = self.num_iterations > 1 or steps % self.args.steps_per_generation != 0
-        self._splits_groups = args.per_device_train_batch_size % args.num_generations != 0
+        # What a reward couples may stand in several micro-batches
+        self._scores_first = args.per_device_train_batch_size % args.num_generations != 0
+        if METHODS[args.reward].across_prompts:
+            self._scores_first = self.args.steps_per_generation > 1
         self._group_signal = GroupSignal(self.accelerator.device)
         self._group_sampler = None
         if args.group_filter:

@@ -45,7 +45,8 @@ def score_rewards(
     score_log_probs = torch.where(has_score.unsqueeze(1), score_log_probs, uniform)
     # Rows without a score have a constant in its place, so their rounding error is 0
     off = torch.zeros_like(targets) if rounding is None else rounding.detach() * has_score
-    scored = Scored(score_log_probs, values, targets, label_weights, sampled_scores, off, args.normalize_expectation)
+    normalize = args.normalize_expectation
+    scored = Scored(score_log_probs, values, targets, label_weights, sampled_scores, off, normalize, group_size)
     method = METHODS[args.reward]
     parts = method.parts(scored, args)
     present = has_score.view(-1, group_size)  # (N,) -> (G, K)
@@ -59,7 +60,7 @@ def score_rewards(
 
     streams = [(part.weight, stream(part)) for part in parts]
     if method.of_group is None:
-        objective = sum(weight * rewards for weight, rewards in streams)
+        objective = sum(weight * rewards for weight, rewards in streams) / method.shared_by
     else:
         (_, rewards), takes_part = streams[0], present if args.malformed == "ignore" else None
         objective = method.of_group(rewards, takes_part).unsqueeze(1).expand_as(rewards)  # (G,) -> (G, K)

@@ -99,8 +99,12 @@ def expected_estimate(model, log_probs, advantages, rewards, weights, prediction
 
 
 REWARDS = ["lambda=0", "histogram", "probability", "normalized"]
-# Each reward of the table that has a gradient and is one of a single completion
-REWARDS += [name for name in reward_names() if not (METHODS[name].on_sample or METHODS[name].of_group)]
+# Each reward of the table that has a gradient and is one of a single completion; for the others see below and test_order_gradients
+REWARDS += [
+    name
+    for name in reward_names()
+    if not (METHODS[name].on_sample or METHODS[name].of_group or METHODS[name].across_prompts)
+]
 
 
 def test_the_enumeration_is_complete(model):

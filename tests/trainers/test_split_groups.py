@@ -38,6 +38,9 @@ CASES = [
     {"reward": "log_marginal"},
     {"reward": "log_marginal", "malformed": "ignore"},
     {"reward": "regression", "shared_prefix": False},
+    {"reward": "number_token"},
+    {"reward": "soft_likelihood", "target_sigma": 1.0},
+    {"reward": "concordance", "prediction_weight": 1.0},
 ]
 
 
@@ -106,3 +109,25 @@ def test_training_with_groups_in_parts(tmp_path):
     for log in trainer.state.log_history[:2]:
         assert METRICS - {"score/pearson"} <= log.keys() and log["frac_reward_zero_std"] < 1
     assert trainer.state.log_history[0]["reward"] != trainer.state.log_history[1]["reward"]
+
+
+def test_a_reward_across_prompts_sees_those_of_all_micro_batches(tmp_path):
+    expected, whole = step(tmp_path, 2 * K, reward="concordance", prediction_weight=1.0)
+    update, parts = step(tmp_path, K, reward="concordance", prediction_weight=1.0)
+    assert distance(update, expected) < 2e-4
+    assert parts["reward"] == pytest.approx(whole["reward"]) and whole["reward"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"per_device_train_batch_size": K}, f"one holds a single prompt. Set per_device_train_batch_size to {2 * K}"),
+        (
+            {"per_device_train_batch_size": K, "gradient_accumulation_steps": 2, "num_iterations": 2},
+            "used for several steps. Leave num_iterations and steps_per_generation out",
+        ),
+    ],
+)
+def test_a_reward_across_prompts_needs_several_of_them(tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        make_trainer(tmp_path, fixed(*TEXTS), reward="concordance", **options)
