@@ -5,8 +5,8 @@ The parts that attention over shared prefixes is made of: flash-attention kernel
 their backward, and the merge of two parts.
 
 The kernels are PyTorch's own, below `scaled_dot_product_attention`, which does not return the log-sum-exp: on the CPU the
-flash kernel of any floating-point type, on a GPU FlashAttention in half precision. Whatever they do not take is computed
-with a matrix of scores.
+flash kernel of any floating-point type, on a GPU FlashAttention in half precision, of which only the forward is needed here, to
+generate: what is trained there goes through [`varlen`](varlen.py). Whatever they do not take is computed with a matrix of scores.
 """
 
 import logging
@@ -171,8 +171,7 @@ def _backward(
     causal: bool,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernel = _kernel(query, mask)
-    if kernel == "cpu":
+    if _kernel(query, mask) == "cpu":
         dtype = query.dtype
         if dtype.itemsize == 2 and key.size(2) <= _SHORT:
             grad, query, key, value, out = (x.float() for x in (grad, query, key, value, out))
@@ -181,13 +180,6 @@ def _backward(
             grad, query, key, value, out, lse, 0.0, causal, attn_mask=bias, scale=scale
         )
         return tuple(x.to(dtype) for x in grads)
-    if kernel == "flash":
-        no_dropout = [torch.empty(0, dtype=torch.long, device=query.device)] * 2  # its random state
-        lengths = None, None, query.size(2), key.size(2)
-        backward = _aten._scaled_dot_product_flash_attention_backward
-        return backward(
-            grad, query, key, value, out, lse.contiguous(), *lengths, 0.0, causal, *no_dropout, scale=scale
-        )
     probs = (_scores(query, key, scale, causal, mask) - lse.unsqueeze(-1)).exp()
     grad, out = grad.to(probs.dtype), out.to(probs.dtype)
     grad_scores = probs * (grad @ value.to(probs.dtype).mT - (grad * out).sum(-1, keepdim=True)) * scale
@@ -198,12 +190,17 @@ def _backward(
 def _kernel(query: Tensor, mask: Tensor | None) -> str:
     if query.device.type == "cpu":
         return "cpu"
-    half, size = query.dtype in (torch.bfloat16, torch.float16), query.size(-1)
-    if query.is_cuda and half and mask is None and size % 8 == 0 and size <= 256 and _has_flash(query.device):
+    if mask is None and takes_flash(query):
         return "flash"
     if query.size(2) > _LONG:
-        _warn_of_matrix(str(query.dtype), size, query.device.type)
+        _warn_of_matrix(str(query.dtype), query.size(-1), query.device.type)
     return "matrix"
+
+
+def takes_flash(query: Tensor) -> bool:
+    """Whether FlashAttention on a GPU takes queries `(..., D)` like these."""
+    half, size = query.dtype in (torch.bfloat16, torch.float16), query.size(-1)
+    return query.is_cuda and half and size % 8 == 0 and size <= 256 and _has_flash(query.device)
 
 
 @cache

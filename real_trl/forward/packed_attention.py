@@ -4,7 +4,7 @@
 Attention over packed sequences that share prefixes, exact and without a `(length, length)` mask.
 
 A completion's token attends to its prompt and to what precedes it in its own completion. The two parts are computed by
-flash-attention kernels of their own, each with the log-sum-exp of its scores, and merged:
+flash-attention kernels, each with the log-sum-exp of its scores, and merged, in float32 at least:
 
 `out = Σ_part exp(lse_part − lse) · out_part`, `lse = log Σ_part exp(lse_part)`.
 
@@ -12,12 +12,15 @@ The backward of such a kernel needs only the scores' log-sum-exp and the output;
 returns the part's exact share of the gradients (as in ring attention). A prompt's keys and values are thus read once for
 all completions of its group.
 
+On GPUs with FlashAttention the parts are a few calls for sequences of any length ([`varlen`](varlen.py)). Elsewhere each prefix has calls
+of its own, and branches of similar length are padded to one batch.
+
 [`install_prefix_attention`] makes a model use it through transformers' attention interface. Nothing changes for calls that do not pass a
 layout: those go to `sdpa`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +29,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from real_trl.forward.kernels import Part, attend, attend_backward, merge
+from real_trl.forward.kernels import Part, attend, attend_backward, merge, takes_flash
+from real_trl.forward.varlen import VarlenCall, calls_of_row, varlen_attention
 
 # The name has "sdpa" in it, by which transformers tells what a model must be able to do
 PREFIX_ATTENTION = "shared_prefix_sdpa"
@@ -51,21 +55,50 @@ class PackedSequences:
         prefixes (`Sequence[tuple[int, int]]`):
             Start and end of every prefix.
         branches (`Sequence[tuple[int, int]]`):
-            Start and end of all branches of each prefix together; equal where it has none.
-        buckets (`Sequence[Bucket]`):
-            The branches, those of similar length together, and behind them label trees.
+            Start and end of all branches of each prefix together, with their trees; equal where it has none.
+        own (`Sequence[tuple[int, int]]`):
+            Start and end of every branch. Behind it stands its tree.
+        contexts (`Sequence[tuple[int, int]]`):
+            For each branch, start and end of the part of it that its tree sees, possibly empty.
+        ancestors (`torch.Tensor` of shape `(M, M)`):
+            Which nodes of its own tree each node sees, see [`~real_trl.label_tree.LabelTree`].
     """
 
     prefixes: Sequence[tuple[int, int]]
     branches: Sequence[tuple[int, int]]
-    buckets: Sequence["Bucket"]
+    own: Sequence[tuple[int, int]]
+    contexts: Sequence[tuple[int, int]]
+    ancestors: Tensor
+    # A model may be split over several devices
+    _buckets: dict[torch.device, list["Bucket"]] = field(default_factory=dict, repr=False)
+    _calls: dict[torch.device, list[VarlenCall]] = field(default_factory=dict, repr=False)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See [`AttentionLayout`]; `B` is 1."""
-        # A model may be split over several devices
-        self.buckets = [bucket.to(query.device) for bucket in self.buckets]
+        if takes_flash(query):
+            # (1, H, T, D) -> (T, H, D) -> (1, H, T, D)
+            rows = (x[0].transpose(0, 1) for x in (query, key, value))
+            return varlen_attention(*rows, self.calls(query.device), scale).transpose(0, 1).unsqueeze(0)
         # (1, H, T, D) -> (H, T, D) -> (1, H, T, D)
         return _PackedAttention.apply(query[0], key[0], value[0], self, scale).unsqueeze(0)
+
+    def calls(self, device: torch.device) -> list[VarlenCall]:
+        """What a GPU computes."""
+        if device not in self._calls:
+            spans = self.prefixes, self.branches, self.own, self.contexts
+            self._calls[device] = calls_of_row(*spans, self.ancestors, device)
+        return self._calls[device]
+
+    def buckets(self, device: torch.device) -> list["Bucket"]:
+        """The branches, those of similar length together, and behind them their trees."""
+        if device not in self._buckets:
+            nodes = len(self.ancestors)
+            trees = [(end, end + nodes) for _, end in self.own]
+            self._buckets[device] = [
+                *make_buckets(self.own, device),
+                *make_tree_buckets(self.contexts, trees, self.ancestors, device),
+            ]
+        return self._buckets[device]
 
 
 @dataclass
@@ -99,8 +132,6 @@ class Bucket:
 
     def to(self, device: torch.device) -> "Bucket":
         """The same on `device`."""
-        if self.own.device == device:
-            return self
         return Bucket(*(None if x is None else x.to(device) for x in vars(self).values()))
 
     def gather(self, x: Tensor, fill: float | None = None) -> Tensor:
@@ -207,15 +238,15 @@ class _PackedAttention(torch.autograd.Function):
         for start, end in layout.prefixes:
             part = (query[:, start:end], key[:, start:end], value[:, start:end])
             out[:, start:end], lse[:, start:end] = attend(*part, scale, causal=True)
-        for bucket in layout.buckets:
+        buckets = layout.buckets(query.device)
+        for bucket in buckets:
             own_out, own_lse = bucket.part(query, key, value).attend(scale, bucket.tree_mask)
             out[:, bucket.positions], lse[:, bucket.positions] = map(bucket.ungather, (own_out, own_lse))
         for rows, keys in _crossings(layout):
             part = attend(query[:, rows], key[:, keys], value[:, keys], scale, causal=False)
             out[:, rows], lse[:, rows] = merge(part, (out[:, rows], lse[:, rows]))
         ctx.save_for_backward(query, key, value, out, lse)
-        # The layout's own buckets go on to the device of the next layer
-        ctx.layout, ctx.buckets, ctx.scale = layout, layout.buckets, scale
+        ctx.layout, ctx.buckets, ctx.scale = layout, buckets, scale
         return out
 
     @staticmethod

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from real_trl.forward.packed_attention import PackedSequences, make_buckets, make_tree_buckets, no_mask
+from real_trl.forward.packed_attention import PackedSequences, no_mask
 from real_trl.forward.tree_forward import edge_rows, rest_rows
 from real_trl.label_tree import LabelTree
 
@@ -69,11 +69,10 @@ def pack_row(
     groups: Sequence[tuple[Sequence[int], Sequence[Branch]]], tree: LabelTree, device: torch.device
 ) -> PackedRow:
     """Pack `groups`: the tokens of each prefix, none of them empty, with its branches, `N` in all. The tensors are on `device`."""
-    nodes = len(tree.context_tokens)
     prefixes = list(pairwise(accumulate((len(prefix) for prefix, _ in groups), initial=0)))
     ids = [token for prefix, _ in groups for token in prefix]
     positions = [position for prefix, _ in groups for position in range(len(prefix))]
-    branches, spans, own, contexts, trees = [], [], [], [], []
+    branches, spans, own, contexts = [], [], [], []
     for (prefix, following), (first, _) in zip(groups, prefixes, strict=True):
         group_start = len(ids)
         for tokens, seen in following:
@@ -83,11 +82,10 @@ def pack_row(
             spans.append((first, length, start, end))
             own.append((start, end))
             contexts.append((start, start + seen))
-            trees.append((end, end + nodes))
         branches.append((group_start, len(ids)))
-    buckets = [*make_buckets(own, device), *make_tree_buckets(contexts, trees, tree.ancestors, device)]
+    layout = PackedSequences(prefixes, branches, own, contexts, tree.ancestors)
     row = (torch.tensor([values]).to(device) for values in (ids, positions))
-    return PackedRow(*row, PackedSequences(prefixes, branches, buckets), torch.tensor(spans).to(device), tree)
+    return PackedRow(*row, layout, torch.tensor(spans).to(device), tree)
 
 
 def pack_texts(

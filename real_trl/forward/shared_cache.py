@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from real_trl.forward.kernels import Attended, attend
+from real_trl.forward.kernels import Attended, attend, takes_flash
 from real_trl.forward.packed_attention import no_mask
 from real_trl.forward.prompt_cache import KeysAndValues, Layers, PromptAttention
+from real_trl.forward.varlen import VarlenCall
 
 _PACKED_TOKENS = 8192  # prompt tokens in a forward, as far as they do not belong to one prompt
 _ROOM = 32  # tokens that a completion's buffer has room for, at least, when it is made
@@ -32,19 +33,27 @@ class PromptReading:
 
     def __init__(self, lengths: Sequence[int]) -> None:
         ends = list(accumulate(lengths))
-        self._spans = [(end - length, end) for length, end in zip(lengths, ends, strict=True)]
+        self._lengths, self._spans = lengths, [(end - length, end) for length, end in zip(lengths, ends, strict=True)]
+        self._calls: dict[torch.device, VarlenCall] = {}
         self.layers: Layers = {}  # keys and values `(J, P, D)` of each prompt
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Each prompt causally: `query` `(1, H, T, D)`, `key` and `value` `(1, J, T, D)` to `(1, H, T, D)`."""
+        kept = self.layers[layer] = [
+            (key[0, :, start:end].contiguous(), value[0, :, start:end].contiguous()) for start, end in self._spans
+        ]
         _, heads, length, size = query.shape
+        if takes_flash(query):
+            device = query.device
+            if device not in self._calls:
+                self._calls[device] = VarlenCall.each_causal(self._lengths, device)
+            # (1, H, T, D) -> (T, H, D) -> (1, H, T, D)
+            rows = (x[0].transpose(0, 1) for x in (query, key, value))
+            return self._calls[device].attend(*rows, scale)[0].transpose(0, 1).unsqueeze(0)
         # (1, T, H, D) -> (1, H, T, D), the memory order in which the model reads it
         out = query.new_empty(1, length, heads, size).transpose(1, 2)
-        self.layers[layer] = []
-        for start, end in self._spans:
-            kept = key[0, :, start:end].contiguous(), value[0, :, start:end].contiguous()
-            out[0, :, start:end] = attend(query[0, :, start:end], *kept, scale, causal=True)[0]
-            self.layers[layer].append(kept)
+        for (start, end), parts in zip(self._spans, kept, strict=True):
+            out[0, :, start:end] = attend(query[0, :, start:end], *parts, scale, causal=True)[0]
         return out
 
 

@@ -42,8 +42,13 @@ PRIVATE_NAMES = {
     "torch.nn.Module": ("_parameters",),
     "torch.optim.lr_scheduler.LRScheduler": ("_last_lr",),
     "torch.distributed.fsdp._flat_param": ("_is_flat_param",),
+    # The public `varlen_attn` trains on a GPU; its own backward takes the output of its call for the whole of attention, where here it
+    # is a part, so the operator below is called with the merged one
+    "torch.ops.torch_attn": ("_varlen_attn_backward",),
+    # What is public (`scaled_dot_product_attention`) does not return the log-sum-exp. On a GPU only to generate: of few queries and many
+    # keys `varlen_attn` does not divide the keys among the processors of a GPU, as this one does
     "torch.ops.aten": (
-        *("_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward"),
+        "_scaled_dot_product_flash_attention",
         *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward"),
     ),
     "deepspeed.utils.mixed_precision_linkage": ("_hp_mapping",),

@@ -117,25 +117,13 @@ def ampere(monkeypatch):
     monkeypatch.setattr(attention_kernels, "_has_flash", lambda device: True)
 
 
-def test_calls_of_the_gpu_kernels_fit_their_signatures(ampere):
+def test_calls_of_the_gpu_kernel_fit_its_signature(ampere):
     # Without a GPU the results cannot be computed, but PyTorch checks the arguments and derives the shapes
     with FakeTensorMode():
-        query, key = (
-            torch.empty(2, 4, 10, 16, device="cuda", dtype=torch.bfloat16),
-            torch.empty(2, 2, 10, 16, device="cuda", dtype=torch.bfloat16),
-        )
-        assert attention_kernels._kernel(query, None) == "flash"
-        out, lse = Part(query, key, key).attend(SCALE)
-        grads = Part(query, key, key).backward(out, out, lse, SCALE)
-        rows, keys = (
-            torch.empty(4, 10, 16, device="cuda", dtype=torch.bfloat16),
-            torch.empty(2, 12, 16, device="cuda", dtype=torch.bfloat16),
-        )
-        crossing = attend(rows, keys, keys, SCALE, causal=False)
-        shares = attend_backward(rows, rows, keys, keys, *crossing, SCALE, causal=False)
-    assert crossing[0].shape == shares[0].shape == rows.shape and shares[1].shape == keys.shape
-    assert out.shape == query.shape and lse.shape == (2, 4, 10) and lse.dtype == torch.float32
-    assert [x.shape for x in grads] == [query.shape, key.shape, key.shape]
+        rows, keys = (torch.empty(shape, device="cuda", dtype=torch.bfloat16) for shape in ((4, 10, 16), (2, 12, 16)))
+        assert attention_kernels._kernel(rows, None) == "flash"
+        out, lse = attend(rows, keys, keys, SCALE, causal=False)
+    assert out.shape == rows.shape and lse.shape == (4, 10) and lse.dtype == torch.float32
 
 
 def test_what_the_gpu_kernels_do_not_take_is_computed_with_scores(ampere, caplog):

@@ -17,7 +17,7 @@ def test_a_row_of_two_prefixes():
     # The first tree goes on after 7 8, the second after the prefix itself
     assert row.position_ids.tolist() == [[0, 1, 0, 2, 3, 4, 4, 5, 2, 3, 1, 2, 3]]
     assert row.layout.prefixes == [(0, 2), (2, 3)] and row.layout.branches == [(3, 10), (10, 13)]
-    own, *trees = row.layout.buckets
+    own, *trees = row.layout.buckets(torch.device("cpu"))
     assert own.own.tolist() == [[3, 4, 5], [10, 0, 0]] and own.is_padding.sum() == 2
     assert [bucket.own.tolist() for bucket in trees] == [[[6, 7], [8, 9], [11, 12]]]
 

@@ -303,8 +303,9 @@ def test_a_runaway_does_not_pad_the_others():
     """One completion of full length beside short ones: the batches in which they attend to themselves stay small."""
     rows = [([3, 1, 4], [5] * 20, 20)] * 30 + [([3, 1, 4], [5] * 600, 600)]
     packed, _ = pack_groups(*zip(*rows, strict=True), TREES["several tokens"], torch.device("cpu"))
-    trees = [bucket for bucket in packed.layout.buckets if bucket.seen is not None]
-    shapes = [tuple(bucket.own.shape) for bucket in packed.layout.buckets if bucket.seen is None]
+    buckets = packed.layout.buckets(torch.device("cpu"))
+    trees = [bucket for bucket in buckets if bucket.seen is not None]
+    shapes = [tuple(bucket.own.shape) for bucket in buckets if bucket.seen is None]
     assert sorted(shapes) == [(1, 600), (30, 20)]
     # Of "several tokens" three nodes of each completion, which see it as well
     assert sorted(tuple(bucket.own.shape) for bucket in trees) == [(1, 3), (30, 3)]

@@ -5,14 +5,19 @@ Attention in half precision is at most twice as far from the truth, float64 on t
 type; its log-sum-exp, which is in float32, is as good as float32.
 """
 
+from contextlib import nullcontext
+from itertools import accumulate
+
 import pytest
 import torch
 
 from real_trl.forward import kernels
 from real_trl.forward.kernels import Part, attend, attend_backward, attend_each
 from real_trl.forward.shared_prefix import pack_groups
+from real_trl.forward.varlen import VarlenCall
 from tests.forward.test_shared_prefix import TREES
 from tests.gpu.conftest import DEVICE, ON_GPU, error
+from tests.helpers.varlen_kernels import on_the_cpu
 
 pytestmark = pytest.mark.gpu
 EPSILON = {torch.float32: 1e-6, torch.bfloat16: 1e-4, torch.float16: 1e-5}
@@ -81,6 +86,44 @@ def test_each_to_its_own_keys(dtype, size, queries):
     check([out], lse, truth[:1], truth[1], dense[:1], dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@SIZES
+@GROUPS
+@pytest.mark.parametrize("causal", [True, False])
+def test_sequences_of_different_lengths(dtype, size, groups, causal):
+    """PyTorch's `varlen_attn`, and the operator of its backward: layouts, heads that share keys, sequences of one token."""
+    queries = [1, 77, 300, 1, 2, 130]
+    keys = queries if causal else [45, 1, 203, 3, 64, 130]
+    rows, total = [_spans(lengths) for lengths in (queries, keys)], (sum(queries), sum(keys))
+    shapes = [(total[i], heads, size) for i, heads in ((0, 4), (0, 4), (1, 4 // groups), (1, 4 // groups))]
+    (grad, *parts), (exact_grad, *exact_parts) = tensors(dtype, *shapes)
+    call, scale = VarlenCall.of(*rows, DEVICE, causal=causal), size**-0.5
+    with nullcontext() if ON_GPU else on_the_cpu():
+        out, lse = call.attend(*parts, scale)
+        grads = call.backward(grad, *parts, out, lse, scale)
+    assert lse.shape == (4, total[0])
+    dense, exact = (
+        [torch.cat(part, 1) for part in zip(*_each(of, rows, scale, causal), strict=True)]
+        for of in ((grad, *parts), (exact_grad, *exact_parts))
+    )
+    actual = [x.transpose(0, 1) for x in (out, *grads)]  # (T, H, D) -> (H, T, D)
+    check(actual, lse, exact[:4], exact[4], dense, dtype)
+
+
+def _each(given, rows, scale, causal):
+    """Of each sequence output, gradients and log-sum-exp."""
+    for queries, keys in zip(*rows, strict=True):
+        mask = torch.ones(len(queries), len(queries), dtype=torch.bool).tril() if causal else None
+        spans = (queries, queries, keys, keys)
+        own = [x[span.start : span.stop].transpose(0, 1) for x, span in zip(given, spans, strict=True)]
+        results, lse = with_gradients(*own, scale, mask)
+        yield [*results, lse]
+
+
+def _spans(lengths):
+    return [range(end - length, end) for length, end in zip(lengths, accumulate(lengths), strict=True)]
+
+
 @DTYPES
 @GROUPS
 @pytest.mark.parametrize("masked", [False, True])
@@ -110,8 +153,9 @@ def test_a_batch_that_is_padded(dtype, groups, masked):
 @GROUPS
 @pytest.mark.parametrize("tree", TREES)
 def test_a_packed_row(dtype, size, groups, tree):
-    """Prompts, completions of several lengths and label trees, against a mask over the whole row."""
+    """Prompts, completions of several lengths and label trees, against a mask over the whole row: through `varlen_attn` on a GPU."""
     tree = TREES[tree]
+    assert kernels.takes_flash(torch.empty(1, size, dtype=dtype, device=DEVICE)) == (ON_GPU and dtype != torch.float32)
     # Of 133 and 21 tokens; completions that are read up to their last token but one
     prompts = [[1] * 133] * 5 + [[2] * 21] * 2
     lengths = [38, 61, 6, 1, 90, 140, 17]
