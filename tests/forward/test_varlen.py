@@ -158,7 +158,7 @@ def test_parts_are_merged_in_float32():
     with on_the_cpu() as calls:
         out = layout.attend(0, query, key, value, SCALE)
     assert len(calls) == 4 and out.dtype == torch.bfloat16
-    assert ((out.double() - exact).abs() <= exact.abs() * 1.001 * 2**-8).all()  # half of the last digit
+    assert (out == exact.to(torch.bfloat16)).double().mean() > 0.999  # all but those between two numbers of bfloat16
 
 
 @pytest.mark.parametrize("tree", TREES)
