@@ -70,7 +70,7 @@ _RANGES = {
         ("dataloader_prefetch_factor torch_empty_cache_steps eval_accumulation_steps ddp_bucket_cap_mb", _FROM_1),
         ("judge_eval_steps judge_eval_rows judge_eval_max_new_tokens num_completions_to_print", _FROM_1),
         ("max_body_bytes max_rows max_waiting max_prompt_bytes max_held_bytes max_connections", _FROM_1),
-        ("request_timeout body_timeout", _POSITIVE),
+        ("request_timeout body_timeout vllm_importance_sampling_clip_max", _POSITIVE),
         ("shutdown_timeout dataloader_num_workers save_total_limit", _FROM_0),
         ("top_k", Range(-1)),
         ("max_steps_without_signal", Range(1, also=0, meaning=" to go on whatever happens")),

@@ -108,8 +108,8 @@ class GroupSampler:
     Attributes:
         surplus (`list[Group]`):
             Groups that passed and were not needed, the same on every process; the next batch begins with them. They
-            were sampled by the policy of one generation batch before, which is not corrected for; the count `stale` says
-            how many of a batch's groups that is.
+            were sampled by the policy of one generation batch before, which only `vllm_importance_sampling_correction` corrects for; the
+            count `stale` says how many of a batch's groups that is.
         drawn (`int`):
             Replacements drawn so far.
     """

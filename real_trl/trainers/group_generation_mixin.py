@@ -1,24 +1,16 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-From a batch of rows to micro-batches of rollouts, with the prompt of every group read once.
+"""From a batch of rows to micro-batches of rollouts, with the prompt of every group read once."""
 
-TRL sends a group to a vLLM server as one request, but to the vLLM of its own process (`vllm_mode="colocate"`) as
-`num_generations` requests. Both read a prompt's full cache blocks once, by vLLM's prefix cache; a single request also spares
-vLLM the tokens, hashes and bookkeeping of all the others.
-"""
-
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import PreTrainedConfig
-from trl.extras.profiling import ProfilingContext, profiling_context
+from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
 from real_trl import objectives
@@ -34,9 +26,7 @@ from real_trl.trainers.preflight import first_rollouts
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.rollout import Rollout, collate_rollouts
 from real_trl.trainers.split_groups import score_whole_groups
-
-if TYPE_CHECKING:
-    from trl.generation.vllm_generation import VLLMGeneration
+from real_trl.trainers.vllm_rollouts import generate_groups_with_vllm, weights_in_sync
 
 
 @contextmanager
@@ -79,17 +69,17 @@ class GroupGenerationMixin:
     images, and generation with sharded parameters, where every process has to run the same number of forwards.
     """
 
+    _sampling_log_probs: list[list[float]] | None = (
+        None  # of the completions that were sampled last, where vLLM told them
+    )
+
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
             return self._count_tokens([self._collate(self._generate_and_score_completions(generation_batch))])[0]
         micro_batches = self.args.steps_per_generation
         if self._step % (micro_batches * self.num_iterations) == 0 or self._buffered_inputs is None:
-            if self.state.global_step == 0 and self._step == 0:
-                rollouts = first_rollouts(self, generation_batch)
-            else:
-                rollouts = self._generate_and_score_completions(generation_batch)
-            if self._group_sampler is not None:
-                rollouts = self._replace_filtered(rollouts)
+            with weights_in_sync(self) if self.use_vllm else nullcontext():
+                rollouts = self._sample_batch(generation_batch)
             size = len(rollouts) // micro_batches
             self._buffered_inputs = self._count_tokens(
                 [self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
@@ -100,6 +90,13 @@ class GroupGenerationMixin:
                 for inputs in self._buffered_inputs:
                     self._freeze_advantages(inputs)
         return self._buffered_inputs[self._step % micro_batches]
+
+    def _sample_batch(self, generation_batch: list[dict[str, Any]]) -> list[Rollout]:
+        if self.state.global_step == 0 and self._step == 0:
+            rollouts = first_rollouts(self, generation_batch)
+        else:
+            rollouts = self._generate_and_score_completions(generation_batch)
+        return rollouts if self._group_sampler is None else self._replace_filtered(rollouts)
 
     def _replace_filtered(self, rollouts: list[Rollout]) -> list[Rollout]:
         size = self.num_generations
@@ -140,6 +137,7 @@ class GroupGenerationMixin:
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: list[Any] | None, multimodal_fields: dict[str, Any]
     ) -> list[list[int]]:
+        self._sampling_log_probs = None
         with _finite_logits(causal_lm(self.model)) as broken:
             completions = self._generate_finite(prompt_ids, images, multimodal_fields)
         self.check_sampled(bool(broken))
@@ -187,19 +185,18 @@ class GroupGenerationMixin:
             self.generation_config = own
 
     def _generate_with_vllm(self, prompt_ids: list[list[int]]) -> list[list[int]]:
-        # As in TRL: the weights are handed over once a step
-        if self.state.global_step != self._last_loaded_step:
-            with profiling_context(self, "sync_weights"):
-                self.vllm_generation.sync_weights()
-            self._last_loaded_step = self.state.global_step
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         profiler = profiling_context(self, "vLLM.generate")
-        return generate_groups_with_vllm(self.vllm_generation, prompt_ids, group_size, profiler)
+        with weights_in_sync(self):
+            ids, self._sampling_log_probs = generate_groups_with_vllm(
+                self.vllm_generation, prompt_ids, group_size, profiler
+            )
+        return ids
 
     def sampling_state(self) -> dict[str, Any]:
         """What this process must know, beside weights, optimizer and random states, to go on with the next step."""
         mid_batch = self._step % (self.args.steps_per_generation * self.num_iterations) != 0
-        fixed = ("rollouts", "advantages", "old_log_probs", "num_tokens")
+        fixed = ("rollouts", "advantages", "old_log_probs", "first_log_probs", "num_tokens")
         sampler = self._group_sampler
         return {
             "step": self._step,
@@ -224,57 +221,3 @@ class GroupGenerationMixin:
             ]
         if self._group_sampler is not None:
             self._group_sampler.surplus, self._group_sampler.drawn = state["surplus"], state["drawn"]
-
-
-def generate_groups_with_vllm(
-    vllm_generation: "VLLMGeneration",
-    prompt_ids: list[list[int]],
-    num_generations: int,
-    profiler: ProfilingContext | None = None,
-) -> list[list[int]]:
-    """
-    One completion for every prompt.
-
-    Where vLLM runs in this process, without tensor parallelism, consecutive equal prompts become requests for `n` completions,
-    with the largest `n` that divides all such runs: `num_generations`, or the part of a group that this process has, also
-    where neighbouring groups have the same prompt. Everything else is left to TRL.
-
-    Args:
-        vllm_generation ([`~trl.generation.vllm_generation.VLLMGeneration`]):
-            TRL's generation with vLLM. Weights must be in sync.
-        prompt_ids (`list[list[int]]`):
-            Tokens of the prompts, each repeated for every completion of its group.
-        num_generations (`int`):
-            Completions of a group, counted over all processes.
-        profiler ([`~trl.extras.profiling.ProfilingContext`], *optional*):
-            Around the call of vLLM.
-
-    Returns:
-        `list[list[int]]`: The completions' tokens, in the order of the prompts.
-
-    Raises:
-        `RuntimeError`: if vLLM returned another number of completions.
-    """
-    if vllm_generation.mode != "colocate" or vllm_generation.tensor_parallel_size > 1:
-        _, completion_ids, _, _ = vllm_generation.generate(prompt_ids, None, num_generations, profiler)
-    else:
-        n = math.gcd(*(sum(1 for _ in equal) for _, equal in groupby(prompt_ids))) or 1
-        with _completions_per_request(vllm_generation, n):
-            _, completion_ids, _, _ = vllm_generation.generate(prompt_ids[::n], None, num_generations, profiler)
-    if len(completion_ids) != len(prompt_ids):
-        raise RuntimeError(
-            f"vLLM returned {len(completion_ids)} completions for {len(prompt_ids)} prompts. Remove n from generation_kwargs "
-            "if it is there: the number of completions is num_generations."
-        )
-    return completion_ids
-
-
-@contextmanager
-def _completions_per_request(vllm_generation: "VLLMGeneration", n: int) -> Iterator[None]:
-    """In colocate mode TRL asks for one completion of a prompt, unless its `generation_kwargs` say otherwise."""
-    own = vllm_generation.generation_kwargs
-    vllm_generation.generation_kwargs = {**own, "n": n}
-    try:
-        yield
-    finally:
-        vllm_generation.generation_kwargs = own

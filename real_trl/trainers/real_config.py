@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from trl import RLOOConfig
 
+from real_trl.importance_sampling import MODES as IMPORTANCE_MODES
 from real_trl.methods import METHODS, reward_names, unread_options
 from real_trl.option_values import FieldError, check_numbers
 from real_trl.trainers.config_defaults import JudgeTrainingArguments, default_precision
@@ -17,6 +18,7 @@ _CHOICES = {
     "reuse_correction": ("clip", "none"),
     "malformed": ("penalize", "force", "ignore"),
     "loss_aggregation": ("sequence", "token"),
+    "vllm_importance_sampling_mode": IMPORTANCE_MODES,
 }
 
 
@@ -79,6 +81,13 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         loss_aggregation (`str`, *optional*, defaults to `"sequence"`):
             `"sequence"`: log-probabilities are summed over each CoT and averaged over completions (Eq. 8). `"token"`:
             the sum over all CoTs is divided by their number of tokens, both over the generation batch of all processes.
+        vllm_importance_sampling_correction (`bool`, *optional*, defaults to `False`):
+            Weigh completions from vLLM by π/μ, the trainer's probability over vLLM's, as TRL's `GRPOTrainer` does: see
+            [`real_trl.importance_sampling`]. Off as in TRL's `RLOOTrainer`, in the paper and in its released code; how far the two are apart is logged in
+            any case, as `sampling/sampling_logp_difference/mean` and `/max`.
+        vllm_importance_sampling_mode (`str`, *optional*, defaults to `"sequence_truncate"`):
+            Weights of whole completions or of each token (`"token_…"`), bounded by `vllm_importance_sampling_clip_max` (`"…_truncate"`) or 0 beyond it
+            (`"…_mask"`).
         shared_prefix (`bool`, *optional*, defaults to `True`):
             Read each prompt once for all its completions, which is exact; where it would not be (sliding windows, dropout, also
             that of LoRA), or is not supported (other architectures, an `attn_implementation` other than sdpa), completions are run
@@ -141,6 +150,15 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         },
     )
     loss_aggregation: str = field(default="sequence", metadata={"help": "`sequence` (Eq. 8) or `token`."})
+    vllm_importance_sampling_correction: bool = field(
+        default=False, metadata={"help": "Weigh completions from vLLM by the trainer's probability over vLLM's."}
+    )
+    vllm_importance_sampling_mode: str = field(
+        default="sequence_truncate", metadata={"help": f"How they are weighed: {', '.join(IMPORTANCE_MODES)}."}
+    )
+    vllm_importance_sampling_clip_max: float | None = field(
+        default=3.0, metadata={"help": "Bound on these weights, or null."}
+    )
     shared_prefix: bool = field(
         default=True, metadata={"help": "Read each prompt once for all its completions, where that is exact."}
     )
@@ -212,6 +230,23 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         super().__post_init__()
         self._check_split_groups()  # with steps that were worked out from generation_batch_size
         self._check_sampling()
+        self._check_importance_sampling()
+
+    def _check_importance_sampling(self) -> None:
+        if not self.vllm_importance_sampling_correction:
+            return
+        name = "vllm_importance_sampling_correction"
+        if not self.use_vllm:
+            fix = "Leave it out, or set use_vllm."
+            raise FieldError(
+                name, True, fix, ": got true without use_vllm; what Transformers samples comes from the policy"
+            )
+        if METHODS[self.reward].of_group:
+            said = f": got true with reward={self.reward!r}, one number of a whole group, whose weight would be the product of all its completions'"
+            raise FieldError(name, True, "Leave it out.", said)
+        if self.temperature != 1.0 and self.top_p != 1.0:
+            said = f": got true with temperature={self.temperature} and top_p={self.top_p}, and vLLM tells log-probabilities before both or after both"
+            raise FieldError(name, True, "Leave one of them at 1, or this out.", said)
 
     def _check_sampling(self) -> None:
         """Completions are sampled as a judge samples them: by temperature and top-p, and nothing else."""

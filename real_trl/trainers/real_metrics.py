@@ -11,6 +11,7 @@ from trl import RLOOTrainer
 
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput
+from real_trl.importance_sampling import ImportanceWeights, log_prob_differences
 from real_trl.score_space import MALFORMED_STATUSES
 from real_trl.trainers.split_groups import silent_groups
 
@@ -102,6 +103,31 @@ def log_real_metrics(
         logs["advantages"].extend(gather(advantages).tolist())
         logs["extra"]["expected_score"].extend(expected.masked_fill(~scored, torch.nan).tolist())
         logs["extra"]["target"].extend(targets.tolist())
+
+
+@torch.no_grad()
+def log_sampling_metrics(
+    trainer: RLOOTrainer, inputs: dict[str, Any], log_probs: Tensor, weights: ImportanceWeights | None
+) -> None:
+    """
+    Append to the trainer's metrics, under TRL's names, `sampling/sampling_logp_difference/mean` and `/max`: |log π − log μ| of the tokens that the
+    policy gradient runs over, in the trainer's forward and in vLLM, where that tells it; and, where they are used,
+    `sampling/importance_sampling_ratio/min`, `/mean` and `/max`: the weights of completions (Term 2), after their bound.
+    """
+    metrics, gather, mask = trainer._metrics[trainer._mode], trainer.accelerator.gather, inputs["policy_mask"].bool()
+    known = mask & ~inputs["sampling_log_probs"].isnan()
+    log_probs = inputs.get("first_log_probs", log_probs)
+    differences = log_prob_differences(log_probs, inputs["sampling_log_probs"], mask).abs()
+    count, total, largest = gather(
+        torch.stack([known.sum().float(), differences.sum(), differences.max()]).unsqueeze(0)
+    ).unbind(1)
+    if count.sum():
+        metrics["sampling/sampling_logp_difference/mean"].append((total.sum() / count.sum()).item())
+        metrics["sampling/sampling_logp_difference/max"].append(largest.max().item())
+    if weights is not None:
+        ratio = gather(weights.sequence)
+        for name, value in {"min": ratio.min(), "mean": ratio.mean(), "max": ratio.max()}.items():
+            metrics[f"sampling/importance_sampling_ratio/{name}"].append(value.item())
 
 
 def pop_score_correlation(pairs: list[Tensor]) -> float | None:

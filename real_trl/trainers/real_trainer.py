@@ -18,6 +18,7 @@ from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput, policy_forward
 from real_trl.forward.router_loss import router_loss
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
+from real_trl.importance_sampling import importance_weights, weighted_gradient
 from real_trl.methods import CITATION, METHODS
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import training_format
@@ -28,11 +29,12 @@ from real_trl.trainers.group_generation_mixin import GroupGenerationMixin, check
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin
 from real_trl.trainers.learning_signal import GroupSignal
 from real_trl.trainers.real_config import REALConfig
-from real_trl.trainers.real_metrics import log_real_metrics, pop_score_correlation
+from real_trl.trainers.real_metrics import log_real_metrics, log_sampling_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, make_rollout
 from real_trl.trainers.split_groups import objective_of_part
 from real_trl.trainers.starting_judge import check_writes_rationales
+from real_trl.trainers.vllm_rollouts import ask_for_log_probs, engine_like_trainer
 from real_trl.weights.whole import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
@@ -144,18 +146,21 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
                 "could be trained. Lower per_device_train_batch_size or gradient_accumulation_steps, or add rows."
             )
         self.judge_config = self._make_judge_config(model, self.score_space, args, prompt_format, method=args.reward)
-        super().__init__(
-            model=model,
-            reward_funcs=policy_reward,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            optimizers=optimizers,
-            quantization_config=quantization_config,
-            peft_config=peft_config,
-        )
+        with engine_like_trainer(args):
+            super().__init__(
+                model=model,
+                reward_funcs=policy_reward,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                quantization_config=quantization_config,
+                peft_config=peft_config,
+            )
+        if self.use_vllm:
+            ask_for_log_probs(self)
         self._check_loaded()
         models = [self.model] if self.ref_model is None else [self.model, self.ref_model]
         self._shares_prefixes = self.args.shared_prefix and all(
@@ -178,6 +183,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = [row["prompt"] for row in inputs]
         prompt_ids, completion_ids, completions = self._generate(prompts)
+        sampling_log_probs = self._sampling_log_probs or [None] * len(inputs)
         return [
             make_rollout(
                 self.score_space,
@@ -187,8 +193,11 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
                 score_in_policy=METHODS[self.args.reward].on_sample,
                 force=self.args.malformed == "force",
                 stop_ids=[*self.eos_token_ids, self._tokenizer.pad_token_id],
+                sampling_log_probs=log_probs,
             )
-            for row, *columns in zip(inputs, prompts, completions, prompt_ids, completion_ids, strict=True)
+            for row, log_probs, *columns in zip(
+                inputs, sampling_log_probs, prompts, completions, prompt_ids, completion_ids, strict=True
+            )
         ]
 
     def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> PolicyOutput:
@@ -239,6 +248,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     def _freeze_advantages(self, inputs: dict[str, Any]) -> None:
         """Before a batch is used for several steps: compute, once, what all of them take from the policy that sampled it."""
         output = self._forward(self.model, inputs)
+        if self.use_vllm:
+            inputs["first_log_probs"] = output.log_probs  # (N, C)
         if self.args.reuse_correction == "clip":
             inputs["old_log_probs"] = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
         rewards = self._rewards(output.score_log_probs, inputs, output.score_rounding)
@@ -247,7 +258,19 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         with router_loss(model, _read(inputs)) if self.aux_loss_enabled else nullcontext() as router_losses:
             output = self._forward(model, inputs)
-        log_probs = (output.log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
+        token_log_probs, weights = output.log_probs, None
+        if (
+            self.args.vllm_importance_sampling_correction
+        ):  # of the policy that sampled this batch, also where it is reused
+            weights = importance_weights(
+                inputs.get("first_log_probs", token_log_probs),
+                inputs["sampling_log_probs"],
+                inputs["policy_mask"],
+                self.args.vllm_importance_sampling_mode,
+                self.args.vllm_importance_sampling_clip_max,
+            )
+            token_log_probs = weighted_gradient(token_log_probs, weights.policy)
+        log_probs = (token_log_probs * inputs["policy_mask"]).sum(1)  # (N, C) -> (N,)
         advantages = inputs.get("advantages")
         if "objective" in inputs:  # of groups that are larger than this batch
             objective = objective_of_part(inputs, output.score_log_probs)
@@ -261,7 +284,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         terms = objectives.real_loss(
             log_probs,
             advantages,
-            objective,
+            objective if weights is None else weights.sequence * objective,
             self.args.prediction_weight,
             lengths=inputs["num_tokens"],
             old_log_probs=inputs.get("old_log_probs"),
@@ -269,6 +292,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             aggregation=self.args.loss_aggregation,
         )
         log_real_metrics(self, inputs, output, objective.detach(), advantages, terms, log_probs.detach())
+        if self.use_vllm:
+            log_sampling_metrics(self, inputs, output.log_probs, weights)
         loss = terms.loss
         if router_losses:
             loss = loss + self.router_aux_loss_coef * router_losses[0]

@@ -41,6 +41,8 @@ class Rollout:
             Whether the sampled score is the target, or no label is nearer to a target between two labels.
         histogram (`list[float]`, *optional*):
             Shares of the raters that gave each label.
+        sampling_log_probs (`list[float]`, *optional*):
+            `log μ` of each of `completion_ids` under what vLLM sampled them from; NaN where that is not known, and of what is forced.
     """
 
     prompt: Any
@@ -55,6 +57,7 @@ class Rollout:
     target: float
     is_right: bool
     histogram: list[float] | None
+    sampling_log_probs: list[float] | None = None
 
 
 def make_rollout(
@@ -69,6 +72,7 @@ def make_rollout(
     score_in_policy: bool,
     force: bool,
     stop_ids: Sequence[int],
+    sampling_log_probs: list[float] | None = None,
 ) -> Rollout:
     """
     Locate the score of a completion and decide which of its tokens the policy gradient runs over.
@@ -93,6 +97,9 @@ def make_rollout(
         ids = ids[:num_policy_tokens] + space.forced_ids(ids, location, opened)
         position, has_score = len(ids), True
     sampled = space.values[location.label_index] if location.ok else math.nan
+    if sampling_log_probs is not None:
+        known = sampling_log_probs[: len(ids) if ids is completion_ids else num_policy_tokens]
+        sampling_log_probs = known + [math.nan] * (len(ids) - len(known))
     return Rollout(
         prompt=prompt,
         completion=completion,
@@ -106,6 +113,7 @@ def make_rollout(
         target=target,
         is_right=abs(sampled - target) <= min(abs(value - target) for value in space.values),
         histogram=histogram,
+        sampling_log_probs=sampling_log_probs,
     )
 
 
@@ -115,22 +123,26 @@ def collate_rollouts(rollouts: Sequence[Rollout], pad_token_id: int, device: tor
     kept: not the score and what follows it, unless the policy gradient runs over the score.
 
     Returns:
-        `dict` with `prompt_ids`, `prompt_mask` `(N, P)`; `completion_ids`, `completion_mask`, `policy_mask` `(N, C)`;
+        `dict` with `prompt_ids`, `prompt_mask` `(N, P)`; `completion_ids`, `completion_mask`, `policy_mask`, `sampling_log_probs` `(N, C)`;
         `score_positions`, `has_score`, `sampled_scores`, `is_right`, `targets` `(N,)`.
     """
 
-    def padded(rows: list[list[int]], value: int, side: str) -> Tensor:
-        return pad([torch.tensor(row, dtype=torch.long) for row in rows], value, side).to(device)
+    def padded(rows: list[list], value: float, side: str, dtype: torch.dtype = torch.long) -> Tensor:
+        return pad([torch.tensor(row, dtype=dtype) for row in rows], value, side).to(device)
 
     prompts = [r.prompt_ids for r in rollouts]
     kept = [max(sum(r.policy_mask), r.score_position) for r in rollouts]
     completions = [r.completion_ids[:length] for r, length in zip(rollouts, kept, strict=True)]
+    sampling = [
+        (r.sampling_log_probs or [math.nan] * length)[:length] for r, length in zip(rollouts, kept, strict=True)
+    ]
     return {
         "prompt_ids": padded(prompts, pad_token_id, "left"),
         "prompt_mask": padded([[1] * len(ids) for ids in prompts], 0, "left"),
         "completion_ids": padded(completions, pad_token_id, "right"),
         "completion_mask": padded([[1] * len(ids) for ids in completions], 0, "right"),
         "policy_mask": padded([r.policy_mask[:length] for r, length in zip(rollouts, kept, strict=True)], 0, "right"),
+        "sampling_log_probs": padded(sampling, math.nan, "right", torch.float32),
         "score_positions": torch.tensor([r.score_position for r in rollouts], device=device),
         "has_score": torch.tensor([r.has_score for r in rollouts], device=device),
         "sampled_scores": torch.tensor([r.sampled_score for r in rollouts], device=device),

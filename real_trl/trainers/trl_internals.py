@@ -17,7 +17,9 @@ PRIVATE_NAMES = {
     ),
     "trl.trainer.sft_trainer.SFTTrainer": ("_prepare_dataset", "_total_train_tokens", "_tp_size"),
     "trl.trainer.utils": ("_CHUNKED_LOGPROB_CHUNK_SIZE", "_fused_forward"),
-    "trl.generation.vllm_generation.VLLMGeneration": ("_dist", "_fix_param_name_to_vllm", "_iter_named_params"),
+    "trl.generation.vllm_generation.VLLMGeneration": (
+        *("_dist", "_fix_param_name_to_vllm", "_iter_named_params", "_llm_weights_sleeping"),
+    ),
     "transformers.trainer.Trainer": (
         *(
             "_determine_best_metric",

@@ -18,7 +18,7 @@ MALFORMED = [(RATIONALE, "missing"), (f"{RATIONALE} {MARKER}", "truncated"), (f"
 POSITION = len(encode(f"{RATIONALE} {MARKER}", eos=False))
 
 
-def rollout(ids, *, prompt_ids=(7, 8), score_in_policy=False, force=False, target=3.0):
+def rollout(ids, *, prompt_ids=(7, 8), score_in_policy=False, force=False, target=3.0, **kwargs):
     return make_rollout(
         SPACE,
         "prompt",
@@ -29,6 +29,7 @@ def rollout(ids, *, prompt_ids=(7, 8), score_in_policy=False, force=False, targe
         score_in_policy=score_in_policy,
         force=force,
         stop_ids=[EOS, PAD],
+        **kwargs,
     )
 
 
@@ -114,6 +115,21 @@ def test_the_raters_histogram_is_kept():
     shares = [0.0, 0.0, 0.5, 0.5, 0.0]
     arguments = (SPACE, "prompt", "completion", [7], encode(OK), 3.5, shares)
     assert make_rollout(*arguments, score_in_policy=False, force=False, stop_ids=[]).histogram == shares
+
+
+def test_log_probabilities_of_the_sampling_stay_with_their_tokens():
+    assert rollout(encode(OK)).sampling_log_probs is None
+    sampled = encode("right", eos=False)
+    told = [-0.5, -1.5]
+    forced = rollout([*sampled, EOS], force=True, sampling_log_probs=told)
+    assert forced.sampling_log_probs[:1] == told[:1]  # the end that was sampled is gone
+    assert len(forced.sampling_log_probs) == len(forced.completion_ids)
+    assert all(map(math.isnan, forced.sampling_log_probs[1:]))
+    scored = rollout(encode(OK), sampling_log_probs=[-float(i) for i in range(len(encode(OK)))])
+    batch = collate_rollouts([scored, forced, rollout(sampled)], PAD, torch.device("cpu"))["sampling_log_probs"]
+    assert batch.shape == (3, max(POSITION, len(forced.completion_ids)))
+    assert batch[0, :POSITION].tolist() == [-float(i) for i in range(POSITION)] and batch[0, POSITION:].isnan().all()
+    assert batch[1, 0] == -0.5 and batch[1, 1:].isnan().all() and batch[2].isnan().all()
 
 
 # --- labels of several tokens ------------------------------------------------------------------------------------------

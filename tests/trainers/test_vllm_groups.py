@@ -14,7 +14,7 @@ from trl.extras.profiling import ProfilingContext
 from trl.generation import vllm_generation as trl_vllm
 
 from real_trl import REALTrainer
-from real_trl.trainers.group_generation_mixin import generate_groups_with_vllm
+from real_trl.trainers.vllm_rollouts import engine_like_trainer, generate_groups_with_vllm
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, encode
 from tests.trainers.test_real_gradient import K, make_trainer
 
@@ -39,7 +39,7 @@ class OtherVLLM:
 @pytest.mark.parametrize("other", [{"mode": "server"}, {"tensor_parallel_size": 2}])
 def test_servers_and_tensor_parallel_vllm_are_left_to_trl(other):
     vllm, profiler = OtherVLLM(**other), ProfilingContext("step", [], True, 0)
-    assert generate_groups_with_vllm(vllm, [A] * 4, 4, profiler) == [[7]] * 4
+    assert generate_groups_with_vllm(vllm, [A] * 4, 4, profiler) == ([[7]] * 4, None)
     assert vllm.received == [([A] * 4, None, 4, profiler, {"top_k": 5})]
 
 
@@ -68,16 +68,18 @@ def generation(tmp_path_factory):
             patch.setenv(name, "0")
         patch.setenv("WORLD_SIZE", "1")
         patch.setattr(torch._dynamo.config, "disable", True)  # compiling takes longer than all the tests
-        generation = trl_vllm.VLLMGeneration(
-            model,
-            accelerator,
-            TOKENIZER,
-            mode="colocate",
-            gpu_memory_utilization=0.1,
-            max_model_length=MAX_LENGTH,
-            max_completion_length=NEW_TOKENS,
-            generation_kwargs={"stop_token_ids": [TOKENIZER.eos_token_id]},
-        )
+        with engine_like_trainer(SimpleNamespace(use_vllm=True, temperature=1.0, top_p=1.0)):
+            generation = trl_vllm.VLLMGeneration(
+                model,
+                accelerator,
+                TOKENIZER,
+                mode="colocate",
+                gpu_memory_utilization=0.1,
+                max_model_length=MAX_LENGTH,
+                max_completion_length=NEW_TOKENS,
+                logprobs=0,
+                generation_kwargs={"stop_token_ids": [TOKENIZER.eos_token_id]},
+            )
         requests, generate = [], generation.llm.generate
 
         def record(prompts, sampling_params, **kwargs):
@@ -107,7 +109,7 @@ def test_completions_are_those_of_trl(generation, rows, num_generations, asked, 
     torch.manual_seed(0)
     _, expected, _, _ = generation.trl.generate(rows, None, num_generations)
     torch.manual_seed(0)
-    completions = generate_groups_with_vllm(generation.trl, rows, num_generations)
+    completions, _ = generate_groups_with_vllm(generation.trl, rows, num_generations)
     assert completions == expected and len(completions) == len(rows)
     assert len(set(map(tuple, completions))) > len(rows) / 2  # they are samples
     (repeated, one), (prompts, many) = generation.requests
@@ -120,7 +122,7 @@ def test_completions_are_those_of_trl(generation, rows, num_generations, asked, 
 @pytest.mark.vllm
 def test_completions_of_a_group_are_independent_samples(generation):
     torch.manual_seed(0)
-    completions = generate_groups_with_vllm(generation.trl, [A] * 2000 + [B] * 2000, 2000)
+    completions, _ = generate_groups_with_vllm(generation.trl, [A] * 2000 + [B] * 2000, 2000)
     model = generation.trl.model
     for prompt, group in ((A, completions[:2000]), (B, completions[2000:])):
         with torch.no_grad():
@@ -133,19 +135,43 @@ def test_completions_of_a_group_are_independent_samples(generation):
 
 
 @pytest.mark.vllm
+def test_log_probabilities_are_those_of_a_float32_head(generation):
+    """vLLM runs the model in bfloat16, but for its last product, which rounds nothing."""
+    assert generation.trl.llm.llm_engine.model_config.head_dtype == torch.float32
+    model, seen = generation.trl.llm.llm_engine.model_executor.driver_worker.model_runner.model, []
+    hook = model.logits_processor.register_forward_hook(lambda _, given, logits: seen.append((given[1], logits)))
+    completions, log_probs = generate_groups_with_vllm(generation.trl, [A] * 4, 4)
+    hook.remove()
+    hidden, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    assert hidden.dtype == torch.bfloat16 and logits.dtype == torch.float32
+    vocabulary = generation.trl.model.config.vocab_size
+    exact = hidden.double() @ model.lm_head.weight[:vocabulary].double().T
+    torch.testing.assert_close(logits[:, :vocabulary].double(), exact, rtol=1e-5, atol=1e-5)
+    assert (exact.bfloat16() - exact).abs().max() > 1e-3  # as they would be otherwise
+    # What comes back is of these logits, and near the trainer's own in float32
+    possible = exact.log_softmax(-1)
+    for completion, told in zip(completions, log_probs, strict=True):
+        with torch.no_grad():
+            own = generation.trl.model(torch.tensor([A + completion])).logits[0, len(A) - 1 : -1].log_softmax(-1)
+        for token, log_prob, trainers in zip(completion, told, own, strict=True):
+            assert (possible[:, token] - log_prob).abs().min() < 1e-5
+            assert abs(trainers[token] - log_prob) < 0.05
+
+
+@pytest.mark.vllm
 def test_generation_kwargs_come_back_after_an_error(generation):
     own = generation.trl.generation_kwargs
     with pytest.raises(Exception, match="maximum context length is 64"):
         generate_groups_with_vllm(generation.trl, [A * MAX_LENGTH] * 2, 2)
     assert generation.trl.generation_kwargs is own
-    assert len(generate_groups_with_vllm(generation.trl, [A] * 2, 2)) == 2
+    assert len(generate_groups_with_vllm(generation.trl, [A] * 2, 2)[0]) == 2
 
 
 @pytest.mark.vllm
 def test_their_own_n_has_no_say(generation, monkeypatch):
     monkeypatch.setattr(generation.trl, "generation_kwargs", {"n": 3})
-    assert len(generate_groups_with_vllm(generation.trl, [A, A, B, B], 2)) == 4
-    assert len(generate_groups_with_vllm(generation.trl, [A, B], 1)) == 2
+    assert len(generate_groups_with_vllm(generation.trl, [A, A, B, B], 2)[0]) == 4
+    assert len(generate_groups_with_vllm(generation.trl, [A, B], 1)[0]) == 2
     assert generation.trl.generation_kwargs == {"n": 3}
 
 
