@@ -69,6 +69,9 @@ class Method:
     on_sample: bool = False
     label_targets: bool = False  # targets must be values of labels
     options: tuple[str, ...] = ()  # fields of `REALConfig` that no other method may set
+    # A group holds two sides, one half each: completions about the first response of a pair, and about the second. Targets are the preference
+    # for the first, from 0 to 1
+    pairs: bool = False
     # The reward looks at the completions of other prompts of the batch too
     across_prompts: bool = False
     # In how many completions' rewards one and the same term stands: the objective, a mean over completions, counts it once
@@ -143,6 +146,11 @@ def _concordance(scored: Scored, args: Any) -> tuple[Part, ...]:
     log_probs, values, targets = scored[:3]
     reward = objectives.concordance_reward(log_probs, values, targets, scored.group_size)
     return (Part(reward, torch.zeros_like(targets)),)
+
+
+def _preference(scored: Scored, args: Any) -> tuple[Part, ...]:
+    log_probs, values, preferences = scored[:3]
+    return (Part(objectives.preference_reward(log_probs, values, preferences, scored.group_size)),)
 
 
 _PREDICTOR = r"\hat y = \sum_k k \, \pi_\theta(k \mid x, c)"
@@ -234,5 +242,18 @@ METHODS = {
         prediction_weight=0.01,
         across_prompts=True,
         shared_by=2,
+    ),
+    "preference": Method(
+        name="REAL from pairs",
+        sentence="Reinforcement learning from preferences between two responses: rationales are sampled for both, and the reward is the "
+        "log-probability that scores drawn from the judge's two distributions are ordered as the human says; it has a gradient of its own.",
+        equation=r"r(\theta, c_A, c_B) = \log P(A \succ B), \qquad P(A \succ B) = \sum_{i, j} p_A(i) \, p_B(j) \left( [i > j] + "
+        r"\tfrac{1}{2} [i = j] \right), \qquad p_A(k) \propto \pi_\theta(k \mid x_A, c_A)",
+        tag="preference",
+        parts=_preference,
+        prediction_weight=0.01,
+        pairs=True,
+        shared_by=2,
+        advantages=objectives.side_advantages,
     ),
 }

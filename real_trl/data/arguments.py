@@ -87,6 +87,20 @@ class DataArguments:
             "prompt and the column 'criterion'; a missing one is left out. All criteria are on one scale."
         },
     )
+    pair_columns: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of score_column, where rows say which of two responses is better: the columns of both responses, the better one "
+            "first, e.g. [chosen, rejected]; of conversations [chosen.response, rejected.response]. For rl with reward: preference."
+        },
+    )
+    preference_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "With pair_columns, the column that says which is better: the name of its column, A or B, 1 or 2, 'tie', or the share "
+            "of raters who prefer the first. Default: the first always is."
+        },
+    )
     histogram_column: str | None = field(
         default=None,
         metadata={
@@ -161,6 +175,7 @@ class DataArguments:
         if self.raters not in ("mean", "histogram", "separate"):
             raise FieldError("raters", self.raters, "Set it to one of: mean, histogram, separate.")
         self._check_criteria()
+        self._check_pairs()
         separate = self.raters == "separate" and self.histogram_column
         for name, clashes, fix in (
             (
@@ -208,13 +223,33 @@ class DataArguments:
             fix = f"Remove {CRITERION_COLUMN!r}, which with criteria is a column of the result."
             raise FieldError("keep_columns", self.keep_columns, fix)
 
+    def _check_pairs(self) -> None:
+        if isinstance(self.pair_columns, str):
+            self.pair_columns = [column.strip() for column in self.pair_columns.split(",")]
+        if not self.pair_columns:
+            if self.preference_column:
+                raise FieldError("preference_column", self.preference_column, "Set pair_columns as well.")
+            return
+        if len(self.pair_columns) != 2 or len(set(self.pair_columns)) != 2:
+            raise FieldError("pair_columns", self.pair_columns, "Name two columns, e.g. [chosen, rejected].")
+        if not self.prompt_template:
+            fix = "Set it, e.g. to direct or feedback_collection: the response is a part of the prompt."
+            raise FieldError("prompt_template", None, fix)
+        if "response" in self.columns:
+            fix = "Remove response, or pair_columns, which has the responses."
+            raise FieldError("columns", self.columns, fix)
+        others = ("score_column", "criteria", "histogram_column", "feedback_column", "rater_column")
+        for name in others:
+            if getattr(self, name):
+                raise FieldError(name, getattr(self, name), "Remove it, or pair_columns, whose rows have no score.")
+
     @property
     def named_columns(self) -> list[str]:
         """All texts that name a column, or may."""
         named = [*self.columns.values(), *(self.keep_columns or ()), *self.criteria]
         for value in (
             *(self.prompt_column, self.score_column, self.histogram_column, self.feedback_column),
-            *(self.rater_column, self.id_column, self.group_column),
+            *(self.rater_column, self.id_column, self.group_column, self.pair_columns, self.preference_column),
         ):
             named += [value, *value.split(",")] if isinstance(value, str) else value or ()
         return [name.strip() for name in named]

@@ -16,6 +16,7 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments
 from real_trl.data.criteria import CriteriaReader
 from real_trl.data.files import Source
+from real_trl.data.pairs import PairReader
 from real_trl.data.raters import merge_raters
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
@@ -38,6 +39,7 @@ def load_judge_dataset(
     require_feedback: bool | None = False,
     marker: str = DEFAULT_MARKER,
     keep_ratings: bool = False,
+    pairs: bool = False,
 ) -> Dataset:
     """
     Loads one split in the canonical schema.
@@ -54,6 +56,9 @@ def load_judge_dataset(
             What stands before the score; templates show it and rationales are cut before it.
         keep_ratings (`bool`, *optional*, defaults to `False`):
             Whether to keep what each rater said, where there are several.
+        pairs (`bool`, *optional*, defaults to `False`):
+            Whether rows are preferences between two responses (`args.pair_columns`); then the columns are those of
+            [`~real_trl.data.pairs.PairReader`].
 
     Returns:
         [`~datasets.Dataset`] with the columns `prompt` (`str`), `score` (`float`), `feedback` (`str` or `None`,
@@ -69,6 +74,14 @@ def load_judge_dataset(
         `ValueError`: if the source, the split or a column does not exist, or rows cannot be used; the message names
         field, value, row (counted from 0) and line, and the fix.
     """
+    if pairs and not args.pair_columns:
+        said = " is not set, but preferences between two responses are trained on"
+        raise FieldError("pair_columns", None, "Name the columns of both, e.g. [chosen, rejected].", said)
+    if args.pair_columns and not pairs:
+        said = f": got {args.pair_columns}, but scores are needed here, not preferences"
+        raise FieldError(
+            "pair_columns", args.pair_columns, "Set score_column instead, or rl with reward: preference.", said
+        )
     split = split or args.dataset_train_split
     holdout = None
     if args.holdout_fraction is not None:
@@ -105,7 +118,7 @@ def read_rows(
     """
     source = source.with_paths(args.named_columns)
     source = replace(source, na=source.na.union(str(text).strip() for text in args.na or ()))
-    kind = CriteriaReader if args.criteria else RowReader
+    kind = CriteriaReader if args.criteria else PairReader if args.pair_columns else RowReader
     reader = kind(args, source, template, scale, require_feedback, marker, keep_ratings)
     if args.rater_column is not None:
         source = _one_row_per_item(source, args, reader)
@@ -142,7 +155,7 @@ def read_rows(
     return Dataset.from_dict(columns)
 
 
-def _one_row_per_item(source: Source, args: DataArguments, reader: RowReader | CriteriaReader) -> Source:
+def _one_row_per_item(source: Source, args: DataArguments, reader: RowReader | CriteriaReader | PairReader) -> Source:
     rater = source.column("rater_column", args.rater_column)
     if len(columns := reader.score_columns) > 1 and not args.criteria:
         fix = "Name the one that has the rating, or remove rater_column."

@@ -26,6 +26,7 @@ from real_trl.objectives.advantages import (
     leave_one_out_advantages,
     log_marginal,
     log_marginal_advantages,
+    side_advantages,
     standardize_advantages,
 )
 from real_trl.objectives.losses import LossTerms, raft_loss, real_loss, sequence_ratio
@@ -71,6 +72,7 @@ __all__ = [
     "real_loss",
     "regression_reward",
     "sequence_ratio",
+    "side_advantages",
     "squared_error",
     "squared_error_rounding",
     "standardize_advantages",

@@ -30,6 +30,15 @@ def leave_one_out_advantages(rewards: Tensor, mask: Tensor | None = None, roundi
     return torch.where(_has_signal(rewards, mask, rounding), rewards - baseline, 0.0)
 
 
+def side_advantages(rewards: Tensor, mask: Tensor | None = None, rounding: Tensor | None = None) -> Tensor:
+    """
+    [`leave_one_out_advantages`] of groups that hold two sides, one half each: a completion's baseline is that of the others of its own
+    side, so that it does not depend on it. Shapes `(G, K)`, with `K` even and at least 4.
+    """
+    sides = (None if each is None else each.reshape(-1, rewards.size(1) // 2) for each in (rewards, mask, rounding))
+    return leave_one_out_advantages(*sides).view_as(rewards)  # (2 G, K / 2) -> (G, K)
+
+
 def _has_signal(rewards: Tensor, mask: Tensor, rounding: Tensor | None) -> Tensor:
     """`(G, K)`: whether a completion takes part, and its group's rewards differ by more than rounding errors."""
     highest = rewards.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)

@@ -23,6 +23,7 @@ from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
 from real_trl.judge_config import check_public
+from real_trl.methods import METHODS
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import ASKS_FOR_RATIONALE, load_template
@@ -131,7 +132,12 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack) 
 
     def load(split: str) -> Dataset:
         return load_judge_dataset(
-            data_args, split, scale=space.scale, require_feedback=require_feedback, marker=space.marker
+            data_args,
+            split,
+            scale=space.scale,
+            require_feedback=require_feedback,
+            marker=space.marker,
+            pairs=samples and METHODS[training_args.reward].pairs,
         )
 
     train = load(data_args.dataset_train_split)

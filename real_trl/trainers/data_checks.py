@@ -12,7 +12,7 @@ from real_trl.data.table_rows import check_one_split
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat, answer_message, prompt_text
 from real_trl.score_space import ScoreSpace
-from real_trl.trainers.row_checks import check_columns, check_judge_dataset, check_row, read_numbers
+from real_trl.trainers.row_checks import check_any_row, check_columns, check_judge_dataset, read_numbers
 
 # Rows, what an error calls each of them (`row 3`), and the dataset's name
 RowsCheck = Callable[[Sequence[Mapping[str, Any]], Sequence[str], str], None]
@@ -114,6 +114,17 @@ def askable(prompt_format: PromptFormat) -> RowsCheck:
     return check
 
 
+def of_both_prompts(check: RowsCheck) -> RowsCheck:
+    """A check of rows with `prompt`, made of `other_prompt` too."""
+
+    def check_both(rows: Sequence[Mapping[str, Any]], places: Sequence[str], name: str) -> None:
+        check(rows, places, name)
+        others = [{**row, "prompt": row["other_prompt"]} for row in rows]
+        check(others, [f"{place} (other_prompt)" for place in places], name)
+
+    return check_both
+
+
 class CheckedDataMixin:
     """
     Every way into a trainer has the same checks: what it is built with, and what `evaluate` and `predict` are given. Expects
@@ -158,7 +169,7 @@ class _StreamCheck:
     def __call__(self, row: dict[str, Any], index: int) -> dict[str, Any]:
         place = f"row {index} of the stream"
         check_columns(list(row), f"{self.name}, {place}", self.columns)
-        check_row(row, place, self.name, self.space)
+        check_any_row(row, place, self.name, self.columns, self.space)
         for column in [column for column in ("prompt", "completion") if column in self.columns]:
             chat = isinstance(row[column], list)
             self.chat = chat if self.chat is None else self.chat

@@ -114,8 +114,11 @@ class GroupGenerationMixin:
 
     def _collate(self, rollouts: list[Rollout]) -> dict[str, Any]:
         batch = collate_rollouts(rollouts, self._tokenizer.pad_token_id, self.accelerator.device)
-        histograms = [rollout.histogram for rollout in rollouts]
-        weights = objectives.label_weights(batch["targets"], self._label_values, histograms)
+        if self._has_pairs:  # no label stands for a preference
+            weights = self._label_values.new_zeros(len(rollouts), len(self._label_values))
+        else:
+            histograms = [rollout.histogram for rollout in rollouts]
+            weights = objectives.label_weights(batch["targets"], self._label_values, histograms)
         return {**batch, "label_weights": weights, "rollouts": rollouts}
 
     def _count_tokens(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -185,7 +188,7 @@ class GroupGenerationMixin:
             self.generation_config = own
 
     def _generate_with_vllm(self, prompt_ids: list[list[int]]) -> list[list[int]]:
-        group_size = self.num_generations if self.model.training else self.num_generations_eval
+        group_size = self._group_size // 2 if self._has_pairs else self._group_size  # completions of one prompt
         profiler = profiling_context(self, "vLLM.generate")
         with weights_in_sync(self):
             ids, self._sampling_log_probs = generate_groups_with_vllm(

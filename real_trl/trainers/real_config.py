@@ -201,6 +201,8 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         if self.num_generations < 2:
             fix = "The leave-one-out baseline compares completions of the same prompt: set it to 2 or more (the paper uses 16)."
             raise FieldError("num_generations", self.num_generations, fix)
+        if method.pairs:
+            self._check_pairs()
         if self.group_filter is not None:
             GroupFilter.parse(self.group_filter, self.num_generations)
         if self.num_generations % self.per_device_train_batch_size:  # a micro-batch may be a part of a group
@@ -247,6 +249,17 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
         if self.temperature != 1.0 and self.top_p != 1.0:
             said = f": got true with temperature={self.temperature} and top_p={self.top_p}, and vLLM tells log-probabilities before both or after both"
             raise FieldError(name, True, "Leave one of them at 1, or this out.", said)
+
+    def _check_pairs(self) -> None:
+        """A group holds completions about both responses of a pair, at least two each."""
+        for name in ("num_generations", "num_generations_eval"):
+            number = getattr(self, name)
+            if number is not None and (number % 2 or number < 4):
+                said = f": got {number} with reward={self.reward!r}, which samples half of them for either response of a pair"
+                raise FieldError(name, number, "Set it to an even number from 4 on.", said)
+        if self.group_filter is not None:
+            said = f": got {self.group_filter!r} with reward={self.reward!r}: a pair has no right score"
+            raise FieldError("group_filter", self.group_filter, "Leave it out.", said)
 
     def _check_sampling(self) -> None:
         """Completions are sampled as a judge samples them: by temperature and top-p, and nothing else."""

@@ -33,6 +33,8 @@ def log_real_metrics(
     token of the policy gradient); `frac_reward_zero_std` (groups without a signal); `loss/policy` and
     `loss/prediction` (Eq. 8, before β); on reused batches TRL's `clip_ratio/…`.
 
+    Of pairs there are `preference/probability` and `preference/accuracy` in the place of what compares scores with targets.
+
     `score/pearson` is computed over the whole logging window, see [`pop_score_correlation`].
     """
     metrics, gather = trainer._metrics[trainer._mode], trainer.accelerator.gather
@@ -70,12 +72,16 @@ def log_real_metrics(
 
     scored = has_score.bool()
     if scored.any():
+        metrics["score/mass"].append(mass[scored].mean().item())
+    if trainer._has_pairs:
+        _log_pairs(trainer, score_log_probs, inputs)
+    elif scored.any():
         metrics["rewards/squared_error"].append(-(expected - targets)[scored].square().mean().item())
         metrics["rewards/log_likelihood"].append(log_likelihood[scored].mean().item())
         metrics["score/abs_error"].append((expected - targets)[scored].abs().mean().item())
-        metrics["score/mass"].append(mass[scored].mean().item())
         trainer._score_pairs[trainer._mode].append(torch.stack([expected, targets], 1)[scored].cpu())
-    metrics["score/accuracy"].append(is_right.mean().item())
+    if not trainer._has_pairs:
+        metrics["score/accuracy"].append(is_right.mean().item())
     metrics["reward"].append(rewards.mean().item())
     metrics["reward_std"].append(rewards.std().item() if len(rewards) > 1 else 0.0)
     metrics["frac_reward_zero_std"].append(silent.mean().item())
@@ -128,6 +134,32 @@ def log_sampling_metrics(
         ratio = gather(weights.sequence)
         for name, value in {"min": ratio.min(), "mean": ratio.mean(), "max": ratio.max()}.items():
             metrics[f"sampling/importance_sampling_ratio/{name}"].append(value.item())
+
+
+def _log_pairs(trainer: RLOOTrainer, score_log_probs: Tensor, inputs: dict[str, Any]) -> None:
+    """
+    Of pairs of completions about the two responses, that both have a score and of which one is preferred: `preference/probability` that drawn
+    scores are ordered so, and `preference/accuracy`, the share of pairs whose expected scores are, equal ones counting half.
+    """
+    size = trainer._group_size
+    if len(score_log_probs) % size:  # parts of groups, whose other side is elsewhere
+        return
+    values = trainer._label_values
+    first, second = score_log_probs.unflatten(0, (-1, 2, size // 2)).unbind(1)  # (N, L) -> (G, 2, M, L) -> (G, M, L)
+    has_first, has_second = inputs["has_score"].unflatten(0, (-1, 2, size // 2)).unbind(1)
+    preference = inputs["targets"].view(-1, size)[:, 0]  # (G,)
+    counted = has_first.unsqueeze(2) & has_second.unsqueeze(1) & (preference != 0.5)[:, None, None]  # (G, M, M)
+    sign = (2 * preference - 1).sign()[:, None, None]
+    above = objectives.order_probability(first.unsqueeze(2), second.unsqueeze(1), values)
+    means = (objectives.expected_score(each, values, normalize=True) for each in (first, second))
+    difference = torch.sub(*(mean.unsqueeze(dim) for mean, dim in zip(means, (2, 1), strict=True)))
+    right = torch.stack([0.5 + sign * (above - 0.5), (1 + sign * difference.sign()) / 2])
+    sums = torch.stack([*(right * counted).sum((1, 2, 3)), counted.sum()])
+    probability, accuracy, count = trainer.accelerator.reduce(sums, reduction="sum").tolist()
+    if count:
+        metrics = trainer._metrics[trainer._mode]
+        metrics["preference/probability"].append(probability / count)
+        metrics["preference/accuracy"].append(accuracy / count)
 
 
 def pop_score_correlation(pairs: list[Tensor]) -> float | None:

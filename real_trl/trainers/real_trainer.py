@@ -15,6 +15,7 @@ from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from real_trl import objectives
+from real_trl.data.pairs import PAIR_COLUMNS
 from real_trl.forward.dense import PolicyOutput, policy_forward
 from real_trl.forward.router_loss import router_loss
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
@@ -23,7 +24,7 @@ from real_trl.methods import CITATION, METHODS
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import training_format
 from real_trl.trainers.context_check import config_of, prompt_fits
-from real_trl.trainers.data_checks import askable, one_dataset, targets_are_labels
+from real_trl.trainers.data_checks import askable, of_both_prompts, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin, check_generation
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin
@@ -31,7 +32,7 @@ from real_trl.trainers.learning_signal import GroupSignal
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, log_sampling_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
-from real_trl.trainers.rollout import Rollout, make_rollout
+from real_trl.trainers.rollout import Rollout, asked_prompts, make_rollout
 from real_trl.trainers.split_groups import objective_of_part
 from real_trl.trainers.starting_judge import check_writes_rationales
 from real_trl.trainers.vllm_rollouts import ask_for_log_probs, engine_like_trainer
@@ -76,7 +77,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             Configuration. If `None`, a default configuration is used.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
             Columns `prompt` (text or messages) and `score` (the target y*); optionally `score_histogram`, the raters'
-            shares of each label, whose mean is the score.
+            shares of each label, whose mean is the score. With `reward="preference"`: `prompt` and `other_prompt`, about two responses, and
+            `preference`, 1 where the first is better, 0 where the second is, 0.5 for a tie.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer. If `None`, the model's own.
         callbacks, optimizers, quantization_config, peft_config (*optional*):
@@ -102,7 +104,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
 
     _tag_names = ["trl", "real"]
     _name = "REAL"
-    _score_columns = ("score", "score_histogram")
+    _score_columns = ("score", "score_histogram", "other_prompt", "preference")
     _paper = {
         "title": "REAL: Regression-Aware Reinforcement Learning for LLM-as-a-Judge",
         "id": "2603.17145",
@@ -133,9 +135,12 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         prompt_format = training_format(train_dataset, processing_class, args)
         fits = prompt_fits(model, args, self.score_space, processing_class, prompt_format)
         checks = [askable(prompt_format), fits]
+        columns: tuple[str, ...] = ("prompt", "score")
         if METHODS[args.reward].label_targets:
             checks.append(targets_are_labels(self.score_space))
-        train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, ("prompt", "score"), *checks)
+        if METHODS[args.reward].pairs:
+            columns, checks = PAIR_COLUMNS, [of_both_prompts(check) for check in checks]
+        train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, columns, *checks)
         if args.group_filter and not isinstance(train_dataset, Dataset):
             said = f": got {args.group_filter!r} with a {type(train_dataset).__name__}; other prompts can only be drawn from a `datasets.Dataset`"
             raise FieldError("group_filter", args.group_filter, "Load the data whole, or leave the filter out.", said)
@@ -181,14 +186,14 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             self._group_sampler = GroupSampler(group_filter, args.group_filter_rounds, self.train_dataset, args.seed)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
-        prompts = [row["prompt"] for row in inputs]
+        prompts = asked_prompts(inputs, self._group_size, self._has_pairs)
         prompt_ids, completion_ids, completions = self._generate(prompts)
         sampling_log_probs = self._sampling_log_probs or [None] * len(inputs)
         return [
             make_rollout(
                 self.score_space,
                 *columns,
-                target=float(row["score"]),
+                target=float(row["preference" if self._has_pairs else "score"]),
                 histogram=row.get("score_histogram"),
                 score_in_policy=METHODS[self.args.reward].on_sample,
                 force=self.args.malformed == "force",
@@ -310,6 +315,10 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
+
+    @property
+    def _has_pairs(self) -> bool:
+        return METHODS[self.args.reward].pairs
 
     @property
     def _group_size(self) -> int:

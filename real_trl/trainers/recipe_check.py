@@ -43,7 +43,7 @@ _SAFE = """
 """
 # Under DeepSpeed these come back with the optimizer's state, whatever the recipe says
 _IN_OPTIMIZER_STATE = "learning_rate weight_decay adam_*"
-_TRAINED_ON = ("prompt", "score", "score_histogram", "feedback")
+_TRAINED_ON = ("prompt", "score", "score_histogram", "feedback", "other_prompt", "preference")
 
 
 def checkpoint_to_resume(training_args: TrainingArguments) -> str | None:

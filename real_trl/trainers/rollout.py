@@ -36,7 +36,7 @@ class Rollout:
         sampled_score (`float`):
             Value of the sampled score, NaN if there is none.
         target (`float`):
-            y*.
+            y*; of a pair, the preference for the first response.
         is_right (`bool`):
             Whether the sampled score is the target, or no label is nearer to a target between two labels.
         histogram (`list[float]`, *optional*):
@@ -58,6 +58,18 @@ class Rollout:
     is_right: bool
     histogram: list[float] | None
     sampling_log_probs: list[float] | None = None
+
+
+def asked_prompts(rows: Sequence[dict[str, Any]], group_size: int, pairs: bool) -> list[Any]:
+    """
+    The prompt of each completion. Of rows of `pairs`, each of which is there `group_size` times, the first half is asked about the first
+    response (`prompt`), the second about the other one (`other_prompt`).
+    """
+    if not pairs:
+        return [row["prompt"] for row in rows]
+    return [
+        row["other_prompt" if place % group_size >= group_size // 2 else "prompt"] for place, row in enumerate(rows)
+    ]
 
 
 def make_rollout(

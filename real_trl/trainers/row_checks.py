@@ -41,7 +41,7 @@ def check_judge_dataset(dataset: Any, name: str, columns: Sequence[str], space: 
         return
     marked = False
     for index, row in enumerate(_rows(dataset, [*columns, "score_histogram"])):
-        check_row(row, f"row {index}", name, space)
+        check_any_row(row, f"row {index}", name, columns, space)
         marked = marked or ("completion" in columns and has_marker(row, space))
     if "completion" in columns and len(dataset) and not marked:
         raise ValueError(
@@ -70,6 +70,38 @@ def check_columns(present: Sequence[str], name: str, columns: Sequence[str]) -> 
         )
 
 
+def check_any_row(row: Mapping[str, Any], where: str, name: str, columns: Sequence[str], space: ScoreSpace) -> None:
+    """[`check_row`], or [`check_pair`] if the data have the columns of pairs."""
+    if "preference" in columns:
+        check_pair(row, where, name)
+    else:
+        check_row(row, where, name, space)
+
+
+def check_pair(row: Mapping[str, Any], where: str, name: str) -> None:
+    """
+    Refuse a row of a pair with an empty prompt, prompts of two forms, or a preference that is no number from 0 to 1.
+
+    Args:
+        row (`Mapping[str, Any]`):
+            `prompt` and `other_prompt` (text or messages) and `preference`.
+        where, name:
+            As of [`check_row`].
+    """
+    preference = row["preference"]
+    if not _is_number(preference) or not 0 <= preference <= 1:
+        raise ValueError(
+            f"{name}: column 'preference' is {preference!r} in {where}. Set it to 1 where the response of 'prompt' is better, 0 where that of "
+            "'other_prompt' is, and 0.5 for a tie."
+        )
+    for column in ("prompt", "other_prompt"):
+        _check_prompt(row, column, where, name)
+    if isinstance(row["prompt"], list) != isinstance(row["other_prompt"], list):
+        raise ValueError(
+            f"{name}: columns 'prompt' and 'other_prompt' are text and a conversation in {where}. Make both the same."
+        )
+
+
 def check_row(row: Mapping[str, Any], where: str, name: str, space: ScoreSpace) -> None:
     """
     Refuse a row with an empty prompt, a score that is missing, not a finite number, or outside the scale, or a histogram that
@@ -94,9 +126,13 @@ def check_row(row: Mapping[str, Any], where: str, name: str, space: ScoreSpace) 
         )
     if "score_histogram" in row:
         _check_histogram(row["score_histogram"], score, where, name, space)
-    text = last_text(row["prompt"])
+    _check_prompt(row, "prompt", where, name)
+
+
+def _check_prompt(row: Mapping[str, Any], column: str, where: str, name: str) -> None:
+    text = last_text(row[column])
     if not text or (isinstance(text, str) and not text.strip()):
-        raise ValueError(f"{name}: column 'prompt' is empty in {where}. Fill or remove the row.")
+        raise ValueError(f"{name}: column {column!r} is empty in {where}. Fill or remove the row.")
 
 
 def read_numbers(dataset: Dataset | IterableDataset, name: str, space: ScoreSpace) -> Dataset | IterableDataset:
