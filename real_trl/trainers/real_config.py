@@ -243,8 +243,9 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             raise FieldError(
                 name, True, fix, ": got true without use_vllm; what Transformers samples comes from the policy"
             )
-        if METHODS[self.reward].of_group:
-            said = f": got true with reward={self.reward!r}, one number of a whole group, whose weight would be the product of all its completions'"
+        method = METHODS[self.reward]
+        if method.of_group or method.shared_by > 1:
+            said = f": got true with reward={self.reward!r}, which is one of several completions together, whose weight would be the product of theirs"
             raise FieldError(name, True, "Leave it out.", said)
         if self.temperature != 1.0 and self.top_p != 1.0:
             said = f": got true with temperature={self.temperature} and top_p={self.top_p}, and vLLM tells log-probabilities before both or after both"

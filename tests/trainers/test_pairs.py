@@ -118,6 +118,7 @@ def test_a_pair_and_its_mirror_image_teach_the_same(tmp_path):
         ({"num_generations": 3, "per_device_train_batch_size": 6}, "num_generations: got 3.*even number from 4 on"),
         ({"num_generations": 2, "per_device_train_batch_size": 4}, "num_generations: got 2.*even number from 4 on"),
         ({"group_filter": "0 < acc < 1"}, "group_filter: .*a pair has no right score"),
+        ({"use_vllm": True, "vllm_importance_sampling_correction": True}, "of several completions together"),
         ({"log_likelihood_weight": 2.0}, "log_likelihood_weight: got 2.0 with reward='preference'"),
     ],
 )
