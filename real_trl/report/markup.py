@@ -174,7 +174,7 @@ def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> 
     if remarks := markdown_verdict(evaluation["results"]):
         parts += ["## Verdict", remarks]
     for sheet in all_sheets(evaluation):
-        parts += _markdown_sheet(sheet)
+        parts += markdown_sheet(sheet)
     parts += ["## How it was made"]
     if evaluation.get("command"):
         parts += [_code_block(evaluation["command"])]
@@ -193,6 +193,15 @@ def markdown_verdict(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
         text = markdown_escape(remark.text)
         lines.append(f"- **{text}**" if remark.severe else f"- {text}")
     return "\n".join(lines)
+
+
+def markdown_sheet(sheet: Sheet) -> list[str]:
+    """A table with its title and notes, in blocks."""
+    rows = [[_markdown_cell(cell) for cell in row] for row in sheet.rows]
+    header = [markdown_escape(column.title) for column in sheet.columns]
+    names = sum(not column.figures for column in sheet.columns)
+    notes = ["\n".join(f"- {markdown_escape(note)}" for note in sheet.notes)] if sheet.notes else []
+    return [f"## {markdown_escape(sheet.title)}", *_markdown_table(header, rows, names), *notes]
 
 
 def latex_escape(text: str) -> str:
@@ -239,14 +248,6 @@ def _latex_caption(evaluation: Evaluation) -> str:
     text = f"Pearson ($r$), Spearman ($\\rho$), Kendall ($\\tau$), $\\times 100$, and RMSE in score units. Rows: {latex_escape(sizes)}. "
     text += f"Malformed answers: {latex_escape(', '.join(sorted(handlings)))}. Best of each column in bold. "
     return (text + latex_escape(expectation_text(evaluation))).rstrip()
-
-
-def _markdown_sheet(sheet: Sheet) -> list[str]:
-    rows = [[_markdown_cell(cell) for cell in row] for row in sheet.rows]
-    header = [markdown_escape(column.title) for column in sheet.columns]
-    names = sum(not column.figures for column in sheet.columns)
-    notes = ["\n".join(f"- {markdown_escape(note)}" for note in sheet.notes)] if sheet.notes else []
-    return [f"## {markdown_escape(sheet.title)}", *_markdown_table(header, rows, names), *notes]
 
 
 def _markdown_cell(cell: Cell) -> str:

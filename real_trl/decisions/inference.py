@@ -1,0 +1,231 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Mean quality of systems from many judged and few human scores: prediction-powered inference (PPI++, Angelopoulos, Duchi & Zrnic, 2023,
+arXiv 2311.01453), clustered by question. Arrays only.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+
+_TINY = 1e-9  # of a standard error, in units of the spread of the scores: rounding
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """
+    Attributes:
+        systems (`np.ndarray` of shape `(n,)`): The system of each row, whole numbers from 0 to S − 1.
+        questions (`np.ndarray` of shape `(n,)`): Its question, whole numbers from 0 to G − 1. Rows of one question may depend on each other.
+        judge (`np.ndarray` of shape `(n,)`): The judge's scores ŷ, all finite.
+        human (`np.ndarray` of shape `(n,)`): The human scores y, NaN where nobody gave one.
+        probability (`np.ndarray` of shape `(n,)`, *optional*):
+            With which probability each row was chosen for a human score; only the ratios matter. By default it is the same for all rows of
+            a system.
+    """
+
+    systems: np.ndarray
+    questions: np.ndarray
+    judge: np.ndarray
+    human: np.ndarray
+    probability: np.ndarray | None = None
+
+    @cached_property
+    def n_systems(self) -> int:
+        return int(self.systems.max()) + 1
+
+    @cached_property
+    def n_questions(self) -> int:
+        return int(self.questions.max()) + 1
+
+    @cached_property
+    def is_labelled(self) -> np.ndarray:
+        """Which rows have a human score, `(n,)`."""
+        return np.isfinite(self.human)
+
+    @cached_property
+    def n_rows(self) -> np.ndarray:
+        """Rows of each system, `(S,)`."""
+        return np.bincount(self.systems, minlength=self.n_systems)
+
+    @cached_property
+    def n_labels(self) -> np.ndarray:
+        """Human scores of each system, `(S,)`."""
+        return np.bincount(self.systems[self.is_labelled], minlength=self.n_systems)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """What a labelled row weighs in the mean of its system, `(n,)`: 1 / probability, over their sum; 0 of a row without a label."""
+        weight = np.where(self.is_labelled, 1.0 if self.probability is None else 1 / self.probability, 0.0)
+        total = np.bincount(self.systems, weight, self.n_systems)
+        return weight / np.where(total > 0, total, 1)[self.systems]
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum of `values` over the rows of each question and system, `(G, S)`."""
+        places = self.questions * self.n_systems + self.systems
+        return np.bincount(places, values, self.n_questions * self.n_systems).reshape(-1, self.n_systems)
+
+
+@dataclass(frozen=True)
+class Means:
+    """
+    Estimated mean quality of every system, with what each question adds to the error of it.
+
+    Attributes:
+        means (`np.ndarray` of shape `(S,)`): NaN where it cannot be estimated.
+        of_labels, of_all (`np.ndarray` of shape `(G, S)`):
+            What the labelled rows of each question, and all of its rows, add to the errors; the sum of squares over questions of both
+            together is the variance. Both are widened for small numbers, see [`prediction_powered`].
+        expected (`np.ndarray` of shape `(G, S)`): Variance that each question would add if its rows were alike and independent.
+        weight (`float`): λ, how much the judge counts; 0 is humans alone.
+        spent (`int`): Degrees of freedom that were spent on λ.
+    """
+
+    means: np.ndarray
+    of_labels: np.ndarray
+    of_all: np.ndarray
+    expected: np.ndarray
+    weight: float = 0.0
+    spent: int = 0
+
+    def contrast(self, coefficients: np.ndarray) -> "Contrast":
+        """Σ c_s · mean of system s, for `(S,)` coefficients, with its standard error."""
+        coefficients = np.asarray(coefficients, dtype=np.float64)
+        used = coefficients != 0
+        of_labels, of_all = (each[:, used] @ coefficients[used] for each in (self.of_labels, self.of_all))
+        variance = float(np.sum((of_labels + of_all) ** 2))
+        expected = self.expected[:, used] @ coefficients[used] ** 2
+        freedom = np.nan
+        if expected.sum() > 0:
+            freedom = max(1.0, float(expected.sum() ** 2 / np.sum(expected**2)) - int(used.sum()) - self.spent)
+        scale = np.sqrt(max(np.sum(of_all**2), np.sum(of_labels**2)))
+        error = np.sqrt(variance) if variance > (_TINY * scale) ** 2 and variance > 0 else np.nan
+        from_labels = float(np.sum(of_labels**2))
+        return Contrast(
+            float(self.means[used] @ coefficients[used]), float(error), freedom, from_labels, variance - from_labels
+        )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """
+    A mean or a difference of means.
+
+    Attributes:
+        value, error (`float`): Estimate and standard error; NaN where it cannot be told, as where all labels are the same.
+        freedom (`float`): Degrees of freedom of Student's t.
+        from_labels, from_all (`float`): The two parts of the variance: the first falls as 1 / number of labels, the second stays.
+    """
+
+    value: float
+    error: float
+    freedom: float
+    from_labels: float
+    from_all: float
+
+    def interval(self, level: float) -> list[float]:
+        """Ends of the interval of that coverage."""
+        half = self.error * stats.t.ppf((1 + level) / 2, self.freedom)
+        return [float(self.value - half), float(self.value + half)]
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, that the true value is 0."""
+        return float(2 * stats.t.sf(abs(self.value) / self.error, self.freedom))
+
+
+def judge_alone(rows: ScoredRows) -> Means:
+    """The judge's mean score of every system: as biased as the judge is."""
+    of_all = _widened_for_questions(
+        rows, rows.sums(_centred(rows, rows.judge, 1 / rows.n_rows[rows.systems]) / rows.n_rows[rows.systems])
+    )
+    means = np.bincount(rows.systems, rows.judge, rows.n_systems) / rows.n_rows
+    return Means(means, np.zeros_like(of_all), of_all, _alike(rows, rows.judge, 1 / rows.n_rows[rows.systems]))
+
+
+def humans_alone(rows: ScoredRows) -> Means:
+    """The mean of the human scores of every system; NaN where there are not two questions with one."""
+    return prediction_powered(rows, weight=0.0)
+
+
+def prediction_powered(rows: ScoredRows, weight: float | None = None) -> Means:
+    """
+    PPI++: θ_s = mean over labelled rows of (y − λ ŷ) + mean over all rows of λ ŷ, for each system s.
+
+    Unbiased for every λ, however wrong the judge is, if the labelled rows are a random sample (with the probabilities that `rows` has).
+    λ is here the coefficient of the mean over *all* rows, labelled ones included; the paper's, of the unlabelled ones, is λ N / (n + N).
+
+    Variance: y, ŷ linearised, summed within each question over the rows of all systems, so that rows of one question may depend on each
+    other in any way. For small numbers the part of the labels is widened by m / (m − 1) · D / (D − 1), with m questions that have a
+    label of the system and D = Σ (m − 1), and intervals are by Student's t, whose degrees of freedom are those of a variance that is a sum over
+    questions (Satterthwaite, of rows alike and independent), less the means and λ that were estimated.
+
+    Args:
+        weight (`float`, *optional*):
+            λ. By default the one, the same for all systems and not below 0, with which the variances of their means have the smallest sum (power
+            tuning; without clusters, of one system it is Cov(y, ŷ) / Var(ŷ)). One for all costs one degree of freedom, not one a system.
+    """
+    labelled, shares = rows.is_labelled, rows.shares
+    human = np.where(labelled, rows.human, 0.0)
+    in_all = 1 / rows.n_rows[rows.systems]
+    with_label = np.zeros((rows.n_questions, rows.n_systems), dtype=bool)
+    with_label[rows.questions[labelled], rows.systems[labelled]] = True
+    m = with_label.sum(axis=0)
+    enough = m >= 2
+    freedom = int(np.sum(m[enough] - 1))
+    few = m / np.maximum(m - 1, 1)
+    if weight is None:
+        few = few * (freedom / max(freedom - 1, 1))
+    widen = np.sqrt(few)
+
+    of_human = widen * rows.sums(shares * _centred(rows, human, shares))
+    of_judge = widen * rows.sums(shares * _centred(rows, rows.judge, shares))
+    of_all = _widened_for_questions(rows, rows.sums(in_all * _centred(rows, rows.judge, in_all)))
+    if tuned := weight is None:
+        moved = (of_all - of_judge)[:, enough]
+        square = float(np.sum(moved**2))
+        weight = max(0.0, -float(np.sum(of_human[:, enough] * moved)) / square) if square > 0 and freedom > 1 else 0.0
+    residual = human - weight * rows.judge
+    means = np.bincount(rows.systems, shares * residual + in_all * weight * rows.judge, rows.n_systems)
+    expected = few * _alike(rows, residual, shares) + weight**2 * _alike(rows, rows.judge, in_all)
+    return Means(
+        np.where(enough, means, np.nan), of_human - weight * of_judge, weight * of_all, expected, weight, int(tuned)
+    )
+
+
+def imbalance(rows: ScoredRows, values: np.ndarray) -> Means:
+    """
+    Mean of `values` over the labelled rows less that over all rows, for each system: about 0 if the labelled ones are a random sample. It
+    needs no human score, so whatever the judge gives can be checked.
+    """
+    like = ScoredRows(
+        rows.systems, rows.questions, values, np.where(rows.is_labelled, values, np.nan), rows.probability
+    )
+    alone = prediction_powered(like, weight=0.0)
+    everywhere = judge_alone(like)
+    return Means(
+        alone.means - everywhere.means,
+        alone.of_labels,
+        -everywhere.of_all,
+        alone.expected,
+    )
+
+
+def _centred(rows: ScoredRows, values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """`values` less the mean of their system, in which each row weighs `shares`, `(n,)`."""
+    return values - np.bincount(rows.systems, shares * values, rows.n_systems)[rows.systems]
+
+
+def _alike(rows: ScoredRows, values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Variance that each question adds to a mean of `values` with those shares, if rows are alike and independent, `(G, S)`."""
+    variance = np.bincount(rows.systems, shares * _centred(rows, values, shares) ** 2, rows.n_systems)
+    return variance * rows.sums(shares**2)
+
+
+def _widened_for_questions(rows: ScoredRows, of_all: np.ndarray) -> np.ndarray:
+    """The √(g / (g − 1)) of a variance over g questions, for each system."""
+    g = (rows.sums(np.ones(len(rows.systems))) > 0).sum(axis=0)
+    return of_all * np.sqrt(g / np.maximum(g - 1, 1))

@@ -1,0 +1,211 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""Systems compared: means, differences, win rates, a ranking, and what a decision would need, in plain numbers."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from real_trl.decisions.inference import (
+    Contrast,
+    Means,
+    ScoredRows,
+    humans_alone,
+    imbalance,
+    judge_alone,
+    prediction_powered,
+)
+from real_trl.decisions.labels import detectable, needed_labels
+from real_trl.decisions.ranking import alike_sets, possible_places
+from real_trl.decisions.reading import ScoredSystems
+from real_trl.decisions.wins import win_rate
+from real_trl.evaluation.comparison import holm
+
+_UNLIKE = (
+    0.01  # adjusted p below which labelled rows are said to be no random sample: one false alarm in a hundred files
+)
+
+
+def compare_systems(
+    systems: ScoredSystems, level: float = 0.95, detect: float | None = None, power: float = 0.8
+) -> dict[str, Any]:
+    """
+    Compare systems by the judge alone, by people alone, and by both.
+
+    Args:
+        level (`float`, *optional*, defaults to `0.95`): Coverage of each interval. Differences count as shown where Holm's adjusted p is at most 1 − level.
+        detect (`float`, *optional*): A true difference, in score units, for which the number of labels is asked.
+        power (`float`, *optional*, defaults to `0.8`): The chance to find it.
+
+    Returns:
+        `dict`, of plain numbers and text, an undefined number NaN:
+
+        - `n_rows`, `n_questions`, `n_labels`, `level`, `power`, `detect`, `lower_is_better`, `weight` (λ);
+        - `by`: `"combined"`, or `"judge"` where there are no labels: what `differences` decide by;
+        - `systems`, best first: `name`, `n_rows`, `n_labels`, `judge`, `humans`, `combined` (each `{"mean", "interval"}`), `bias` (the
+          same, of the judge: judge − combined), `effective_labels` (human scores that people alone would need for the interval of both), `places`
+          (best and worst place that it can have);
+        - `differences`, a − b of all pairs: `judge`, `humans`, `combined` (each `{"difference", "interval", "p_value"}`), `p_adjusted` (Holm's, of `by`),
+          `better` (a name, or `None`), `detectable` (the true difference found with that power at Holm's first and strictest step, with the labels there are),
+          `labels_needed` (for `detect`, of both systems in all; `None` if all rows would not do), `win_rate` (see [`win_rate`], in numbers);
+        - `alike`: the largest sets of systems of which no two are shown to differ;
+        - `warnings` and `notes`.
+    """
+    rows, names = systems.rows, systems.names
+    ways = {"judge": judge_alone(rows), "humans": humans_alone(rows), "combined": prediction_powered(rows)}
+    labelled = bool(rows.is_labelled.any())
+    by = "combined" if np.isfinite(ways["combined"].means).any() else "judge"
+    if by == "judge":
+        ways = {"judge": ways["judge"]}
+    pairs = list(combinations(range(len(names)), 2))
+    alpha = 1 - level
+    means = {way: [each.contrast(_unit(rows, s)) for s in range(len(names))] for way, each in ways.items()}
+    found = {way: [each.contrast(_unit(rows, a) - _unit(rows, b)) for a, b in pairs] for way, each in ways.items()}
+    adjusted = holm([each.p_value for each in found[by]])
+    sign = -1 if systems.lower_is_better else 1
+    better: dict[str, set[str]] = {name: set() for name in names}
+    differences = []
+    for index, (a, b) in enumerate(pairs):
+        difference = found[by][index]
+        winner = None
+        if adjusted[index] <= alpha:
+            winner, loser = (a, b) if sign * difference.value > 0 else (b, a)
+            better[names[winner]].add(names[loser])
+        row = {"a": names[a], "b": names[b], **{way: _difference(each[index], level) for way, each in found.items()}}
+        row |= {"p_adjusted": adjusted[index], "better": None if winner is None else names[winner]}
+        if by == "combined":
+            strictest, counts = alpha / len(pairs), (int(sum(each[[a, b]])) for each in (rows.n_labels, rows.n_rows))
+            row["detectable"] = detectable(difference, strictest, power)
+            if detect is not None:
+                enough = np.isfinite(difference.error)
+                row["labels_needed"] = needed_labels(difference, *counts, detect, strictest, power) if enough else None
+        row["win_rate"] = _win_rate(systems, a, b, level)
+        differences.append(row)
+    order = sorted(range(len(names)), key=lambda s: _rank_key(sign * means[by][s].value))
+    ranked = [names[s] for s in order]
+    places = possible_places(ranked, better)
+    figures = [
+        {"name": names[s], "n_rows": int(rows.n_rows[s]), "n_labels": int(rows.n_labels[s])}
+        | {way: _mean(each[s], level) for way, each in means.items()}
+        | (_against_judge(ways, means, s, rows, level) if by == "combined" else {})
+        | {"places": list(places[names[s]])}
+        for s in order
+    ]
+    warnings, notes = _remarks(systems, ways, by, labelled)
+    return {
+        "n_rows": len(rows.judge),
+        "n_questions": rows.n_questions,
+        "n_labels": int(rows.n_labels.sum()),
+        "level": level,
+        "power": power,
+        "detect": detect,
+        "lower_is_better": systems.lower_is_better,
+        "by": by,
+        "weight": ways["combined"].weight if by == "combined" else float("nan"),
+        "systems": figures,
+        "differences": differences,
+        "alike": alike_sets(ranked, better),
+        "warnings": warnings,
+        "notes": notes,
+    }
+
+
+def _unit(rows: ScoredRows, system: int) -> np.ndarray:
+    return np.eye(rows.n_systems)[system]
+
+
+def _rank_key(value: float) -> float:
+    return -value if np.isfinite(value) else np.inf
+
+
+def _mean(contrast: Contrast, level: float) -> dict[str, Any]:
+    return {"mean": contrast.value, "interval": contrast.interval(level)}
+
+
+def _difference(contrast: Contrast, level: float) -> dict[str, Any]:
+    return {"difference": contrast.value, "interval": contrast.interval(level), "p_value": contrast.p_value}
+
+
+def _against_judge(
+    ways: dict[str, Means], means: dict[str, list[Contrast]], system: int, rows: ScoredRows, level: float
+) -> dict[str, Any]:
+    judge, both = ways["judge"], ways["combined"]
+    bias = Means(
+        judge.means - both.means, -both.of_labels, judge.of_all - both.of_all, both.expected, spent=both.spent
+    )
+    saved = (means["humans"][system].error / means["combined"][system].error) ** 2
+    return {
+        "bias": _mean(bias.contrast(_unit(rows, system)), level),
+        "effective_labels": float(rows.n_labels[system] * saved),
+    }
+
+
+def _win_rate(systems: ScoredSystems, a: int, b: int, level: float) -> dict[str, Any] | None:
+    if systems.probabilities is None or not systems.has_questions:
+        return None
+    rate = win_rate(systems.rows, systems.probabilities, a, b, systems.lower_is_better)
+    if rate is None:
+        return None
+    return rate | {way: rate[way] and _mean(rate[way], level) for way in ("judge", "corrected")}
+
+
+def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: bool) -> tuple[list[str], list[str]]:
+    rows, names = systems.rows, systems.names
+    warnings, notes = [], list(systems.notes)
+    if by == "judge":
+        few = "hardly any row has a human score" if labelled else "no row has a human score (--human)"
+        warnings.append(
+            f"{few.capitalize()}: all figures are the judge's alone. A judge that favours a system is not seen, and intervals do not allow for it."
+        )
+    else:
+        if unknown := [names[s] for s in np.flatnonzero(~np.isfinite(ways["combined"].means))]:
+            warnings.append(
+                f"Fewer than two questions have a human score of {', '.join(unknown)}: nothing is said about {'it' if len(unknown) == 1 else 'them'}."
+            )
+        for s in range(len(names)):
+            given = rows.human[rows.is_labelled & (rows.systems == s)]
+            if len(given) > 1 and np.ptp(given) == 0:
+                warnings.append(
+                    f"All {len(given)} human scores of {names[s]} are {given[0]:g}: how much they vary cannot be told, so {'it has' if ways['combined'].weight == 0 else 'do not trust its'} {'no interval' if ways['combined'].weight == 0 else 'interval'}."
+                )
+        warnings += _unlike(systems)
+        notes.append(
+            "Rows with a human score must be a random sample of the rows"
+            + (", with the probabilities given" if rows.probability is not None else "")
+            + ": chosen without regard to how good they seemed. Only what the judge gave can be checked."
+        )
+    if not systems.has_questions:
+        notes.append(
+            "No --group: all rows count as independent. Where several rows are about one question, name the column that says which."
+        )
+    else:
+        answered = rows.sums(np.ones(len(rows.judge))) > 0
+        common = int(answered.all(axis=1).sum())
+        if common < rows.n_questions:
+            notes.append(
+                f"All systems answered {common} of {rows.n_questions} questions. Where questions differ, a difference of means is one of questions too."
+            )
+    return warnings, notes
+
+
+def _unlike(systems: ScoredSystems) -> list[str]:
+    """Where the labelled rows are no random sample by what the judge gave, a sentence each."""
+    rows = systems.rows
+    values = {"the judge's score": rows.judge} | (
+        {"the spread of its distribution": systems.doubt} if systems.doubt is not None else {}
+    )
+    checks = []
+    for what, each in values.items():
+        means = imbalance(rows, each)
+        for s in range(rows.n_systems):
+            if np.isfinite(means.means[s]):
+                checks.append((what, systems.names[s], means.contrast(_unit(rows, s))))
+    adjusted = holm([check.p_value for _, _, check in checks])
+    return [
+        f"The rows of {name} with a human score are no random sample: in them, {what} is {abs(check.value):.3g} "
+        f"{'higher' if check.value > 0 else 'lower'} on average than in all of its rows (adjusted p = {p:.1g}). Its figures are biased, unless "
+        "--probability says how they were chosen."
+        for (what, name, check), p in zip(checks, adjusted, strict=True)
+        if p < _UNLIKE
+    ]

@@ -1,0 +1,78 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""How often an answer of one system is better than one of another, from the distributions of a judge. Arrays only."""
+
+import numpy as np
+
+from real_trl.decisions.inference import Contrast, Means, ScoredRows, judge_alone, prediction_powered
+
+MIN_LABELLED_PAIRS = 10  # fewer say too little about how far the judge's win rate is off
+
+
+def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """
+    P(A ≻ B) = Σ p_A(i) p_B(j) [i better than j] + ½ Σ p_A(i) p_B(i): the two scores drawn independently.
+
+    Args:
+        a, b (`np.ndarray` of shape `(…, labels)`): Probabilities of the labels, from the worst to the best, which sum to 1.
+    """
+    below = np.cumsum(b, axis=-1) - b / 2
+    return np.sum(a * below, axis=-1)
+
+
+def win_rate(rows: ScoredRows, probabilities: np.ndarray, a: int, b: int, falls: bool = False) -> dict | None:
+    """
+    Share of the questions that both systems answered in which A's answer is better, ties ½.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(n, labels)`):
+            Of the labels from the worst to the best; NaN in rows without a distribution, which are left out.
+        a, b (`int`): The systems.
+        falls (`bool`, *optional*, defaults to `False`): Whether a lower human score is the better one.
+
+    Returns:
+        `dict`, or `None` where they have no two questions in common: `questions` in common, `judge` (a [`Contrast`]: by the judge's distributions
+        alone, as biased as they are), and `corrected`, by prediction-powered inference with the questions of which both answers have a
+        human score, `labelled` of them, if there are 10 at least and rows were not chosen with unequal probabilities; else `None`. Several answers
+        of a system to a question count with their mean distribution.
+    """
+    of = [_by_question(rows, probabilities, system) for system in (a, b)]
+    both = np.isfinite(of[0][:, 0]) & np.isfinite(of[1][:, 0])
+    if both.sum() < 2:
+        return None
+    judged = wins(of[0][both], of[1][both])
+    human = _human_wins(rows, a, b, falls)[both]
+    questions = np.arange(len(judged))
+    pairs = ScoredRows(np.zeros(len(judged), dtype=int), questions, judged, human)
+    labelled = int(np.isfinite(human).sum())
+    corrects = labelled >= MIN_LABELLED_PAIRS and rows.probability is None
+    return {
+        "questions": len(judged),
+        "judge": _only(judge_alone(pairs)),
+        "labelled": labelled,
+        "corrected": _only(prediction_powered(pairs)) if corrects else None,
+    }
+
+
+def _only(means: Means) -> Contrast:
+    return means.contrast(np.ones(1))
+
+
+def _by_question(rows: ScoredRows, probabilities: np.ndarray, system: int) -> np.ndarray:
+    """Mean distribution of a system's answers to each question, `(G, labels)`, NaN where there is none."""
+    used = (rows.systems == system) & np.isfinite(probabilities).all(axis=1)
+    sums = np.zeros((rows.n_questions, probabilities.shape[1]))
+    np.add.at(sums, rows.questions[used], probabilities[used])
+    counts = np.bincount(rows.questions[used], minlength=rows.n_questions)[:, None]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _human_wins(rows: ScoredRows, a: int, b: int, falls: bool) -> np.ndarray:
+    """Share of the pairs of labelled answers to each question in which A's has the better human score, ties ½, `(G,)`; NaN without a pair."""
+    sign = -1 if falls else 1
+    found = np.full(rows.n_questions, np.nan)
+    labelled = [np.flatnonzero((rows.systems == system) & rows.is_labelled) for system in (a, b)]
+    for question in np.intersect1d(*(rows.questions[each] for each in labelled)):
+        x, y = (sign * rows.human[each[rows.questions[each] == question]] for each in labelled)
+        found[question] = np.mean((np.sign(x[:, None] - y) + 1) / 2)
+    return found
