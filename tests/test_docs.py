@@ -82,6 +82,7 @@ ELSEWHERE = {
     **{
         command: "tests/test_docs.py" for command in commands(README) if command.startswith("curl ")
     },  # asks the service
+    "real-trl compare systems.scored.jsonl --system model --human rating --group question": "tests/scripts/test_compare.py",
     "make quickstart": "tests/scripts/test_quickstart.py",
     "real-trl doctor --recipe recipes/qwen3-8b/real.yaml": "tests/doctor/test_doctor.py",
     "real-trl demo --judge outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from real_trl.evaluation.registry import UNDEFINED, is_undefined, number
 from real_trl.report.cells import Cell, Column, Sheet
 from real_trl.report.html import embedded_image, write_page
-from real_trl.report.markup import markdown_escape, markdown_sheet
+from real_trl.report.markup import markdown_escape, markdown_sheet, plain_line
 from real_trl.report.notation import p_value
 from real_trl.report.panels import COLORS, MARKERS, new_figure
 from real_trl.report.verdict_text import Remark
@@ -198,7 +198,10 @@ def comparison_figure(comparison: Comparison) -> "Figure":
             capsize=3,
             label=WAYS[way],
         )
-    axes.set_yticks([-position for position in range(len(systems))], [each["name"] for each in systems])
+    axes.set_yticks(
+        [-position for position in range(len(systems))],
+        [plain_line(each["name"]).replace("$", r"\$") for each in systems],
+    )
     axes.set_xlabel(f"mean quality, {comparison['level']:.0%} intervals")
     axes.grid(axis="x", alpha=0.25)
     axes.legend(loc="best", fontsize="small")

@@ -1,0 +1,210 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""`real-trl compare` from a file to its reports."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from real_trl.scripts.compare import main
+
+QUALITY, BIAS = {"careful": 4.0, "plain": 3.0, "twin": 3.0}, {"careful": -1.2, "plain": 0.4, "twin": 0.0}
+
+
+def scored_rows(questions=120, labels=150, seed=0, labels_of=None):
+    """What `score` writes, of three systems; people scored some rows. The judge favours the worse ones."""
+    random, rows = np.random.default_rng(seed), []
+    for question in range(questions):
+        level = random.normal(0, 0.3)
+        for system, quality in QUALITY.items():
+            true = quality + level + random.normal(0, 0.4)
+            p = np.exp(
+                -((np.arange(1, 6) - true - BIAS[system] - random.normal(0, 0.3)) ** 2) / random.uniform(0.2, 2)
+            )
+            p /= p.sum()
+            mean = float(p @ np.arange(1, 6))
+            row = {
+                "question": f"q{question}",
+                "model": system,
+                "response": f"=answer {question}",
+                "rating": round(true, 1),
+            }
+            row |= {"expected_score": mean, "sampled_score": 3.0, "most_likely_score": 3.0}
+            row |= {"probabilities": {str(k): float(share) for k, share in enumerate(p, 1)}}
+            row |= {"spread": float(np.sqrt(p @ (np.arange(1, 6) - mean) ** 2)), "mass": 1.0, "missing_mass": 0.0}
+            rows.append(row | {"rationale": "", "status": "ok", "error": None})
+    chosen = set(random.choice(len(rows), labels, replace=False)) if labels_of is None else labels_of(rows)
+    return [row | {"rating": row["rating"] if index in chosen else None} for index, row in enumerate(rows)], rows
+
+
+def write(path, rows):
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        frame = pd.DataFrame(rows)
+        frame["probabilities"] = frame["probabilities"].map(json.dumps)
+        frame.to_csv(path, index=False)
+    return path
+
+
+def compare(path, *options):
+    main([str(path), "--system", "model", "--group", "question", *options])
+    return json.loads((path.with_suffix(".compared") / "comparison.json").read_text())
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_the_better_system_is_found_against_the_judge(tmp_path, capsys, suffix):
+    rows, _ = scored_rows()
+    found = compare(write(tmp_path / f"scored{suffix}", rows), "--human", "rating", "--detect", "0.2")
+    assert [each["name"] for each in found["systems"]][0] == "careful" and found["by"] == "combined"
+    assert found["alike"] == [["careful"], sorted(("plain", "twin"), key=[s["name"] for s in found["systems"]].index)]
+    assert found["systems"][0]["places"] == [1, 1] and found["systems"][1]["places"] == [2, 3]
+    for each in found["systems"]:
+        low, high = each["combined"]["interval"]
+        assert low < QUALITY[each["name"]] < high and each["effective_labels"] > each["n_labels"]
+        assert each["judge"]["mean"] - each["combined"]["mean"] == pytest.approx(each["bias"]["mean"])
+    pair = found["differences"][0]
+    assert (pair["a"], pair["b"], pair["better"]) == ("careful", "plain", "careful")
+    assert pair["judge"]["interval"][1] < 0 < pair["combined"]["interval"][0]  # the judge is sure of the contrary
+    assert pair["win_rate"]["judge"]["mean"] < 0.5 < pair["win_rate"]["corrected"]["mean"]
+    assert pair["labels_needed"] > 20 and pair["detectable"] > 0
+    assert found["warnings"] == [] and "random sample" in " ".join(found["notes"])
+    out = capsys.readouterr().out
+    assert "Decision: careful is better than" in out and "Cannot be told apart:" in out
+    page = (tmp_path / "scored.compared" / "report.html").read_text()
+    assert "Judge and people" in page and "data:image/png" in page and "<script" not in page
+    assert "| careful |" in (tmp_path / "scored.compared" / "report.md").read_text()
+
+
+def test_without_people_it_is_the_judge_s_word(tmp_path, capsys):
+    found = compare(write(tmp_path / "scored.jsonl", scored_rows()[0]))
+    assert found["by"] == "judge" and "combined" not in found["systems"][0]
+    assert found["systems"][0]["name"] != "careful" and "Decision by the judge alone" in capsys.readouterr().out
+    assert "A judge that favours a system is not seen" in found["warnings"][0]
+
+
+def test_labels_that_are_no_random_sample_are_warned_of(tmp_path):
+    def liked(rows):
+        return {index for index, row in enumerate(rows) if row["expected_score"] > 3.2}
+
+    found = compare(write(tmp_path / "scored.jsonl", scored_rows(labels_of=liked)[0]), "--human", "rating")
+    assert any("no random sample" in warning and "higher" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_rows_to_label_next_are_scored_and_compared(tmp_path, suffix):
+    rows, complete = scored_rows(labels=60)
+    path = write(tmp_path / f"scored{suffix}", rows)
+    before = compare(path, "--human", "rating", "--label_next", "60")
+    chosen = tmp_path / "scored.compared" / f"label_next{suffix}"
+    if suffix == ".csv":
+        with chosen.open(encoding="utf-8", newline="") as file:
+            table = list(csv.DictReader(file))
+        assert table[0]["response"].startswith("'=answer")  # no formula
+    else:
+        table = [json.loads(line) for line in chosen.open(encoding="utf-8")]
+    assert len(table) == len(rows) and [int(row["label_next"]) for row in table[:60]] == list(range(1, 61))
+    assert not any(row["rating"] for row in table[:60]) and not any(row["label_next"] for row in table[60:])
+    assert [row["row"] for row in before["next"]] == [
+        next(i for i, row in enumerate(complete) if (row["question"], row["model"]) == (t["question"], t["model"]))
+        for t in table[:60]
+    ]
+    spreads = [float(row["spread"]) for row in table]
+    assert np.mean(spreads[:60]) > np.mean(spreads[60:])  # where the judge is in doubt
+    true = {(row["question"], row["model"]): row["rating"] for row in complete}
+    for row in table[:60]:
+        row["rating"] = true[row["question"], row["model"]]
+    with chosen.open("w", encoding="utf-8", newline="") as file:
+        if suffix == ".csv":
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+        else:
+            file.writelines(json.dumps(row) + "\n" for row in table)
+    after = compare(chosen, "--human", "rating", "--probability", "label_probability")
+    assert after["n_labels"] == 120 and after["warnings"] == []
+    for old, new in zip(before["differences"], after["differences"], strict=True):
+        assert np.ptp(new["combined"]["interval"]) < np.ptp(old["combined"]["interval"])
+        low, high = new["combined"]["interval"]
+        assert low < QUALITY[new["a"]] - QUALITY[new["b"]] < high
+    with pytest.raises(SystemExit):  # it may hold scores that people gave
+        compare(path, "--human", "rating", "--label_next", "60")
+
+
+def test_what_the_judge_did_not_score_is_left_out_and_said(tmp_path):
+    rows, _ = scored_rows()
+    for row in rows[:9]:
+        row |= {
+            "expected_score": None,
+            "spread": None,
+            "probabilities": None,
+            "status": "unscored",
+            "error": "refused",
+        }
+    rows[20]["status"] = "no_score"
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating")
+    labelled = sum(row["rating"] is not None for row in rows[:9])
+    assert found["n_rows"] == len(rows) - 9
+    assert (
+        f"9 of {len(rows)} rows have no score of the judge and count in nothing, {labelled} with" in found["notes"][0]
+    )
+    assert "1 answers of the judge were malformed" in found["notes"][1]
+
+
+def test_several_raters_count_with_their_mean_and_a_falling_scale_is_turned(tmp_path):
+    rows, _ = scored_rows()
+    for row in rows:
+        row["first"], row["second"] = row.pop("rating"), None
+        if row["first"] is not None:
+            row["first"], row["second"] = 6 - row["first"] - 0.2, 6 - row["first"] + 0.2
+        row["expected_score"] = 6 - row["expected_score"]
+        row["probabilities"] = {str(6 - int(label)): p for label, p in row["probabilities"].items()}
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "first,second")
+    assert found["lower_is_better"] and found["systems"][0]["name"] == "careful"
+    assert found["systems"][0]["combined"]["mean"] == pytest.approx(2, abs=0.2)
+    pair = found["differences"][0]
+    assert pair["better"] == "careful" and pair["combined"]["difference"] < 0
+    assert pair["win_rate"]["corrected"]["mean"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--system", "nobody"], "--system='nobody' is not a column"),
+        (["--system", "response"], "at most 50 systems"),
+        (["--system", "model", "--human", "response"], "--human: no number: '=answer 0' in row 0"),
+        (["--system", "model", "--human", "expected_score"], "the judge's own scores"),
+        (["--system", "model", "--prefix", "helpfulness_"], "no column 'helpfulness_expected_score'"),
+        (
+            ["--system", "model", "--human", "rating", "--detect", "-1"],
+            "--detect: got -1.0. Give a difference above 0",
+        ),
+        (["--system", "model", "--human", "rating", "--power", "80"], "--power: got 80.0. Give a share"),
+        (["--system", "model", "--label_next", "10000"], "There are 360 scored rows without a human score"),
+        (["--system", "model", "--probability", "spread"], "Name the human scores as well"),
+        (["--system", "model", "--human", "rating", "--probability", "expected_score"], "above 0 and at most 1"),
+        (["--system", "model", "--output_dir", "scored.jsonl"], "is a file"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(tmp_path, monkeypatch, capsys, options, says):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "scored.jsonl", scored_rows()[0])
+    with pytest.raises(SystemExit) as ended:
+        main(["scored.jsonl", *options])
+    assert ended.value.code == 2 and says in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["scored.jsonl"]
+
+
+def test_names_from_strangers_do_no_harm(tmp_path, capsys):
+    rows, _ = scored_rows()
+    for row in rows:
+        row["model"] = {"careful": "<script>alert(1)</script>", "plain": "a\x1b[31m|b"}.get(row["model"], row["model"])
+    compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating", "--label_next", "5")
+    assert "<script>" not in (tmp_path / "scored.compared" / "report.html").read_text()
+    assert "\x1b[31m" not in capsys.readouterr().out
+    assert "\x1b" not in (tmp_path / "scored.compared" / "report.md").read_text()
