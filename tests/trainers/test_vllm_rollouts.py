@@ -161,7 +161,7 @@ def test_a_server_is_asked_for_log_probabilities_that_are_the_policys(mode, opti
     ("options", "message"),
     [
         ({"use_vllm": False}, "got true without use_vllm"),
-        ({"reward": "log_marginal"}, "one number of a whole group"),
+        ({"reward": "log_marginal"}, "of several completions together"),
         ({"temperature": 0.7, "top_p": 0.9}, "before both or after both"),
         ({"vllm_importance_sampling_mode": "token"}, "Set it to one of: sequence_truncate"),
         ({"vllm_importance_sampling_clip_max": 0.0}, "Set it above 0"),
