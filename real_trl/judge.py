@@ -11,9 +11,11 @@ import pyarrow as pa
 import torch
 from datasets import Dataset, IterableDataset
 
+from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.table_rows import check_one_split, features_of, iterate_table, reader_of
 from real_trl.engines import Engine, Judgment, check_num_samples
 from real_trl.engines.averaging import average_judgments
+from real_trl.engines.calibrated import calibrated_judgment
 from real_trl.engines.options import JudgeOptions
 from real_trl.judge_config import JudgeConfig
 from real_trl.judge_source import find_judge
@@ -41,6 +43,8 @@ class Judge:
         values (`tuple[float, ...]`): Their values.
         criteria (`dict[str, str]`): Criterion → rubric, of a judge that was trained on several; `rubric=list(judge.criteria.values())`
             scores a response by each.
+        calibration ([`~real_trl.evaluation.judge_calibration.Calibration`], *optional*): Set by `real-trl calibrate`. All judgments are
+            calibrated by it, and the judge's own is their `raw`; without it (`judge.calibration = None`) they are the judge's own.
     """
 
     def __init__(self, engine: Engine, config: JudgeConfig) -> None:
@@ -48,6 +52,7 @@ class Judge:
         self.labels, self.values = engine.score_space.labels, engine.score_space.values
         self.criteria = config.criteria
         self._template = config.template()
+        self.calibration = config.read_calibration()
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "Judge":
@@ -111,8 +116,9 @@ class Judge:
         if (rows is None) == (not given):
             raise ValueError("score: give either rows, or fields such as response=, or prompt=.")
         single = isinstance(rows, Mapping) or (rows is None and all(isinstance(v, str) for v in given.values()))
-        prompts = self.prompts(_rows_of(given) if rows is None else as_rows(rows, "score"))
-        judgments = self.judge(prompts, num_samples=num_samples, seed=seed)
+        rows = _rows_of(given) if rows is None else as_rows(rows, "score")
+        prompts, groups = self.prompts(rows), [self.group(row) for row in rows]
+        judgments = self.judge(prompts, num_samples=num_samples, seed=seed, groups=groups)
         return judgments[0] if single else judgments
 
     def prompts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -139,23 +145,46 @@ class Judge:
         fix = "Pass prompt=…, or load the judge with the prompt_template that such prompts were made with, e.g. 'feedback_collection'."
         raise FieldError("prompt", None, fix, said)
 
-    def judge(self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0) -> list[Judgment]:
+    def group(self, row: Mapping[str, Any]) -> str | None:
+        """The group of a row that the calibration has intervals by: what stands in its column, or the criterion whose rubric the row has."""
+        column = self.calibration and self.calibration.intervals.column
+        if not column:
+            return None
+        of_rubric = {rubric: criterion for criterion, rubric in self.criteria.items()}
+        given = row.get(column, of_rubric.get(row.get("rubric")) if column == CRITERION_COLUMN else None)
+        return None if given is None else str(given)
+
+    def judge(
+        self,
+        prompts: Sequence[str],
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        groups: Sequence[str | None] | None = None,
+    ) -> list[Judgment]:
         """
         Judge complete prompts.
 
         Args:
             num_samples (`int`, *optional*, defaults to `1`):
                 Completions for each, which are averaged.
+            groups (`Sequence[str]`, *optional*):
+                Of each, its [`Judge.group`]. By default all have the intervals of rows of any group.
 
         Returns:
             `list[Judgment]`: In the order of the prompts.
         """
         with torch.random.fork_rng(range(torch.cuda.device_count())):  # the caller's random numbers are left alone
-            judged = dict(self.iterate(prompts, num_samples=num_samples, seed=seed))
+            judged = dict(self.iterate(prompts, num_samples=num_samples, seed=seed, groups=groups))
         return [judged[row] for row in range(len(prompts))]
 
     def iterate(
-        self, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0
+        self,
+        prompts: Sequence[str],
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        groups: Sequence[str | None] | None = None,
     ) -> Iterator[tuple[int, Judgment]]:
         """As [`Judge.judge`], yielding `(index, judgment)` as they are finished, in any order."""
         check_num_samples(num_samples, self.engine.decoding.do_sample, self.engine.decoding.rationale)
@@ -166,7 +195,14 @@ class Judge:
             row = index // num_samples
             samples.setdefault(row, []).append(judgment)
             if len(samples[row]) == num_samples:
-                yield row, average_judgments(samples.pop(row), self.values)
+                judgment = average_judgments(samples.pop(row), self.values)
+                yield row, self.calibrated(judgment, groups and groups[row])
+
+    def calibrated(self, judgment: Judgment, group: str | None = None) -> Judgment:
+        """A judgment by the judge's calibration, if it has one, with the interval of a row of `group`."""
+        if self.calibration is None:
+            return judgment
+        return calibrated_judgment(judgment.raw or judgment, self.calibration, self.values, group)
 
 
 def as_rows(rows: Any, field: str) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from real_trl.engines.base import Decoding
+from real_trl.evaluation.judge_calibration import Calibration
 from real_trl.option_values import checked_values, shown
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import PromptTemplate, load_template
@@ -90,6 +91,8 @@ class JudgeConfig:
             Seed and hyperparameters of the run.
         versions (`dict[str, str]`, *optional*):
             Package versions of the run.
+        calibration (`dict`, *optional*):
+            What `real-trl calibrate` has found, see [`~real_trl.evaluation.judge_calibration.Calibration`].
     """
 
     score_labels: list[str]
@@ -111,6 +114,7 @@ class JudgeConfig:
     base_model: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=package_versions)
+    calibration: dict[str, Any] | None = None
 
     @classmethod
     def from_space(cls, space: ScoreSpace, **kwargs: Any) -> "JudgeConfig":
@@ -143,6 +147,10 @@ class JudgeConfig:
         own = {name: getattr(self, name) for name in ("temperature", "top_p", "normalize_expectation", "rationale")}
         return Decoding(**vars(self.prompt_format()), **{**own, **options})
 
+    def read_calibration(self) -> Calibration | None:
+        """The judge's calibration, if it has one; `ValueError` naming the entry that is wrong with it."""
+        return None if self.calibration is None else Calibration.read(self.calibration)
+
     def use_template(self, template: PromptTemplate | None) -> None:
         """Remember the template that prompts are rendered with."""
         self.prompt_template = None if template is None else template.name
@@ -167,6 +175,7 @@ class JudgeConfig:
             )
         Scale.parse(self.score_labels, self.score_values)
         tag_list(self.thinking)
+        self.read_calibration()
         self.prompt_format().template_arguments()
         if self.prompt_template_text is not None:
             self.template()

@@ -3,6 +3,7 @@
 """From a name to a judge: first its scale and prompt, which cost nothing, so that data can be checked; then its weights."""
 
 import inspect
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from real_trl.score_space import DEFAULT_MARKER, ScoreSpace
 from real_trl.text.thinking import tag_list
 from real_trl.weights.files import check_weights
 from real_trl.weights.pretrained import load_tokenizer, loading, uses_chat
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,13 @@ def find_judge(name: str | Path, options: SourceOptions | None = None, /, **give
         config.temperature = asked.temperature
     if asked.normalize_expectation is not None:
         config.normalize_expectation = asked.normalize_expectation
+    read_at = (config.calibration or {}).get("made_with", {}).get("temperature", config.temperature)
+    if read_at != config.temperature:
+        logger.warning(
+            "%s: its calibration is of distributions at temperature %s and not at %s: it is left out. Calibrate again (real-trl calibrate).",
+            *(name, read_at, config.temperature),
+        )
+        config.calibration = None
     return JudgeSource(name, asked.revision, tokenizer, config, space, asked.trust_remote_code)
 
 

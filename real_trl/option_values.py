@@ -80,7 +80,7 @@ _RANGES = {
         ("epsilon epsilon_high beta advantage_eps", _FROM_0),
         ("log_likelihood_weight prediction_weight regression_weight", _FROM_0),
         ("advantage_clip max_distance target_sigma", _POSITIVE),
-        ("holdout_fraction", Range(0, 1, above=True, below=True)),
+        ("holdout_fraction coverage", Range(0, 1, above=True, below=True)),
         ("seed data_seed holdout_seed", Range(0, 2**32 - 1)),  # what NumPy takes
         ("port vllm_server_port vllm_group_port", Range(0, 65535)),
     )

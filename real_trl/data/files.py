@@ -33,6 +33,8 @@ EXTENSIONS = (".json", ".jsonl", ".csv", ".tsv", ".xlsx", ".parquet")
 SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
 SCORES += ("rationale", "status", "error")
 """The columns that `real-trl score` writes."""
+CALIBRATED_SCORES = ("calibrated", "interval_low", "interval_high", "raw_expected_score", "raw_probabilities")
+"""What it writes behind them for a calibrated judge."""
 _unique_names = partial(unique_names, equal=True)
 
 

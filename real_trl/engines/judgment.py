@@ -60,6 +60,11 @@ class Judgment:
             What the judge thought before it answered, without its tags; empty if it does not think.
         samples (`list[Judgment]`):
             The judgments that were averaged, if there are several.
+        interval (`list[float]`, *optional*):
+            Lower and upper end between which the human score lies with the probability that the judge was calibrated for.
+        raw (`Judgment`, *optional*):
+            Of a calibrated judgment, the judge's own. `expected_score`, `most_likely_score`, `probabilities`, which then sum to 1, and
+            `spread` are calibrated; all else is as it was.
     """
 
     completion: str
@@ -79,6 +84,13 @@ class Judgment:
     error: str | None = None
     thinking: str = ""
     samples: "list[Judgment]" = field(default_factory=list, repr=False)
+    interval: list[float] | None = None
+    raw: "Judgment | None" = field(default=None, repr=False)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the judge's calibration is in it."""
+        return self.raw is not None
 
     @classmethod
     def unscored(

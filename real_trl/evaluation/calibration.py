@@ -12,7 +12,7 @@ from real_trl.evaluation.registry import CALIBRATION
 from real_trl.evaluation.rows import Rows, probability_matrix
 from real_trl.evaluation.unscored import UNSCORED
 
-_MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
+MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 _ROWS_OF_A_BIN = 10
 
 
@@ -46,7 +46,7 @@ def calibration_columns(
     nearest = np.where(targets - v[upper - 1] <= v[upper] - targets, upper - 1, upper)
 
     rows = np.arange(len(p))
-    log_p = np.log(np.maximum(p, _MIN_PROBABILITY))
+    log_p = np.log(np.maximum(p, MIN_PROBABILITY))
     cdf = np.cumsum(p, axis=1)[:, :-1]
     return {
         "confidence": p.max(axis=1),

@@ -140,6 +140,11 @@ def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score
             "spread": finite(judgment.spread),
             "mass": judgment.mass,
             "normalized": judgment.normalized,
+            **(
+                {"interval": judgment.interval, "raw_expected_score": judgment.raw.expected_score}
+                if judgment.raw
+                else {}
+            ),
         },
     )
 

@@ -15,6 +15,7 @@ from real_trl.methods import CITATION, METHODS, unread_options
 from real_trl.prompts.template import SETTINGS, PromptTemplate
 from real_trl.publishing.lineage import Lineage, TrainingData, find_lineage
 from real_trl.publishing.results import eval_results, evaluation_table
+from real_trl.report.calibration_text import calibration_text
 from real_trl.report.markup import markdown_code, markdown_escape, plain_line
 from real_trl.scale import Scale, abridged
 from real_trl.text.json_text import to_json
@@ -76,6 +77,7 @@ def build_card(
         tags=["llm-as-a-judge", "real_trl", "trl", *([method.tag] if method else []), "arxiv:2603.17145"],
         eval_results=eval_results(evaluation) if evaluation and eval_results(evaluation) else None,
     )
+    calibration = config.read_calibration()
     template, scale = config.template(), Scale.parse(config.score_labels, config.score_values)
     page = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     text = page.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
@@ -100,6 +102,7 @@ def build_card(
             if value is not None and name != "data" and name not in unread_options(lineage.stages[-1].method)
         },
         evaluation=evaluation_table(evaluation) if evaluation else NOT_EVALUATED,
+        calibration=None if calibration is None else " ".join(map(markdown_escape, calibration_text(calibration))),
         versions={
             markdown_escape(_cut(name)): markdown_escape(_cut(version)) for name, version in config.versions.items()
         },

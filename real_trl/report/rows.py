@@ -44,7 +44,7 @@ def browser_data(
     """
     judges = list(dict.fromkeys(judge for frames in predictions.values() for judge in frames))
     prompts: dict[str, int] = {}
-    own = _OWN | {field.name for field in fields(Judgment)}
+    own = _OWN | {field.name for field in fields(Judgment)} - {"interval", "raw"}  # which predictions do not have
     rows = []
     for dataset, frames in predictions.items():
         joined: dict[Any, dict[str, Any]] = {}

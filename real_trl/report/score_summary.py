@@ -11,9 +11,11 @@ import numpy as np
 from rich.text import Text
 
 from real_trl.data.files import read_file
+from real_trl.evaluation.judge_calibration import Calibration
 from real_trl.evaluation.unscored import UNSCORED, unscored_reasons
 from real_trl.evaluation.verdict import find_faults
 from real_trl.judge_config import JudgeConfig
+from real_trl.report.calibration_text import calibration_text
 from real_trl.report.notation import EXPECTATIONS
 from real_trl.report.terminal_tables import verdict_texts
 from real_trl.report.verdict_text import verdict_of_scores
@@ -31,6 +33,7 @@ def print_summary(path: Path, config: JudgeConfig, prefixes: Sequence[str] = (""
     console = CleanConsole()
     console.print(f"{len(rows)} rows scored: {path}", soft_wrap=True)
     known = {"normalized": config.normalize_expectation, "direct": not config.rationale}
+    known["calibration"] = config.read_calibration()
     for prefix in prefixes:
         if len(prefixes) > 1:
             console.print(Text(f"{prefix.removesuffix('_')}:", style="bold"), soft_wrap=True)
@@ -39,7 +42,13 @@ def print_summary(path: Path, config: JudgeConfig, prefixes: Sequence[str] = (""
 
 
 def summary(
-    rows: Sequence[Mapping[str, Any]], scale: Scale, *, normalized: bool, prefix: str = "", direct: bool = False
+    rows: Sequence[Mapping[str, Any]],
+    scale: Scale,
+    *,
+    normalized: bool,
+    prefix: str = "",
+    direct: bool = False,
+    calibration: Calibration | None = None,
 ) -> Iterator[Text]:
     """
     The summary, line by line.
@@ -53,6 +62,8 @@ def summary(
             What the names of these columns begin with.
         direct (`bool`, *optional*, defaults to `False`):
             Whether the judge writes no rationales.
+        calibration ([`Calibration`], *optional*):
+            That of the judge, if it has one.
     """
     columns = {name: [row.get(prefix + name) for row in rows] for name in ("status", "error", "rationale")}
     numbers = {
@@ -74,7 +85,12 @@ def summary(
             f"{known.std():.3f}, from {known.min():.3f} to {known.max():.3f}"
         )
         yield from histogram(known, scale)
-        yield Text(f"{EXPECTATIONS[normalized]}.", style="dim")
+        said = [f"{EXPECTATIONS[normalized]}."] if calibration is None else calibration_text(calibration)
+        yield from (Text(line, style="dim") for line in said)
+        if calibration and (left := sum(not row.get(f"{prefix}calibrated") for row in rows)):
+            yield Text(
+                f"{left} of {len(rows)} rows are not calibrated, since not every probability is known, and have no interval."
+            )
     predictions = {"standard": numbers["sampled_score"], "rail": expected}
     faults = find_faults(
         status,

@@ -21,8 +21,9 @@ from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.resumable import Resumable
 
 RESULT = "predictions.parquet"
-# What a judgment has, of which the samples of an average are kept in no column
-JUDGMENT_COLUMNS = tuple(field.name for field in fields(Judgment) if field.name != "samples")
+# What a judgment has, of which the samples of an average are kept in no column, and no calibration, which may change, is in it
+_NOT_KEPT = ("samples", "interval", "raw")
+JUDGMENT_COLUMNS = tuple(field.name for field in fields(Judgment) if field.name not in _NOT_KEPT)
 OWN_COLUMNS = frozenset({"row", "id", "group", "target", "prompt", "ratings", *JUDGMENT_COLUMNS})
 
 
@@ -152,6 +153,4 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _columns(judgment: Judgment) -> dict[str, Any]:
-    columns = asdict(judgment)
-    columns.pop("samples")
-    return columns
+    return {name: value for name, value in asdict(judgment).items() if name not in _NOT_KEPT}

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from real_trl.data.files import SCORES, Source
+from real_trl.data.files import CALIBRATED_SCORES, SCORES, Source
 from real_trl.engines import Judgment
 from real_trl.option_values import FieldError
 from real_trl.runs.output_lock import whole_file
@@ -23,13 +23,30 @@ EXTENSIONS = (".jsonl", ".csv", ".parquet")
 _ROWS_AT_ONCE = 1000
 
 
-def score_columns(judgment: Judgment, labels: Sequence[str], prefix: str = "") -> dict[str, Any]:
-    """The new columns of a row. A probability that the engine could not learn is null, which JSON has in place of NaN."""
+def score_columns(
+    judgment: Judgment, labels: Sequence[str], prefix: str = "", *, calibrated: bool = False
+) -> dict[str, Any]:
+    """
+    The new columns of a row. A probability that the engine could not learn is null, which JSON has in place of NaN.
+
+    Args:
+        calibrated (`bool`, *optional*, defaults to `False`):
+            Whether the judge is: then there are the columns of `CALIBRATED_SCORES`, also for a judgment that could not be calibrated.
+    """
     columns = {name: getattr(judgment, name) for name in SCORES}
-    if judgment.probabilities is not None:
-        known = [None if math.isnan(p) else p for p in judgment.probabilities]
-        columns["probabilities"] = dict(zip(labels, known, strict=True))
+    columns["probabilities"] = _by_label(judgment.probabilities, labels)
+    if calibrated:
+        raw = judgment.raw or judgment
+        ends = judgment.interval or [None, None]
+        own = (judgment.calibrated, *ends, raw.expected_score, _by_label(raw.probabilities, labels))
+        columns |= dict(zip(CALIBRATED_SCORES, own, strict=True))
     return {prefix + name: value for name, value in columns.items()}
+
+
+def _by_label(probabilities: Sequence[float] | None, labels: Sequence[str]) -> dict[str, float | None] | None:
+    if probabilities is None:
+        return None
+    return dict(zip(labels, [None if math.isnan(p) else p for p in probabilities], strict=True))
 
 
 class ScoredFile:
@@ -42,15 +59,26 @@ class ScoredFile:
             [`~real_trl.text.shown.spreadsheet_cell`]) or `.parquet`.
         prefixes (`Sequence[str]`, *optional*, defaults to `[""]`):
             What the names of the new columns begin with: of several, there is a set of columns for each.
+        calibrated (`bool`, *optional*, defaults to `False`):
+            Whether there are the columns of a calibrated judge.
 
     Raises:
         `ValueError`: if the format is unknown or cannot hold the rows, if a new column has the name of one that is there, or
             if the file would replace the data.
     """
 
-    def __init__(self, path: Path, source: Source, labels: Sequence[str], prefixes: Sequence[str] = ("",)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        labels: Sequence[str],
+        prefixes: Sequence[str] = ("",),
+        *,
+        calibrated: bool = False,
+    ) -> None:
         self.path, self.source, self.prefixes = path, source, prefixes
-        self.columns = [prefix + name for prefix in prefixes for name in SCORES]
+        names = SCORES + CALIBRATED_SCORES * calibrated
+        self.columns = [prefix + name for prefix in prefixes for name in names]
         if path.suffix.lower() not in EXTENSIONS:
             raise FieldError("output", path, "Rename it.", f": {str(path)!r} ends in none of {', '.join(EXTENSIONS)}")
         if path.exists() and (path.is_dir() or path.samefile(source.name)):
@@ -66,7 +94,7 @@ class ScoredFile:
                 "second_, which the names of the new columns begin with."
             )
         if path.suffix.lower() == ".parquet":
-            self._schema = _schema(source, labels, prefixes)
+            self._schema = _schema(source, labels, prefixes, names)
         else:
             for index, row in enumerate(source.iterate()):
                 try:
@@ -118,7 +146,7 @@ class ScoredFile:
             yield pa.Table.from_pylist(some, schema=schema)
 
 
-def _schema(source: Source, labels: Sequence[str], prefixes: Sequence[str]) -> pa.Schema:
+def _schema(source: Source, labels: Sequence[str], prefixes: Sequence[str], names: Sequence[str]) -> pa.Schema:
     """Types of the columns: those of the data, which must have one each, and those of the scores."""
     fields, metadata = [], None
     if isinstance(source.rows, pa.Table):
@@ -132,7 +160,10 @@ def _schema(source: Source, labels: Sequence[str], prefixes: Sequence[str]) -> p
                 raise ValueError(
                     f"output: the column {column!r} of the data mixes types ({error}), which .parquet cannot hold. Choose a .jsonl output."
                 ) from error
-    types = {"probabilities": pa.struct([(label, pa.float64()) for label in labels])}
+    types = dict.fromkeys(
+        ("probabilities", "raw_probabilities"), pa.struct([(label, pa.float64()) for label in labels])
+    )
+    types["calibrated"] = pa.bool_()
     types |= dict.fromkeys(("rationale", "status", "error"), pa.string())
-    new = [(prefix + name, types.get(name, pa.float64())) for prefix in prefixes for name in SCORES]
+    new = [(prefix + name, types.get(name, pa.float64())) for prefix in prefixes for name in names]
     return pa.schema([*fields, *new], metadata=metadata)

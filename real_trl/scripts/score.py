@@ -7,7 +7,8 @@ Score a file: a judge's scores beside its rows, whether or not they have labels.
 
 Writes `answers.scored.jsonl` (or `output`, as .jsonl, .csv or .parquet): the rows in their order with all their columns, and
 `expected_score` (RAIL), `sampled_score`, `most_likely_score`, `probabilities` (label → probability), `spread`, `rationale` and
-`status`. Beside it, the folder `answers.scored.jsonl.provenance` says what the scores were made with. A judge that was trained on several
+`status`; of a judge that was calibrated, the calibrated ones with `interval_low` and `interval_high`, and its own in `raw_expected_score`
+and `raw_probabilities`. Beside it, the folder `answers.scored.jsonl.provenance` says what the scores were made with. A judge that was trained on several
 `criteria` scores every row by each: `helpfulness_expected_score`, …
 
 A row that the engine gives no answer to (a server that refuses it, numbers that are no distribution) has the status `unscored` and
@@ -30,9 +31,11 @@ from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.files import EXTENSIONS, Source, read_file
 from real_trl.engines import ENGINES, Engine, Judgment, check_num_samples
 from real_trl.engines.base import PromptError
+from real_trl.evaluation.judge_calibration import Calibration
 from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
@@ -45,6 +48,7 @@ from real_trl.runs.output_lock import only_writer
 from real_trl.runs.resumable import Resumable
 from real_trl.runs.scored_file import ScoredFile, score_columns
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
+from real_trl.text.json_text import to_json
 from real_trl.text.shown import first_few, first_reasons, printable
 from real_trl.weights.pretrained import distributed_state
 
@@ -198,12 +202,26 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source, crite
     return prompts
 
 
+def groups_of(calibration: Calibration | None, source: Source, criteria: Sequence[str]) -> list[str | None]:
+    """The group of every prompt by which the judge's calibration has intervals; none where the data do not say."""
+    column = calibration and calibration.intervals.column
+    if column == CRITERION_COLUMN and criteria:
+        return list(criteria) * len(source)
+    width = max(1, len(criteria))
+    if not column or column not in source.columns:
+        if column:
+            print(printable(f"note: the data have no column {column!r}, so intervals are those of rows of any."))
+        return [None] * len(source) * width
+    cells = [row[column] for row in source.iterate([column])]
+    return [None if cell is None else str(cell) for cell in cells for _ in range(width)]
+
+
 def open_output(
     args: ScoreArguments, model_args: ModelConfig, judge: JudgeSource, prompts: Sequence[str], criteria: Sequence[str]
 ) -> GeneratedFolder:
     """The folder of the scores' provenance; `ValueError` if the output is something else."""
     path = args.output_path
-    digest = hashlib.sha256(Path(args.data).read_bytes())
+    digest, calibrated = hashlib.sha256(Path(args.data).read_bytes()), judge.config.calibration
     for prompt in prompts:
         digest.update(prompt.encode() + b"\0")
     sampling = {"num_samples": args.num_samples, "rows_at_once": args.rows_at_once, "seed": args.seed}
@@ -216,6 +234,9 @@ def open_output(
         },
         "sampling": {**sampling, "batch_size": args.batch_size, "malformed": args.malformed},
         "output": {"prefix": args.prefix, **({"criteria": list(criteria)} if criteria else {})},
+        "calibration": {
+            "fingerprint": calibrated and f"sha256 {hashlib.sha256(to_json(calibrated).encode()).hexdigest()}"
+        },
     }
     folder = GeneratedFolder(f"{path}.provenance", made_with, f"../{path.name}", "output")
     if path.exists() and not folder.folder.exists():
@@ -252,7 +273,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.check_samples(args.num_samples, judge)
             criteria = criteria_of(args, judge)
             prefixes = [f"{args.prefix}{criterion}_" for criterion in criteria] or [args.prefix]
-            scored = ScoredFile(args.output_path, source, judge.space.labels, prefixes)
+            calibration = judge.config.read_calibration()
+            own = {"calibrated": calibration is not None}
+            scored = ScoredFile(args.output_path, source, judge.space.labels, prefixes, **own)
             state = distributed_state()
             held.enter_context(only_writer(args.output_path, "output", state))
             prompts = make_prompts(args, judge, source, criteria)
@@ -269,6 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print_summary(args.output_path, judge.config, prefixes)
             return
         width = len(prefixes)  # prompts of a row, which are judged together
+        groups = groups_of(calibration, source, list(criteria))
         size = max(1, args.rows_at_once // width) * width
 
         def where(place: int) -> str:
@@ -279,7 +303,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         def ask(engine: Engine, places: Sequence[int], seed: int) -> Iterator[tuple[int, Judgment]]:
             asked = [prompts[place] for place in places]
             with naming_rows(lambda index: where(places[index // args.num_samples])):
-                yield from Judge(engine, judge.config).iterate(asked, num_samples=args.num_samples, seed=seed)
+                yield from Judge(engine, judge.config).iterate(
+                    asked, num_samples=args.num_samples, seed=seed, groups=[groups[place] for place in places]
+                )
 
         def merge(scores: Iterator[dict[str, Any]]) -> tuple[dict[str, bytes], dict[str, int]]:
             scored.write(scores)
@@ -290,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prompts,
             [range(start, min(start + size, len(prompts))) for start in range(0, len(prompts), size)],
             ask=ask,
-            as_row=lambda place, judgment: score_columns(judgment, judge.space.labels, prefixes[place % width]),
+            as_row=lambda place, judgment: score_columns(judgment, judge.space.labels, prefixes[place % width], **own),
             merge=merge,
             seed=args.seed,
             desc="Scoring",

@@ -141,6 +141,9 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
         if all(judgment.status == UNSCORED for judgment in judgments):
             reasons = "; ".join(grouped_reasons(judgment.error or "" for judgment in judgments))
             raise Refused(502, f"the judge's engine gave no answer that can be scored: {reasons}")
+        if judge.calibration and judge.calibration.intervals.column:  # engine and batches know no groups
+            groups = reader.groups(content)
+            judgments = [judge.calibrated(*each) for each in zip(judgments, groups, strict=True)]
         scores = [Score.of(judgment, judge.labels) for judgment in judgments]
         return scores[0] if single else Scores(scores=scores)
 

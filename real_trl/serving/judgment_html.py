@@ -48,6 +48,9 @@ def judgment_html(judgment: Judgment, labels: Sequence[str]) -> str:
         "mass on the labels": "n/a" if judgment.mass is None else f"{judgment.mass:.1%}",
         "tokens": f"{judgment.prompt_tokens} + {judgment.num_tokens}",
     }
+    if judgment.raw is not None:
+        ends = "" if judgment.interval is None else " to ".join(map(_number, judgment.interval))
+        figures = {"interval": ends, **figures, "before calibration": _number(judgment.raw.expected_score)}
     parts = [
         f'<div class="headline">{_number(judgment.expected_score)}</div><div>expected score, on {_scale(labels)}'
         + (", divided by the mass on the labels</div>" if judgment.normalized else "</div>"),

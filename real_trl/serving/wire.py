@@ -92,18 +92,29 @@ class Score(BaseModel):
         description="Why there is no score, if the judge's engine gave no answer (status unscored)."
     )
     tokens: Tokens
+    calibrated: bool = Field(
+        default=False, description="Whether scores and probabilities are those of the judge's calibration."
+    )
+    interval: list[float] | None = Field(
+        default=None,
+        description="Between these two the human score lies with the probability that the judge was calibrated for.",
+    )
+    raw_expected_score: float | None = Field(default=None, description="Of a calibrated score, the judge's own.")
+    raw_probabilities: dict[str, float | None] | None = None
 
     @classmethod
     def of(cls, judgment: Judgment, labels: tuple[str, ...]) -> "Score":
         """A judgment on a scale with these labels."""
-        probabilities = judgment.probabilities
-        if probabilities is not None:
-            probabilities = dict(zip(labels, map(_known, probabilities), strict=True))
+        raw = judgment.raw
+
+        def by_label(probabilities: list[float] | None) -> dict[str, float | None] | None:
+            return None if probabilities is None else dict(zip(labels, map(_known, probabilities), strict=True))
+
         return cls(
             expected_score=_known(judgment.expected_score),
             sampled_score=_known(judgment.sampled_score),
             most_likely_score=_known(judgment.most_likely_score),
-            probabilities=probabilities,
+            probabilities=by_label(judgment.probabilities),
             spread=_known(judgment.spread),
             mass=_known(judgment.mass),
             missing_mass=_known(judgment.missing_mass),
@@ -112,6 +123,10 @@ class Score(BaseModel):
             status=judgment.status,
             error=judgment.error,
             tokens=Tokens(prompt=judgment.prompt_tokens, completion=judgment.num_tokens),
+            calibrated=judgment.calibrated,
+            interval=judgment.interval,
+            raw_expected_score=None if raw is None else _known(raw.expected_score),
+            raw_probabilities=None if raw is None else by_label(raw.probabilities),
         )
 
 
@@ -136,6 +151,7 @@ class RowReader:
         self.judge, self.max_rows, self.max_prompt_bytes = judge, max_rows, max_prompt_bytes
         self._template = judge.config.template()
         self.fields = prompt_fields(judge.config)
+        self._group_field = judge.calibration and judge.calibration.intervals.column
 
     def read(self, body: bytes) -> tuple[list[str], bool]:
         """
@@ -165,6 +181,11 @@ class RowReader:
                 raise Refused(422, "there is none. Give at least one.", "rows")
         return [self._prompt(row, "" if single else f"rows[{place}].") for place, row in enumerate(rows)], single
 
+    def groups(self, body: bytes) -> list[str | None]:
+        """Of a request that was read, the group of each row that the judge's calibration has intervals by, as far as rows say it."""
+        given = from_json(body)
+        return [self.judge.group(row) for row in given.get("rows") or [given]]
+
     def _check_counts(self, request: object) -> None:
         """Refuse what has too many parts, before an object, and perhaps an error, is made of each of them."""
         rows = request.get("rows") if isinstance(request, dict) else None
@@ -193,8 +214,10 @@ class RowReader:
         given = {name: getattr(row, name) for name in ROW_FIELDS} | row.model_extra
         given = {name: value for name, value in given.items() if value is not None}
         for name in given:
+            if name == self._group_field and not (self._template and reads(self._template, name)):
+                continue  # it says which interval a row gets, and stands in no prompt
             if name == "prompt":
-                if len(given) > 1:
+                if set(given) - {"prompt", self._group_field}:
                     raise Refused(422, "a complete prompt stands alone. Remove it, or the other fields.", path + name)
             elif self._template is not None and not reads(self._template, name):
                 name = name[:_SHOWN_NAME]

@@ -1,0 +1,94 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a judge's calibration is and what it is worth, in words and as a table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from real_trl.evaluation.conformal import least_rows
+from real_trl.evaluation.judge_calibration import Calibration
+from real_trl.report.cells import Cell, Column, Sheet
+
+_METHODS = {
+    "none": "the distribution as the judge gives it",
+    "temperature": "a temperature",
+    "affine": "a temperature and an affine map of the mean",
+    "isotonic": "a temperature and an isotonic map of the mean",
+}
+_KINDS = {
+    "absolute": "the calibrated score plus and minus a margin",
+    "quantiles": "quantiles of the calibrated distribution, widened by a margin",
+}
+
+
+def calibration_text(calibration: Calibration) -> list[str]:
+    """Sentences: what maps the distributions, what they and the intervals reached on rows that were left out."""
+    shown, intervals = calibration.shown, calibration.intervals
+    temperature = calibration.recalibration.temperature
+    how = _METHODS[calibration.recalibration.method] + (f" (T = {temperature:.3g})" if temperature != 1 else "")
+    asked = f"{100 * intervals.coverage:.4g}%"
+    lines = [f"Scores are calibrated by {how}. {asked} intervals are {_KINDS[intervals.kind]}."]
+    if not shown:
+        return lines
+    (crps, crps_after), (rmse, rmse_after), (low, high) = shown["crps"], shown["rmse"], shown["interval"]
+    lines.append(
+        f"On {shown['rows']:,} rows of {shown['questions']:,} questions, each predicted by what was fitted without its question: CRPS {crps:.3f} "
+        f"before and {crps_after:.3f} after, RMSE {rmse:.3f} and {rmse_after:.3f}; {100 * shown['coverage']:.1f}% of the human scores lie in "
+        f"their interval (95% binomial interval {100 * low:.1f} to {100 * high:.1f}), whose mean width is {shown['width']:.2f}."
+    )
+    if groups := shown.get("groups"):
+        few = [name for name, figures in groups.items() if not figures["own"]]
+        lines.append(
+            f"Intervals are by {intervals.column}"
+            + (
+                f"; {len(few)} of its {len(groups)} values have fewer than {least_rows(intervals.coverage)} rows, and the intervals of all rows."
+                if few
+                else "."
+            )
+        )
+    return lines
+
+
+def calibration_sheets(calibration: Calibration) -> list[Sheet]:
+    """What the maps and intervals were chosen by, and the figures by group where there are groups."""
+    shown, intervals = calibration.shown, calibration.intervals
+    chosen = (calibration.recalibration.method, intervals.kind)
+    compared = {**shown["methods"], **shown["kinds"]}
+    rows = [
+        [
+            Cell(name, strong=name in chosen),
+            Cell("mean width" if name in shown["kinds"] else "CRPS"),
+            Cell(f"{figure:.4f}"),
+        ]
+        for name, figure in compared.items()
+    ]
+    columns = [Column("Choice", figures=False), Column("Figure", figures=False), Column("On left-out folds")]
+    sheets = [Sheet("Maps and intervals: the smallest is taken", columns, rows)]
+    if groups := shown.get("groups"):
+        sheets.append(_by_group(groups, str(intervals.column), f"{100 * intervals.coverage:.4g}%"))
+    return sheets
+
+
+def _by_group(groups: Mapping[str, Mapping[str, Any]], column: str, asked: str) -> Sheet:
+    names: Sequence[str] = (column, "Rows", "Inside", "95% interval", "Width", "CRPS before", "after", "Margin of")
+    rows = []
+    for group, figures in sorted(groups.items(), key=lambda each: each[1]["coverage"]):
+        (low, high), (before, after) = figures["interval"], figures["crps"]
+        texts = [
+            group,
+            str(figures["rows"]),
+            f"{100 * figures['coverage']:.1f}%",
+            f"{100 * low:.1f} to {100 * high:.1f}",
+        ]
+        texts += [
+            f"{figures['width']:.2f}",
+            f"{before:.3f}",
+            f"{after:.3f}",
+            "its own" if figures["own"] else "all rows",
+        ]
+        rows.append([Cell(text) for text in texts])
+    return Sheet(
+        f"{asked} intervals by {column}, on rows that were left out",
+        [Column(names[0], figures=False), *map(Column, names[1:])],
+        rows,
+    )

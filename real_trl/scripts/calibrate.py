@@ -1,0 +1,245 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Calibrate a judge on rows with human scores, and give its scores intervals.
+
+    real-trl calibrate outputs/my-real held_out.jsonl --coverage 0.9
+    real-trl calibrate outputs/my-real outputs/evaluation       # what `real-trl evaluate` has judged already
+
+The rows have to be none that the judge was trained on. Fits the map of the judge's score distribution that predicts left-out rows best
+(none, a temperature, with an affine or an isotonic map of the mean: the smallest CRPS) and intervals that hold the human score with the
+probability asked for (split conformal, or conformalised quantiles of the distribution), and says what both are worth on rows that they were
+not fitted on, whole questions left out at a time. `--interval_group column` gives every value of a column, which rows to be scored need to have
+too, intervals of its own; rows of a judge of several criteria have them by criterion.
+
+It is saved in the judge's `judge_config.json`: from then on `score`, `serve` and `Judge` give calibrated scores and an interval, with the
+judge's own beside them. The same command on a data file goes on where it was stopped. Exit status as of `real-trl evaluate`.
+"""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from trl import ModelConfig
+
+from real_trl.arguments.evaluation import EvaluateDataArguments
+from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
+from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.data.arguments import CRITERION_COLUMN
+from real_trl.engines import check_num_samples
+from real_trl.evaluation.calibration import calibrated_rows
+from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, fit_calibration
+from real_trl.evaluation.rows import group_names, numbers
+from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
+from real_trl.judge_source import JudgeSource
+from real_trl.option_values import FieldError
+from real_trl.report.calibration_text import calibration_sheets, calibration_text
+from real_trl.report.terminal_tables import EvaluationTable
+from real_trl.runs.command import command
+from real_trl.runs.fingerprints import model_fingerprint
+from real_trl.runs.folder import PROVENANCE_NAME
+from real_trl.runs.output_lock import only_writer
+from real_trl.runs.predictions import RESULT, PredictionRun
+from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
+from real_trl.scripts.evaluate import check_kept_columns, load_split, with_identity
+from real_trl.text.shown import first_few, printable
+from real_trl.text.terminal import CleanConsole
+from real_trl.versions import package_versions
+from real_trl.weights.files import read_json
+from real_trl.weights.pretrained import distributed_state
+
+_FIRST = "Name judge and data first: real-trl calibrate outputs/my-real held_out.jsonl"
+
+
+@dataclass
+class CalibrateArguments(JudgingArguments):
+    """
+    Arguments of a calibration beside data and model: those of [`JudgingArguments`], and
+
+    Args:
+        judge (`str`):
+            Directory of the judge, where the calibration is saved. On the command line it may stand first, without `--judge`, and the data
+            (`dataset_name`) second: rows with human scores (of a single file, all of it; `dataset_test_split` of what has splits), or
+            predictions of this judge, the `output_dir` of `real-trl evaluate` or one of the folders in its `predictions`.
+        output_dir (`str`, *optional*):
+            Where predictions on a data file are kept. Defaults to `calibration` in the judge's directory.
+        coverage (`float`, *optional*, defaults to `0.9`):
+            Probability with which an interval shall hold the human score.
+        interval_group (`str`, *optional*):
+            Column whose values have intervals of their own, as far as they have enough rows. Defaults to the criterion, where rows are
+            scored by several.
+        num_samples (`int`, *optional*, defaults to `1`):
+            Completions for each row, which are averaged: as many as the judge will be used with.
+    """
+
+    output_dir: str = field(
+        default="", metadata={"help": "Where predictions are kept. Default: calibration, in the judge."}
+    )
+    judge: str | None = field(default=None, metadata={"help": "Directory of the judge."})
+    coverage: float = field(default=0.9, metadata={"help": "Share of human scores that intervals shall hold."})
+    interval_group: str | None = field(
+        default=None, metadata={"help": "Column whose values have intervals of their own. Default: the criterion."}
+    )
+    num_samples: int = field(default=1, metadata={"help": "Completions for each row, which are averaged."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_num_samples(self.num_samples, self.do_sample)
+        if not self.judge:
+            raise FieldError("judge", None, f"{_FIRST}.")
+        if not Path(self.judge).is_dir():
+            said = f": {self.judge!r} is no directory, and the calibration is saved in the judge's"
+            raise FieldError(
+                "judge", self.judge, "Give a local directory; hf download USER/NAME --local_dir DIR makes one.", said
+            )
+        self.output_dir = self.output_dir or str(Path(self.judge, "calibration"))
+
+
+def stored_predictions(data: str) -> Path | None:
+    """The folder of a judge's predictions that `data` is or holds, `None` if it is data; `ValueError` if there are several."""
+    folder = Path(data)
+    if folder.name == RESULT and folder.is_file():
+        return folder.parent
+    if (folder / RESULT).is_file():
+        return folder
+    found = sorted(path.parent for path in folder.glob(f"predictions/*/*/{RESULT}") if "+" not in path.parent.name)
+    if len(found) > 1:
+        said = f": {data!r} holds several predictions, {first_few(list(map(str, found)))}"
+        raise FieldError("dataset_name", data, "Give one of these folders.", said)
+    return found[0] if found else None
+
+
+def check_same_judge(folder: Path, judge: JudgeSource) -> dict[str, Any]:
+    """What predictions were made with; `ValueError` if that is another judge, or not known."""
+    if not (folder / PROVENANCE_NAME).is_file():
+        said = f": {str(folder)!r} has no {PROVENANCE_NAME}, so it is not known which judge made its predictions"
+        raise FieldError(
+            "dataset_name",
+            str(folder),
+            "Give a folder that real-trl evaluate has written, or data to be judged.",
+            said,
+        )
+    provenance = read_json(folder / PROVENANCE_NAME)
+    made_with = provenance["made_with"]
+    then = {"weights": made_with["model"]["fingerprint"], "temperature": made_with["judge"]["temperature"]}
+    now = {"weights": model_fingerprint(judge.name, judge.revision), "temperature": judge.config.temperature}
+    for name in then:
+        if then[name] != now[name]:
+            said = f": the predictions in {str(folder)!r} were made with other {name} ({then[name]}, and the judge has {now[name]})"
+            raise FieldError(
+                "dataset_name", str(folder), "Give predictions of this judge, or data to be judged.", said
+            )
+    if not provenance.get("complete"):
+        said = f": {str(folder)!r} is not complete"
+        raise FieldError(
+            "dataset_name", str(folder), "Give the command of the evaluation again, which goes on with it.", said
+        )
+    return made_with
+
+
+def scored_rows(
+    frame: pd.DataFrame, values: Sequence[float], malformed: str, group: str | None
+) -> tuple[ScoredRows, list[str]]:
+    """The rows with a human score and a known distribution, and why others are left out."""
+    status = np.asarray(frame["status"], dtype=object)
+    probabilities, counts, notes = calibrated_rows(frame, status, malformed, values)
+    if malformed == "drop" and (dropped := int((status != "ok").sum())):
+        notes.append(f"calibration: {dropped} rows have no score of their own, or no answer: they are left out.")
+    if group is not None and group not in frame:
+        fix = f"Name a column that the data have, and in keep_columns of the evaluation: {first_few(sorted(frame.columns), 40)}."
+        raise FieldError("interval_group", group, fix, f": the rows have no column {group!r}")
+    groups = None if group is None else np.array([str(each) for each in frame[group]], dtype=object)[counts]
+    kept = probabilities[counts], numbers(frame, "target")[counts], group_names(frame, len(frame))[counts], groups
+    return ScoredRows(*kept), notes
+
+
+def save(calibration: Calibration, judge: JudgeSource) -> None:
+    """Write it into the judge's `judge_config.json`, which a model that has none gets now."""
+    own = Path(judge.name, JUDGE_CONFIG_NAME).is_file()
+    config = JudgeConfig.load(judge.name) if own else judge.config
+    config.calibration = calibration.stored()
+    config.check()
+    config.save(judge.name)
+    if not own:
+        print(f"note: {judge.name} had no {JUDGE_CONFIG_NAME}; it has one now, with this scale, marker and prompt")
+
+
+@command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the stage; `argv` defaults to the command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for place, name in enumerate(("--judge", "--dataset_name")):
+        if len(argv) > 2 * place and not argv[2 * place].startswith("-"):
+            argv.insert(2 * place, name)
+    with ExitStack() as held:
+        with user_errors():
+            usage = "real-trl calibrate JUDGE DATA [--coverage 0.9] [options]"
+            parser = RecipeParser(
+                (CalibrateArguments, EvaluateDataArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS
+            )
+            args, data_args, model_args = parser.parse_args_and_config(argv)
+            if model_args.model_name_or_path:
+                raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge.")
+            if not data_args.dataset_name:
+                raise FieldError("dataset_name", None, f"{_FIRST}.")
+            judge, folder = args.find(args.judge, model_args), stored_predictions(data_args.dataset_name)
+            state = distributed_state()
+        if folder is None:
+            with user_errors():
+                held.enter_context(only_writer(args.output_dir, state=state))
+                run = plan_run(args, data_args, model_args, judge)
+                warn_of_other_template(judge.config, data_args.prompt_template)
+                run.run(lambda: args.load(judge, model_args), state, "Judging")
+            if not state.is_main_process:
+                return
+            frame, made_with = run.read(), run.output.made_with
+        else:
+            with user_errors():
+                made_with = check_same_judge(folder, judge)
+            frame = pd.read_parquet(folder / RESULT)
+        with user_errors():
+            group = args.interval_group or (CRITERION_COLUMN if CRITERION_COLUMN in frame else None)
+            rows, notes = scored_rows(frame, judge.space.values, args.malformed, group)
+            about = {
+                "data": Path(data_args.dataset_name).name,
+                "fingerprint": made_with["data"]["fingerprint"],
+                "num_samples": made_with["sampling"]["num_samples"],
+                "temperature": judge.config.temperature,
+                "real_trl": package_versions()["real_trl"],
+            }
+            options = {"coverage": args.coverage, "column": group, "seed": args.seed, "made_with": about}
+            calibration = fit_calibration(rows, judge.space.values, **options)
+            save(calibration, judge)
+        lines = [*notes, *calibration_text(calibration)]
+        CleanConsole().print(EvaluationTable(calibration_sheets(calibration), printable("\n".join(lines))))
+        print(f"Saved in {Path(judge.name, JUDGE_CONFIG_NAME)}: score, serve and Judge use it from now on.")
+        missing = frame[frame["error"].notna()]
+        reasons = [(f"id {name}", str(why)) for name, why in zip(missing["id"], missing["error"], strict=True)]
+        if folder is None:
+            end_with_unscored({"rows": reasons}, {"rows": len(frame)})
+
+
+def plan_run(
+    args: CalibrateArguments, data_args: EvaluateDataArguments, model_args: ModelConfig, judge: JudgeSource
+) -> PredictionRun:
+    """The judge on the data, checked against what its folder holds already."""
+    args.check_samples(args.num_samples, judge)
+    whole = Path(data_args.dataset_name).is_file() and data_args.holdout_fraction is None
+    if whole and data_args.dataset_test_split == "test":
+        data_args.dataset_test_split = "all"
+    if args.interval_group and args.interval_group != CRITERION_COLUMN:
+        data_args.keep_columns = list(dict.fromkeys([*(data_args.keep_columns or ()), args.interval_group]))
+    check_kept_columns(data_args.keep_columns)
+    dataset = with_identity(load_split(data_args, data_args.dataset_test_split, judge))
+    made_with, units = args.describe(judge, model_args), args.units_per_call
+    own = (made_with, args.num_samples, units, args.seed, judge.space.values)
+    return PredictionRun(Path(args.output_dir), dataset, *own)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""A judge's calibration, fitted and shown: on rows that it has not seen, with a known truth."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, fit_calibration
+from real_trl.evaluation.recalibration import crps, means, tempered
+from tests.evaluation.test_recalibration import VALUES, distributions, drawn
+
+
+def overconfident(n: int, seed: int, power: float = 4.0) -> ScoredRows:
+    """Scores drawn from distributions that the judge knows, and says to a power."""
+    truth = distributions(n, seed)
+    questions = np.arange(n) // 4
+    return ScoredRows(tempered(truth, 1 / power), drawn(truth, seed + 1), questions, np.where(questions % 3, "a", "b"))
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return fit_calibration(overconfident(600, 10), VALUES, coverage=0.8, column="kind")
+
+
+def test_it_holds_on_rows_that_were_not_used(calibration):
+    rows = overconfident(4000, 20)
+    after = calibration.recalibration.apply(rows.probabilities, VALUES)
+    before, fitted, known = (
+        crps(each, rows.targets, VALUES).mean()
+        for each in (rows.probabilities, after, tempered(rows.probabilities, 4))
+    )
+    assert fitted < before - 0.05 and fitted == pytest.approx(known, abs=0.005)
+    assert calibration.shown["crps"] == pytest.approx([before, fitted], abs=0.05)
+    low, high = calibration.intervals.of(after, VALUES, rows.groups).T
+    covered = float(((low <= rows.targets) & (rows.targets <= high)).mean())
+    # Scores are labels, so that intervals can hold more than asked for, but not less: margins are from 600 rows
+    assert covered > 0.8 - 4 * np.sqrt(0.16 / 600)
+    assert calibration.shown["coverage"] == pytest.approx(covered, abs=0.06)
+
+
+def test_what_is_shown(calibration):
+    shown = calibration.shown
+    assert (shown["rows"], shown["questions"]) == (600, 150)
+    inside = round(shown["coverage"] * 600)
+    exact = stats.binomtest(inside, 600).proportion_ci(0.95, "exact")
+    assert shown["interval"] == pytest.approx([exact.low, exact.high])
+    assert {name: group["rows"] for name, group in shown["groups"].items()} == {"a": 400, "b": 200}
+    together = sum(group["rows"] * group["coverage"] for group in shown["groups"].values())
+    assert together == pytest.approx(inside) and all(group["own"] for group in shown["groups"].values())
+    assert set(shown["methods"]) == {"none", "temperature", "affine", "isotonic"}
+    assert calibration.recalibration.method == min(shown["methods"], key=shown["methods"].get)
+    assert calibration.intervals.kind == min(shown["kinds"], key=shown["kinds"].get)
+
+
+def test_a_judge_that_is_right_is_left_nearly_alone():
+    rows = overconfident(1000, 30, power=1)
+    calibration = fit_calibration(rows, VALUES)
+    before, after = calibration.shown["crps"]
+    assert after <= before + 0.003
+    new = calibration.recalibration.apply(rows.probabilities, VALUES)
+    assert means(new, VALUES) == pytest.approx(means(rows.probabilities, VALUES), abs=0.3)
+
+
+def test_nothing_is_learnt_from_the_question_that_is_predicted():
+    """
+    Five questions of which the judge says 1, 2, 3, 4 and 5, and people 1, 1, 1, 1 and 5. From the other four, the last one's score
+    has to be thought to be 1: an error of 4 in a fifth of the rows. A row of it would give it away.
+    """
+    questions = np.repeat(np.arange(5), 20)
+    p = np.full((5, 5), 0.01) + 0.95 * np.eye(5)
+    targets = np.where(questions == 4, 5.0, 1.0)
+    shown = fit_calibration(ScoredRows(p[questions], targets, questions), VALUES).shown
+    assert shown["rmse"][1] >= np.sqrt(16 / 5) - 0.01
+
+
+def test_too_few_rows():
+    with pytest.raises(ValueError, match="29 rows of 8 questions"):
+        fit_calibration(overconfident(29, 1), VALUES)
+    rows = overconfident(40, 1)
+    with pytest.raises(ValueError, match="40 rows of 1 questions"):
+        fit_calibration(ScoredRows(rows.probabilities, rows.targets, np.zeros(40)), VALUES)
+
+
+def test_it_is_read_as_it_was_stored(calibration):
+    stored = json.loads(json.dumps(calibration.stored()))
+    assert Calibration.read(stored).stored() == stored
+    few = fit_calibration(overconfident(30, 2), VALUES, coverage=0.99)  # too few for a margin
+    stored = json.loads(json.dumps(few.stored()))
+    assert stored["intervals"]["margin"] is None
+    read = Calibration.read(stored).intervals
+    assert read.of(np.full((1, 5), 0.2), VALUES)[0] == pytest.approx([1, 5])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("recalibration", "method"), "magic", "calibration.recalibration.method: got 'magic'"),
+        (("recalibration", "temperature"), 0, "calibration.recalibration.temperature: got 0"),
+        (("recalibration", "temperature"), float("nan"), "calibration.recalibration.temperature"),
+        (("recalibration", "mean_from"), [1, 1], "calibration.recalibration.mean_"),
+        (("recalibration", "mean_to"), ["x"], "calibration.recalibration.mean_"),
+        (("recalibration", "code"), "x", "calibration.recalibration: got"),
+        (("intervals", "kind"), None, "calibration.intervals.kind"),
+        (("intervals", "coverage"), 90, "calibration.intervals.coverage: got 90"),
+        (("intervals", "margin"), "wide", "calibration.intervals.margin"),
+        (("intervals", "margins"), {"a": True}, "calibration.intervals.margin"),
+        (("intervals", "margins"), [1], "calibration.intervals.margins"),
+        (("intervals", "column"), 3, "calibration.intervals.column"),
+        (("shown", "crps"), [1], "calibration.shown.crps"),
+        (("shown", "groups"), {"a": {}}, "calibration.shown.groups.a.rows"),
+        (("shown",), "good", "calibration.shown"),
+        (("intervals",), None, "calibration.intervals: got None"),
+        (("other",), 1, "calibration: got"),
+    ],
+)
+def test_what_somebody_elses_judge_says_is_checked(calibration, path, value, named):
+    stored = copy.deepcopy(calibration.stored())
+    holder = stored
+    for name in path[:-1]:
+        holder = holder[name]
+    holder[path[-1]] = value
+    with pytest.raises(ValueError) as error:
+        Calibration.read(stored)
+    assert str(error.value).startswith(named)
+    for other in (None, [], "x"):
+        with pytest.raises(ValueError, match="^calibration: got"):
+            Calibration.read(other)

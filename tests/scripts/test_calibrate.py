@@ -1,0 +1,281 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a judge and human scores to calibrated scores with intervals, wherever the judge is used."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from real_trl import Judge, JudgeConfig
+from real_trl.arguments.judging import JudgingArguments
+from real_trl.data.files import CALIBRATED_SCORES, SCORES
+from real_trl.engines import Judgment
+from real_trl.integrations import JudgeReward
+from real_trl.prompts.template import PromptTemplate, load_template
+from real_trl.publishing.card import build_card
+from real_trl.scripts import calibrate, evaluate, push, score
+from tests.helpers.served_judges import SPACE
+from tests.serving.test_serve import service
+from tests.tiny import LINES, PROMPT, TOKENIZER, warm_model
+
+TEMPLATE = "{{ instruction }}\n{{ response }}\n{{ marker }}"
+ROWS = [
+    {"instruction": f"{PROMPT} {i // 3}", "response": LINES[i % 3], "score": float(2 + i * 7 % 3), "sheet": i // 3, "kind": "ab"[i % 2]}
+    for i in range(60)
+]  # fmt: skip
+DATA = ("--group_column", "sheet", "--keep_columns", "kind")
+READING = ("--coverage", "0.5", "--interval_group", "kind")  # half inside: margins from 10 rows on
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A direct judge, its data, and what it was before it was calibrated."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    (folder / "homework.jinja").write_text(TEMPLATE)
+    warm_model().save_pretrained(folder / "judge")
+    TOKENIZER.save_pretrained(folder / "judge")
+    config = JudgeConfig.from_space(SPACE, rationale=False)
+    config.use_template(PromptTemplate(TEMPLATE, str(folder / "homework.jinja")))
+    config.save(folder / "judge")
+    shutil.copytree(folder / "judge", folder / "raw")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        calibrate.main(["judge", "rows.jsonl", *DATA, *READING])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture
+def nothing_is_judged(monkeypatch):
+    def loaded(*args, **kwargs):
+        raise AssertionError("the judge was loaded")
+
+    monkeypatch.setattr(JudgingArguments, "load", loaded)
+
+
+def stored(judge: str = "judge") -> dict:
+    return json.loads(Path(judge, "judge_config.json").read_text())["calibration"]
+
+
+def said(judge: str = "judge", rows=ROWS) -> list[Judgment]:
+    return Judge.from_pretrained(judge).score(rows)
+
+
+def refused(capsys, *argv) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as status:
+        calibrate.main([*argv])
+    assert status.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_saved(folder):
+    saved, shown = stored(), stored()["shown"]
+    assert (shown["rows"], shown["questions"]) == (60, 20)
+    assert set(saved["intervals"]["margins"]) == set(shown["groups"]) == {"a", "b"}
+    about = saved["made_with"]
+    assert (about["data"], about["num_samples"], about["temperature"]) == ("rows.jsonl", 1, 1.0)
+    own, before = (
+        json.loads(Path("judge/judge_config.json").read_text()),
+        json.loads(Path("raw/judge_config.json").read_text()),
+    )
+    assert own | {"calibration": None} == before
+
+
+def test_judgments_say_what_they_are(folder):
+    calibration = JudgeConfig.load("judge").read_calibration()
+    for new, old, row in zip(said(), said("raw"), ROWS, strict=True):
+        assert new.calibrated and not old.calibrated and old.interval is None
+        assert new.raw == old
+        mean = sum(p * v for p, v in zip(new.probabilities, SPACE.values, strict=True))
+        assert sum(new.probabilities) == pytest.approx(1) and new.expected_score == pytest.approx(mean)
+        if calibration.intervals.kind == "absolute":
+            margin = calibration.intervals.margins[row["kind"]]
+            assert new.interval == pytest.approx([max(1, mean - margin), min(5, mean + margin)])
+        assert 1 <= new.interval[0] <= new.interval[1] <= 5
+        assert (new.sampled_score, new.mass, new.completion) == (old.sampled_score, old.mass, old.completion)
+
+
+def test_without_the_calibration_they_are_the_judges_own(folder):
+    judge = Judge.from_pretrained("judge")
+    judge.calibration = None
+    assert judge.score(ROWS) == said("raw")
+
+
+def test_a_judgment_without_a_distribution_stays_as_it_is(folder):
+    judge = Judge.from_pretrained("judge")
+    (known,) = said("raw", ROWS[:1])
+    partial = Judgment(**{**vars(known), "probabilities": [float("nan"), *known.probabilities[1:]]})
+    assert judge.calibrated(partial) is partial
+    unscored = Judgment.unscored("busy")
+    assert judge.calibrated(unscored) is unscored
+
+
+@pytest.mark.parametrize("extension", ["jsonl", "csv", "parquet"])
+def test_score_writes_them(folder, extension, capsys):
+    score.main(["rows.jsonl", "--judge", "judge", "--output", f"scored.{extension}"])
+    read = {"jsonl": lambda path: pd.read_json(path, lines=True), "csv": pd.read_csv, "parquet": pd.read_parquet}
+    frame = read[extension](f"scored.{extension}")
+    assert list(frame) == [*ROWS[0], *SCORES, *CALIBRATED_SCORES] and frame["calibrated"].all()
+    judged = said()
+    for name, of in {
+        "expected_score": lambda each: each.expected_score,
+        "interval_low": lambda each: each.interval[0],
+        "interval_high": lambda each: each.interval[1],
+        "raw_expected_score": lambda each: each.raw.expected_score,
+    }.items():
+        assert frame[name].tolist() == pytest.approx([of(each) for each in judged], abs=1e-5), name
+    cell = frame["raw_probabilities"][0]
+    cell = json.loads(cell) if extension == "csv" else cell
+    assert list(cell.values()) == pytest.approx(judged[0].raw.probabilities, abs=1e-5)
+    assert "50% intervals are" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_what_was_scored_before_is_not_mixed_with_it(folder, capsys):
+    score.main(["rows.jsonl", "--judge", "raw", "--output", "mixed.jsonl"])
+    assert "raw_expected_score" not in Path("mixed.jsonl").read_text()
+    shutil.copy("judge/judge_config.json", "raw/with.json")
+    own = Path("raw/judge_config.json").read_text()
+    Path("raw/with.json").replace("raw/judge_config.json")
+    with pytest.raises(SystemExit):
+        score.main(["rows.jsonl", "--judge", "raw", "--output", "mixed.jsonl"])
+    Path("raw/judge_config.json").write_text(own)
+    assert "calibration.fingerprint was None" in capsys.readouterr().err
+
+
+def test_serve_answers_with_them(folder):
+    row = {name: ROWS[0][name] for name in ("instruction", "response")}
+    judge = Judge.from_pretrained("judge")
+    with service(folder / "judge") as (_, client):
+        every = client.post("/score", json=row).json()
+        rows = client.post("/score", json={"rows": [{**row, "kind": kind} for kind in ("a", "b", "c")]}).json()
+        refused = client.post("/score", json={**row, "sort": "a"})
+    assert refused.status_code == 422
+    wanted = judge.score([{**row, "kind": kind} for kind in ("a", "b", "c")])
+    assert every["calibrated"] and every["raw_expected_score"] == pytest.approx(wanted[0].raw.expected_score, abs=1e-3)
+    assert [each["interval"] for each in rows["scores"]] == [pytest.approx(each.interval, abs=2e-3) for each in wanted]
+    assert every["interval"] == pytest.approx(wanted[2].interval, abs=2e-3)  # in another batch
+    assert list(every["raw_probabilities"].values()) == pytest.approx(wanted[0].raw.probabilities, abs=1e-3)
+    with service(folder / "raw") as (_, client):
+        plain = client.post("/score", json=row).json()
+    assert (plain["calibrated"], plain["interval"], plain["raw_expected_score"]) == (False, None, None)
+
+
+def test_it_is_published(folder):
+    push.main(["judge", "--local_dir", "published"])
+    assert stored("published") == stored()
+    card, shown = Path("published/README.md").read_text(), stored()["shown"]
+    assert "## Calibration" in card and "50% intervals are" in card
+    assert f"{100 * shown['coverage']:.1f}% of the human scores lie in their interval" in card
+    assert [each.interval for each in said("published")] == [each.interval for each in said()]
+    assert "## Calibration" not in str(build_card(JudgeConfig.load("raw"), "me/judge"))
+
+
+def test_a_reward_is_calibrated(folder):
+    reward = JudgeReward("judge", prompt_template="homework.jinja")
+    wanted = [(each.expected_score - 1) / 4 for each in said()[:2]]
+    given = [row["instruction"] for row in ROWS[:2]], [row["response"] for row in ROWS[:2]]
+    assert reward(*given) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_what_was_judged_is_not_judged_again(folder, nothing_is_judged):
+    before = stored()
+    calibrate.main(["judge", "rows.jsonl", *DATA, *READING])
+    assert stored() == before
+    calibrate.main(["judge", "rows.jsonl", *DATA, "--coverage", "0.8"])
+    assert stored()["intervals"]["coverage"] == 0.8 and stored()["intervals"]["column"] is None
+    calibrate.main(["judge", "rows.jsonl", *DATA, *READING])
+    assert stored() == before
+
+
+def test_predictions_of_an_evaluation_are_taken(folder, monkeypatch, capsys):
+    options = ["--dataset_name", "rows.jsonl", "--dataset_test_split", "all", *DATA, "--num_resamples", "100"]
+    evaluate.main(["--model_name_or_path", "raw", "--output_dir", "evaluation", *options])
+    with monkeypatch.context() as patch:
+        patch.setattr(JudgingArguments, "load", None)
+        calibrate.main(["raw", "evaluation", *READING])
+    saved, same = stored("raw"), stored()
+    JudgeConfig(**{**vars(JudgeConfig.load("raw")), "calibration": None}).save("raw")
+    assert saved["recalibration"] == same["recalibration"] and saved["intervals"] == same["intervals"]
+    text = refused(capsys, "raw", "evaluation", "--interval_group", "colour")
+    assert "interval_group: the rows have no column 'colour'" in text and "kind" in text
+    shutil.copytree("evaluation/predictions/raw/all", "evaluation/predictions/raw/other")
+    text = refused(capsys, "raw", "evaluation")
+    assert "holds several predictions, evaluation/predictions/raw/all, evaluation/predictions/raw/other" in text
+    Path("evaluation/predictions/raw/other/provenance.json").unlink()
+    assert "not known which judge" in refused(capsys, "raw", "evaluation/predictions/raw/other")
+    shutil.copytree("raw", "another")
+    config = json.loads(Path("another/config.json").read_text()) | {"rms_norm_eps": 0.01}
+    Path("another/config.json").write_text(json.dumps(config))
+    assert "were made with other weights" in refused(capsys, "another", "evaluation/predictions/raw/all")
+
+
+def test_another_temperature_leaves_it_out(folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        judge = Judge.from_pretrained("judge", temperature=0.5)
+    assert "its calibration is of distributions at temperature 1.0 and not at 0.5" in caplog.text
+    assert not judge.score(ROWS[:1])[0].calibrated
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "judge: not set. Name judge and data first"),
+        (["judge"], "dataset_name: not set. Name judge and data first"),
+        (["acme/judge", "rows.jsonl"], "judge: 'acme/judge' is no directory"),
+        (["judge", "rows.jsonl", "--coverage", "90"], "coverage: got 90"),
+        (["judge", "rows.jsonl", "--interval_group", "colour"], "colour"),
+        (["judge", "nothing.jsonl"], "nothing.jsonl"),
+        (["judge", "rows.jsonl", "--max_rows", "8", "--output_dir", "few"], "8 rows of 8 questions"),
+    ],
+)
+def test_what_is_refused(folder, argv, message, capsys):
+    before = Path("judge/judge_config.json").read_text()
+    assert message in refused(capsys, *argv)
+    assert Path("judge/judge_config.json").read_text() == before
+
+
+def test_criteria_have_intervals_of_their_own(folder, tmp_path, capsys):
+    criteria = {"helpful": "Is it of help?", "right": "Is it right?"}
+    warm_model().save_pretrained(tmp_path / "judge")
+    TOKENIZER.save_pretrained(tmp_path / "judge")
+    config = JudgeConfig.from_space(SPACE, rationale=False, criteria=criteria)
+    config.use_template(load_template("direct_criteria"))
+    config.save(tmp_path / "judge")
+    rows = [
+        {"instruction": row["instruction"], "response": row["response"], "helpful": 4, "right": i % 5 + 1}
+        for i, row in enumerate(ROWS)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    calibrate.main(
+        [
+            str(tmp_path / "judge"),
+            str(tmp_path / "rows.jsonl"),
+            "--coverage",
+            "0.8",
+            "--prompt_template",
+            "direct_criteria",
+        ]
+        + ["--criteria", json.dumps(criteria)]
+    )
+    margins = stored(str(tmp_path / "judge"))["intervals"]
+    assert margins["column"] == "criterion" and margins["margins"]["helpful"] < margins["margins"]["right"]
+    judge = Judge.from_pretrained(tmp_path / "judge")
+    texts = {"instruction": ROWS[0]["instruction"], "response": ROWS[0]["response"]}
+    by_rubric = {name: judge.score(**texts, rubric=text) for name, text in criteria.items()}
+    widths = {name: each.interval[1] - each.interval[0] for name, each in by_rubric.items()}
+    assert widths["helpful"] < widths["right"]
+    (tmp_path / "new.jsonl").write_text(json.dumps(texts) + "\n")
+    score.main([str(tmp_path / "new.jsonl"), "--judge", str(tmp_path / "judge")])
+    (row,) = [json.loads(line) for line in (tmp_path / "new.scored.jsonl").read_text().splitlines()]
+    for name, each in by_rubric.items():
+        assert [row[f"{name}_interval_low"], row[f"{name}_interval_high"]] == pytest.approx(each.interval, abs=2e-3)
