@@ -35,7 +35,7 @@ class JudgeEvaluationCallback(TrainerCallback):
     `rmse`), `judge_eval/<dataset>/mean_tokens` (length of the completions), `/entropy` (mean token entropy, in nats),
     `/malformed_rate`, `/mean_mass` (probability on the labels) and `/rmse_of_the_mean` (what always answering the mean of the labels
     reaches), and `/unscored_rate` where the model's logits are NaN in some rows, which count in no figure. An undefined correlation is not logged; after the last evaluation, a warning says why figures are worth nothing, where they
-    are. `metric_for_best_model` may be one of these names, for which the state before the first step does not count. The random numbers of the training are left alone, and every process judges a share of the rows.
+    are. `metric_for_best_model` may be one of these names, for which the state before the first step does not count. The model judges in the precision that it is trained in (`bf16`). The random numbers of the training are left alone, and every process judges a share of the rows.
 
     Args:
         trainer ([`~transformers.Trainer`]):
@@ -155,6 +155,7 @@ class JudgeEvaluationCallback(TrainerCallback):
             unwrap_model_for_generation(
                 trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=self._gather
             ) as model,
+            trainer.accelerator.autocast(),  # around everything, so that weights are cast once
         ):
             engine = TransformersEngine(
                 model,

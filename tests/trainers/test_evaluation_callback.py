@@ -24,7 +24,7 @@ def held_out(rows=6):
 
 
 def make_trainer(tmp_path, steps=None, options=None, **kwargs):
-    given = {"save_strategy": "no", **(options or {})}
+    given = {"save_strategy": "no", "bf16": False, **(options or {})}
     args = REALConfig(
         str(tmp_path),
         num_generations=3,
@@ -35,7 +35,6 @@ def make_trainer(tmp_path, steps=None, options=None, **kwargs):
         logging_steps=1,
         report_to="none",
         use_cpu=True,
-        bf16=False,
         seed=7,
         **given,
     )
@@ -103,6 +102,25 @@ def test_entropy_is_that_of_the_tokens_distributions(tmp_path):
         per_row.append(torch.distributions.Categorical(logits=logits).entropy().mean().item())
     # The samples differ, since batches of one draw other numbers; the distributions are those of the same judge
     assert entropy == pytest.approx(sum(per_row) / len(per_row), rel=0.15)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
+def test_it_judges_in_the_precision_of_the_training(tmp_path, bf16, lora):
+    """Also where accelerate has not put autocast into the model's forward: before the first step, and around adapters."""
+    trainer = make_trainer(tmp_path, steps=3, options={"bf16": bf16}, peft_config=lora_config() if lora else None)
+    types = {}
+    for name, module in trainer.model.named_modules():
+        if name.endswith("down_proj") or module is trainer.model.get_output_embeddings():
+            kind = "head" if "lm_head" in name else "body"
+            module.register_forward_hook(lambda m, args, out, kind=kind: types.setdefault(kind, set()).add(out.dtype))
+    callback = trainer.callback_handler.callbacks[-1]
+    alone = callback.evaluate()
+    expected = {"body": {torch.bfloat16 if bf16 else torch.float32}, "head": {torch.float32}}
+    assert types == expected
+    types.clear()
+    trainer.accelerator.prepare(trainer.model)
+    assert callback.evaluate() == alone and types == expected
 
 
 def test_a_model_whose_logits_are_no_numbers_has_no_figures(tmp_path):
