@@ -14,8 +14,8 @@ of the drawn score y; there c stands for (c, y), and Term 2 is 0.
 
 Eq. 8 has leave-one-out advantages in Term 1. Their baseline b⁽ⁱ⁾ is made of the other completions, which are independent of c_i, and
 `E_{c ~ μ} [ w(c) ∇ log π(c | x) ] = Σ_c ∇ π(c | x) = 0`: without weights of its own it leaves the expectation as it is. Division by σ and
-clip bias Eq. 8 as they do where μ = π. The bound of multi-sample JEPO is one number of K completions together, whose weight would be the product of
-theirs; it is not corrected.
+clip bias Eq. 8 as they do where μ = π. A reward of several completions together (multi-sample JEPO, listwise) would take the product of their weights;
+it is not corrected.
 
 A bound C on weights gives up some expectation, that of completions with w > C, for less variance. Weights of single tokens,
 `π(c_t | x, c_<t) / μ(c_t | x, c_<t)` on `∇ log π(c_t | x, c_<t)`, vary least and are biased also without a bound, since r depends on the other

@@ -30,6 +30,14 @@ def vocabulary_blocks(weight: Tensor, dtype: torch.dtype) -> list[slice]:
     return [slice(start, min(start + size, len(weight))) for start in range(0, len(weight), size)]
 
 
+def has_float32_products(x: Tensor) -> bool:
+    """
+    Whether `torch.mm` multiplies `x` with a matrix of its type and returns float32: on NVIDIA GPUs, of half precision, whose products the
+    tensor cores add up in float32 anyway.
+    """
+    return x.is_cuda and torch.version.hip is None and x.dtype in HALF
+
+
 def precise_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     Logits in float32 (of anything in float64, in that), whatever the type of their operands, and with autocast or without.
@@ -45,8 +53,7 @@ def precise_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     """
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
-        if hidden.is_cuda and torch.version.hip is None and hidden.dtype == weight.dtype and weight.dtype in HALF:
-            # Products of half-precision numbers are exact in float32, where the tensor cores add them up
+        if hidden.dtype == weight.dtype and has_float32_products(hidden):
             # (..., H) -> (rows, H) -> (rows, V) -> (..., V)
             logits = torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=dtype).unflatten(0, hidden.shape[:-1])
         else:

@@ -11,6 +11,7 @@ of the model's other products.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,10 +19,27 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from real_trl.forward.logits import HALF, HeadOptions, precise_logits, vocabulary_blocks
+from real_trl.forward.logits import HALF, HeadOptions, has_float32_products, precise_logits, vocabulary_blocks
 
-_CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run
+_CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run, on a CPU
 _BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time on a CPU: 16 MiB in float32, near its caches
+
+
+def chunk_logits(memory: int) -> int:
+    """
+    Numbers in a chunk of logits on a GPU with `memory` bytes: those in float32 take between 1/256 and 1/128 of it, and what is made of them three times
+    that. Of a vocabulary of 150,000 that is 880 rows on 80 GB, and 220 on 24 GB; with a few hundred rows or more, reading the weights again for each chunk
+    takes no longer than multiplying them.
+
+    It goes by all of the memory, not by what is free: another division rounds otherwise, and a run that is resumed is to be the same.
+    """
+    return 2 ** min(max((memory // 128 // 4).bit_length() - 1, 22), 28)
+
+
+@cache
+def _chunk_logits(device: torch.device) -> int | None:
+    """[`chunk_logits`] of a device, `None` for a CPU."""
+    return chunk_logits(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
 
 
 @dataclass
@@ -113,7 +131,10 @@ class _LogProbs(torch.autograd.Function):
 
 
 class _Product:
-    """The LM head's product in `dtype`; on NVIDIA GPUs its result is in float32, which costs nothing there."""
+    """
+    The LM head's product in `dtype`; on NVIDIA GPUs its results are in float32, which costs nothing there. Elsewhere each is rounded to `dtype`
+    once.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.head, self.bias, self.dtype = weight.to(dtype), bias, dtype
@@ -125,12 +146,20 @@ class _Product:
         return logits if self.bias is None else logits.add_(self.bias.to(logits.dtype))
 
     def hidden_grad(self, grads: Tensor) -> Tensor:
-        return grads.to(self.dtype) @ self.head
+        grads = grads.to(self.dtype)
+        if has_float32_products(
+            grads
+        ):  # a sum over the whole vocabulary, which in half precision may be split and rounded in between
+            return torch.mm(grads, self.head, out_dtype=torch.float32)
+        return grads @ self.head
 
     def add_weight_grad(self, grad_weight: Tensor, grads: Tensor, hidden: Tensor) -> None:
         grads, hidden = grads.to(self.dtype), hidden.to(self.dtype)
         if grad_weight.dtype == self.dtype:
             grad_weight.addmm_(grads.T, hidden)  # (V, rows) @ (rows, H)
+        elif has_float32_products(grads):
+            for block in vocabulary_blocks(grads.T, torch.float32):
+                grad_weight[block] += torch.mm(grads[:, block].T, hidden, out_dtype=torch.float32)
         else:
             grad_weight += grads.T @ hidden
 
@@ -158,7 +187,7 @@ def _chunks(
     num_rows: int, num_precise: int, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> Iterator[tuple[_Product | _PreciseProduct, slice]]:
     """Rows that go through the head together, each with the product that they need."""
-    size, first_precise = _CHUNK_LOGITS // len(weight), num_rows - num_precise
+    size, first_precise = (_chunk_logits(weight.device) or _CHUNK_LOGITS) // len(weight), num_rows - num_precise
     if first_precise:
         product = _Product(weight, bias, dtype)
         for chunk in _slices(first_precise, size):

@@ -14,9 +14,7 @@ taken at full length, which is the worst case that a run must survive.
 
 from dataclasses import dataclass
 
-from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
-from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
-
+from real_trl.forward.selected_log_probs import chunk_logits
 from real_trl.planning.models import ModelSize
 from real_trl.planning.setup import GIB, Setup, count
 from real_trl.planning.states import BOTH, GENERATION, UPDATE, Item, model_states, over
@@ -88,7 +86,7 @@ def activations(setup: Setup) -> list[Item]:
     """
     What the backward pass of one micro-batch holds: the saved tensors of every layer, or with checkpointing only each
     layer's input; then the larger of one layer's backward (its recomputed tensors, gradients of 6I + 4h) and the LM head's
-    (hidden rows, their float32 gradient, the tile of logits, the float32 gradient of its weight).
+    (hidden rows, their float32 gradient, a chunk of logits and what is made of them, the float32 gradient of its weight).
     """
     size, tokens = setup.size, setup.tokens
     residual = 2 if setup.sharding.stage or setup.weight_bytes == 2 else 4
@@ -96,7 +94,8 @@ def activations(setup: Setup) -> list[Item]:
     layer = width * tokens * layer_bytes(size, setup.prompt + setup.completion, residual=residual)
     rows = setup.batch * setup.completion if setup.stage == "rl" else tokens
     in_flight = 2 * width * tokens * (3 * size.intermediate + 2 * size.hidden)
-    tile = 2 * width * min(rows, TOKEN_CHUNK_SIZE) * _CHUNKED_LOGPROB_CHUNK_SIZE
+    # Logits, their softmax and a product of both in float32, and a copy for the backward's matrix products
+    tile = (12 + 2 * width) * min(rows * size.vocab, chunk_logits(setup.cluster.memory))
     head_gradient = 0 if size.lora else 6 * size.vocab * size.hidden
     head = (2 * width + 4) * size.hidden * rows + 8 * size.hidden * tokens + tile + head_gradient
     head += 2 * size.vocab * size.hidden if setup.sharding.stage == 3 else 0
@@ -107,7 +106,7 @@ def activations(setup: Setup) -> list[Item]:
         kept, how = layer * size.layers, f"{layer // tokens:,} bytes x {size.layers} layers"
         step, step_how = in_flight, "gradients inside one layer"
     if head > step:
-        step, step_how = head, f"LM head in tiles of {TOKEN_CHUNK_SIZE:,} x {_CHUNKED_LOGPROB_CHUNK_SIZE:,}"
+        step, step_how = head, f"LM head in chunks of {chunk_logits(setup.cluster.memory) // size.vocab:,} rows"
     return [
         Item("activations kept", kept, (UPDATE,), f"{tokens:,} tokens x {how}"),
         Item("activations of the moment", step, (UPDATE,), step_how),

@@ -16,7 +16,7 @@ PRIVATE_NAMES = {
         *("_tokenize_prompts", "_tokenizer"),
     ),
     "trl.trainer.sft_trainer.SFTTrainer": ("_prepare_dataset", "_total_train_tokens", "_tp_size"),
-    "trl.trainer.utils": ("_CHUNKED_LOGPROB_CHUNK_SIZE", "_fused_forward"),
+    "trl.trainer.utils": ("_fused_forward",),
     "trl.generation.vllm_generation.VLLMGeneration": (
         *("_dist", "_fix_param_name_to_vllm", "_iter_named_params", "_llm_weights_sleeping"),
     ),

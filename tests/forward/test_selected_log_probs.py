@@ -80,3 +80,36 @@ def test_sums_over_chunks_are_kept_in_float32(monkeypatch):
     reference(*exact, None, 1.0)[0].sum().backward()
     assert (weight.grad - exact[1].grad).norm() < 0.01 * exact[1].grad.norm()
     assert weight.grad.dtype == torch.bfloat16
+
+
+def test_chunks_grow_with_the_memory_of_the_device():
+    gib = 2**30
+    assert [module.chunk_logits(size * gib) for size in (1, 8, 16, 24, 40, 80, 141, 1000)] == [
+        *(2**22, 2**24, 2**25, 2**25, 2**26, 2**27, 2**28, 2**28)
+    ]
+    # What CUDA calls 80 GB and 24 GB is a bit less than that
+    assert [module.chunk_logits(size) for size in (85_094_170_624, 25_386_352_640)] == [2**27, 2**25]
+    assert module._chunk_logits(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("vocabulary", [11, 2**14 + 5])
+def test_products_of_half_precision_are_added_up_in_float32(monkeypatch, vocabulary):
+    """On NVIDIA GPUs, whose `out_dtype` of `torch.mm` is emulated here, no product is rounded in the middle."""
+    generator, mm = torch.Generator().manual_seed(0), torch.mm
+    hidden, weight, grads = (
+        torch.randn(shape, generator=generator).bfloat16() for shape in [(40, 8), (vocabulary, 8), (40, vocabulary)]
+    )
+
+    def errors():
+        product = module._Product(weight, None, torch.bfloat16)
+        total = torch.zeros(vocabulary, 8)
+        for rows in (slice(0, 15), slice(15, 40)):
+            product.add_weight_grad(total, grads[rows].float(), hidden[rows])
+        expected = grads.double().T @ hidden.double(), grads.double() @ weight.double()
+        actual = total, product.hidden_grad(grads.float())
+        return [((a - b).norm() / b.norm()).item() for a, b in zip(actual, expected, strict=True)]
+
+    assert min(errors()) > 5e-4  # as it is on a CPU
+    monkeypatch.setattr(module, "has_float32_products", lambda x: x.dtype == torch.bfloat16)
+    monkeypatch.setattr(torch, "mm", lambda a, b, out_dtype: mm(a.to(out_dtype), b.to(out_dtype)))
+    assert max(errors()) < 1e-6

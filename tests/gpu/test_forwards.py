@@ -17,7 +17,7 @@ from real_trl.forward.generation import generate_groups
 from real_trl.forward.logits import HeadOptions
 from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.rest_log_probs import rest_log_probs
-from real_trl.forward.selected_log_probs import selected_log_probs
+from real_trl.forward.selected_log_probs import _Product, selected_log_probs
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
 from real_trl.label_tree import LabelTree
 from real_trl.trainers.raft_trainer import _ForwardWithScores
@@ -169,6 +169,19 @@ def test_the_output_layer(dtype, options):
     ((truth[rows, tokens] * weights).sum() + rests.sum()).backward()
     for leaf, other in zip(given, exact, strict=True):
         assert error(leaf.grad, other.grad) < (1e-5 if dtype == torch.float32 else 1e-2 if ON_GPU else 1e-1)
+
+
+def test_the_heads_gradients_are_added_up_in_float32():
+    """Of products of numbers in bfloat16, chunk by chunk; elsewhere than on a GPU each chunk's is rounded once."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(300, 64), (40_000, 64), (300, 40_000)]
+    hidden, weight, grads = (torch.randn(shape, generator=generator).bfloat16() for shape in shapes)
+    product, total = _Product(weight.to(DEVICE), None, torch.bfloat16), torch.zeros(40_000, 64, device=DEVICE)
+    for rows in (slice(0, 100), slice(100, 300)):
+        product.add_weight_grad(total, grads[rows].float().to(DEVICE), hidden[rows].to(DEVICE))
+    bound = 1e-5 if ON_GPU else 5e-3
+    assert error(total, grads.double().T @ hidden.double()) < bound
+    assert error(product.hidden_grad(grads.float().to(DEVICE)), grads.double() @ weight.double()) < bound
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "mistral", "gpt2"])

@@ -162,6 +162,7 @@ def test_a_server_is_asked_for_log_probabilities_that_are_the_policys(mode, opti
     [
         ({"use_vllm": False}, "got true without use_vllm"),
         ({"reward": "log_marginal"}, "of several completions together"),
+        ({"reward": "concordance", "per_device_train_batch_size": 32}, "of several completions together"),
         ({"temperature": 0.7, "top_p": 0.9}, "before both or after both"),
         ({"vllm_importance_sampling_mode": "token"}, "Set it to one of: sequence_truncate"),
         ({"vllm_importance_sampling_clip_max": 0.0}, "Set it above 0"),
