@@ -262,7 +262,7 @@ def test_a_packed_row_with_a_tree():
     assert packed.inputs["position_ids"].tolist() == [[0, 1, 2, 0, 1, 3, 3, 4, 2, 3]]
     layout = packed.inputs["attention_layout"]
     assert layout.prefixes == [(0, 3), (3, 5)] and layout.branches == [(5, 8), (8, 10)]
-    rest, trees = layout.buckets
+    rest, trees = layout.buckets(torch.device("cpu"))
     assert rest.own.tolist() == [[5]] and rest.tree_mask is None
     assert trees.own.tolist() == [[6, 7], [8, 9]] and not trees.is_padding.any()
     assert trees.tree_mask[1, 0].tolist() == TREE.ancestors.tolist() == [[True, False], [True, True]]
