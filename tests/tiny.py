@@ -72,19 +72,23 @@ def build_model(
     """A two-layer model with grouped-query attention, and weights large enough that its distributions are far from uniform."""
     torch.manual_seed(seed)
     config_class, model_class = ARCHITECTURES[architecture]
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.15,
+        **({"sliding_window": None} if architecture == "mistral" else {}),
+    }
     config = config_class(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=256,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
-        **{"initializer_range": 0.15, **({"sliding_window": None} if architecture == "mistral" else {}), **kwargs},
+        **(sizes | kwargs),
     )
     return model_class(config)
 

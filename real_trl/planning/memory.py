@@ -171,7 +171,7 @@ def plan_memory(setup: Setup) -> Memory:
     items, host, source = model_states(setup)
     if setup.reference:
         parts = setup.cluster.world if setup.sharding.stage == 3 else 1
-        width = 2 if setup.sharding.stage and setup.half else setup.weight_bytes
+        width = 2 if setup.sharding.stage and not setup.sharding.fsdp and setup.half else setup.weight_bytes
         items.append(Item("reference model", width * setup.size.total // parts, BOTH, "for the KL penalty (beta)"))
     generating, kv_tokens, problems = generation(setup)
     items += [*activations(setup), *generating, Item("CUDA context, NCCL", CONTEXT, BOTH, "assumed")]

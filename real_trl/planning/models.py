@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers.pytorch_utils import Conv1D
 
 from real_trl.data.homework import build_model
 from real_trl.option_values import FieldError
@@ -82,6 +83,8 @@ class ModelSize:
             Whether only an adapter is trained.
         adapter_bytes (`int`, *optional*, defaults to `0`):
             Bytes per token and layer that autograd saves for the adapter, at most.
+        quantized (`int`, *optional*, defaults to `0`):
+            Parameters that are held in 4 bits: those of all linear layers but the LM head.
     """
 
     total: int
@@ -98,6 +101,7 @@ class ModelSize:
     context: int | None
     lora: bool
     adapter_bytes: int = 0
+    quantized: int = 0
 
 
 def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> tuple[PreTrainedConfig, str]:
@@ -165,16 +169,21 @@ def starting_model(name: str, recipe: Path) -> str:
     return name
 
 
-def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSize:
+def measure(config: PreTrainedConfig, lora: LoraConfig | None = None, in_4bit: bool = False) -> ModelSize:
     """
     Count a model's parameters on the meta device, where they take no memory.
 
     Args:
         lora ([`~peft.LoraConfig`], *optional*):
             Adapter to put on it, the only thing that is trained then.
+        in_4bit (`bool`, *optional*, defaults to `False`):
+            Whether it is loaded in 4 bits (`load_in_4bit`).
     """
     with torch.device("meta"):
         model: nn.Module = AutoModelForCausalLM.from_config(config)
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head]
+        quantized = sum(module.weight.numel() for module in linear) if in_4bit else 0
         if lora is not None:
             # A copy: PEFT writes the modules that it finds into the configuration
             model = get_peft_model(model, copy.deepcopy(lora), autocast_adapter_dtype=False)
@@ -201,4 +210,5 @@ def measure(config: PreTrainedConfig, lora: LoraConfig | None = None) -> ModelSi
         context=context_length(config),
         lora=lora is not None,
         adapter_bytes=-(-adapter // text.num_hidden_layers),
+        quantized=quantized,
     )

@@ -119,9 +119,8 @@ class Recipe:
         model = self.model
         if lora and not model.use_peft:
             model = ModelConfig(use_peft=True, lora_target_modules=["all-linear"], lora_dropout=0.0)
-        return measure(
-            self.model_config, get_peft_config(model) if lora or (lora is None and model.use_peft) else None
-        )
+        adapter = get_peft_config(model) if lora or (lora is None and model.use_peft) else None
+        return measure(self.model_config, adapter, model.load_in_4bit)
 
     @property
     def with_lora(self) -> Callable[[], ModelSize] | None:
@@ -150,9 +149,12 @@ def read_recipe(path: Path, overrides: Sequence[str], stage: str | None) -> Reci
     # Planned on a machine that may have no GPU, where `bf16: true` is refused without `use_cpu`
     argv = ["--config", str(path), *overrides, "--use_cpu", "true"]
     stage_args, data, config, model = make_parser(CONFIGS[stage]).parse_args_and_config(argv)
-    if model.load_in_4bit or model.load_in_8bit:
-        name = "load_in_4bit" if model.load_in_4bit else "load_in_8bit"
-        raise FieldError(name, True, "Set it to false.", ": got true, but quantised weights are not planned for")
+    if model.load_in_8bit:
+        said = ": got true, but weights in 8 bits are not planned for"
+        raise FieldError("load_in_8bit", True, "Set it to false, or load_in_4bit to true.", said)
+    if model.load_in_4bit and not model.use_peft:
+        said = ": got true for full training, which weights in 4 bits cannot have"
+        raise FieldError("load_in_4bit", True, "Set use_peft to true, or load_in_4bit to false.", said)
     stated = {**yaml.safe_load(text), **_options(overrides)}
     said = [str(stated[name]).lower() == "true" for name in ("bf16", "fp16") if stated.get(name) is not None]
     half = any(said) if said else None
@@ -191,6 +193,9 @@ def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Le
         said = f": got {recipe.model.dtype} for full training without ZeRO, which would lose nearly all updates and is refused"
         fix = "Leave it out (the weights are float32 then, and bf16: true computes in bfloat16), or train with --zero 2 or 3, or LoRA (use_peft: true)."
         raise FieldError("dtype", recipe.model.dtype, fix, said)
+    if recipe.model.load_in_4bit and sharding.stage:
+        said = f": got true with {sharding}, which is not planned for"
+        raise FieldError("load_in_4bit", True, "Use data parallelism: recipes/accelerate_configs/ddp.yaml, or --zero 0.", said)
     common = {
         "cluster": cluster,
         "sharding": sharding,

@@ -5,6 +5,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
@@ -63,14 +64,18 @@ class Cluster:
 @dataclass(frozen=True)
 class Sharding:
     """
-    DeepSpeed's ZeRO stage, 0 for plain data parallelism, and what is kept in the memory of the host.
+    DeepSpeed's ZeRO stage, 0 for plain data parallelism, and what is kept in the memory of the host; or `fsdp`, FSDP2, which
+    shards all that stage 3 does.
     """
 
     stage: int = 0
     offload_optimizer: bool = False
     offload_params: bool = False
+    fsdp: bool = False
 
     def __str__(self) -> str:
+        if self.fsdp:
+            return "FSDP2"
         if not self.stage:
             return "data parallelism without DeepSpeed"
         moved = [n for n, on in (("optimizer", self.offload_optimizer), ("parameters", self.offload_params)) if on]
@@ -102,7 +107,7 @@ class Setup:
         half (`bool`):
             Whether computations run in bfloat16 (or float16).
         weight_bytes (`int`):
-            Bytes of a weight as it is loaded (`dtype`), which DeepSpeed in half precision makes 2.
+            Bytes of a weight as it is loaded (`dtype`), which DeepSpeed in half precision makes 2. Of those in 4 bits, see [`ModelSize`].
         reference (`bool`):
             Whether a reference model is held for a KL penalty.
         generation (`str`):
@@ -144,12 +149,23 @@ class Setup:
         return -(-self.batch // self.group) if self.shared else self.batch
 
 
+def _check_fsdp(path: Path, options: dict[str, Any]) -> None:
+    """`ValueError` for kinds of FSDP that are not planned for."""
+    for name, wanted in (("fsdp_version", 2), ("fsdp_offload_params", False)):
+        value = options.get(name, wanted)
+        if value != wanted:
+            raise ValueError(
+                f"--accelerate_config: {str(path)!r} has {name} {value}, which is not planned for. Set it to {str(wanted).lower()}, as in "
+                "fsdp2.yaml."
+            )
+
+
 def read_sharding(path: str | Path) -> tuple[Sharding, int, int]:
     """
     What a configuration of `accelerate launch` says: sharding, number of processes, number of machines.
 
     Raises:
-        ValueError: if the file is missing or is no such configuration, or shards in another way than with DeepSpeed.
+        ValueError: if the file is missing or is no such configuration, or shards in another way than with DeepSpeed or FSDP2.
     """
     path = Path(path)
     if not path.is_file():
@@ -165,11 +181,14 @@ def read_sharding(path: str | Path) -> tuple[Sharding, int, int]:
             "recipes/accelerate_configs/*.yaml."
         ) from None
     kind = getattr(config.distributed_type, "value", config.distributed_type)
-    if kind not in ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED"):
+    if kind not in ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED", "FSDP"):
         raise ValueError(
-            f"--accelerate_config: {str(path)!r} has distributed_type {kind}, which is not planned for. Use DeepSpeed (zero3.yaml) "
-            "or plain data parallelism (ddp.yaml)."
+            f"--accelerate_config: {str(path)!r} has distributed_type {kind}, which is not planned for. Use DeepSpeed (zero3.yaml), "
+            "FSDP2 (fsdp2.yaml) or plain data parallelism (ddp.yaml)."
         )
+    if kind == "FSDP":
+        _check_fsdp(path, config.fsdp_config)
+        return Sharding(3, fsdp=True), int(config.num_processes), int(getattr(config, "num_machines", 1))
     options = config.deepspeed_config or {}
     sharding = Sharding(
         stage=int(options.get("zero_stage", 0)),

@@ -14,6 +14,8 @@ GENERATION, UPDATE = "generation", "update"
 BOTH = (GENERATION, UPDATE)
 # DeepSpeed's defaults, in elements: stage3_max_live_parameters, and reduce_bucket_size = allgather_bucket_size
 _MAX_LIVE, _BUCKET = 1_000_000_000, 500_000_000
+# Bytes of a weight in bitsandbytes' 4 bits: half a byte, and for 64 weights an absolute maximum in float32. Nested quantisation needs less
+_QUANTIZED = 0.5625
 
 
 @dataclass(frozen=True)
@@ -76,24 +78,34 @@ def model_states(setup: Setup) -> tuple[list[Item], int, str]:
 
     DeepSpeed in half precision: 2 bytes a weight, 4 of gradients (its estimators count them in float32), and 12 of the
     float32 copy and AdamW's two moments, sharded by the stage. Frozen weights under LoRA: 2 bytes, sharded in stage 3.
-    Without DeepSpeed weights, gradients and both moments have the type that the model was loaded in, autocast keeps casts
-    of the weights, and DDP a second copy of the gradients.
+    Without DeepSpeed weights have the type that the model was loaded in, or 4 bits; what is trained, its gradients and both moments are
+    float32, since anything less is refused; autocast keeps casts of the weights, and DDP a second copy of the gradients. FSDP2: see
+    [`fsdp_states`].
     """
+    if setup.sharding.fsdp:
+        return fsdp_states(setup), 0, "FSDP2 shards weights, gradients and moments; what is trained is float32"
     size, sharding, world = setup.size, setup.sharding, setup.cluster.world
     frozen, trained = size.total - size.trainable, size.trainable
     if not sharding.stage or not setup.half:
         width = setup.weight_bytes
         parts = [world if sharding.stage >= least else 1 for least in (3, 2, 1)]
+        plain = size.total - size.quantized
+        how = f"{width} bytes x {count(plain)}"
+        if size.lora and width != 4:
+            how = f"{width} bytes x {count(plain - trained)}, 4 x {count(trained)} of adapters"
         items = [
-            Item("weights", width * size.total // parts[0], BOTH, f"{width} bytes x {count(size.total)}"),
-            Item("gradients", width * trained // parts[1], (UPDATE,), f"{width} bytes a trained parameter"),
-            Item("optimizer (AdamW)", 2 * width * trained // parts[2], BOTH, "two moments"),
+            Item("weights", (width * (plain - trained) + 4 * trained) // parts[0], BOTH, how),
+            Item("gradients", 4 * trained // parts[1], (UPDATE,), "4 bytes a trained parameter"),
+            Item("optimizer (AdamW)", 8 * trained // parts[2], BOTH, "two moments"),
         ]
+        if size.quantized:
+            how = f"{_QUANTIZED} bytes x {count(size.quantized)}"
+            items.append(Item("weights in 4 bits", int(_QUANTIZED * size.quantized), BOTH, how))
         if setup.half and width == 4:
-            items.append(Item("weights cast by autocast", 2 * size.total, (UPDATE,), "2 bytes x all parameters"))
+            items.append(Item("weights cast by autocast", 2 * plain, (UPDATE,), f"2 bytes x {count(plain)}"))
         if world > 1 and not sharding.stage:
-            items.append(Item("DDP's gradient buckets", width * trained, (UPDATE,), "a second copy"))
-        return items, 0, "weights, gradients and moments in the type the model is loaded in"
+            items.append(Item("DDP's gradient buckets", 4 * trained, (UPDATE,), "a second copy"))
+        return items, 0, "weights in the type the model is loaded in, what is trained in float32"
     host, gpu, source = deepspeed_estimate(setup)
     stage3 = sharding.stage == 3
     gathered = 4 * size.largest_layer if stage3 else 0
@@ -119,6 +131,27 @@ def model_states(setup: Setup) -> tuple[list[Item], int, str]:
         Item("DeepSpeed's buffers", 2 * (live + min(_BUCKET, trained)), (UPDATE,), "its defaults, 2 bytes an element")
     )
     return items, host + (2 * frozen // setup.cluster.nodes if in_host else 0), source
+
+
+def fsdp_states(setup: Setup) -> list[Item]:
+    """
+    FSDP2's weights, gradients and AdamW's states on each GPU. What is trained is in float32, sharded, and what is frozen in the type it
+    was loaded in. Whole are two decoder layers, of which one is being gathered, the embeddings and the LM head, in the type that is computed in, and the
+    gradients of one layer, with their float32 copy that is added up over the processes.
+    """
+    size, world = setup.size, setup.cluster.world
+    trained, frozen = size.trainable, size.total - size.trainable
+    width = 2 if setup.half else 4
+    ends = 2 * size.vocab * size.hidden
+    layer = max(size.total - ends, 0) // size.layers
+    each = over(world, True)
+    return [
+        Item("weights", (4 * trained + setup.weight_bytes * frozen) // world, BOTH, f"{count(size.total)}{each}"),
+        Item("gradients", 4 * trained // world, (UPDATE,), f"4 bytes x {count(trained)}{each}"),
+        Item("optimizer (AdamW)", 8 * trained // world, BOTH, f"8 bytes x {count(trained)}{each}"),
+        Item("weights gathered for a layer", width * (2 * layer + ends), (UPDATE,), f"{width} bytes x 2 layers, embeddings and head"),
+        Item("gradients of a layer", 0 if size.lora else (width + 4) * layer, (UPDATE,), f"{width + 4} bytes x a layer"),
+    ]
 
 
 def over(world: int, sharded: bool) -> str:

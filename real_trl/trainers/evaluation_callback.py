@@ -22,6 +22,7 @@ from real_trl.report.verdict_text import verdict
 from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset
+from real_trl.trainers.fsdp import gathered
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ class JudgeEvaluationCallback(TrainerCallback):
         training = trainer.model.training
         with (
             torch.random.fork_rng(devices),
+            gathered(trainer.model),
             unwrap_model_for_generation(
                 trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=self._gather
             ) as model,

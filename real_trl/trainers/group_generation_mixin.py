@@ -22,6 +22,7 @@ from real_trl.forward.positions import (
     why_read_otherwise_by_vllm,
 )
 from real_trl.prompts.format import prompt_text
+from real_trl.trainers.fsdp import gathered
 from real_trl.trainers.preflight import first_rollouts
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.rollout import Rollout, collate_rollouts
@@ -141,7 +142,8 @@ class GroupGenerationMixin:
         self, prompt_ids: list[list[int]], images: list[Any] | None, multimodal_fields: dict[str, Any]
     ) -> list[list[int]]:
         self._sampling_log_probs = None
-        with _finite_logits(causal_lm(self.model)) as broken:
+        whole = nullcontext() if self.use_vllm else gathered(self.model)
+        with whole, _finite_logits(causal_lm(self.model)) as broken:
             completions = self._generate_finite(prompt_ids, images, multimodal_fields)
         self.check_sampled(bool(broken))
         return completions
@@ -151,7 +153,7 @@ class GroupGenerationMixin:
     ) -> list[list[int]]:
         if self.use_vllm and images is None:
             return self._generate_with_vllm(prompt_ids)
-        sharded = self._dist.is_fsdp or (self._dist.is_zero3 and not self.args.ds3_gather_for_generation)
+        sharded = self._dist.is_zero3 and not self.args.ds3_gather_for_generation
         if not self._shares_prefixes or self.use_vllm or images is not None or multimodal_fields or sharded:
             return self._generate_as_trl_does(prompt_ids, images, multimodal_fields)
         with (

@@ -22,6 +22,7 @@ from real_trl.templates.limited import check_chat_template
 from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
+from real_trl.trainers.fsdp import check_reference, prepare_fsdp
 from real_trl.trainers.learning_signal import SignalMixin
 from real_trl.trainers.precision import accumulate_in_float32, check_dtype, float32_weights, prepare_precision
 from real_trl.trainers.publishing_mixin import PublishingMixin, check_publishing
@@ -115,6 +116,7 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
         """The tokenizer, and `self.score_space`, before the model is loaded; refuses what could not be trained."""
         check_adapter(model, peft_config)
         check_dtype(model, args, peft_config, optimizer)
+        check_reference(model, args, peft_config)
         accumulate_in_float32(args)
         tokenizer = resolve_tokenizer(model, processing_class, args)
         self.score_space = ScoreSpace.from_labels(
@@ -125,6 +127,11 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
             thinking=args.thinking,
         )
         return tokenizer
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in `Trainer`; FSDP2 then adds gradients up in float32, and what it cannot train is refused before a model is loaded for it."""
+        super().create_accelerator_and_postprocess()
+        prepare_fsdp(self.accelerator, self.args)
 
     def _check_loaded(self) -> None:
         """Whether the model that TRL has built can be trained; and `self._label_values` `(L,)`."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of inputs for each module of tests, whose runs would otherwise go on from each other's checkpoints; and the two ways of distributing."""
+"""A folder of inputs for each module of tests, whose runs would otherwise go on from each other's checkpoints; and the ways of distributing."""
 
 import shutil
 from pathlib import Path
@@ -22,6 +22,7 @@ def folder(tmp_path_factory) -> Path:
     params=[
         pytest.param("ddp", marks=pytest.mark.slow),
         pytest.param("zero3", marks=pytest.mark.deepspeed),
+        pytest.param("fsdp2", marks=pytest.mark.slow),
     ],
 )
 def backend(request) -> str:

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Training stages in one process, under DDP and under DeepSpeed ZeRO-3, the latter two on two CPU processes."""
+"""Training stages in one process, and under DDP, DeepSpeed ZeRO-3 and FSDP2 on two CPU processes."""
 
 import json
 import os
@@ -24,6 +24,7 @@ BACKENDS: dict[str, tuple[str | None, dict[str, Any], int]] = {
     "one": (None, {"use_cpu": True}, 1),
     "ddp": ("ddp_cpu.yaml", {"use_cpu": True, "ddp_backend": "gloo"}, 2),
     "zero3": ("zero3_cpu.yaml", {"ddp_backend": "gloo"}, 2),
+    "fsdp2": ("fsdp2_cpu.yaml", {"use_cpu": True, "ddp_backend": "gloo"}, 2),
 }
 GLOBAL_BATCH = {"sft": 4, "rl": 16, "rl-sampled": 16}  # rows, or completions, of a micro-batch over all processes
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+import yaml
 from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen3Config
@@ -321,6 +322,35 @@ def test_frozen_weights_take_two_bytes_and_no_states():
     assert items["optimizer (AdamW)"] == pytest.approx(12 * size.trainable / 8, abs=8)
 
 
+def test_fsdp2s_states_by_hand():
+    """Mistral: 7,241,732,096 parameters, 262,144,000 of them embeddings and LM head, which leaves 218,112,128 for each of 32 layers."""
+    setup = replace(make_setup(measure(published(MISTRAL))), sharding=Sharding(3, fsdp=True))
+    items, in_host, _ = model_states(setup)
+    assert in_host == 0
+    assert {item.name: item.bytes for item in items} == {
+        "weights": 4 * 7_241_732_096 // 8,
+        "gradients": 4 * 7_241_732_096 // 8,
+        "optimizer (AdamW)": 8 * 7_241_732_096 // 8,
+        "weights gathered for a layer": 2 * (2 * 218_112_128 + 262_144_000),
+        "gradients of a layer": 6 * 218_112_128,
+    }
+
+
+def test_weights_in_4_bits_by_hand():
+    """Mistral's layers have 218,103,808 weights in linear layers each; bfloat16 are embeddings, LM head and norms, float32 the adapter."""
+    lora = LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    size = measure(published(MISTRAL), lora, in_4bit=True)
+    adapter, quantized = size.trainable, 32 * 218_103_808
+    assert (size.quantized, size.total - adapter) == (quantized, 7_241_732_096)
+    setup = make_setup(size, "1xA100-40GB", stage=0, weight_bytes=2)
+    assert {item.name: item.bytes for item in model_states(setup)[0]} == {
+        "weights": 2 * (7_241_732_096 - quantized) + 4 * adapter,
+        "weights in 4 bits": quantized * 9 // 16,
+        "gradients": 4 * adapter,
+        "optimizer (AdamW)": 8 * adapter,
+    }
+
+
 def test_vllm_gives_its_memory_back_only_in_sleep_mode():
     size = measure(published(MISTRAL))
     awake, asleep = (plan_memory(make_setup(size, vllm_sleep=sleep)) for sleep in (False, True))
@@ -552,6 +582,17 @@ def test_sharding_of_the_configurations():
     assert read_sharding(configs / "zero3.yaml") == (Sharding(3), 8, 1)
     assert read_sharding(configs / "zero3_2nodes.yaml") == (Sharding(3), 16, 2)
     assert read_sharding(configs / "zero3_2nodes_offload.yaml") == (Sharding(3, True), 16, 2)
+    assert read_sharding(configs / "fsdp2.yaml") == (Sharding(3, fsdp=True), 8, 1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("fsdp_version", 1), ("fsdp_offload_params", True)])
+def test_other_kinds_of_fsdp_are_not_planned_for(tmp_path, name, value):
+    config = yaml.safe_load((RECIPES / "accelerate_configs" / "fsdp2.yaml").read_text())
+    config["fsdp_config"][name] = value
+    path = tmp_path / "fsdp.yaml"
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match=f"{name} {value}, which is not planned for. Set it to (2|false), as in fsdp2.yaml"):
+        read_sharding(path)
 
 
 @pytest.mark.parametrize(
@@ -568,7 +609,9 @@ def test_sharding_of_the_configurations():
         (["--accelerate_config", "README.md"], "is no configuration of accelerate"),
         (["--rows", "0"], "--rows: got 0"),
         (["--max_prompt_tokens", "0"], "got 0 tokens"),
-        (["--load_in_4bit", "true"], "load_in_4bit: got true"),
+        (["--load_in_4bit", "true"], "load_in_4bit: got true for full training"),
+        (["--load_in_4bit", "true", "--use_peft", "true"], "load_in_4bit: got true with ZeRO-3"),
+        (["--load_in_8bit", "true"], "load_in_8bit: got true"),
         (["--dtype", "bfloat16", "--zero", "0"], "dtype: got bfloat16 for full training without ZeRO"),
         (["--num_generation", "8"], "unknown option '--num_generation'. Did you mean '--num_generations'?"),
         (["--num_generations", "1"], "num_generations: got 1"),
