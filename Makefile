@@ -34,6 +34,9 @@ test-marked: $(VENV)/.installed smollm2
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,plots,tensorboard,deepspeed,notebooks,inspect,demo]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "slow or smollm2 or deepspeed or integrations"
 	REAL_TRL_TEST_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m gpu tests/gpu
+# Beside the environment: what bitsandbytes says on a machine without a GPU would be in the output of other tests
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps --upgrade --target build/qlora bitsandbytes
+	PYTHONPATH=build/qlora OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/trainers/test_qlora.py
 
 # Goes on where it was stopped
 paper: $(VENV)/.installed

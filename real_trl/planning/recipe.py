@@ -195,7 +195,9 @@ def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Le
         raise FieldError("dtype", recipe.model.dtype, fix, said)
     if recipe.model.load_in_4bit and sharding.stage:
         said = f": got true with {sharding}, which is not planned for"
-        raise FieldError("load_in_4bit", True, "Use data parallelism: recipes/accelerate_configs/ddp.yaml, or --zero 0.", said)
+        raise FieldError(
+            "load_in_4bit", True, "Use data parallelism: recipes/accelerate_configs/ddp.yaml, or --zero 0.", said
+        )
     common = {
         "cluster": cluster,
         "sharding": sharding,

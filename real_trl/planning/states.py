@@ -149,8 +149,15 @@ def fsdp_states(setup: Setup) -> list[Item]:
         Item("weights", (4 * trained + setup.weight_bytes * frozen) // world, BOTH, f"{count(size.total)}{each}"),
         Item("gradients", 4 * trained // world, (UPDATE,), f"4 bytes x {count(trained)}{each}"),
         Item("optimizer (AdamW)", 8 * trained // world, BOTH, f"8 bytes x {count(trained)}{each}"),
-        Item("weights gathered for a layer", width * (2 * layer + ends), (UPDATE,), f"{width} bytes x 2 layers, embeddings and head"),
-        Item("gradients of a layer", 0 if size.lora else (width + 4) * layer, (UPDATE,), f"{width + 4} bytes x a layer"),
+        Item(
+            "weights gathered for a layer",
+            width * (2 * layer + ends),
+            (UPDATE,),
+            f"{width} bytes x 2 layers, embeddings and head",
+        ),
+        Item(
+            "gradients of a layer", 0 if size.lora else (width + 4) * layer, (UPDATE,), f"{width + 4} bytes x a layer"
+        ),
     ]
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch's FSDP2 by way of accelerate: which of its settings would change what is trained, and whole weights to generate with."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,16 @@ from torch.distributed.fsdp import FSDPModule
 from transformers.integrations.fsdp import is_fsdp_enabled
 
 from real_trl.option_values import FieldError
+
+
+def reduce_each_micro_batch(args: Any) -> None:
+    """
+    Before the accelerator is made: under FSDP, let every micro-batch's gradients be added up over the processes, unless
+    `accelerator_config` says otherwise. Of itself accelerate does so once a step, for which each GPU holds whole gradients, 4 bytes a weight.
+    """
+    config = args.accelerator_config
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true" and config.gradient_accumulation_kwargs is None:
+        config.gradient_accumulation_kwargs = {"sync_each_batch": True}
 
 
 def prepare_fsdp(accelerator: Any, args: Any) -> None:

@@ -22,7 +22,7 @@ from real_trl.templates.limited import check_chat_template
 from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
-from real_trl.trainers.fsdp import check_reference, prepare_fsdp
+from real_trl.trainers.fsdp import check_reference, prepare_fsdp, reduce_each_micro_batch
 from real_trl.trainers.learning_signal import SignalMixin
 from real_trl.trainers.precision import accumulate_in_float32, check_dtype, float32_weights, prepare_precision
 from real_trl.trainers.publishing_mixin import PublishingMixin, check_publishing
@@ -129,7 +129,8 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
         return tokenizer
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As in `Trainer`; FSDP2 then adds gradients up in float32, and what it cannot train is refused before a model is loaded for it."""
+        """As in `Trainer`; FSDP2 then adds gradients up in float32, sharded, and what it cannot train is refused."""
+        reduce_each_micro_batch(self.args)
         super().create_accelerator_and_postprocess()
         prepare_fsdp(self.accelerator, self.args)
 

@@ -198,9 +198,9 @@ def _keeps_masters(args: TrainingArguments, optimizer: torch.optim.Optimizer | N
 
 
 def _is_fsdp_mixed(trainer: Trainer) -> bool:
-    """Whether accelerate turns trained weights into float32 when it shards them."""
-    state = trainer.accelerator
-    return state.distributed_type == DistributedType.FSDP and state.mixed_precision != "no"
+    """Whether accelerate turns trained weights into float32 when it shards them, as it does but for quantised models."""
+    state, quantized = trainer.accelerator, getattr(causal_lm(trainer.model), "is_quantized", False)
+    return state.distributed_type == DistributedType.FSDP and state.mixed_precision != "no" and not quantized
 
 
 def _refusal(weights: dict[str, torch.dtype], args: TrainingArguments) -> str:

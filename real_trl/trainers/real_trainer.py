@@ -36,6 +36,7 @@ from real_trl.trainers.rollout import Rollout, asked_prompts, make_rollout
 from real_trl.trainers.split_groups import objective_of_part
 from real_trl.trainers.starting_judge import check_writes_rationales
 from real_trl.trainers.vllm_rollouts import ask_for_log_probs, engine_like_trainer
+from real_trl.trainers.vllm_weights import check_vllm_weights
 from real_trl.weights.whole import whole_weights
 
 _FORWARD_INPUTS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "score_positions")
@@ -131,6 +132,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             check_writes_rationales(model, (args.model_init_kwargs or {}).get("revision"))
         processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
         check_generation(config_of(model, args), args)
+        check_vllm_weights(model, args, quantization_config)
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
         fits = prompt_fits(model, args, self.score_space, processing_class, prompt_format)

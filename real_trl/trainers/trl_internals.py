@@ -44,6 +44,8 @@ PRIVATE_NAMES = {
     "torch.nn.Module": ("_parameters",),
     "torch.optim.lr_scheduler.LRScheduler": ("_last_lr",),
     "torch.distributed.fsdp._flat_param": ("_is_flat_param",),
+    "torch.distributed.fsdp._fully_shard._fully_shard": ("_fsdp_param_groups", "_get_fsdp_state"),
+    "torch.distributed.fsdp._fully_shard._fsdp_param_group": ("_reshard_after_forward",),
     # The public `varlen_attn` trains on a GPU; its own backward takes the output of its call for the whole of attention, where here it
     # is a part, so the operator below is called with the merged one
     "torch.ops.torch_attn": ("_varlen_attn_backward",),

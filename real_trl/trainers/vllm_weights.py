@@ -3,11 +3,12 @@
 """What a trainer with adapters hands to vLLM: merged copies of its weights, instead of its own that TRL merges and unmerges in place."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from real_trl.forward.logits import HALF
 from real_trl.option_values import FieldError
@@ -15,6 +16,16 @@ from real_trl.trainers.visible_updates import FIRST_STEPS, log_share
 from real_trl.weights.merged import MergeShare, merged_parameters, why_not_mergeable
 
 _EVERY = 8  # adapted modules
+
+
+def check_vllm_weights(model: "str | PreTrainedModel", args: TrainingArguments, quantization_config: Any) -> None:
+    """`ValueError`, before a model is loaded, if vLLM is to sample from one in 4 bits, whose merged weights it cannot be given as they are."""
+    quantized = quantization_config or getattr(model, "quantization_method", None)
+    if args.use_vllm and (quantized or (args.model_init_kwargs or {}).get("quantization_config")):
+        said = ": got true for quantised weights; rounded to their few bits again, merged ones would be another model than the one that is trained"
+        raise FieldError(
+            "use_vllm", True, "Set it to false, or train LoRA without quantisation (load_in_4bit: false).", said
+        )
 
 
 def send_merged_copies(trainer: Trainer) -> None:

@@ -203,9 +203,14 @@ def merge_whole(model: PeftModel, field: str, instead: str) -> PreTrainedModel:
             The option that asks for it, and what else to do, for a message.
 
     Raises:
-        ValueError: if it would not be the model that was trained: see [`why_not_mergeable`]; or if most of what the adapters change
-            is too small for the type of the weights.
+        ValueError: if it would not be the model that was trained: see [`why_not_mergeable`]; if its weights are quantised, and would be
+            again; or if most of what the adapters change is too small for the type of the weights.
     """
+    if getattr(model.get_base_model(), "is_quantized", False):
+        raise ValueError(
+            f"{field}: the model's weights are quantised, and would be rounded to their few bits again with what the adapter changes. {instead}, "
+            "or load the model without quantisation (load_in_4bit: false)."
+        )
     reason, share = why_not_mergeable(model), MergeShare()
     if reason is not None:
         raise ValueError(f"{field}: {reason}, and would be one after merging. {instead}.")

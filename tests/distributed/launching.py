@@ -24,7 +24,7 @@ BACKENDS: dict[str, tuple[str | None, dict[str, Any], int]] = {
     "one": (None, {"use_cpu": True}, 1),
     "ddp": ("ddp_cpu.yaml", {"use_cpu": True, "ddp_backend": "gloo"}, 2),
     "zero3": ("zero3_cpu.yaml", {"ddp_backend": "gloo"}, 2),
-    "fsdp2": ("fsdp2_cpu.yaml", {"use_cpu": True, "ddp_backend": "gloo"}, 2),
+    "fsdp2": ("fsdp2.yaml", {"ddp_backend": "gloo"}, 2),
 }
 GLOBAL_BATCH = {"sft": 4, "rl": 16, "rl-sampled": 16}  # rows, or completions, of a micro-batch over all processes
 
@@ -105,7 +105,8 @@ def launch(folder: Path, backend: str, jobs: dict[str, Job], fails: bool = False
             free.bind(("", 0))
             port = str(free.getsockname()[1])
         config = str(ROOT / "recipes" / "accelerate_configs" / config)
-        launcher = ["accelerate.commands.launch", "--config_file", config, "--main_process_port", port, "-m"]
+        launcher = ["accelerate.commands.launch", "--config_file", config, "--main_process_port", port]
+        launcher += ["--num_processes", str(processes), "--mixed_precision", "no", "-m"]  # as the recipe says
     result = subprocess.run(
         [sys.executable, "-m", *launcher, "tests.distributed.worker", *arguments],
         cwd=ROOT,

@@ -17,7 +17,10 @@ from tests.tiny import TOKENIZER
 # A group for each process and micro-batch
 STEP = {"optim": "sgd", "max_steps": 1, "learning_rate": 1e-2, "float32_outputs": True}
 UNFILTERED = {name: value for name, value in REAL.items() if name != "group_filter"} | {"max_steps_without_signal": 0}
-JOBS: dict[str, Job] = {"raft": ("sft", "rounded", {**RAFT, **STEP}), "real": ("rl", "rounded", {**UNFILTERED, **STEP})}
+JOBS: dict[str, Job] = {
+    "raft": ("sft", "rounded", {**RAFT, **STEP}),
+    "real": ("rl", "rounded", {**UNFILTERED, **STEP}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,5 +65,14 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_gradients(one, two, start, job):
     exact, alone = moved(one / f"{job}-False", start), moved(one / f"{job}-True", start)
     shared = moved(two / f"{job}-True", start)
-    print(job, two.name, difference(alone, exact), difference(shared, exact), difference(shared, alone), logged(one / f"{job}-False", "loss"), logged(one / f"{job}-True", "loss"), logged(two / f"{job}-True", "loss"))
-    assert difference(shared, exact) < 0.03
+    print(
+        job,
+        two.name,
+        difference(alone, exact),
+        difference(shared, exact),
+        difference(shared, alone),
+        logged(one / f"{job}-False", "loss"),
+        logged(one / f"{job}-True", "loss"),
+        logged(two / f"{job}-True", "loss"),
+    )
+    assert difference(shared, alone) < 0.01

@@ -10,8 +10,10 @@ from depends neither on a seed nor on the number of processes; `rl-sampled` samp
 """
 
 import gc
+import os
 import sys
 
+from accelerate import DistributedType, PartialState
 from accelerate.state import AcceleratorState, GradientState
 from transformers import training_args
 
@@ -53,9 +55,13 @@ class FixedCompletionsTrainer(REALTrainer):
 def main(argv: list[str]) -> None:
     # DeepSpeed computes in bfloat16 on a CPU; Transformers lets it only with `use_cpu`, which turns DeepSpeed off
     training_args.is_torch_bf16_gpu_available = lambda: True
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if fsdp:  # which accelerate does on GPUs only; PyTorch's part runs on a CPU too
+        PartialState._prepare_backend = lambda self, *args: ("gloo", DistributedType.MULTI_GPU)
     for stage, recipe in zip(argv[::2], argv[1::2], strict=True):
         rl.REALTrainer = FixedCompletionsTrainer if stage == "rl" else REALTrainer
         (sft if stage == "sft" else rl).main(["--config", recipe])
+        assert (AcceleratorState().distributed_type == DistributedType.FSDP) == fsdp
         # The next stage configures accelerate, and DeepSpeed under it, anew
         AcceleratorState._reset_state()
         GradientState._reset_state()

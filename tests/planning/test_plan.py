@@ -591,7 +591,9 @@ def test_other_kinds_of_fsdp_are_not_planned_for(tmp_path, name, value):
     config["fsdp_config"][name] = value
     path = tmp_path / "fsdp.yaml"
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(ValueError, match=f"{name} {value}, which is not planned for. Set it to (2|false), as in fsdp2.yaml"):
+    with pytest.raises(
+        ValueError, match=f"{name} {value}, which is not planned for. Set it to (2|false), as in fsdp2.yaml"
+    ):
         read_sharding(path)
 
 
