@@ -3,14 +3,14 @@
 """PyTorch's FSDP2 by way of accelerate: which of its settings would change what is trained, and whole weights to generate with."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers.integrations.fsdp import is_fsdp_enabled
 
@@ -65,6 +65,14 @@ def check_reference(model: Any, args: Any, peft_config: Any) -> None:
         said = f": got {beta} with fsdp_cpu_ram_efficient_loading, with which only one process has the weights of the reference model"
         fix = "Set fsdp_cpu_ram_efficient_loading to false in the configuration of accelerate, train LoRA (use_peft: true), or set beta to 0."
         raise FieldError("beta", beta, fix, said)
+
+
+def tied(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Whole weights of a sharded model, of which the tied ones are one tensor again, so that they are saved once."""
+    first: dict[int, str] = {}
+    names = model.named_parameters(remove_duplicate=False)
+    same = {name: first.setdefault(id(parameter), name) for name, parameter in names}
+    return {name: state[same.get(name, name)] for name in state}
 
 
 @contextmanager

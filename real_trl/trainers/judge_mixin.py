@@ -22,7 +22,7 @@ from real_trl.templates.limited import check_chat_template
 from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.data_checks import CheckedDataMixin
 from real_trl.trainers.finite_mixin import FiniteMixin
-from real_trl.trainers.fsdp import check_reference, prepare_fsdp, reduce_each_micro_batch
+from real_trl.trainers.fsdp import check_reference, prepare_fsdp, reduce_each_micro_batch, tied
 from real_trl.trainers.learning_signal import SignalMixin
 from real_trl.trainers.precision import accumulate_in_float32, check_dtype, float32_weights, prepare_precision
 from real_trl.trainers.publishing_mixin import PublishingMixin, check_publishing
@@ -191,6 +191,8 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
         precise = self._float32_weights
         if precise:
             state_dict = {name: precise.get(name, value) for name, value in state_dict.items()}
+        elif state_dict is not None and self.is_fsdp_enabled:
+            state_dict = tied(state_dict, self.model)
         super()._save(output_dir, state_dict=state_dict)
         if precise and not isinstance(self.model, PeftModel):
             config = copy.copy(self.model.config)
