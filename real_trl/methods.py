@@ -174,6 +174,14 @@ METHODS = {
         + _PREDICTOR,
         tag="raft",
     ),
+    "raft_pairs": Method(
+        name="RAFT from pairs",
+        sentence="Supervised training on preferences between two responses: minus the log-probability that scores drawn from the judge's two "
+        "distributions are ordered as the human says, beside the next-token loss of the marker and of any score.",
+        equation=r"\mathcal{L}(\theta) = -\log P(A \succ B), \qquad P(A \succ B) = \sum_{i, j} p_A(i) \, p_B(j) \left( [i > j] + "
+        r"\tfrac{1}{2} [i = j] \right), \qquad p_A(k) \propto \pi_\theta(k \mid x_A)",
+        tag="preference",
+    ),
     "regression": Method(
         name="REAL",
         sentence="Regression-aware reinforcement learning: rationales c are sampled, and the reward is a function of the judge's own score "

@@ -80,7 +80,10 @@ def load_judge_dataset(
     if args.pair_columns and not pairs:
         said = f": got {args.pair_columns}, but scores are needed here, not preferences"
         raise FieldError(
-            "pair_columns", args.pair_columns, "Set score_column instead, or rl with reward: preference.", said
+            "pair_columns",
+            args.pair_columns,
+            "Set score_column instead; pairs are for sft, and for rl with reward: preference.",
+            said,
         )
     split = split or args.dataset_train_split
     holdout = None

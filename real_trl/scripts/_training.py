@@ -137,7 +137,7 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack) 
             scale=space.scale,
             require_feedback=require_feedback,
             marker=space.marker,
-            pairs=samples and METHODS[training_args.reward].pairs,
+            pairs=METHODS[training_args.reward].pairs if samples else bool(data_args.pair_columns),
         )
 
     train = load(data_args.dataset_train_split)

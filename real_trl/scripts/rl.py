@@ -14,22 +14,20 @@ from contextlib import ExitStack
 from datasets import Dataset
 
 from real_trl.arguments.parser import user_errors
-from real_trl.data.pairs import PAIR_COLUMNS
 from real_trl.runs.command import command
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.trainers import REALConfig, REALTrainer
 from real_trl.trainers.preflight import DEFAULT_SCORED_RATE
-from real_trl.trainers.starting_judge import stage_prompt
+from real_trl.trainers.starting_judge import pair_rows, stage_prompt
 
 
 def training_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None) -> Dataset:
-    """Rows for `REALTrainer`: prompts as text, or as messages in a chat, `score`, and the raters' histograms; or pairs."""
-    known = (*PAIR_COLUMNS, "score", "score_histogram")
-    dataset = dataset.select_columns([column for column in known if column in dataset.column_names])
-    prompts = [column for column in ("prompt", "other_prompt") if column in dataset.column_names]
+    """Rows for `REALTrainer`: `prompt` as text, or as messages in a chat, `score`, and the raters' histograms; or pairs."""
+    if "preference" in dataset.column_names:
+        return pair_rows(dataset, chat, system_prompt)
+    dataset = dataset.select_columns([c for c in ("prompt", "score", "score_histogram") if c in dataset.column_names])
     return dataset.map(
-        lambda row: {column: stage_prompt(row[column], chat, system_prompt) for column in prompts},
-        desc="Building prompts",
+        lambda row: {"prompt": stage_prompt(row["prompt"], chat, system_prompt)}, desc="Building prompts"
     )
 
 

@@ -6,7 +6,7 @@ Supervised warm start: RAFT (Eq. 3), or plain SFT with `regression_weight: 0`.
     accelerate launch -m real_trl.scripts.sft --config recipes/quickstart/raft.yaml
 
 The completion trained on is `<feedback> <score_marker><score>`. Data without rationales (`feedback`), or `rationale: false`, train
-a direct judge, whose completion is `<score_marker><score>`.
+a direct judge, whose completion is `<score_marker><score>`; preferences between two responses (`pair_columns`) train one too.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from real_trl.runs.command import command
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.trainers import RAFTConfig, RAFTTrainer
-from real_trl.trainers.starting_judge import stage_prompt
+from real_trl.trainers.starting_judge import pair_rows, stage_prompt
 
 
 def training_rows(
@@ -40,6 +40,8 @@ def training_rows(
             "completion": answer_to(row["prompt"], completion, chat),
         }
 
+    if "preference" in dataset.column_names:  # the trainer makes both completions
+        return pair_rows(dataset, chat, system_prompt)
     unused = [c for c in dataset.column_names if c not in ("prompt", "score", "score_histogram")]
     return dataset.map(to_row, remove_columns=unused, desc="Building completions")
 

@@ -3,7 +3,7 @@
 """RAFT, and plain SFT as its case without regression loss, as a subclass of TRL's SFT trainer."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import SFTTrainer
 
 from real_trl import objectives
+from real_trl.data.pairs import PAIR_COLUMNS
 from real_trl.forward.dense import backbone, causal_lm, select_hidden_rows
 from real_trl.forward.packed_attention import install_prefix_attention
 from real_trl.forward.positions import separate_rows
@@ -28,32 +29,22 @@ from real_trl.prompts.format import training_format
 from real_trl.trainers.context_check import row_fits
 from real_trl.trainers.data_checks import askable, one_dataset
 from real_trl.trainers.direct import has_rationales, no_rationales
+from real_trl.trainers.direct_pairs import (
+    PairSampler,
+    check_pair_options,
+    check_whole_pairs,
+    of_both_answers,
+    preference_loss,
+    rows_of_pairs,
+)
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin
+from real_trl.trainers.pair_metrics import log_pair_metrics
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
-from real_trl.trainers.score_positions import NO_SCORE, ScoreRows
+from real_trl.trainers.score_positions import NO_SCORE, ScoreCollator, ScoreRows
 from real_trl.weights.whole import whole_weights
 
 logger = get_logger(__name__)
-
-
-class ScoreCollator:
-    """
-    TRL's collator, with `score_positions`, `written_labels` and `targets` `(N,)` and `label_weights` `(N, L)` beside
-    `input_ids`, `labels` and `attention_mask` `(N, T)`.
-    """
-
-    def __init__(self, collator: Any, values: Sequence[float]) -> None:
-        self.collator, self.values = collator, torch.tensor(values, dtype=torch.float32)
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        batch = self.collator(examples)
-        batch["score_positions"] = torch.tensor([example["score_position"] for example in examples])
-        batch["written_labels"] = torch.tensor([example["written_label"] for example in examples])
-        batch["targets"] = torch.tensor([example["score"] for example in examples], dtype=torch.float32)
-        histograms = [example.get("score_histogram") for example in examples]
-        batch["label_weights"] = objectives.label_weights(batch["targets"], self.values, histograms)
-        return batch
 
 
 class _ForwardWithScores:
@@ -107,7 +98,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         train_dataset ([`~datasets.Dataset`]):
             Columns `prompt` and `completion` (text or messages; see [`~real_trl.data.loading.build_completion`]) and `score`, the
             target; optionally `score_histogram`, the raters' shares of each label. Where they say something else than the
-            label that the completion ends with, the next-token loss of that label is that of their distribution.
+            label that the completion ends with, the next-token loss of that label is that of their distribution. Or, for a direct judge,
+            preferences between two responses, with the columns of [`~real_trl.data.pairs.PAIR_COLUMNS`]: the squared error is then replaced by
+            −log P(A ≻ B), and the next-token loss of the label by that of any label.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer. If `None`, the model's own.
         callbacks, optimizers, quantization_config, peft_config (*optional*):
@@ -120,7 +113,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
 
     _tag_names = ["trl", "raft"]
     _name = "RAFT"
-    _score_columns = ("score", "score_position", "written_label", "score_histogram")
+    _score_columns = ("score", "score_position", "written_label", "score_histogram", "preference")
     _paper = {
         "title": "Better autoregressive regression with LLMs via regression-aware fine-tuning",
     }
@@ -142,14 +135,20 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         processing_class = self._resolve_judge(model, args, processing_class, peft_config, optimizers[0])
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
-        self._is_direct = not (
+        self._has_pairs = "preference" in (getattr(train_dataset, "column_names", None) or ())
+        if self._has_pairs:
+            check_pair_options(args, train_dataset)
+            args.completion_only_loss = True  # which TRL sees in a first row that has a completion
+        self._is_direct = self._has_pairs or not (
             has_rationales(train_dataset, self.score_space) if args.rationale is None else args.rationale
         )
         checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format, self.score_space)]
         checks += [no_rationales(self.score_space)] if self._is_direct else []
-        columns = ("prompt", "completion", "score")
+        columns: tuple[str, ...] = ("prompt", "completion", "score")
+        if self._has_pairs:
+            columns, checks = PAIR_COLUMNS, [of_both_answers(check, self.score_space) for check in checks]
         train_dataset, eval_dataset = self._checked_datasets(train_dataset, eval_dataset, columns, *checks)
-        method = "raft" if args.regression_weight else "sft"
+        method = "raft_pairs" if self._has_pairs else "raft" if args.regression_weight else "sft"
         self.judge_config = self._make_judge_config(model, self.score_space, args, prompt_format, method=method)
         self.judge_config.rationale = not self._is_direct
         super().__init__(
@@ -184,6 +183,9 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
         name = rest[-1]
         options = {"num_proc": args.dataset_num_proc, "desc": f"Tokenizing {name} dataset"}
+        if self._has_pairs:
+            pairs = dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
+            dataset = rows_of_pairs(pairs, self.score_space)
         try:
             dataset = dataset.map(
                 RowTokenizer(self.prompt_encoding, self.score_space, direct=self._is_direct),
@@ -196,7 +198,14 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         uncut.max_length, uncut.shuffle_dataset = None, False
         dataset = super()._prepare_dataset(dataset, processing_class, uncut, *rest)
         dataset = ScoreRows(self.score_space, name, args.max_length, args.truncation_mode).prepare(dataset)
+        if self._has_pairs:
+            check_whole_pairs(dataset, len(pairs), name, args.max_length)
+            return dataset
         return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
+
+    def _get_train_sampler(self, *args: Any) -> Any:
+        sampler = super()._get_train_sampler(*args)
+        return PairSampler(sampler) if self._has_pairs else sampler
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
@@ -227,6 +236,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
     def _raft_loss(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None) -> Tensor:
         score_positions, targets = inputs.pop("score_positions"), inputs.pop("targets")
         written, label_weights = inputs.pop("written_labels"), inputs.pop("label_weights")
+        preferences = inputs.pop("preferences", None)
         forward = _ForwardWithScores(model, score_positions, self.score_space.tree, self._padding_free, self._share)
         trained, attention_mask = self._total_train_tokens, inputs["attention_mask"]
         with router_loss(model, attention_mask) if self._trains_router else nullcontext() as router_losses:
@@ -240,14 +250,23 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
 
         scored = score_positions != NO_SCORE
-        self._log_scores(forward.score_log_probs.detach(), targets, scored)
+        if preferences is None:
+            self._log_scores(forward.score_log_probs.detach(), targets, scored)
+        else:
+            columns = (forward.score_log_probs, self._label_values, preferences, scored)
+            log_pair_metrics(self._metrics["train" if self.model.training else "eval"], self.accelerator, *columns)
+            regression = preference_loss(*columns)
         if not scored.any():
             # Every rank must take part in the backward of the same parameters
             return self.args.log_likelihood_weight * next_token_loss + 0.0 * forward.score_log_probs.sum() + router
         score_log_probs, targets = forward.score_log_probs[scored], targets[scored]  # (N, L) -> (n, L), (N,) -> (n,)
         # Zero where the written label is the whole target
         written = score_log_probs.gather(1, written[scored].unsqueeze(1)).squeeze(1)  # (n, L) -> (n,)
-        wanted = objectives.log_likelihood_reward(score_log_probs, self._label_values, targets, label_weights[scored])
+        wanted = (
+            objectives.log_likelihood_reward(score_log_probs, self._label_values, targets, label_weights[scored])
+            if preferences is None
+            else score_log_probs.logsumexp(-1)
+        )
         if num_items_in_batch is None:
             num_tokens = (inputs["labels"][:, 1:] != -100).sum()
         else:
@@ -258,6 +277,10 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         # With `num_items_in_batch` the next-token loss is already a share of that of the whole accumulated batch of all
         # processes; so is the squared error then: a mean over the batch's scores, wherever rows without one fell
         share = 1.0 if num_items_in_batch is None else scored.sum() / self._scores_per_process
+        if preferences is not None:
+            regression = share * regression / (scored.sum() / 2)
+            loss = self.args.regression_weight * regression + self.args.log_likelihood_weight * next_token_loss
+            return loss + router
         loss = objectives.raft_loss(
             score_log_probs,
             self._label_values,

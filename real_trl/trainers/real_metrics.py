@@ -13,6 +13,7 @@ from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput
 from real_trl.importance_sampling import ImportanceWeights, log_prob_differences
 from real_trl.score_space import MALFORMED_STATUSES
+from real_trl.trainers.pair_metrics import log_pair_metrics
 from real_trl.trainers.split_groups import silent_groups
 
 
@@ -74,7 +75,9 @@ def log_real_metrics(
     if scored.any():
         metrics["score/mass"].append(mass[scored].mean().item())
     if trainer._has_pairs:
-        _log_pairs(trainer, score_log_probs, inputs)
+        if len(inputs["targets"]) % trainer._group_size == 0:  # or a part of a group, whose other side is elsewhere
+            columns = (score_log_probs, values, inputs["targets"], inputs["has_score"], trainer._group_size)
+            log_pair_metrics(metrics, trainer.accelerator, *columns)
     elif scored.any():
         metrics["rewards/squared_error"].append(-(expected - targets)[scored].square().mean().item())
         metrics["rewards/log_likelihood"].append(log_likelihood[scored].mean().item())
@@ -134,32 +137,6 @@ def log_sampling_metrics(
         ratio = gather(weights.sequence)
         for name, value in {"min": ratio.min(), "mean": ratio.mean(), "max": ratio.max()}.items():
             metrics[f"sampling/importance_sampling_ratio/{name}"].append(value.item())
-
-
-def _log_pairs(trainer: RLOOTrainer, score_log_probs: Tensor, inputs: dict[str, Any]) -> None:
-    """
-    Of pairs of completions about the two responses, that both have a score and of which one is preferred: `preference/probability` that drawn
-    scores are ordered so, and `preference/accuracy`, the share of pairs whose expected scores are, equal ones counting half.
-    """
-    size = trainer._group_size
-    if len(score_log_probs) % size:  # parts of groups, whose other side is elsewhere
-        return
-    values = trainer._label_values
-    first, second = score_log_probs.unflatten(0, (-1, 2, size // 2)).unbind(1)  # (N, L) -> (G, 2, M, L) -> (G, M, L)
-    has_first, has_second = inputs["has_score"].unflatten(0, (-1, 2, size // 2)).unbind(1)
-    preference = inputs["targets"].view(-1, size)[:, 0]  # (G,)
-    counted = has_first.unsqueeze(2) & has_second.unsqueeze(1) & (preference != 0.5)[:, None, None]  # (G, M, M)
-    sign = (2 * preference - 1).sign()[:, None, None]
-    above = objectives.order_probability(first.unsqueeze(2), second.unsqueeze(1), values)
-    means = (objectives.expected_score(each, values, normalize=True) for each in (first, second))
-    difference = torch.sub(*(mean.unsqueeze(dim) for mean, dim in zip(means, (2, 1), strict=True)))
-    right = torch.stack([0.5 + sign * (above - 0.5), (1 + sign * difference.sign()) / 2])
-    sums = torch.stack([*(right * counted).sum((1, 2, 3)), counted.sum()])
-    probability, accuracy, count = trainer.accelerator.reduce(sums, reduction="sum").tolist()
-    if count:
-        metrics = trainer._metrics[trainer._mode]
-        metrics["preference/probability"].append(probability / count)
-        metrics["preference/accuracy"].append(accuracy / count)
 
 
 def pop_score_correlation(pairs: list[Tensor]) -> float | None:

@@ -3,11 +3,15 @@
 """Where the score of every tokenized row stands, and what `max_length` takes from the row: nothing is cut without being counted."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
+from torch import Tensor
 
+from real_trl import objectives
 from real_trl.option_values import FieldError
 from real_trl.score_space import MALFORMED_STATUSES, ScoreSpace
 
@@ -129,3 +133,24 @@ class ScoreRows:
             f"{unclosed if status == 'unclosed' else ''} Set `score_marker` to the text that precedes the score in the completions, or "
             "build them with `real_trl.data.loading.build_completion`."
         )
+
+
+class ScoreCollator:
+    """
+    TRL's collator, with `score_positions`, `written_labels` and `targets` (and of pairs `preferences`) `(N,)` and `label_weights` `(N, L)` beside
+    `input_ids`, `labels` and `attention_mask` `(N, T)`.
+    """
+
+    def __init__(self, collator: Any, values: Sequence[float]) -> None:
+        self.collator, self.values = collator, torch.tensor(values, dtype=torch.float32)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = self.collator(examples)
+        batch["score_positions"] = torch.tensor([example["score_position"] for example in examples])
+        batch["written_labels"] = torch.tensor([example["written_label"] for example in examples])
+        batch["targets"] = torch.tensor([example["score"] for example in examples], dtype=torch.float32)
+        histograms = [example.get("score_histogram") for example in examples]
+        batch["label_weights"] = objectives.label_weights(batch["targets"], self.values, histograms)
+        if "preference" in examples[0]:
+            batch["preferences"] = torch.tensor([example["preference"] for example in examples], dtype=torch.float32)
+        return batch

@@ -5,8 +5,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from real_trl.data.pairs import PAIR_COLUMNS
 from real_trl.judge_config import JudgeConfig
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
@@ -18,6 +20,14 @@ from real_trl.weights.pretrained import uses_chat
 def stage_prompt(text: str, chat: bool, system_prompt: str | None = None) -> str | list[dict[str, str]]:
     """A prompt as the trainers get it: messages, or plain text."""
     return PromptFormat(chat, system_prompt).messages(text) if chat else plain_prompt(text)
+
+
+def pair_rows(dataset: Dataset, chat: bool, system_prompt: str | None = None) -> Dataset:
+    """Pairs as the trainers get them: the columns of [`~real_trl.data.pairs.PAIR_COLUMNS`], with prompts as of [`stage_prompt`]."""
+    return dataset.select_columns(list(PAIR_COLUMNS)).map(
+        lambda row: {name: stage_prompt(row[name], chat, system_prompt) for name in ("prompt", "other_prompt")},
+        desc="Building prompts",
+    )
 
 
 def check_start(

@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The stage `rl` on preferences between two responses, from a file of them to a judge."""
+"""The stages `rl` and `sft` on preferences between two responses, from a file of them to a judge."""
 
 import json
 
@@ -49,10 +49,19 @@ def test_a_judge_is_trained_from_pairs(tmp_path, file, untrained):
     assert Judge.from_pretrained(output).score(**asked, response="1) 3+4 = 8", seed=0).status != "error"
 
 
+def test_a_direct_judge_is_trained_from_pairs(tmp_path, file, untrained):
+    output = run("sft", tmp_path, untrained, dataset_name=file, **{**PAIRS, "reward": None})
+    config = JudgeConfig.load(output)
+    assert config.method == "raft_pairs" and config.rationale is False
+    log = json.loads((output / "trainer_state.json").read_text())["log_history"][0]
+    assert 0 < log["preference/probability"] < 1 and "score/abs_error" not in log
+    asked = {"instruction": "Grade this homework from 1 to 5.", "rubric": "Rubric: a close line costs a point."}
+    judgment = Judge.from_pretrained(output).score(**asked, response="1) 3+4 = 8")
+    assert judgment.status == "ok" and 0 < judgment.expected_score <= 5
+
+
 def test_pairs_and_the_reward_belong_together(tmp_path, file, untrained, capsys):
     said = refusal(capsys, "rl", tmp_path, untrained, dataset_name=file, **{**PAIRS, "reward": "regression"})
-    assert "pair_columns: got ['first', 'second'], but scores are needed here" in said
-    said = refusal(capsys, "sft", tmp_path, untrained, dataset_name=file, **{**PAIRS, "reward": None})
     assert "pair_columns: got ['first', 'second'], but scores are needed here" in said
     said = refusal(capsys, "rl", tmp_path, untrained, reward="preference")
     assert "pair_columns is not set" in said
