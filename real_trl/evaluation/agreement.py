@@ -58,7 +58,7 @@ def rater_agreement(
     Raises:
         `ValueError`: If no row has two ratings, if a rating is no finite number, or if `groups` has another length.
     """
-    matrix = _rating_matrix(ratings)
+    matrix = rating_matrix(ratings)
     names = np.arange(len(matrix)) if groups is None else np.asarray(groups)
     if len(names) != len(matrix):
         raise ValueError(f"`groups` has {len(names)} rows and `ratings` has {len(matrix)}: pass one of each per row.")
@@ -134,7 +134,7 @@ def _mean(figures: list[np.ndarray]) -> np.ndarray:
     return np.where(counts > 0, np.where(defined, stacked, 0).sum(axis=0) / np.maximum(counts, 1), np.nan)
 
 
-def _rating_matrix(ratings: Sequence[Sequence[float | None]]) -> np.ndarray:
+def rating_matrix(ratings: Sequence[Sequence[float | None]]) -> np.ndarray:
     """`(n, raters)`, NaN where a row has no rating."""
     rows = [[] if row is None else list(row) for row in ratings]
     matrix = np.full((len(rows), max(map(len, rows), default=0)), np.nan)

@@ -14,8 +14,9 @@ from real_trl.evaluation.agreement import rater_agreement
 from real_trl.evaluation.comparison import compare_judges
 from real_trl.evaluation.intervals import breakdown, evaluate_with_intervals
 from real_trl.evaluation.metrics import evaluate_predictions
+from real_trl.evaluation.people import agreement_of_people
 from real_trl.evaluation.probes import probe_shifts
-from real_trl.evaluation.rows import MalformedHandling
+from real_trl.evaluation.rows import INFERENCES, MalformedHandling
 from real_trl.scale import Scale
 
 MALFORMED_CONVENTIONS = get_args(MalformedHandling)
@@ -75,6 +76,7 @@ def assemble_evaluation(
         - `results`: dataset → judge → result of [`~real_trl.evaluation.intervals.evaluate_with_intervals`], with `mean_entropy`;
         - `comparisons`: dataset → result of [`~real_trl.evaluation.comparison.compare_judges`];
         - `ceiling`: dataset → [`~real_trl.evaluation.agreement.rater_agreement`], where rows have several ratings;
+        - `people`: dataset → [`~real_trl.evaluation.people.agreement_of_people`], there too; its `judges` are `<judge>, <inference>`;
         - `breakdown`: dataset → column → value → judge → result;
         - `malformed_conventions`: dataset → judge → convention → figures;
         - `probes`: dataset → judge → probe → [`~real_trl.evaluation.probes.probe_shifts`].
@@ -85,7 +87,8 @@ def assemble_evaluation(
     values = scale.values
     options: dict[str, Any] = {"values": values, "n_resamples": num_resamples, "seed": seed}
     evaluation: dict[str, Any] = {
-        name: {} for name in ("datasets", "results", "comparisons", "ceiling", "breakdown", "malformed_conventions")
+        name: {}
+        for name in ("datasets", "results", "comparisons", "ceiling", "people", "breakdown", "malformed_conventions")
     }
     for dataset, judges in frames.items():
         first = next(iter(judges.values()))
@@ -111,6 +114,13 @@ def assemble_evaluation(
                 groups=list(first["group"]),
                 criteria=list(first[CRITERION_COLUMN]) if CRITERION_COLUMN in first else None,
                 values=values,
+                n_resamples=num_resamples,
+                seed=seed,
+            )
+            evaluation["people"][dataset] = agreement_of_people(
+                ratings,
+                groups=list(first["group"]),
+                judges=_judges_as_raters(judges, first, malformed),
                 n_resamples=num_resamples,
                 seed=seed,
             )
@@ -147,6 +157,19 @@ def assemble_evaluation(
             for dataset, judges in probed.items()
         }
     return evaluation
+
+
+def _judges_as_raters(
+    judges: Mapping[str, pd.DataFrame], first: pd.DataFrame, malformed: MalformedHandling
+) -> dict[str, pd.Series]:
+    """Scores of every judge in each inference, in the order of the rows of `first`; NaN where malformed, unless that is forced."""
+    scores = {}
+    for judge, frame in judges.items():
+        frame = frame.set_index("row").loc[list(first["row"])] if "row" in frame else frame
+        for inference, column in INFERENCES.items():
+            given = pd.to_numeric(frame[column], errors="coerce")
+            scores[f"{judge}, {inference}"] = given if malformed == "force" else given.where(frame["status"] == "ok")
+    return scores
 
 
 def _mean(frame: pd.DataFrame, column: str) -> float | None:

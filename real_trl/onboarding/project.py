@@ -17,6 +17,7 @@ from real_trl.onboarding.columns import Roles, find_roles, values_of
 from real_trl.onboarding.criteria import check_alone, notes_on_columns
 from real_trl.onboarding.hours import stage_times
 from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
+from real_trl.onboarding.people import notes_on_people
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,
     MIN_RATIONALES,
@@ -177,6 +178,7 @@ def open_project(options: InitOptions) -> Project:
     count = token_counter(options.model)
     template, prompts = _make_prompts(source, roles, scores, options)
     found = inspect(source, roles, scores, prompts, count)
+    notes += notes_on_people(source, roles, scores, found.keys)
     splits = divide(found.keys, found.splits)
     explained = sum(has and split == "train" for has, split in zip(found.rationales, splits, strict=True))
     direct = explained < MIN_RATIONALES

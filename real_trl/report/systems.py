@@ -60,7 +60,7 @@ def differences_sheet(comparison: Comparison) -> Sheet | None:
         return None
     by, detect = comparison["by"], comparison["detect"]
     others = [way for way in WAYS if way in differences[0] and way != by]
-    columns = [Column("A − B", figures=False), Column(WAYS[by]), Column("p adjusted"), Column("Better", figures=False)]
+    columns = [Column("A − B", figures=False), Column("Better", figures=False), Column(WAYS[by]), Column("p adjusted")]
     columns += [Column(WAYS[way], rank=2) for way in others]
     rated = any(row["win_rate"] for row in differences)
     corrected = any(row["win_rate"] and row["win_rate"]["corrected"] for row in differences)
@@ -71,8 +71,8 @@ def differences_sheet(comparison: Comparison) -> Sheet | None:
     rows = []
     for row in differences:
         shown = row["better"] is not None
-        cells = [Cell(f"{row['a']} − {row['b']}"), _estimate(row[by], "difference", sign=True, strong=shown)]
-        cells += [Cell(p_value(row["p_adjusted"])), Cell(row["better"] or "not shown")]
+        cells = [Cell(f"{row['a']} − {row['b']}"), Cell(row["better"] or "not shown")]
+        cells += [_estimate(row[by], "difference", sign=True, strong=shown), Cell(p_value(row["p_adjusted"]))]
         cells += [_estimate(row[way], "difference", sign=True) for way in others]
         rate = row["win_rate"] or {"judge": None, "corrected": None}
         cells += [_estimate(rate["judge"], "mean")] if rated else []
@@ -100,7 +100,7 @@ def next_rows_sheet(rows: Sequence[Mapping[str, Any]], file: str) -> Sheet | Non
     if not rows:
         return None
     columns = [
-        Column("Row"),
+        Column("Row", figures=False),
         Column("System", figures=False),
         Column("Question", figures=False),
         Column("ŷ"),

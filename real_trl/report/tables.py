@@ -26,6 +26,7 @@ from real_trl.report.cells import (
     used_metrics,
 )
 from real_trl.report.notation import CALIBRATION_LEGEND, CONFIDENCE, INFERENCES, MARK, malformed_text, p_value
+from real_trl.report.people import people_sheet
 from real_trl.report.verdict_text import baseline_rows
 
 Evaluation = Mapping[str, Any]
@@ -227,7 +228,8 @@ def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, b
             breakdown_sheet(evaluation, next(iter(evaluation["results"])), column)  # raises, and names what was made
     sheets: list[Sheet | None] = []
     for dataset in evaluation["results"]:
-        sheets += [results_sheet(evaluation, dataset), comparison_sheet(evaluation, dataset, brief)]
+        sheets += [results_sheet(evaluation, dataset), people_sheet(evaluation, dataset)]
+        sheets += [comparison_sheet(evaluation, dataset, brief)]
         further = (probe_sheet,) if brief else (calibration_sheet, convention_sheet, probe_sheet)
         sheets += [make(evaluation, dataset) for make in further]
         columns = [column for column in made.get(dataset, {}) if wanted is None or column in wanted]

@@ -122,6 +122,21 @@ class TestEvaluationTable:
         assert "Raters, the ceiling: one of 3 raters against the mean of the others, and against one other." in rows
         assert "Note, raters: 10 of 100 rows have fewer than two ratings: they are left out." in rows
 
+    def test_people(self, evaluation):
+        judge = {"alpha": 0.5, "change": -0.125, "interval": [-0.25, 0.0], "with": 0.55}
+        found = {"alpha": 0.625, "icc_single": NAN, "icc_mean": NAN, "intervals": {"alpha": [0.5, 0.75]}}
+        found |= {
+            "judges": {"REAL, rail": judge},
+            "unlike": ["Rater 2 gives 0.70 [0.50, 0.90] more."],
+            "notes": ["few."],
+        }
+        evaluation["people"] = {"fb": found | {"n_rows": 90, "n_raters": 3, "n_complete": 0}}
+        text = render(evaluation_table(evaluation), width=100)
+        rows = lines_of(text)
+        assert "fb: people, 90 rows" in text and "3 people 0.625 n/a n/a" in rows and "0.500–0.750" in text
+        assert "REAL for one of them, RAIL 0.500 -0.125" in rows
+        assert "Rater 2 gives 0.70 [0.50, 0.90] more." in text and "Note, raters: few." in text
+
     def test_breakdown_on_request(self, evaluation):
         row = figures(0.5, 0.4, 0.3, 1.0, 0.8, n=40)
         evaluation["breakdown"] = {"mt_bench": {"category": {"maths": {"REAL": result(row, row)}}}}

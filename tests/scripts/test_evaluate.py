@@ -109,6 +109,9 @@ def test_several_judges(tmp_path, judges, data, capsys):
     assert comparison["rail"]["rmse"]["difference"] == pytest.approx(first - second)
     assert 0 < comparison["rail"]["rmse"]["p_value"] <= 1
     assert evaluation["ceiling"]["all"]
+    people = evaluation["people"]["all"]
+    assert set(people["judges"]) == {f"{name}, {inference}" for name in judges for inference in ("standard", "rail")}
+    assert np.isfinite([people["alpha"], *(judge["change"] for judge in people["judges"].values())]).all()
     printed = " ".join(capsys.readouterr().out.split())
     assert "Malformed answers, " in printed and "cold − warm" in printed
 
