@@ -91,7 +91,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Instead of score_column, where rows say which of two responses is better: the columns of both responses, the better one "
-            "first, e.g. [chosen, rejected]; of conversations [chosen.response, rejected.response]. For rl with reward: preference, or for a direct judge by sft."
+            "first, e.g. [chosen, rejected]; of conversations [chosen.response, rejected.response]. For evaluate, rl with reward: preference, or a direct judge by sft."
         },
     )
     preference_column: str | None = field(

@@ -5,19 +5,9 @@
 import numpy as np
 
 from real_trl.decisions.inference import Contrast, Means, ScoredRows, judge_alone, prediction_powered
+from real_trl.evaluation.pairs import wins
 
 MIN_LABELLED_PAIRS = 10  # fewer say too little about how far the judge's win rate is off
-
-
-def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """
-    P(A ≻ B) = Σ p_A(i) p_B(j) [i better than j] + ½ Σ p_A(i) p_B(i): the two scores drawn independently.
-
-    Args:
-        a, b (`np.ndarray` of shape `(…, labels)`): Probabilities of the labels, from the worst to the best, which sum to 1.
-    """
-    below = np.cumsum(b, axis=-1) - b / 2
-    return np.sum(a * below, axis=-1)
 
 
 def win_rate(rows: ScoredRows, probabilities: np.ndarray, a: int, b: int, falls: bool = False) -> dict | None:

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import BENCHMARKS
+from real_trl.data.choices import Choices
 from real_trl.evaluation.agreement import rater_agreement
 from real_trl.evaluation.comparison import compare_judges
 from real_trl.evaluation.intervals import breakdown, evaluate_with_intervals
@@ -32,7 +33,7 @@ def breakdown_columns(asked: Sequence[str] | None, dataset: str, columns: Sequen
     return [column for column in asked if column in columns]
 
 
-def check_breakdown(asked: Sequence[str] | None, datasets: Mapping[str, Dataset]) -> None:
+def check_breakdown(asked: Sequence[str] | None, datasets: Mapping[str, Dataset | Choices]) -> None:
     """`ValueError` if no dataset has a column that is asked for."""
     for column in asked or ():
         present = sorted({name for dataset in datasets.values() for name in dataset.column_names})

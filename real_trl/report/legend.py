@@ -14,6 +14,8 @@ Evaluation = Mapping[str, Any]
 
 def legend(evaluation: Evaluation) -> str:
     """What the titles of the metrics mean, and the figures below or beside them."""
+    if not evaluation["results"]:
+        return expectation_text(evaluation)
     every = [result[inference] for judges in evaluation["results"].values() for result in judges.values() for inference in INFERENCES]  # fmt: skip
     extra = [METRICS[metric].legend for metric in used_metrics(every) if METRICS[metric].legend]
     text = " ".join([LEGEND, *extra])

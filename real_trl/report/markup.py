@@ -170,7 +170,8 @@ def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> 
         name = f"<ins>{markdown_escape(judge)}</ins>" if judge in underline else markdown_escape(judge)
         rows.append([name, training, inference, *map(_markdown_cell, figures)])
     header = [*("Method", "Training", "Inference"), *map(markdown_escape, titles)]
-    parts = ["# Evaluation", *_markdown_table(header, rows, names=3), markdown_escape(legend(evaluation))]
+    parts = ["# Evaluation"] + (_markdown_table(header, rows, names=3) if rows else [])
+    parts += [markdown_escape(legend(evaluation))]
     if remarks := markdown_verdict(evaluation["results"]):
         parts += ["## Verdict", remarks]
     for sheet in all_sheets(evaluation):

@@ -25,6 +25,7 @@ from real_trl.report.cells import (
     metric_cells,
     used_metrics,
 )
+from real_trl.report.choices import choice_sheets
 from real_trl.report.notation import CALIBRATION_LEGEND, CONFIDENCE, INFERENCES, MARK, malformed_text, p_value
 from real_trl.report.people import people_sheet
 from real_trl.report.verdict_text import baseline_rows
@@ -35,6 +36,8 @@ _CEILINGS = {"leave_one_out": "Others", "between": "Another"}  # whom a rater is
 
 def check_evaluation(evaluation: Evaluation) -> None:
     """`ValueError` if there is nothing to report."""
+    if evaluation.get("choices") and not evaluation.get("results"):
+        return
     for key in ("datasets", "results"):
         if not evaluation.get(key):
             raise ValueError(f"`evaluation` has no {key!r}: pass what `evaluation.json` holds.")
@@ -223,8 +226,9 @@ def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, b
     check_evaluation(evaluation)
     made = evaluation.get("breakdown", {})
     wanted = None if breakdown is None else list(breakdown)
+    compared = {column for choices in evaluation.get("choices", {}).values() for column in choices["breakdown"]}
     for column in wanted or ():
-        if not any(column in columns for columns in made.values()):
+        if column not in compared and not any(column in columns for columns in made.values()):
             breakdown_sheet(evaluation, next(iter(evaluation["results"])), column)  # raises, and names what was made
     sheets: list[Sheet | None] = []
     for dataset in evaluation["results"]:
@@ -234,6 +238,8 @@ def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, b
         sheets += [make(evaluation, dataset) for make in further]
         columns = [column for column in made.get(dataset, {}) if wanted is None or column in wanted]
         sheets += [breakdown_sheet(evaluation, dataset, column) for column in columns]
+    for name, choices in evaluation.get("choices", {}).items():
+        sheets += choice_sheets(choices, name, breakdown=not brief)
     return [sheet for sheet in sheets if sheet is not None]
 
 

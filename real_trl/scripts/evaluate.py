@@ -31,9 +31,11 @@ from real_trl.arguments.judging import warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import load_benchmark
+from real_trl.data.choices import Choices, choices_of_pairs
 from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine
-from real_trl.evaluation.assemble import assemble_evaluation, check_breakdown
+from real_trl.evaluation.assemble import assemble_evaluation, breakdown_columns, check_breakdown
+from real_trl.evaluation.choices import assemble_choices
 from real_trl.evaluation.probes import probe_dataset
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
@@ -61,8 +63,10 @@ def check_kept_columns(names: Sequence[str] | None) -> None:
         raise FieldError("keep_columns", taken[0], "Rename it in the data, or leave it out.", said)
 
 
-def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, judge: JudgeSource) -> dict[str, Dataset]:
-    """Every dataset by name, its prompts as `judge` expects them."""
+def load_datasets(
+    args: EvaluateArguments, data_args: EvaluateDataArguments, judge: JudgeSource
+) -> dict[str, Dataset | Choices]:
+    """Every dataset by name, its prompts as `judge` expects them: rows with scores, or responses that are compared."""
     scale, marker = judge.space.scale, judge.space.marker
     datasets = {}
     if data_args.dataset_name is not None:
@@ -82,11 +86,18 @@ def load_datasets(args: EvaluateArguments, data_args: EvaluateDataArguments, jud
     return {name: with_identity(dataset) for name, dataset in datasets.items()}
 
 
-def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset:
+def of_kind(datasets: Mapping[str, Dataset | Choices], kind: type) -> list[str]:
+    """The datasets of one kind."""
+    return [name for name, dataset in datasets.items() if isinstance(dataset, kind)]
+
+
+def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset | Choices:
     """One split; where it has no complete prompts and the recipe names no template, by the judge's own, and by its criteria."""
     options = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
     # What a hold-out keeps together is what intervals have to resample together
     data_args = replace(data_args, group_column=data_args.group_column or data_args.holdout_group)
+    if data_args.pair_columns:
+        return choices_of_pairs(load_judge_dataset(data_args, split, **options, pairs=True))
     try:
         return load_judge_dataset(data_args, split, **options)
     except FieldError as error:
@@ -99,8 +110,10 @@ def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource)
         return load_judge_dataset(replace(data_args, prompt_template=own, criteria=criteria), split, **options)
 
 
-def with_identity(dataset: Dataset) -> Dataset:
-    """The dataset with the columns `id` (by default the row's number) and `group` (by default the id)."""
+def with_identity(dataset: Dataset | Choices) -> Dataset | Choices:
+    """The dataset with the columns `id` (by default the row's number) and `group` (by default the id), which choices have anyway."""
+    if isinstance(dataset, Choices):
+        return dataset
     if "id" not in dataset.column_names:
         dataset = dataset.add_column("id", [str(row) for row in range(len(dataset))])
     if "group" not in dataset.column_names:
@@ -132,7 +145,7 @@ def plan_runs(
     args: EvaluateArguments,
     model_args: ModelConfig,
     judges: Mapping[str, JudgeSource],
-    datasets: Mapping[str, Mapping[str, Dataset]],
+    datasets: Mapping[str, Mapping[str, Dataset | Choices]],
 ) -> _Plan:
     """All runs, each checked against what its folder holds already; nothing is loaded yet."""
     runs = {}
@@ -140,8 +153,9 @@ def plan_runs(
         args.check_samples(args.num_samples, judge)
         made_with = args.describe(judge, model_args)
         for dataset_name, dataset in datasets[name].items():
-            variants = {"": dataset}
-            for probe in args.probes or ():
+            compared = isinstance(dataset, Choices)
+            variants = {"": dataset.responses if compared else dataset}
+            for probe in () if compared else args.probes or ():
                 variants[probe] = probe_dataset(
                     dataset, probe, scale=judge.space.scale, marker=judge.space.marker, seed=args.seed
                 )
@@ -186,7 +200,8 @@ def _write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, di
     text = to_json(evaluation, indent=2, default=str)
     (output / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     (output / "report.md").write_text(printable(markdown_report(evaluation)) + "\n", encoding="utf-8")
-    (output / "table.tex").write_text(printable(latex_table(evaluation)) + "\n", encoding="utf-8")
+    if evaluation["results"]:
+        (output / "table.tex").write_text(printable(latex_table(evaluation)) + "\n", encoding="utf-8")
     try:
         plots = save_plots(evaluation, frames, output / "plots")
     except ImportError as error:
@@ -212,7 +227,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             judges = {name: args.find(path, model_args) for name, path in paths.items()}
             scale = check_same_scale(judges)
             datasets = {name: load_datasets(args, data_args, judge) for name, judge in judges.items()}
-            check_breakdown(args.breakdown, next(iter(datasets.values())))
+            first = next(iter(datasets.values()))
+            check_breakdown(args.breakdown, first)
+            compared = of_kind(first, Choices)
+            if args.probes and len(compared) == len(first):
+                said = ": all data are responses to compare, whose figures have no probes"
+                raise FieldError("probes", args.probes, "Remove it.", said)
             for judge in judges.values():
                 warn_of_other_template(judge.config, data_args.prompt_template)
             plan = plan_runs(args, model_args, judges, datasets)
@@ -227,16 +247,15 @@ def main(argv: Sequence[str] | None = None) -> None:
                 probed.setdefault(dataset, {}).setdefault(judge, {})[probe] = run.read()
             else:
                 frames.setdefault(dataset, {})[judge] = run.read()
+        options: dict[str, Any] = {"scale": scale, "malformed": args.malformed, "breakdown_by": args.breakdown}
+        options |= {"num_resamples": args.num_resamples, "seed": args.seed}
+        scored = {name: judged for name, judged in frames.items() if name not in compared}
         with user_errors():
-            evaluation = assemble_evaluation(
-                frames,
-                probed,
-                scale=scale,
-                malformed=args.malformed,
-                breakdown_by=args.breakdown,
-                num_resamples=args.num_resamples,
-                seed=args.seed,
-            )
+            evaluation = assemble_evaluation(scored, probed, **options)
+            for name in compared:
+                of_judges = {judge: each[name] for judge, each in datasets.items()}
+                options["breakdown_by"] = breakdown_columns(args.breakdown, name, first[name].column_names)
+                evaluation.setdefault("choices", {})[name] = assemble_choices(frames[name], of_judges, **options)
         evaluation |= {
             "judges": {
                 name: redacted(
@@ -248,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "versions": package_versions(),
             "command": " ".join(["real-trl evaluate", *redact_command(sys.argv[1:] if argv is None else argv)]),
         }
-        write_report(output, evaluation, frames)
+        write_report(output, evaluation, scored)
         print(
             f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}"
         )
