@@ -40,4 +40,29 @@ def mixed_difficulty() -> Dataset:
     return Dataset.from_list(mixed).select_columns(_COLUMNS)
 
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"exact_labels": exact_labels, "mixed_difficulty": mixed_difficulty}
+def pairs() -> Dataset:
+    """
+    As many comparisons as the RL split has scores: two sheets under one rubric, of which the rater calls the one better that got the higher
+    of two noisy scores, or both equal.
+    """
+    rows = make_dataset("rl", 4 * _SIZE)
+    found: list[dict[str, str]] = []
+    waiting: dict[str, dict] = {}
+    for row in rows:
+        first = waiting.pop(row["rubric"], None)
+        if first is None:
+            waiting[row["rubric"]] = row
+            continue
+        better = "first" if first["score"] > row["score"] else "second" if first["score"] < row["score"] else "tie"
+        responses = {"first": first["orig_response"], "second": row["orig_response"]}
+        found.append(
+            {name: row[name] for name in ("orig_instruction", "orig_criteria")} | responses | {"better": better}
+        )
+    return Dataset.from_list(found[:_SIZE])
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {
+    "exact_labels": exact_labels,
+    "mixed_difficulty": mixed_difficulty,
+    "pairs": pairs,
+}

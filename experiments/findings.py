@@ -162,6 +162,16 @@ QUESTIONS = [
     Finding("0 to 100: REAL above JEPO?", "", R("real_0_100"), R("jepo_0_100"), added=True),
     Finding("0 to 100: JEPO above Standard RL?", "", R("jepo_0_100"), R("standard_rl_0_100"), added=True),
 ]
+# Of experiments/family.yaml, stated before it was run
+FAMILY = [
+    Finding("REAL above soft labels?", "", R("real"), R("soft_labels")),
+    Finding("Soft labels above hard ones (JEPO)?", "", R("soft_labels"), R("jepo")),
+    Finding("REAL above the number token loss?", "", R("real"), R("number_token")),
+    Finding("REAL above the listwise reward?", "", R("real"), R("listwise")),
+    Finding("REAL from scores above REAL from as many comparisons?", "", R("real"), R("pairs")),
+    Finding("REAL from comparisons above its start?", "", R("pairs"), R("raft")),
+    Finding("The listwise reward above its start?", "", R("listwise"), R("raft")),
+]
 QUESTIONS += [
     Finding(
         f"{design}: REAL above Standard RL, {what}?",

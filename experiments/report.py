@@ -56,6 +56,11 @@ def blocks(results: Results, folder: Path) -> dict[str, str]:
     """Every block of RESULTS.md by name."""
     run = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
     made = {name: make(results) for name, make in TABLES.items()} | {"runs": tables.runs(results, run)}
+    if (folder / "family" / "runs.json").is_file():
+        more = Results(folder / "family")
+        run = json.loads((folder / "family" / "runs.json").read_text(encoding="utf-8"))
+        made |= {"family": tables.family(more), "family-questions": tables.family_questions(more)}
+        made["family-runs"] = tables.runs(more, run)
     path = folder / "smollm2.parquet"
     if path.is_file():
         predictions, history = pd.read_parquet(path), pd.read_parquet(training_path(path))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.analysis import Figure, Reading, Results
-from experiments.findings import PAPER, QUESTIONS, Finding, planned_seeds
+from experiments.findings import FAMILY, PAPER, QUESTIONS, Finding, planned_seeds
 
 METHODS = {
     "base": "base",
@@ -63,6 +63,17 @@ SCALE = {
     "standard_rl_0_100": "Standard RL",
     "jepo_0_100": "JEPO",
     "real_0_100": "REAL",
+}
+
+# Of experiments/family.yaml
+FAMILY_METHODS = {
+    "raft": "RAFT, where all of them start",
+    "jepo": "JEPO (hard labels)",
+    "soft_labels": "soft labels, σ = ½",
+    "number_token": "number token loss",
+    "listwise": "listwise",
+    "pairs": "REAL from pairs",
+    "real": "REAL",
 }
 
 
@@ -185,6 +196,26 @@ def scale(results: Results) -> str:
             cells += [f"{results.per_seed(reading).mean():.2f}" for reading in errors]
             rows.append([title, str(len(results.seeds(run))), *cells])
     return markdown(header, rows)
+
+
+def family(results: Results) -> str:
+    """More points of the family, out of domain unless ID is said."""
+    header = ["method", "seeds", "ID RAIL r", "greedy r", "sampled r", "RAIL r", "RAIL ρ", "RAIL RMSE"]
+    rows = []
+    for run, title in FAMILY_METHODS.items():
+        if not results.has(run):
+            continue
+        readings = [Reading(run, split="id"), Reading(run, "greedy"), Reading(run, "sampled"), Reading(run)]
+        cells = [with_interval(results.figure(reading)) for reading in readings]
+        cells.append(f"{100 * results.per_seed(Reading(run, metric='spearman')).mean():.1f}")
+        cells.append(f"{results.per_seed(Reading(run, metric='rmse')).mean():.3f}")
+        rows.append([title, str(len(results.seeds(run))), *cells])
+    return markdown(header, rows)
+
+
+def family_questions(results: Results) -> str:
+    """What was asked before it was run."""
+    return _verdicts(results, FAMILY, ["question", "difference, r × 100", "seeds", ""])
 
 
 def findings(results: Results) -> str:

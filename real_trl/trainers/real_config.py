@@ -253,11 +253,7 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
 
     def _check_pairs(self) -> None:
         """A group holds completions about both responses of a pair, at least two each."""
-        for name in ("num_generations", "num_generations_eval"):
-            number = getattr(self, name)
-            if number is not None and (number % 2 or number < 4):
-                said = f": got {number} with reward={self.reward!r}, which samples half of them for either response of a pair"
-                raise FieldError(name, number, "Set it to an even number from 4 on.", said)
+        self._check_halves("num_generations", 4)
         if self.group_filter is not None:
             said = f": got {self.group_filter!r} with reward={self.reward!r}: a pair has no right score"
             raise FieldError("group_filter", self.group_filter, "Leave it out.", said)
@@ -297,8 +293,18 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             fix = f"Set it to {group}, or leave num_iterations and steps_per_generation out."
             raise FieldError(name, size, fix, f"{said}, and the batch is used for several steps")
 
+    def _check_halves(self, name: str, least: int) -> None:
+        number = getattr(self, name)
+        if number is not None and (number % 2 or number < least):
+            said = (
+                f": got {number} with reward={self.reward!r}, which samples half of them for either response of a pair"
+            )
+            raise FieldError(name, number, f"Set it to an even number from {least} on.", said)
+
     def check_eval_groups(self) -> None:
         """`FieldError` if an evaluation batch does not hold whole groups."""
+        if METHODS[self.reward].pairs:
+            self._check_halves("num_generations_eval", 2)
         self._check_whole_groups("per_device_eval_batch_size", self.num_generations_eval or self.num_generations)
 
     def _check_whole_groups(self, name: str, num_generations: int) -> None:

@@ -237,7 +237,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     def _advantages(self, rewards: Rewards, inputs: dict[str, Any], kl: Tensor | None) -> Tensor:
         """Advantages `(N,)` (Section 4.3)."""
         penalty = None if kl is None else self.beta * kl.view(-1, self._group_size)  # (N,) -> (G, K)
-        if self._group_size == 1:  # only in evaluation
+        if self._group_size < (4 if self._has_pairs else 2):  # only in evaluation
             return torch.zeros_like(inputs["targets"])
         # (N,) -> (G, K)
         mask = inputs["has_score"].view(-1, self._group_size) if self.args.malformed == "ignore" else None

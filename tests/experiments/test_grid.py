@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments.data import DATASETS, exact_labels, mixed_difficulty
+from experiments.data import DATASETS, exact_labels, mixed_difficulty, pairs
 from experiments.grid import Grid
 from experiments.report import TABLES
 from experiments.store import check_overwritten
-from experiments.tables import ABLATIONS, METHODS, SCALE
+from experiments.tables import ABLATIONS, FAMILY_METHODS, METHODS, SCALE
 from real_trl.arguments.training import make_parser
 from real_trl.data.homework import make_dataset
 from real_trl.trainers import RAFTConfig, REALConfig
@@ -64,6 +64,30 @@ def test_null_removes_a_key_or_is_a_value(grid, tmp_path):
     mixed = grid.recipe(grid.runs["real_mixed"], 0, tmp_path / "seed-0")
     assert mixed["dataset_name"] == str(tmp_path / "data" / "mixed_difficulty.parquet")
     assert "dataset_options" not in mixed
+
+
+def test_the_family_is_on_the_same_footing(tmp_path):
+    grid = Grid.load(ROOT / "experiments" / "family.yaml")
+    assert {*FAMILY_METHODS, "base"} == set(grid.runs)
+    real = grid.recipe(grid.runs["real"], 1, tmp_path)
+    for name in ("soft_labels", "number_token", "listwise", "pairs"):
+        recipe = grid.recipe(grid.runs[name], 1, tmp_path)
+        assert {key for key in real if key in recipe and real[key] != recipe[key]} <= {
+            *("output_dir", "reward", "dataset_name", "dataset_train_split", "columns")
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+        make_parser(REALConfig).parse_args_and_config(["--config", str(path)])
+
+
+def test_pairs_are_as_many_as_scores_under_one_rubric_each():
+    made = pairs()
+    assert len(made) == 1200 and made.column_names[2:] == ["first", "second", "better"]
+    scores = {row["orig_response"] + row["orig_criteria"]: row["score"] for row in make_dataset("rl", 4800)}
+    for row in made.select(range(50)):
+        first, second = (scores[row[side] + row["orig_criteria"]] for side in ("first", "second"))
+        assert row["better"] == ("tie" if first == second else "first" if first > second else "second")
+    assert 0.1 < made["better"][:].count("tie") / 1200 < 0.5
 
 
 def test_every_run_has_a_place_in_the_report(grid):

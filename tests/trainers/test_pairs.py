@@ -145,3 +145,12 @@ def test_rows_that_cannot_be_used(tmp_path, changed, said):
 def test_scores_are_no_pairs(tmp_path):
     with pytest.raises(ValueError, match="no column 'other_prompt'"):
         make_trainer(tmp_path, reward="preference")
+
+
+def test_held_out_pairs(tmp_path):
+    options = {"eval_dataset": pair_dataset(), "num_generations_eval": 2, "per_device_eval_batch_size": 4}
+    trainer = trainer_of(tmp_path, malformed="force", **options)
+    found = trainer.evaluate()
+    assert 0 < found["eval_preference/probability"] < 1 and found["eval_reward"] < 0
+    with pytest.raises(ValueError, match="num_generations_eval: got 1 .*even number from 2 on"):
+        trainer_of(tmp_path, eval_strategy="steps", eval_steps=1, **{**options, "num_generations_eval": 1})
