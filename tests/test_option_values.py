@@ -21,6 +21,7 @@ from real_trl.engines.options import EngineOptions, JudgeOptions
 from real_trl.judge_config import JudgeConfig
 from real_trl.option_values import FieldError, as_mapping, checked_values
 from real_trl.scripts import init, plan, push
+from real_trl.scripts.calibrate import CalibrateArguments
 from real_trl.scripts.demo import DemoArguments
 from real_trl.scripts.evaluate import EvaluateArguments, EvaluateDataArguments
 from real_trl.scripts.score import ScoreArguments
@@ -37,6 +38,7 @@ STAGES = {
     "evaluate": lambda: RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig)),
     "self_generate": lambda: RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig)),
     "score": lambda: RecipeParser((ScoreArguments, ModelConfig)),
+    "calibrate": lambda: RecipeParser((CalibrateArguments, EvaluateDataArguments, ModelConfig)),
     "serve": lambda: RecipeParser(ServeArguments),
     "demo": lambda: RecipeParser(DemoArguments),
 }
@@ -46,6 +48,7 @@ BASE = {
     "evaluate": {"output_dir": "out", "dataset_name": "synthetic", "model_name_or_path": "model"},
     "self_generate": {"output_dir": "out", "dataset_name": "synthetic", "model_name_or_path": "model"},
     "score": {"data": "rows.jsonl", "judge": "model"},
+    "calibrate": {"dataset_name": "rows.jsonl", "judge": "."},
     "serve": {"judge": "model"},
     "demo": {"judge": "model"},
 }

@@ -14,6 +14,7 @@ from real_trl.data.choices import Choices
 from real_trl.evaluation.agreement import rater_agreement
 from real_trl.evaluation.comparison import compare_judges
 from real_trl.evaluation.intervals import breakdown, evaluate_with_intervals
+from real_trl.evaluation.judge_calibration import Calibration, scored_rows
 from real_trl.evaluation.metrics import evaluate_predictions
 from real_trl.evaluation.people import agreement_of_people
 from real_trl.evaluation.probes import probe_shifts
@@ -50,6 +51,7 @@ def assemble_evaluation(
     scale: Scale,
     malformed: MalformedHandling = "force",
     breakdown_by: Sequence[str] | None = None,
+    calibrations: Mapping[str, Calibration] | None = None,
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -68,13 +70,16 @@ def assemble_evaluation(
             How completions without a score count in the figures. The other conventions are reported beside them.
         breakdown_by (`Sequence[str]`, *optional*):
             Columns to report value by value. Defaults to the criterion, where rows are scored by several, and to a benchmark's categories.
+        calibrations (`Mapping[str, Calibration]`, *optional*):
+            Of judges that have one. All figures are of the judge's own scores but those that are called calibrated.
         num_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap resamples and permutations.
 
     Returns:
         `dict`, of plain numbers and text:
         - `datasets`: dataset → `n_rows`, `n_groups`, `labels`, `values`;
-        - `results`: dataset → judge → result of [`~real_trl.evaluation.intervals.evaluate_with_intervals`], with `mean_entropy`;
+        - `results`: dataset → judge → result of [`~real_trl.evaluation.intervals.evaluate_with_intervals`], with `mean_entropy` and, of a calibrated
+          judge, `calibrated` (see [`~real_trl.evaluation.judge_calibration.figures_of`]), with the `asked` coverage;
         - `comparisons`: dataset → result of [`~real_trl.evaluation.comparison.compare_judges`];
         - `ceiling`: dataset → [`~real_trl.evaluation.agreement.rater_agreement`], where rows have several ratings;
         - `people`: dataset → [`~real_trl.evaluation.people.agreement_of_people`], there too; its `judges` are `<judge>, <inference>`;
@@ -103,6 +108,7 @@ def assemble_evaluation(
             judge: {
                 **evaluate_with_intervals(frame, malformed, labels=scale.labels, **options),
                 "mean_entropy": _mean(frame, "entropy"),
+                **_calibrated(frame, (calibrations or {}).get(judge), values, malformed),
             }
             for judge, frame in judges.items()
         }
@@ -171,6 +177,19 @@ def _judges_as_raters(
             given = pd.to_numeric(frame[column], errors="coerce")
             scores[f"{judge}, {inference}"] = given if malformed == "force" else given.where(frame["status"] == "ok")
     return scores
+
+
+def _calibrated(
+    frame: pd.DataFrame, calibration: Calibration | None, values: Sequence[float], malformed: MalformedHandling
+) -> dict[str, Any]:
+    """What a judge's calibration is worth on these predictions, if it has one and they have rows for it."""
+    if calibration is None:
+        return {}
+    column = calibration.intervals.column
+    rows, _ = scored_rows(frame, values, malformed, column if column in frame else None)
+    if not len(rows.targets):
+        return {}
+    return {"calibrated": calibration.figures(rows, values) | {"asked": calibration.intervals.coverage}}
 
 
 def _mean(frame: pd.DataFrame, column: str) -> float | None:

@@ -1,14 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""
-A judge's calibration: the map of its distributions and the margins of its intervals, both fitted on the same rows by cross-fitting, and
-what they are worth on rows that neither was fitted on. Arrays only, no I/O.
-
-Rows of a question stay together in every split. The map is the one of [`~real_trl.evaluation.recalibration.METHODS`] with the smallest
-mean CRPS on left-out folds, and the intervals those of the two kinds that are narrower there; margins are taken from distributions that a
-map fitted without their fold has made. All of this is done once on all rows, which gives the calibration, and once without each of five
-folds, which shows it: every figure in `shown` is of rows that no part of what made it has seen.
-"""
+"""A judge's calibration, as it is saved with the judge, and what it is worth on rows with human scores. Arrays only, no I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -17,11 +9,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from real_trl.evaluation.conformal import KINDS, Intervals, fit_intervals
-from real_trl.evaluation.recalibration import METHODS, Recalibration, crps, fit, grouped_folds, means, parts
+from real_trl.evaluation.calibration import calibrated_rows
+from real_trl.evaluation.conformal import KINDS, Intervals
+from real_trl.evaluation.recalibration import METHODS, Recalibration, crps, means
+from real_trl.evaluation.resampling import MIN_GROUPS, bootstrap_weights, expanded_percentile_interval, united_blocks
+from real_trl.evaluation.rows import Rows, group_names, numbers
 
-_FOLDS = 5
-MIN_ROWS = 30
+_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Calibration:
         intervals ([`Intervals`]):
             The margins.
         shown (`Mapping`, *optional*):
-            What it reached on rows that were left out, see [`fit_calibration`].
+            What it reached on rows that were left out, see [`~real_trl.evaluation.cross_fitting.fit_calibration`].
         made_with (`Mapping`, *optional*):
             The rows that it was fitted on, and how the judge read them.
     """
@@ -45,10 +39,15 @@ class Calibration:
     shown: Mapping[str, Any] = field(default_factory=dict)
     made_with: Mapping[str, Any] = field(default_factory=dict)
 
+    def figures(self, rows: "ScoredRows", values: Sequence[float]) -> dict[str, Any]:
+        """What it is worth on rows that it was not fitted on: see [`figures_of`]."""
+        after = self.recalibration.apply(rows.probabilities, values)
+        return figures_of(rows, after, self.intervals.of(after, values, rows.groups), values)
+
     def stored(self) -> dict[str, Any]:
-        """As JSON. An infinite margin is null there."""
+        """As JSON. An infinite margin is null there; groups are no keys, which could be taken for those of secrets and be redacted."""
         stored = asdict(self)
-        margins = {name: _finite(margin) for name, margin in self.intervals.margins.items()}
+        margins = [[group, _finite(margin)] for group, margin in self.intervals.margins.items()]
         stored["intervals"] |= {"margin": _finite(self.intervals.margin), "margins": margins}
         knots = {name: list(stored["recalibration"][name]) for name in ("mean_from", "mean_to")}
         stored["recalibration"] |= knots
@@ -85,16 +84,16 @@ class Calibration:
         if np.any(np.diff(knots[0]) <= 0):
             raise _wrong("recalibration.mean_from", knots[0], "rising numbers")
         margins = intervals.get("margins")
-        if not isinstance(margins, dict):
-            raise _wrong("intervals.margins", margins, "a margin by group")
-        margins = {str(name): _margin(margin) for name, margin in margins.items()}
+        if not isinstance(margins, list) or not all(isinstance(each, list) and len(each) == 2 for each in margins):
+            raise _wrong("intervals.margins", margins, "pairs of a group and its margin")
+        margins = {str(group): _margin(margin) for group, margin in margins}
         for name in ("shown", "made_with"):
             if not isinstance(stored.get(name, {}), dict):
                 raise _wrong(name, stored[name], "a mapping")
         if shown := stored.get("shown"):
             _check_figures(shown, "shown", ("rows", "questions", "coverage", "width"))
-            for group, figures in _mapping(shown.get("groups", {}), "shown.groups").items():
-                _check_figures(figures, f"shown.groups.{group}", ("rows", "coverage", "width"))
+            for place, figures in enumerate(shown.get("groups") or ()):
+                _check_figures(figures, f"shown.groups[{place}]", ("rows", "coverage", "width"))
         return cls(
             Recalibration(method, temperature, *map(tuple, knots)),
             Intervals(kind, coverage, _margin(intervals.get("margin")), column, margins),
@@ -129,98 +128,70 @@ class ScoredRows:
         return ScoredRows(*(None if each is None else each[keep] for each in vars(self).values()))
 
 
-def fit_calibration(
-    rows: ScoredRows,
-    values: Sequence[float],
-    *,
-    coverage: float = 0.9,
-    column: str | None = None,
-    seed: int = 0,
-    made_with: Mapping[str, Any] | None = None,
-) -> Calibration:
+def figures_of(rows: ScoredRows, after: np.ndarray, bounds: np.ndarray, values: Sequence[float]) -> dict[str, Any]:
     """
-    Fit and show a calibration.
+    What calibrated distributions and intervals are worth.
 
     Args:
-        rows ([`ScoredRows`]):
-            At least 30, of at least two questions.
-        values (`Sequence[float]`):
-            Values of the labels.
-        coverage (`float`, *optional*, defaults to `0.9`):
-            Probability with which an interval shall hold the human score.
-        column (`str`, *optional*):
-            Name of the groups of `rows`.
-        seed (`int`, *optional*, defaults to `0`):
-            Of the folds.
+        after (`np.ndarray` of shape `(n, L)`), bounds (`np.ndarray` of shape `(n, 2)`):
+            Calibrated distributions, and intervals.
 
     Returns:
-        [`Calibration`], with `shown`: `rows`, `questions`; `methods`, method → mean CRPS on left-out folds; `kinds`, kind → mean width there;
-        and on rows that were left out of everything: `crps` and `rmse`, each `[before, after]`, `coverage` (share inside), `interval` (its
-        95% binomial interval, Clopper and Pearson, 1934, which takes rows as independent), `width` (mean), and by group of `column` in
-        `groups` the same of its `rows`, with `own`, whether it has a margin of its own.
-
-    Raises:
-        `ValueError`: if there are too few rows or questions.
+        `dict[str, Any]`: `rows`, their number; `crps` and `rmse`, each `[before, after]`; `coverage`, the share of human scores inside;
+        `interval`, its 95% binomial interval (Clopper and Pearson, 1934), which takes rows as independent; where questions have several rows,
+        `by_question`, its 95% bootstrap interval that resamples questions; `width`, the mean; and where rows have groups, `groups`, the
+        same of each, with its name as `group`.
     """
-    n_questions = len(np.unique(rows.questions))
-    if len(rows.targets) < MIN_ROWS or n_questions < 2:
-        raise ValueError(
-            f"data: {len(rows.targets)} rows of {n_questions} questions have a human score and a distribution of the judge. Give at least "
-            f"{MIN_ROWS} rows, of at least 2 questions."
-        )
-    folds = grouped_folds(rows.questions, _FOLDS, seed)
-    after, bounds = np.empty_like(rows.probabilities, dtype=np.float64), np.empty((len(rows.targets), 2))
-    for others, own in parts(folds):
-        recalibration, intervals, _ = _fit(rows.of(others), values, coverage, column, seed + 1)
-        left_out = rows.of(own)
-        after[own] = recalibration.apply(left_out.probabilities, values)
-        bounds[own] = intervals.of(after[own], values, left_out.groups)
-    recalibration, intervals, compared = _fit(rows, values, coverage, column, seed)
-
-    def shown(keep: np.ndarray) -> dict[str, Any]:
-        low, high, y = *bounds[keep].T, rows.targets[keep]
-        inside = int(((low <= y + 1e-9) & (y <= high + 1e-9)).sum())
-        both = rows.probabilities[keep], after[keep]
-        exact = stats.binomtest(inside, len(y)).proportion_ci(0.95, "exact")
-        return {
-            "rows": len(y),
-            "crps": [float(crps(each, y, values).mean()) for each in both],
-            "rmse": [float(np.sqrt(np.mean((means(each, values) - y) ** 2))) for each in both],
-            "coverage": inside / len(y),
-            "interval": [float(exact.low), float(exact.high)],
-            "width": float(np.mean(high - low)),
-        }
-
-    figures = shown(np.ones(len(rows.targets), dtype=bool)) | {"questions": n_questions} | compared
-    if rows.groups is not None:
-        figures["groups"] = {
-            str(group): shown(rows.groups == group) | {"own": str(group) in intervals.margins}
-            for group in np.unique(rows.groups)
-        }
-    return Calibration(recalibration, intervals, figures, dict(made_with or {}))
-
-
-def _fit(
-    rows: ScoredRows, values: Sequence[float], coverage: float, column: str | None, seed: int
-) -> tuple[Recalibration, Intervals, dict[str, Any]]:
-    """Map and margins, and what the choice between them was made by."""
-    folds, made, scores = grouped_folds(rows.questions, _FOLDS, seed), {}, {}
-    for method in METHODS:
-        made[method] = np.empty_like(rows.probabilities, dtype=np.float64)
-        for others, own in parts(folds):
-            fitted = fit(method, rows.probabilities[others], rows.targets[others], values)
-            made[method][own] = fitted.apply(rows.probabilities[own], values)
-        scores[method] = float(crps(made[method], rows.targets, values).mean())
-    method = min(scores, key=scores.get)
-    given = made[method], rows.targets, values, coverage, column, rows.groups
-    candidates = {kind: fit_intervals(kind, *given) for kind in KINDS}
-    widths = {
-        kind: float(np.ptp(each.of(made[method], values, rows.groups), axis=1).mean())
-        for kind, each in candidates.items()
+    low, high, y = *bounds.T, rows.targets
+    held = (low <= y + 1e-9) & (y <= high + 1e-9)
+    inside = int(held.sum())
+    exact = stats.binomtest(inside, len(y)).proportion_ci(0.95, "exact")
+    figures = {
+        "rows": len(y),
+        "crps": [float(crps(each, y, values).mean()) for each in (rows.probabilities, after)],
+        "rmse": [float(np.sqrt(np.mean((means(each, values) - y) ** 2))) for each in (rows.probabilities, after)],
+        "coverage": inside / len(y),
+        "interval": [float(exact.low), float(exact.high)],
+        "width": float(np.mean(high - low)),
     }
-    kind = min(widths, key=widths.get)
-    recalibration = fit(method, rows.probabilities, rows.targets, values)
-    return recalibration, candidates[kind], {"methods": scores, "kinds": widths}
+    codes = np.unique(rows.questions, return_inverse=True)[1]
+    n_questions = int(codes.max()) + 1
+    if MIN_GROUPS <= n_questions < len(y):
+        blocks, n_blocks = united_blocks(codes, n_questions, seed=0)
+        sums = np.column_stack([np.bincount(blocks, held), np.bincount(blocks)])  # (blocks, 2)
+        resampled = bootstrap_weights(n_blocks, _RESAMPLES, seed=0) @ sums
+        ends = expanded_percentile_interval(resampled[:, 0] / resampled[:, 1], n_blocks, 0.95)
+        figures["by_question"] = [float(end) for end in ends]
+    if rows.groups is not None:
+        kept = {str(group): rows.groups == group for group in np.unique(rows.groups)}
+        ungrouped = ScoredRows(rows.probabilities, rows.targets, rows.questions)
+        figures["groups"] = [
+            {"group": group, **figures_of(ungrouped.of(keep), after[keep], bounds[keep], values)}
+            for group, keep in kept.items()
+        ]
+    return figures
+
+
+def scored_rows(
+    rows: Rows, values: Sequence[float], malformed: str = "force", column: str | None = None
+) -> tuple[ScoredRows, list[str]]:
+    """
+    Of a judge's predictions, those with a human score and a known distribution, and why others are left out.
+
+    Args:
+        column (`str`, *optional*):
+            Column of the groups; a row without one has the group `"None"`.
+    """
+    status = np.asarray(rows["status"], dtype=object)
+    probabilities, counts, notes = calibrated_rows(rows, status, malformed, values)
+    if malformed == "drop" and (dropped := int((status != "ok").sum())):
+        notes.append(f"calibration: {dropped} rows have no score of their own, or no answer: they are left out.")
+    targets = numbers(rows, "target")
+    if unlabelled := int((counts & ~np.isfinite(targets)).sum()):
+        notes.append(f"calibration: {unlabelled} rows have no human score: they are left out.")
+    counts = counts & np.isfinite(targets)
+    groups = None if column is None else np.array([str(each) for each in rows[column]], dtype=object)[counts]
+    return ScoredRows(probabilities[counts], targets[counts], group_names(rows, len(status))[counts], groups), notes
 
 
 def _finite(margin: float) -> float | None:
@@ -248,7 +219,7 @@ def _check_figures(shown: Any, name: str, numbers: Sequence[str]) -> None:
     shown = _mapping(shown, name)
     for each in numbers:
         _number(shown.get(each), f"{name}.{each}")
-    for each in ("crps", "rmse", "interval"):
+    for each in ("crps", "rmse", "interval", *(("by_question",) if "by_question" in shown else ())):
         if not isinstance(shown.get(each), list) or len(shown[each]) != 2:
             raise _wrong(f"{name}.{each}", shown.get(each), "two numbers")
         for figure in shown[each]:

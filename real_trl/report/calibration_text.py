@@ -30,14 +30,15 @@ def calibration_text(calibration: Calibration) -> list[str]:
     lines = [f"Scores are calibrated by {how}. {asked} intervals are {_KINDS[intervals.kind]}."]
     if not shown:
         return lines
-    (crps, crps_after), (rmse, rmse_after), (low, high) = shown["crps"], shown["rmse"], shown["interval"]
+    (crps, crps_after), (rmse, rmse_after) = shown["crps"], shown["rmse"]
+    over = f"; resampling questions, {_range(shown['by_question'])}" if "by_question" in shown else ""
     lines.append(
         f"On {shown['rows']:,} rows of {shown['questions']:,} questions, each predicted by what was fitted without its question: CRPS {crps:.3f} "
         f"before and {crps_after:.3f} after, RMSE {rmse:.3f} and {rmse_after:.3f}; {100 * shown['coverage']:.1f}% of the human scores lie in "
-        f"their interval (95% binomial interval {100 * low:.1f} to {100 * high:.1f}), whose mean width is {shown['width']:.2f}."
+        f"their interval (95% binomial interval {_range(shown['interval'])}{over}), whose mean width is {shown['width']:.2f}."
     )
     if groups := shown.get("groups"):
-        few = [name for name, figures in groups.items() if not figures["own"]]
+        few = [each for each in groups if not each.get("own")]
         lines.append(
             f"Intervals are by {intervals.column}"
             + (
@@ -47,6 +48,10 @@ def calibration_text(calibration: Calibration) -> list[str]:
             )
         )
     return lines
+
+
+def _range(ends: Sequence[float]) -> str:
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
 
 
 def calibration_sheets(calibration: Calibration) -> list[Sheet]:
@@ -69,16 +74,16 @@ def calibration_sheets(calibration: Calibration) -> list[Sheet]:
     return sheets
 
 
-def _by_group(groups: Mapping[str, Mapping[str, Any]], column: str, asked: str) -> Sheet:
+def _by_group(groups: Sequence[Mapping[str, Any]], column: str, asked: str) -> Sheet:
     names: Sequence[str] = (column, "Rows", "Inside", "95% interval", "Width", "CRPS before", "after", "Margin of")
     rows = []
-    for group, figures in sorted(groups.items(), key=lambda each: each[1]["coverage"]):
-        (low, high), (before, after) = figures["interval"], figures["crps"]
+    for figures in sorted(groups, key=lambda each: each["coverage"]):
+        before, after = figures["crps"]
         texts = [
-            group,
+            figures["group"],
             str(figures["rows"]),
             f"{100 * figures['coverage']:.1f}%",
-            f"{100 * low:.1f} to {100 * high:.1f}",
+            _range(figures["interval"]),
         ]
         texts += [
             f"{figures['width']:.2f}",

@@ -135,6 +135,34 @@ def calibration_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
     )
 
 
+def calibrated_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
+    """What the calibrations of judges are worth; `None` where no judge has one."""
+    found = {
+        judge: result["calibrated"]
+        for judge, result in evaluation["results"][dataset].items()
+        if result.get("calibrated")
+    }
+    if not found:
+        return None
+    names = ("CRPS", "calibrated", "RMSE", "calibrated", "Inside", "asked", "Width", "n")
+    cells, notes = (
+        [],
+        ["Of the calibrated scores and their intervals; every other table is of the judge's own scores."],
+    )
+    for judge, figures in found.items():
+        low, high = (f"{100 * end:.1f}" for end in figures.get("by_question", figures["interval"]))
+        texts = [f"{each:.3f}" for name in ("crps", "rmse") for each in figures[name]]
+        inside = Cell(f"{100 * figures['coverage']:.1f}", (low, high))
+        texts_after = [f"{100 * figures['asked']:.4g}", f"{figures['width']:.2f}", str(figures["rows"])]
+        cells.append([Cell(judge), *map(Cell, texts), inside, *map(Cell, texts_after)])
+        if figures.get("fitted_here"):
+            notes.append(
+                f"{judge} was calibrated on these very rows, which shows more than it is worth; `real-trl calibrate` said what it is."
+            )
+    title = f"{dataset}: calibrated scores, and the human scores (%) inside their intervals"
+    return Sheet(title, [Column("Judge", figures=False), *map(Column, names)], cells, notes)
+
+
 def convention_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
     """The figures under each way to count malformed answers; `None` if none were malformed or they were not computed."""
     judges = evaluation.get("malformed_conventions", {}).get(dataset, {})
@@ -235,6 +263,7 @@ def all_sheets(evaluation: Evaluation, breakdown: Iterable[str] | None = None, b
         sheets += [results_sheet(evaluation, dataset), people_sheet(evaluation, dataset)]
         sheets += [comparison_sheet(evaluation, dataset, brief)]
         further = (probe_sheet,) if brief else (calibration_sheet, convention_sheet, probe_sheet)
+        further = (calibrated_sheet, *further)
         sheets += [make(evaluation, dataset) for make in further]
         columns = [column for column in made.get(dataset, {}) if wanted is None or column in wanted]
         sheets += [breakdown_sheet(evaluation, dataset, column) for column in columns]

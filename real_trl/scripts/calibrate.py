@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from trl import ModelConfig
 
@@ -32,9 +31,8 @@ from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.engines import check_num_samples
-from real_trl.evaluation.calibration import calibrated_rows
-from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, fit_calibration
-from real_trl.evaluation.rows import group_names, numbers
+from real_trl.evaluation.cross_fitting import fit_calibration
+from real_trl.evaluation.judge_calibration import Calibration, scored_rows
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
@@ -142,22 +140,6 @@ def check_same_judge(folder: Path, judge: JudgeSource) -> dict[str, Any]:
     return made_with
 
 
-def scored_rows(
-    frame: pd.DataFrame, values: Sequence[float], malformed: str, group: str | None
-) -> tuple[ScoredRows, list[str]]:
-    """The rows with a human score and a known distribution, and why others are left out."""
-    status = np.asarray(frame["status"], dtype=object)
-    probabilities, counts, notes = calibrated_rows(frame, status, malformed, values)
-    if malformed == "drop" and (dropped := int((status != "ok").sum())):
-        notes.append(f"calibration: {dropped} rows have no score of their own, or no answer: they are left out.")
-    if group is not None and group not in frame:
-        fix = f"Name a column that the data have, and in keep_columns of the evaluation: {first_few(sorted(frame.columns), 40)}."
-        raise FieldError("interval_group", group, fix, f": the rows have no column {group!r}")
-    groups = None if group is None else np.array([str(each) for each in frame[group]], dtype=object)[counts]
-    kept = probabilities[counts], numbers(frame, "target")[counts], group_names(frame, len(frame))[counts], groups
-    return ScoredRows(*kept), notes
-
-
 def save(calibration: Calibration, judge: JudgeSource) -> None:
     """Write it into the judge's `judge_config.json`, which a model that has none gets now."""
     own = Path(judge.name, JUDGE_CONFIG_NAME).is_file()
@@ -204,6 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             frame = pd.read_parquet(folder / RESULT)
         with user_errors():
             group = args.interval_group or (CRITERION_COLUMN if CRITERION_COLUMN in frame else None)
+            if group is not None and group not in frame:
+                fix = f"Name a column that the data have, and in keep_columns of the evaluation: {first_few(sorted(frame), 40)}."
+                raise FieldError("interval_group", group, fix, f": the rows have no column {group!r}")
             rows, notes = scored_rows(frame, judge.space.values, args.malformed, group)
             about = {
                 "data": Path(data_args.dataset_name).name,

@@ -36,6 +36,7 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine
 from real_trl.evaluation.assemble import assemble_evaluation, breakdown_columns, check_breakdown
 from real_trl.evaluation.choices import assemble_choices
+from real_trl.evaluation.judge_calibration import Calibration
 from real_trl.evaluation.probes import probe_dataset
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
@@ -190,6 +191,15 @@ def predict(
         gc.collect()  # engines hold themselves in circles, and two judges may not fit the memory
 
 
+def mark_own_rows(evaluation: dict[str, Any], calibrations: Mapping[str, Calibration], plan: _Plan) -> None:
+    """Sets `fitted_here` where a judge's calibration was fitted on the rows of the evaluation, on which it shows more than it is worth."""
+    for name, calibration in calibrations.items():
+        for dataset, by_judge in evaluation["results"].items():
+            if figures := by_judge[name].get("calibrated"):
+                prompts = plan.runs[name, dataset, ""].output.made_with["data"]["fingerprint"]
+                figures["fitted_here"] = calibration.made_with.get("fingerprint") == prompts
+
+
 def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:
     """Everything but the predictions. An undefined figure is null in JSON; the notes say why it is undefined."""
     with writing(output, "The predictions and an earlier report are as they were"), replaced_files(output) as new:
@@ -250,8 +260,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         options: dict[str, Any] = {"scale": scale, "malformed": args.malformed, "breakdown_by": args.breakdown}
         options |= {"num_resamples": args.num_resamples, "seed": args.seed}
         scored = {name: judged for name, judged in frames.items() if name not in compared}
+        found = {name: judge.config.read_calibration() for name, judge in judges.items()}
+        calibrations = {name: calibration for name, calibration in found.items() if calibration is not None}
         with user_errors():
-            evaluation = assemble_evaluation(scored, probed, **options)
+            evaluation = assemble_evaluation(scored, probed, calibrations=calibrations, **options)
+            mark_own_rows(evaluation, calibrations, plan)
             for name in compared:
                 of_judges = {judge: each[name] for judge, each in datasets.items()}
                 options["breakdown_by"] = breakdown_columns(args.breakdown, name, first[name].column_names)

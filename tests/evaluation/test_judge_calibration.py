@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, fit_calibration
+from real_trl.evaluation.cross_fitting import fit_calibration
+from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of
 from real_trl.evaluation.recalibration import crps, means, tempered
 from tests.evaluation.test_recalibration import VALUES, distributions, drawn
 
@@ -48,12 +49,24 @@ def test_what_is_shown(calibration):
     inside = round(shown["coverage"] * 600)
     exact = stats.binomtest(inside, 600).proportion_ci(0.95, "exact")
     assert shown["interval"] == pytest.approx([exact.low, exact.high])
-    assert {name: group["rows"] for name, group in shown["groups"].items()} == {"a": 400, "b": 200}
-    together = sum(group["rows"] * group["coverage"] for group in shown["groups"].values())
-    assert together == pytest.approx(inside) and all(group["own"] for group in shown["groups"].values())
+    assert {group["group"]: group["rows"] for group in shown["groups"]} == {"a": 400, "b": 200}
+    together = sum(group["rows"] * group["coverage"] for group in shown["groups"])
+    assert together == pytest.approx(inside) and all(group["own"] for group in shown["groups"])
     assert set(shown["methods"]) == {"none", "temperature", "affine", "isotonic"}
     assert calibration.recalibration.method == min(shown["methods"], key=shown["methods"].get)
     assert calibration.intervals.kind == min(shown["kinds"], key=shown["kinds"].get)
+
+
+def test_questions_are_what_an_interval_of_the_coverage_resamples():
+    """20 questions of 50 rows, all rows of a question inside or all outside: 16 of 20 are, ±0.18 and not the binomial's ±0.025."""
+    questions = np.repeat(np.arange(20), 50)
+    targets, p = np.where(questions < 16, 3.0, 5.0), np.full((1000, 5), 0.2)
+    figures = figures_of(ScoredRows(p, targets, questions), p, np.tile([2.5, 3.5], (1000, 1)), VALUES)
+    assert figures["coverage"] == 0.8 and figures["interval"] == pytest.approx([0.774, 0.824], abs=0.002)
+    assert figures["by_question"] == pytest.approx([0.6, 0.96], abs=0.06)
+    assert "by_question" not in figures_of(
+        ScoredRows(p, targets, np.arange(1000)), p, np.tile([2.5, 3.5], (1000, 1)), VALUES
+    )
 
 
 def test_a_judge_that_is_right_is_left_nearly_alone():
@@ -107,11 +120,12 @@ def test_it_is_read_as_it_was_stored(calibration):
         (("intervals", "kind"), None, "calibration.intervals.kind"),
         (("intervals", "coverage"), 90, "calibration.intervals.coverage: got 90"),
         (("intervals", "margin"), "wide", "calibration.intervals.margin"),
-        (("intervals", "margins"), {"a": True}, "calibration.intervals.margin"),
+        (("intervals", "margins"), [["a", True]], "calibration.intervals.margin"),
         (("intervals", "margins"), [1], "calibration.intervals.margins"),
+        (("intervals", "margins"), {"a": 1}, "calibration.intervals.margins"),
         (("intervals", "column"), 3, "calibration.intervals.column"),
         (("shown", "crps"), [1], "calibration.shown.crps"),
-        (("shown", "groups"), {"a": {}}, "calibration.shown.groups.a.rows"),
+        (("shown", "groups"), [{}], "calibration.shown.groups[0].rows"),
         (("shown",), "good", "calibration.shown"),
         (("intervals",), None, "calibration.intervals: got None"),
         (("other",), 1, "calibration: got"),

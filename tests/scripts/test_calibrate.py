@@ -81,7 +81,11 @@ def refused(capsys, *argv) -> str:
 def test_what_is_saved(folder):
     saved, shown = stored(), stored()["shown"]
     assert (shown["rows"], shown["questions"]) == (60, 20)
-    assert set(saved["intervals"]["margins"]) == set(shown["groups"]) == {"a", "b"}
+    assert (
+        [group for group, _ in saved["intervals"]["margins"]]
+        == [each["group"] for each in shown["groups"]]
+        == ["a", "b"]
+    )
     about = saved["made_with"]
     assert (about["data"], about["num_samples"], about["temperature"]) == ("rows.jsonl", 1, 1.0)
     own, before = (
@@ -219,6 +223,28 @@ def test_predictions_of_an_evaluation_are_taken(folder, monkeypatch, capsys):
     assert "were made with other weights" in refused(capsys, "another", "evaluation/predictions/raw/all")
 
 
+def test_an_evaluation_reports_both(folder, capsys):
+    options = ["--dataset_name", "rows.jsonl", "--dataset_test_split", "all", *DATA, "--num_resamples", "100"]
+    evaluate.main(["--model_name_or_path", "judge", "--output_dir", "both", *options])
+    (result,) = json.loads(Path("both/evaluation.json").read_text())["results"]["all"].values()
+    figures, judged = result["calibrated"], said()
+    assert figures["crps"][0] == pytest.approx(result["calibration"]["crps"]) and figures["rows"] == 60
+    errors = [(each.expected_score - row["score"]) ** 2 for each, row in zip(judged, ROWS, strict=True)]
+    assert figures["rmse"][1] == pytest.approx((sum(errors) / 60) ** 0.5, abs=1e-3)
+    inside = [each.interval[0] <= row["score"] <= each.interval[1] for each, row in zip(judged, ROWS, strict=True)]
+    assert figures["coverage"] == pytest.approx(sum(inside) / 60, abs=0.04) and figures["asked"] == 0.5
+    raw = [(each.raw.expected_score - row["score"]) ** 2 for each, row in zip(judged, ROWS, strict=True)]
+    assert result["rail"]["rmse"] == pytest.approx((sum(raw) / 60) ** 0.5, abs=1e-3)
+    for said_in in (Path("both/report.md").read_text(), Path("both/report.html").read_text(), capsys.readouterr().out):
+        assert "calibrated scores, and the human scores" in said_in and "on these very rows" in " ".join(
+            said_in.split()
+        )
+    assert figures["fitted_here"]
+    evaluate.main(["--model_name_or_path", "judge", "--output_dir", "fewer", *options, "--max_rows", "40"])
+    (result,) = json.loads(Path("fewer/evaluation.json").read_text())["results"]["all"].values()
+    assert not result["calibrated"]["fitted_here"]
+
+
 def test_another_temperature_leaves_it_out(folder, caplog):
     with caplog.at_level(logging.WARNING):
         judge = Judge.from_pretrained("judge", temperature=0.5)
@@ -268,7 +294,8 @@ def test_criteria_have_intervals_of_their_own(folder, tmp_path, capsys):
         + ["--criteria", json.dumps(criteria)]
     )
     margins = stored(str(tmp_path / "judge"))["intervals"]
-    assert margins["column"] == "criterion" and margins["margins"]["helpful"] < margins["margins"]["right"]
+    widest = dict(margins["margins"])
+    assert margins["column"] == "criterion" and widest["helpful"] < widest["right"]
     judge = Judge.from_pretrained(tmp_path / "judge")
     texts = {"instruction": ROWS[0]["instruction"], "response": ROWS[0]["response"]}
     by_rubric = {name: judge.score(**texts, rubric=text) for name, text in criteria.items()}

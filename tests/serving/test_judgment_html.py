@@ -64,3 +64,12 @@ def test_text_is_escaped(evil):
     assert "<img" not in error_html(evil) and "<script" not in error_html(evil)
     page = judgment_html(judgment([0.2, 0.5, 0.3], "1-3"), ["1", evil, "3"])
     assert "<img" not in page and "<script" not in page and '">"' not in page
+
+
+def test_a_calibrated_judgment_shows_its_interval_and_what_it_was():
+    own = judgment([0.1, 0.5, 0.25], "1-3")
+    new = Judgment(**{**vars(own), "expected_score": 2.25, "interval": [1.5, 3.0], "raw": own})
+    page = judgment_html(new, ["1", "2", "3"])
+    assert '<div class="headline">2.25</div>' in page
+    assert "interval <b>1.5 to 3</b>" in page and "before calibration <b>1.85</b>" in page
+    assert "calibration" not in judgment_html(own, ["1", "2", "3"])

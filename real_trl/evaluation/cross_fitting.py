@@ -1,0 +1,99 @@
+# Copyright 2026 The real_trl authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Fitting a judge's calibration, its map and the margins of its intervals, on the same rows by cross-fitting, and showing what they are worth
+on rows that neither was fitted on. Arrays only, no I/O.
+
+Rows of a question stay together in every split. The map is the one of [`~real_trl.evaluation.recalibration.METHODS`] with the smallest
+mean CRPS on left-out folds, and the intervals those of the two kinds that are narrower there; margins are taken from distributions that a
+map fitted without their fold has made. All of this is done once on all rows, which gives the calibration, and once without each of five
+folds, which shows it: every figure in `shown` is of rows that no part of what made it has seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from real_trl.evaluation.conformal import KINDS, Intervals, fit_intervals
+from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of
+from real_trl.evaluation.recalibration import METHODS, Recalibration, crps, fit, grouped_folds, parts
+
+_FOLDS = 5
+MIN_ROWS = 30
+
+
+def fit_calibration(
+    rows: ScoredRows,
+    values: Sequence[float],
+    *,
+    coverage: float = 0.9,
+    column: str | None = None,
+    seed: int = 0,
+    made_with: Mapping[str, Any] | None = None,
+) -> Calibration:
+    """
+    Fit and show a calibration.
+
+    Args:
+        rows ([`ScoredRows`]):
+            At least 30, of at least two questions.
+        values (`Sequence[float]`):
+            Values of the labels.
+        coverage (`float`, *optional*, defaults to `0.9`):
+            Probability with which an interval shall hold the human score.
+        column (`str`, *optional*):
+            Name of the groups of `rows`.
+        seed (`int`, *optional*, defaults to `0`):
+            Of the folds.
+
+    Returns:
+        [`Calibration`], with `shown`: `questions`, their number; `methods`, method → mean CRPS on left-out folds; `kinds`, kind → mean width
+        there; and [`figures_of`] on rows that were left out of everything, where each of `groups` has `own`, whether it has a margin of
+        its own.
+
+    Raises:
+        `ValueError`: if there are too few rows or questions.
+    """
+    n_questions = len(np.unique(rows.questions))
+    if len(rows.targets) < MIN_ROWS or n_questions < 2:
+        raise ValueError(
+            f"data: {len(rows.targets)} rows of {n_questions} questions have a human score and a distribution of the judge. Give at least "
+            f"{MIN_ROWS} rows, of at least 2 questions."
+        )
+    folds = grouped_folds(rows.questions, _FOLDS, seed)
+    after, bounds = np.empty_like(rows.probabilities, dtype=np.float64), np.empty((len(rows.targets), 2))
+    for others, own in parts(folds):
+        recalibration, intervals, _ = _fit(rows.of(others), values, coverage, column, seed + 1)
+        left_out = rows.of(own)
+        after[own] = recalibration.apply(left_out.probabilities, values)
+        bounds[own] = intervals.of(after[own], values, left_out.groups)
+    recalibration, intervals, compared = _fit(rows, values, coverage, column, seed)
+
+    figures = figures_of(rows, after, bounds, values) | {"questions": n_questions} | compared
+    for each in figures.get("groups", ()):
+        each["own"] = each["group"] in intervals.margins
+    return Calibration(recalibration, intervals, figures, dict(made_with or {}))
+
+
+def _fit(
+    rows: ScoredRows, values: Sequence[float], coverage: float, column: str | None, seed: int
+) -> tuple[Recalibration, Intervals, dict[str, Any]]:
+    """Map and margins, and what the choice between them was made by."""
+    folds, made, scores = grouped_folds(rows.questions, _FOLDS, seed), {}, {}
+    for method in METHODS:
+        made[method] = np.empty_like(rows.probabilities, dtype=np.float64)
+        for others, own in parts(folds):
+            fitted = fit(method, rows.probabilities[others], rows.targets[others], values)
+            made[method][own] = fitted.apply(rows.probabilities[own], values)
+        scores[method] = float(crps(made[method], rows.targets, values).mean())
+    method = min(scores, key=scores.get)
+    given = made[method], rows.targets, values, coverage, column, rows.groups
+    candidates = {kind: fit_intervals(kind, *given) for kind in KINDS}
+    widths = {
+        kind: float(np.ptp(each.of(made[method], values, rows.groups), axis=1).mean())
+        for kind, each in candidates.items()
+    }
+    kind = min(widths, key=widths.get)
+    recalibration = fit(method, rows.probabilities, rows.targets, values)
+    return recalibration, candidates[kind], {"methods": scores, "kinds": widths}
