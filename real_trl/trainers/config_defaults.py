@@ -77,6 +77,10 @@ class JudgeTrainingArguments(PrivateArguments):
         max_steps_without_signal (`int`, *optional*, defaults to `20`):
             Training ends after so many steps in a row without anything to learn from (no gradient, no group whose rewards differ, no
             completion with a score), and a stage does not save a judge that had nothing else. `0`: never.
+        check_shared_prefix (`bool`, *optional*):
+            Compute the first micro-batch of a run also with a row for each sequence, where prompts are shared or rows packed. If the two
+            differ by more than rounding explains ([`sharing_check`](sharing_check.py)), the run warns and goes on with a row for each.
+            Defaults to what has a GPU.
         hash_checkpoints (`bool`, *optional*, defaults to `True`):
             State the SHA-256 of every file in a checkpoint, and go on from it only if they are the same. `False` saves 0.7 s a GB at each
             checkpoint, which counts where one has hundreds of GB; sizes are always checked.
@@ -96,6 +100,12 @@ class JudgeTrainingArguments(PrivateArguments):
     )
     max_steps_without_signal: int = field(
         default=20, metadata={"help": "Steps in a row without anything to learn from that end training; 0: none do."}
+    )
+    check_shared_prefix: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compare the first micro-batch with its dense forward, and go on with that if they differ. Default: on a GPU."
+        },
     )
     hash_checkpoints: bool = field(
         default=True,

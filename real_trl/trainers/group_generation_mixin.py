@@ -26,6 +26,7 @@ from real_trl.trainers.fsdp import gathered
 from real_trl.trainers.preflight import first_rollouts
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.rollout import Rollout, collate_rollouts
+from real_trl.trainers.sharing_check import ways_agree
 from real_trl.trainers.split_groups import score_whole_groups
 from real_trl.trainers.vllm_rollouts import generate_groups_with_vllm, weights_in_sync
 
@@ -85,12 +86,28 @@ class GroupGenerationMixin:
             self._buffered_inputs = self._count_tokens(
                 [self._collate(rollouts[start : start + size]) for start in range(0, len(rollouts), size)]
             )
+            self.check_sharing(self._buffered_inputs[0])
             if self._scores_first:
                 score_whole_groups(self, self._buffered_inputs)
             elif self._reuses_batches:
                 for inputs in self._buffered_inputs:
                     self._freeze_advantages(inputs)
-        return self._buffered_inputs[self._step % micro_batches]
+        inputs = self._buffered_inputs[self._step % micro_batches]
+        self.check_sharing(inputs)  # of a run that goes on amid a batch
+        return inputs
+
+    def check_sharing(self, inputs: dict[str, Any]) -> None:
+        """Once, of the first micro-batch: whether sharing prompts is right here. If not, it ends."""
+        if not self._checks_sharing:
+            return
+        self._checks_sharing = False
+
+        def log_probs(share: bool, rows: slice) -> list[torch.Tensor]:
+            part = {k: x[rows] for k, x in inputs.items() if isinstance(x, torch.Tensor) and x.dim()}
+            output = self._forward(self.model, part, share)
+            return [output.log_probs[part["completion_mask"].bool()], output.score_log_probs[part["has_score"]]]
+
+        self._shares_prefixes = ways_agree(self.accelerator, self.model, len(inputs["targets"]), log_probs)
 
     def _sample_batch(self, generation_batch: list[dict[str, Any]]) -> list[Rollout]:
         if self.state.global_step == 0 and self._step == 0:

@@ -42,6 +42,7 @@ from real_trl.trainers.pair_metrics import log_pair_metrics
 from real_trl.trainers.raft_config import RAFTConfig
 from real_trl.trainers.row_tokenizer import RowTokenizer
 from real_trl.trainers.score_positions import NO_SCORE, ScoreCollator, ScoreRows
+from real_trl.trainers.sharing_check import wants_check, ways_agree
 from real_trl.weights.whole import whole_weights
 
 logger = get_logger(__name__)
@@ -171,6 +172,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         self._padding_free = reason is None
         # Of short answers, most of a batch is what prompts begin with
         self._share = self._padding_free and self._is_direct and why_not_exact(base) is None
+        self._checks_sharing = self._padding_free and wants_check(args.check_shared_prefix, self.accelerator.device)
         # The loss of a router is added here: not scaled by λ, and not of the tokens of label trees
         self._trains_router, self.aux_loss_enabled = self.aux_loss_enabled, False
         if self._trains_router:
@@ -227,7 +229,24 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             raise ValueError(
                 "RAFTTrainer does not return outputs: it never builds the logits. Use `prediction_loss_only=True`."
             )
+        self.check_sharing(model, inputs)
         return self.check_loss(self._raft_loss(model, dict(inputs), num_items_in_batch), inputs)
+
+    def check_sharing(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        """Once, of the first micro-batch: whether rows without padding are right here. If not, batches are padded from then on."""
+        if not (self._checks_sharing and self.model.training):
+            return
+        self._checks_sharing = False
+
+        def log_probs(packed: bool, rows: slice) -> list[Tensor]:
+            positions = inputs["score_positions"][rows]
+            forward = _ForwardWithScores(model, positions, self.score_space.tree, packed, packed and self._share)
+            batch = {name: inputs[name][rows] for name in ("labels", "input_ids", "attention_mask")}
+            output = forward(**batch, fused_lm_head=True)
+            return [output.log_probs[output.label_mask], forward.score_log_probs[positions != NO_SCORE]]
+
+        self._padding_free = ways_agree(self.accelerator, model, len(inputs["labels"]), log_probs)
+        self._share = self._share and self._padding_free
 
     def row_keys(self, inputs: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         rows = zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)

@@ -33,6 +33,7 @@ from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.real_metrics import log_real_metrics, log_sampling_metrics, pop_score_correlation
 from real_trl.trainers.rewards import Rewards, score_advantages, score_rewards
 from real_trl.trainers.rollout import Rollout, asked_prompts, make_rollout
+from real_trl.trainers.sharing_check import wants_check
 from real_trl.trainers.split_groups import objective_of_part
 from real_trl.trainers.starting_judge import check_writes_rationales
 from real_trl.trainers.vllm_rollouts import ask_for_log_probs, engine_like_trainer
@@ -173,6 +174,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         self._shares_prefixes = self.args.shared_prefix and all(
             share_prefixes(self.accelerator.unwrap_model(model), self.temperature) for model in models
         )
+        self._checks_sharing = self._shares_prefixes and wants_check(args.check_shared_prefix, self.accelerator.device)
         # (ŷ, y*) of every scored completion since the last log, for the correlation over the logging window
         self._score_pairs: dict[str, list[Tensor]] = defaultdict(list)
         steps = self.args.gradient_accumulation_steps
@@ -207,8 +209,9 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             )
         ]
 
-    def _forward(self, model: nn.Module, inputs: dict[str, Any]) -> PolicyOutput:
-        forward = shared_prefix_forward if self._shares_prefixes else policy_forward
+    def _forward(self, model: nn.Module, inputs: dict[str, Any], share: bool | None = None) -> PolicyOutput:
+        share = self._shares_prefixes if share is None else share
+        forward = shared_prefix_forward if share else policy_forward
         with self.accelerator.autocast():
             return forward(model, **{k: inputs[k] for k in _FORWARD_INPUTS}, tree=self.score_space.tree)
 
