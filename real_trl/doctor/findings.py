@@ -40,6 +40,9 @@ class Finding:
 
 
 Check = Callable[[Subject], Finding]
+Group = (
+    Mapping[str, Check] | Callable[[Subject], dict[str, Finding]]
+)  # checks, or a function that makes all of them with one engine
 Report = dict[str, dict[str, Finding]]
 
 
@@ -53,12 +56,19 @@ def skipped(reason: str) -> Finding:
     return Finding("skipped", reason)
 
 
-def run_checks(groups: Mapping[str, Mapping[str, Check]], subject: Subject) -> Report:
+def run_checks(groups: Mapping[str, Group], subject: Subject) -> Report:
     """What every check of every group finds; one that fails with an exception is `"failed"`."""
-    return {title: {name: _run(check, subject) for name, check in checks.items()} for title, checks in groups.items()}
+    report: Report = {}
+    for title, group in groups.items():
+        if isinstance(group, Mapping):
+            report[title] = {name: _run(check, subject) for name, check in group.items()}
+        else:
+            found = _run(group, subject)
+            report[title] = {"start": found} if isinstance(found, Finding) else found
+    return report
 
 
-def _run(check: Check, subject: Subject) -> Finding:
+def _run(check: Callable[[Subject], Any], subject: Subject) -> Any:
     try:
         return check(subject)
     except Exception as error:  # whatever it is: it is what the report is for

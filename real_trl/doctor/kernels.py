@@ -128,9 +128,9 @@ def _attention(tree: str) -> Check:
 # --- whole models
 
 
-def random_rows() -> list[tuple[list[int], list[int], int]]:
+def random_rows(seed: int = 0) -> list[tuple[list[int], list[int], int]]:
     """Prompt, completion and where its score begins: two prompts in groups, as above but shorter, and of tokens that no label has."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
 
     def draw(length: int) -> list[int]:
         return torch.randint(10, VOCABULARY, (length,), generator=generator).tolist()

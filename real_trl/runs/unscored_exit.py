@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""How a stage ends that is done but for rows to which its engine gave no answer."""
+"""How a stage ends that is done, but with a status that says something: for rows to which its engine gave no answer."""
 
 import os
 import sys
@@ -39,7 +39,12 @@ def end_with_unscored(unscored: Mapping[str, Sequence[tuple[str, str]]], totals:
     print(
         f"Give the same command again to ask for these rows once more. (Exit status {UNSCORED_EXIT})", file=sys.stderr
     )
+    end_with(UNSCORED_EXIT)
+
+
+def end_with(status: int) -> None:
+    """Let a command end with a status, also where `real-trl` has launched it, which would make 1 of any other and show a traceback."""
     if path := os.environ.get(STATUS_FILE):
-        Path(path).write_text(str(UNSCORED_EXIT))  # a launcher would make 1 of it, and show a traceback
+        Path(path).write_text(str(status))
     else:
-        raise SystemExit(UNSCORED_EXIT)
+        raise SystemExit(status)

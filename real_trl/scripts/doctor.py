@@ -16,17 +16,24 @@ exit status: 0 nothing failed, 1 a check failed, 2 the command line or the recip
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
+
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.doctor import environment, kernels, precision, speed
 from real_trl.doctor.findings import as_json, failures, print_report, run_checks
+from real_trl.doctor.processes import check_processes
 from real_trl.doctor.subject import Subject
+from real_trl.doctor.vllm_engine import check_vllm
 from real_trl.planning.recipe import CONFIGS
 from real_trl.runs.command import command
+from real_trl.runs.unscored_exit import end_with
 from real_trl.text.json_text import to_json
 
 GROUPS = {
@@ -34,6 +41,8 @@ GROUPS = {
     "kernels": kernels.CHECKS,
     "precision": precision.CHECKS,
     "speed": speed.CHECKS,
+    "vLLM": check_vllm,
+    "several processes": check_processes,
 }
 
 
@@ -54,6 +63,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _join_processes() -> PartialState:
+    """That of `accelerate launch`; on a processor with gloo, which accelerate would not take under DeepSpeed."""
+    if torch.cuda.is_available():
+        return PartialState()
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    return PartialState(backend="gloo") if deepspeed else PartialState(cpu=True)
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all checks; `argv` defaults to the command line. Ends with status 1 if one has failed."""
@@ -62,16 +79,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         args, overrides = parser.parse_known_args(argv)
         if overrides and args.recipe is None:
             parser.error(f"{overrides[0]}: not known; options of a recipe need --recipe FILE")
+        state = _join_processes()
         subject = Subject.of(args.recipe, overrides, args.stage)
     with redirect_stdout(sys.stderr):  # for what libraries print
-        report = run_checks(GROUPS, subject)
+        if state.num_processes > 1:
+            # An error ends this process, and so all that would wait for it
+            together = {"several processes": check_processes(subject)}
+            report = run_checks({"environment": environment.CHECKS}, subject) | together
+        else:
+            report = run_checks(GROUPS, subject)
+    if not state.is_main_process:
+        return
     if args.json:
         sys.stdout.write(to_json(as_json(report), indent=2))
         print()
     else:
         print_report(report)
     if failures(report):
-        raise SystemExit(1)
+        end_with(1)
 
 
 if __name__ == "__main__":

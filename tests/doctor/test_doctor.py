@@ -3,12 +3,14 @@
 """`real-trl doctor` finds nothing where all is well, and names what was broken on purpose."""
 
 import json
+import os
 from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
 import torch
 import yaml
+from accelerate import PartialState
 from transformers import GPT2Config, MistralConfig, Qwen3Config
 
 from real_trl.doctor import environment, kernels, precision, speed
@@ -234,6 +236,18 @@ def test_a_package_out_of_its_bounds_is_named(subject, monkeypatch):
     assert finding.advice.startswith(f"trl {version('trl')} is not >=99; no-such-package is missing. ")
 
 
+def test_a_lock_that_was_left_behind_is_named(subject, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    assert environment.compile_locks(subject).status == "ok"
+    lock = tmp_path / "py311_cpu" / "deepspeed_shm_comm" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert environment.compile_locks(subject).status == "ok"  # something compiles
+    os.utime(lock, (0, 0))
+    finding = environment.compile_locks(subject)
+    assert finding.status == "warning" and str(lock) in finding.advice
+
+
 def test_what_a_cpu_cannot_show_is_skipped(subject):
     findings = {name: check(subject) for name, check in speed.CHECKS.items() if name in ("peak memory", "an update")}
     assert {name: (f.status, f.measured) for name, f in findings.items()} == {
@@ -264,6 +278,7 @@ def test_the_report(subject):
 
 
 def test_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "_join_processes", PartialState)
     good = {"kernels": {"a": lambda subject: Finding("ok", "fine")}}
     monkeypatch.setattr(doctor, "GROUPS", good)
     doctor.main(["--json"])
