@@ -128,6 +128,13 @@ def read_systems(
     if doubt is not None and not np.isfinite(doubt).any():
         doubt = None
     numbers = [as_number(label) for label in labels]
+    if numbers and np.isfinite(numbers).all() and np.isfinite(scores[keep]).any():
+        ends = [(np.nanmin(scores[keep]), np.nanmax(scores[keep])), (min(numbers), max(numbers))]
+        if ends[0][0] < ends[1][0] or ends[0][1] > ends[1][1]:
+            low, high = (f"from {low:g} to {high:g}" for low, high in ends)
+            notes.append(
+                f"Human scores go {low}, the judge's {high}: what is estimated is in the unit of people; the judge alone, and its bias, are not."
+            )
     return ScoredSystems(
         names,
         ScoredRows(
@@ -200,8 +207,11 @@ def _distributions(cells: Sequence[Any] | None) -> tuple[list[str], np.ndarray |
     """Labels and `(n, labels)`, each row divided by its sum, NaN where a probability is unknown; no labels and `None` if there is no row with all."""
     rows = []
     for cell in cells or ():
-        if isinstance(cell, str) and cell.strip().startswith("{"):
-            cell = json.loads(cell)
+        if isinstance(cell, str):
+            try:
+                cell = json.loads(cell)
+            except ValueError:  # no distribution is known then
+                cell = None
         rows.append(cell if isinstance(cell, dict) else None)
     labels = next((list(row) for row in rows if row), [])
     table = np.full((len(rows), len(labels)), np.nan)

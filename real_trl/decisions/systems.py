@@ -147,7 +147,11 @@ def _win_rate(systems: ScoredSystems, a: int, b: int, level: float) -> dict[str,
     rate = win_rate(systems.rows, systems.probabilities, a, b, systems.lower_is_better)
     if rate is None:
         return None
-    return rate | {way: rate[way] and _mean(rate[way], level) for way in ("judge", "corrected")}
+    for way in ("judge", "corrected"):
+        if rate[way] is not None:
+            rate[way] = _mean(rate[way], level)
+            rate[way]["interval"] = np.clip(rate[way]["interval"], 0, 1).tolist()
+    return rate
 
 
 def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: bool) -> tuple[list[str], list[str]]:
@@ -167,7 +171,7 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
             given = rows.human[rows.is_labelled & (rows.systems == s)]
             if len(given) > 1 and np.ptp(given) == 0:
                 warnings.append(
-                    f"All {len(given)} human scores of {names[s]} are {given[0]:g}: how much they vary cannot be told, so {'it has' if ways['combined'].weight == 0 else 'do not trust its'} {'no interval' if ways['combined'].weight == 0 else 'interval'}."
+                    f"All {len(given)} human scores of {names[s]} are {given[0]:g}: how much they vary cannot be told. Its interval, if it has one, is too narrow."
                 )
         warnings += _unlike(systems)
         notes.append(

@@ -54,6 +54,7 @@ def assemble_evaluation(
     calibrations: Mapping[str, Calibration] | None = None,
     num_resamples: int = 2000,
     seed: int = 0,
+    rater_names: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """
     Evaluate predictions.
@@ -74,6 +75,8 @@ def assemble_evaluation(
             Of judges that have one. All figures are of the judge's own scores but those that are called calibrated.
         num_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap resamples and permutations.
+        rater_names (`Mapping[str, Sequence[str]]`, *optional*):
+            Dataset → who gave the first, second, … of the `ratings` of every row; by default they are numbered.
 
     Returns:
         `dict`, of plain numbers and text:
@@ -127,6 +130,7 @@ def assemble_evaluation(
             evaluation["people"][dataset] = agreement_of_people(
                 ratings,
                 groups=list(first["group"]),
+                names=(rater_names or {}).get(dataset),
                 judges=_judges_as_raters(judges, first, malformed),
                 n_resamples=num_resamples,
                 seed=seed,

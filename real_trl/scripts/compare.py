@@ -106,8 +106,9 @@ def check_options(args: argparse.Namespace) -> None:
         raise FieldError("--label_next", args.label_next, "Give a number of rows.")
     if args.seed < 0:
         raise FieldError("--seed", args.seed, "Give a whole number, 0 or more.")
-    if args.probability and not args.human:
-        raise FieldError("--probability", args.probability, "Name the human scores as well: --human COLUMN.")
+    for name in ("probability", "detect"):
+        if getattr(args, name) is not None and not args.human:
+            raise FieldError(f"--{name}", getattr(args, name), "Name the human scores as well: --human COLUMN.")
     if not Path(args.data).is_file():
         raise FieldError(
             "data", args.data, f"Give a file: {', '.join(EXTENSIONS)}.", f": there is no file {args.data!r}"

@@ -15,7 +15,7 @@ status is 3, and the same command asks for them again. Status 2 is an error that
 
 import gc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,6 +109,15 @@ def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource)
         stated = data_args.score_column or data_args.histogram_column or "rubric" in data_args.columns
         criteria = None if stated else judge.config.criteria
         return load_judge_dataset(replace(data_args, prompt_template=own, criteria=criteria), split, **options)
+
+
+def rater_names(
+    data_args: EvaluateDataArguments, datasets: Iterable[str], benchmarks: Sequence[str]
+) -> dict[str, list[str]]:
+    """Dataset → the columns of its raters, where there is one for each."""
+    columns = data_args.score_column
+    columns = [name.strip() for name in columns.split(",")] if isinstance(columns, str) else list(columns or ())
+    return {name: columns for name in datasets if name not in benchmarks and len(columns) > 1}
 
 
 def with_identity(dataset: Dataset | Choices) -> Dataset | Choices:
@@ -263,7 +272,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = {name: judge.config.read_calibration() for name, judge in judges.items()}
         calibrations = {name: calibration for name, calibration in found.items() if calibration is not None}
         with user_errors():
-            evaluation = assemble_evaluation(scored, probed, calibrations=calibrations, **options)
+            evaluation = assemble_evaluation(
+                scored,
+                probed,
+                calibrations=calibrations,
+                rater_names=rater_names(data_args, scored, args.benchmarks or ()),
+                **options,
+            )
             mark_own_rows(evaluation, calibrations, plan)
             for name in compared:
                 of_judges = {judge: each[name] for judge, each in datasets.items()}

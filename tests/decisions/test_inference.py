@@ -129,6 +129,27 @@ def test_labelled_rows_that_the_judge_likes_better_are_found():
     assert found.value > 0.3 and found.p_value < 1e-6
 
 
+def test_rows_of_one_question_depend_on_each_other():
+    """Four answers of every system to each of 50 of 80 questions, half of whose spread they share: taken as independent, intervals are too narrow."""
+    covers = np.zeros((300, 2, 3), dtype=bool)
+    true = np.array([3.0, 3.2, 3.5])
+    for repetition in range(len(covers)):
+        random = np.random.default_rng([0, repetition])
+        systems = np.repeat(np.arange(3), 200)
+        questions = np.concatenate([np.repeat(random.choice(80, 50, replace=False), 4) for _ in range(3)])
+        shared = 0.5 * random.normal(size=80)[questions] + 0.5 * random.normal(size=(3, 80))[systems, questions]
+        quality = true[systems] + shared + 0.5 * random.normal(size=600)
+        judge = quality + np.array([0.5, 0, -0.3])[systems] + 0.4 * random.normal(size=600)
+        human = np.where(np.isin(np.arange(600), random.choice(600, 200, replace=False)), quality, NAN)
+        for way, of in enumerate((questions, np.arange(600))):
+            means = prediction_powered(rows_of(judge, human, systems, of))
+            for index, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
+                low, high = means.contrast(np.eye(3)[a] - np.eye(3)[b]).interval(0.95)
+                covers[repetition, way, index] = low <= true[a] - true[b] <= high
+    clustered, independent = covers.mean(axis=(0, 2))
+    assert 0.925 <= clustered <= 0.975 and independent < 0.91
+
+
 @pytest.mark.parametrize("design", ["180 answers at random", "45 answers at random", "90 at random, 90 by label_next"])
 def test_intervals_cover_what_they_say_where_the_judge_alone_does_not(design):
     """A small run of experiments/compare_simulation.py; 3 × 250 draws that depend on each other, so the band is wide."""

@@ -172,6 +172,21 @@ def test_several_raters_count_with_their_mean_and_a_falling_scale_is_turned(tmp_
     assert pair["win_rate"]["corrected"]["mean"] > 0.5
 
 
+def test_scores_of_people_in_another_unit_and_without_any_spread(tmp_path):
+    rows, _ = scored_rows()
+    for row in rows:
+        if row["rating"] is not None:
+            row["rating"] = 50 if row["model"] == "twin" else 20 * row["rating"]
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating")
+    (careful,) = (each for each in found["systems"] if each["name"] == "careful")
+    low, high = careful["combined"]["interval"]
+    assert low < 80 < high and found["weight"] > 5
+    assert any(
+        "the judge's from 1 to 5: what is estimated is in the unit of people" in note for note in found["notes"]
+    )
+    assert any("human scores of twin are 50: how much they vary" in warning for warning in found["warnings"])
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -186,7 +201,11 @@ def test_several_raters_count_with_their_mean_and_a_falling_scale_is_turned(tmp_
         ),
         (["--system", "model", "--human", "rating", "--power", "80"], "--power: got 80.0. Give a share"),
         (["--system", "model", "--label_next", "10000"], "There are 360 scored rows without a human score"),
-        (["--system", "model", "--probability", "spread"], "Name the human scores as well"),
+        (
+            ["--system", "model", "--probability", "spread"],
+            "--probability: got 'spread'. Name the human scores as well",
+        ),
+        (["--system", "model", "--detect", "0.2"], "--detect: got 0.2. Name the human scores as well"),
         (["--system", "model", "--human", "rating", "--probability", "expected_score"], "above 0 and at most 1"),
         (["--system", "model", "--output_dir", "scored.jsonl"], "is a file"),
     ],

@@ -330,3 +330,12 @@ def test_the_judge_of_an_evaluation_is_the_judge_of_the_class(tmp_path, judges, 
     for row, judgment in zip(frame.itertuples(), judge.judge(frame["prompt"].tolist()), strict=True):
         assert (row.completion, row.status) == (judgment.completion, judgment.status)
         assert row.expected_score == pytest.approx(judgment.expected_score, abs=1e-5)
+
+
+def test_raters_are_called_as_their_columns():
+    def names(score_column):
+        data_args = evaluate.EvaluateDataArguments(dataset_name="data.csv", score_column=score_column)
+        return evaluate.rater_names(data_args, ["test", "mt_bench"], ["mt_bench"])
+
+    assert names(["ann", "bob"]) == names("ann, bob") == {"test": ["ann", "bob"]}
+    assert names("score") == names(None) == {}
