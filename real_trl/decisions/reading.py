@@ -84,9 +84,8 @@ def read_systems(
         raise FieldError(
             "--human", expected, "Name the column with the scores that people gave.", ": the judge's own scores"
         )
-    cells = list(
-        source.iterate([*dict.fromkeys([*used, *(name for name in source.columns if name.startswith(prefix))])])
-    )
+    own = [prefix + name for name in ("expected_score", "status", "probabilities", "spread")]
+    cells = list(source.iterate(list(dict.fromkeys([*used, *(name for name in own if name in source.columns)]))))
     of = {name: [row[name] for row in cells] for name in (cells[0] if cells else ())}
     if not cells:
         raise FieldError("data", source.name, "Give a file with rows.", f": {source.name!r} holds no row")
@@ -214,6 +213,8 @@ def _distributions(cells: Sequence[Any] | None) -> tuple[list[str], np.ndarray |
                 cell = None
         rows.append(cell if isinstance(cell, dict) else None)
     labels = next((list(row) for row in rows if row), [])
+    if not labels:
+        return [], None
     table = np.full((len(rows), len(labels)), np.nan)
     for index, row in enumerate(rows):
         if row and list(row) == labels:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Systems compared: means, differences, win rates, a ranking, and what a decision would need, in plain numbers."""
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -19,7 +20,7 @@ from real_trl.decisions.inference import (
 from real_trl.decisions.labels import detectable, needed_labels
 from real_trl.decisions.ranking import alike_sets, possible_places
 from real_trl.decisions.reading import ScoredSystems
-from real_trl.decisions.wins import win_rate
+from real_trl.decisions.wins import by_question, win_rate
 from real_trl.evaluation.comparison import holm
 
 _UNLIKE = (
@@ -65,7 +66,9 @@ def compare_systems(
     adjusted = holm([each.p_value for each in found[by]])
     sign = -1 if systems.lower_is_better else 1
     better: dict[str, set[str]] = {name: set() for name in names}
-    differences = []
+    differences, distributions = [], None
+    if systems.probabilities is not None and systems.has_questions:
+        distributions = by_question(rows, systems.probabilities)
     for index, (a, b) in enumerate(pairs):
         difference = found[by][index]
         winner = None
@@ -80,7 +83,7 @@ def compare_systems(
             if detect is not None:
                 enough = np.isfinite(difference.error)
                 row["labels_needed"] = needed_labels(difference, *counts, detect, strictest, power) if enough else None
-        row["win_rate"] = _win_rate(systems, a, b, level)
+        row["win_rate"] = None if distributions is None else _win_rate(systems, distributions, a, b, level)
         differences.append(row)
     order = sorted(range(len(names)), key=lambda s: _rank_key(sign * means[by][s].value))
     ranked = [names[s] for s in order]
@@ -141,10 +144,10 @@ def _against_judge(
     }
 
 
-def _win_rate(systems: ScoredSystems, a: int, b: int, level: float) -> dict[str, Any] | None:
-    if systems.probabilities is None or not systems.has_questions:
-        return None
-    rate = win_rate(systems.rows, systems.probabilities, a, b, systems.lower_is_better)
+def _win_rate(
+    systems: ScoredSystems, distributions: Sequence[np.ndarray], a: int, b: int, level: float
+) -> dict[str, Any] | None:
+    rate = win_rate(systems.rows, distributions, a, b, systems.lower_is_better)
     if rate is None:
         return None
     for way in ("judge", "corrected"):

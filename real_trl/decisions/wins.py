@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often an answer of one system is better than one of another, from the distributions of a judge. Arrays only."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from real_trl.decisions.inference import Contrast, Means, ScoredRows, judge_alone, prediction_powered
@@ -10,13 +12,29 @@ from real_trl.evaluation.pairs import wins
 MIN_LABELLED_PAIRS = 10  # fewer say too little about how far the judge's win rate is off
 
 
-def win_rate(rows: ScoredRows, probabilities: np.ndarray, a: int, b: int, falls: bool = False) -> dict | None:
+def by_question(rows: ScoredRows, probabilities: np.ndarray) -> list[np.ndarray]:
     """
-    Share of the questions that both systems answered in which A's answer is better, ties ½.
+    Mean distribution of each system's answers to each question, `(G, labels)` a system, NaN where there is none.
 
     Args:
         probabilities (`np.ndarray` of shape `(n, labels)`):
             Of the labels from the worst to the best; NaN in rows without a distribution, which are left out.
+    """
+    known = np.isfinite(probabilities).all(axis=1)
+    counts = rows.sums(known.astype(float))
+    sums = np.stack([rows.sums(np.where(known, column, 0.0)) for column in probabilities.T], axis=-1)  # (G, S, labels)
+    means = np.where(counts[:, :, None] > 0, sums / np.maximum(counts, 1)[:, :, None], np.nan)
+    return list(means.transpose(1, 0, 2))
+
+
+def win_rate(
+    rows: ScoredRows, distributions: Sequence[np.ndarray], a: int, b: int, falls: bool = False
+) -> dict | None:
+    """
+    Share of the questions that both systems answered in which A's answer is better, ties ½.
+
+    Args:
+        distributions (`Sequence[np.ndarray]`): Of each system, see [`by_question`].
         a, b (`int`): The systems.
         falls (`bool`, *optional*, defaults to `False`): Whether a lower human score is the better one.
 
@@ -26,7 +44,7 @@ def win_rate(rows: ScoredRows, probabilities: np.ndarray, a: int, b: int, falls:
         human score, `labelled` of them, if there are 10 at least and rows were not chosen with unequal probabilities; else `None`. Several answers
         of a system to a question count with their mean distribution.
     """
-    of = [_by_question(rows, probabilities, system) for system in (a, b)]
+    of = [distributions[system] for system in (a, b)]
     both = np.isfinite(of[0][:, 0]) & np.isfinite(of[1][:, 0])
     if both.sum() < 2:
         return None
@@ -48,21 +66,15 @@ def _only(means: Means) -> Contrast:
     return means.contrast(np.ones(1))
 
 
-def _by_question(rows: ScoredRows, probabilities: np.ndarray, system: int) -> np.ndarray:
-    """Mean distribution of a system's answers to each question, `(G, labels)`, NaN where there is none."""
-    used = (rows.systems == system) & np.isfinite(probabilities).all(axis=1)
-    sums = np.zeros((rows.n_questions, probabilities.shape[1]))
-    np.add.at(sums, rows.questions[used], probabilities[used])
-    counts = np.bincount(rows.questions[used], minlength=rows.n_questions)[:, None]
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
 def _human_wins(rows: ScoredRows, a: int, b: int, falls: bool) -> np.ndarray:
     """Share of the pairs of labelled answers to each question in which A's has the better human score, ties ½, `(G,)`; NaN without a pair."""
     sign = -1 if falls else 1
     found = np.full(rows.n_questions, np.nan)
-    labelled = [np.flatnonzero((rows.systems == system) & rows.is_labelled) for system in (a, b)]
-    for question in np.intersect1d(*(rows.questions[each] for each in labelled)):
-        x, y = (sign * rows.human[each[rows.questions[each] == question]] for each in labelled)
+    scores: list[dict[int, list[float]]] = [{}, {}]
+    for of, system in zip(scores, (a, b), strict=True):
+        for row in np.flatnonzero((rows.systems == system) & rows.is_labelled):
+            of.setdefault(int(rows.questions[row]), []).append(sign * rows.human[row])
+    for question in scores[0].keys() & scores[1].keys():
+        x, y = (np.array(of[question]) for of in scores)
         found[question] = np.mean((np.sign(x[:, None] - y) + 1) / 2)
     return found

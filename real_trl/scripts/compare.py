@@ -46,6 +46,7 @@ from real_trl.runs.command import command
 from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer
+from real_trl.text.cells import is_empty
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command
 from real_trl.text.shown import printable, spreadsheet_cell
@@ -139,6 +140,18 @@ def choose_next(
     return places, columns
 
 
+def left_out(args: argparse.Namespace, source: Source, systems: ScoredSystems) -> list[str]:
+    """What to say where rows that were drawn to be scored were not."""
+    if not args.probability or "label_next" not in source.columns:
+        return []
+    drawn = np.array([not is_empty(row["label_next"]) for row in source.iterate(["label_next"])])[systems.places]
+    if not (missing := int((drawn & ~systems.rows.is_labelled).sum())):
+        return []
+    return [
+        f"{missing} of {int(drawn.sum())} rows that were drawn to be scored (label_next) have no human score: the probabilities do not hold, and figures may be biased."
+    ]
+
+
 def write_next(path: Path, source: Source, places: np.ndarray, columns: dict[str, list[Any]]) -> None:
     """All rows, those to label next first, with the new columns."""
     rows = list(source.iterate(source.own_columns))
@@ -198,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.label_next:
             places, columns = choose_next(args, source, systems)
         comparison = compare_systems(systems, args.level, args.detect, args.power)
+        comparison["warnings"] += left_out(args, source, systems)
         following = described(args, source, systems, places, columns)
         written = " ".join(["real-trl compare", *redact_command(sys.argv[1:] if argv is None else argv)])
         record = {**comparison, "next": following, "command": written, "versions": package_versions()}

@@ -6,7 +6,7 @@ import pytest
 from real_trl.decisions.inference import Contrast, ScoredRows, humans_alone, prediction_powered
 from real_trl.decisions.labels import chances, detectable, draw, labelled_probability, needed_labels
 from real_trl.decisions.ranking import alike_sets, possible_places
-from real_trl.decisions.wins import win_rate, wins
+from real_trl.decisions.wins import by_question, win_rate, wins
 from tests.decisions.test_inference import NAN, random_rows, rows_of
 
 
@@ -28,20 +28,21 @@ def test_win_rate_is_that_of_common_questions_and_is_corrected_by_people():
     probabilities = np.column_stack([1 - p, p])
     labelled = np.repeat(random.random(600) < 0.6, 2)
     rows = ScoredRows(systems, questions, p, np.where(labelled, quality, NAN))
-    found = win_rate(rows, probabilities, 0, 1)
+    found = win_rate(rows, by_question(rows, probabilities), 0, 1)
     assert found["questions"] == 600 and found["labelled"] == labelled.sum() / 2
     assert found["judge"].value == pytest.approx(np.mean(np.where(blind[::2], 0.5, better)))
     low, high = found["corrected"].interval(0.95)
     assert low < better.mean() < high and found["judge"].value < 0.75 < low
     # B's share is the rest; where lower is better, people's scores are turned round
-    assert win_rate(rows, probabilities, 1, 0)["corrected"].value == pytest.approx(1 - found["corrected"].value)
+    assert win_rate(rows, by_question(rows, probabilities), 1, 0)["corrected"].value == pytest.approx(
+        1 - found["corrected"].value
+    )
     turned = ScoredRows(systems, questions, p, -rows.human)
-    assert win_rate(turned, probabilities, 0, 1, falls=True)["corrected"].value == pytest.approx(
+    assert win_rate(turned, by_question(rows, probabilities), 0, 1, falls=True)["corrected"].value == pytest.approx(
         found["corrected"].value
     )
-    assert (
-        win_rate(rows_of([0.5, 0.5], [NAN, NAN], [0, 1]), np.full((2, 2), 0.5), 0, 1) is None
-    )  # no question in common
+    apart = rows_of([0.5, 0.5], [NAN, NAN], [0, 1])  # no question in common
+    assert win_rate(apart, by_question(apart, np.full((2, 2), 0.5)), 0, 1) is None
 
 
 def test_places_and_sets_that_cannot_be_told_apart():

@@ -132,6 +132,10 @@ def test_rows_to_label_next_are_scored_and_compared(tmp_path, suffix):
         assert np.ptp(new["combined"]["interval"]) < np.ptp(old["combined"]["interval"])
         low, high = new["combined"]["interval"]
         assert low < QUALITY[new["a"]] - QUALITY[new["b"]] < high
+    table[3]["rating"] = "" if suffix == ".csv" else None
+    partly = write(tmp_path / f"partly{suffix}", [row | {"probabilities": None} for row in table])
+    found = compare(partly, "--human", "rating", "--probability", "label_probability")
+    assert "1 of 60 rows that were drawn to be scored" in found["warnings"][0]
     with pytest.raises(SystemExit):  # it may hold scores that people gave
         compare(path, "--human", "rating", "--label_next", "60")
 
