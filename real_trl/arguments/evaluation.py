@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from real_trl.arguments.judging import JudgingArguments
 from real_trl.data.arguments import DataArguments
+from real_trl.data.benchmarks import BENCHMARKS
+from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
 from real_trl.evaluation.probes import PROBES, find_probe
@@ -24,7 +26,8 @@ class EvaluateArguments(JudgingArguments):
             Judges to compare: a mapping from a name to a directory or Hub id, or a list of the latter. Defaults to
             `model_name_or_path`.
         benchmarks (`list[str]`, *optional*):
-            Benchmarks by name (see [`~real_trl.data.benchmarks.BENCHMARKS`]), beside or instead of `dataset_name`.
+            Benchmarks by name (see [`~real_trl.data.benchmarks.BENCHMARKS`] and
+            [`~real_trl.data.choice_benchmarks.CHOICE_BENCHMARKS`]), beside or instead of `dataset_name`.
         benchmark_paths (`dict`, *optional*):
             Where a benchmark's file is, by name; by default it comes from the Hub.
         eval_splits (`list[str]`, *optional*):
@@ -49,7 +52,7 @@ class EvaluateArguments(JudgingArguments):
         default=None, metadata={"help": "Judges to compare, {name: path, …}. Default: model_name_or_path."}
     )
     benchmarks: list[str] | None = field(
-        default=None, metadata={"help": "Benchmarks by name: feedback_bench, flask, vicuna_bench, mt_bench."}
+        default=None, metadata={"help": f"Benchmarks by name: {', '.join([*BENCHMARKS, *CHOICE_BENCHMARKS])}."}
     )
     benchmark_paths: dict | str | None = field(
         default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}

@@ -71,7 +71,9 @@ class HeldOutArguments:
         }
         for name in self.judge_eval_benchmarks or ():
             path = self.judge_eval_benchmark_paths.get(name)
-            datasets[name] = load_benchmark(name, path, scale=space.scale, marker=space.marker)
+            datasets[name] = load_benchmark(
+                name, path, scale=space.scale, marker=space.marker, template=data_args.prompt_template
+            )
         return {
             name: dataset.select(range(min(len(dataset), self.judge_eval_rows or len(dataset))))
             for name, dataset in datasets.items()

@@ -1,9 +1,10 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The benchmarks that papers report judges on, by name: Feedback Bench, FLASK, Vicuna Bench and MT Bench.
+The benchmarks that papers report judges on, by name: Feedback Bench, FLASK, Vicuna Bench and MT Bench, and, with rows of another kind, those
+of [`~real_trl.data.scaled_benchmarks`]. Responses that are compared are in [`~real_trl.data.choice_benchmarks`].
 
-A benchmark is a preset of [`~real_trl.data.arguments.DataArguments`]: complete Prometheus prompts in the column `instruction`, and
+One of the first four is a preset of [`~real_trl.data.arguments.DataArguments`]: complete Prometheus prompts in the column `instruction`, and
 where the score, the question and the categories are. In a recipe they are listed under `benchmarks`; a `dataset_name` is
 always a path or an id of the Hub, never one of these names.
 
@@ -19,8 +20,10 @@ from pathlib import Path
 from datasets import Dataset
 
 from real_trl.data.arguments import DataArguments
-from real_trl.data.files import EXTENSIONS
+from real_trl.data.benchmark_files import BenchmarkFile
+from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS
 from real_trl.data.loading import load_judge_dataset
+from real_trl.data.scaled_benchmarks import SCALED_BENCHMARKS, ScaledBenchmark, load_scaled_benchmark
 from real_trl.data.sources import HubUnreachable
 from real_trl.option_values import FieldError
 from real_trl.prompts.sections import section_span
@@ -40,19 +43,13 @@ _FILES = "https://github.com/prometheus-eval/prometheus-eval/raw/main/eval/bench
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(BenchmarkFile):
     """
-    Where a benchmark is and how it is read.
+    A benchmark of complete Prometheus prompts, and how it is read.
 
     Attributes:
-        name (`str`):
-            What recipes call it.
-        description (`str`):
-            What it holds, and what its label is.
-        file (`str`):
-            Name of its file in prometheus-eval's repository, and of the file looked for in a directory.
-        hub_id (`str`, *optional*):
-            The Hub dataset it is loaded from when no local path is given; without one, it has to be downloaded.
+        name, description, file, hub_id (`str`):
+            As of [`~real_trl.data.benchmark_files.BenchmarkFile`].
         score_column (`str`, *optional*):
             Column of the score, or of the list of ratings whose mean is the score. Default: the first of
             `load_judge_dataset`'s default columns that exists.
@@ -62,18 +59,13 @@ class Benchmark:
             Columns to break results down by.
     """
 
-    name: str
-    description: str
-    file: str
-    hub_id: str | None = None
     score_column: str | None = None
     group_column: str | None = None
     category_columns: tuple[str, ...] = ()
 
-    @property
-    def source(self) -> str:
-        """Where a person downloads the file."""
-        return _FILES + self.file
+    def __post_init__(self) -> None:
+        if not self.source:  # of prometheus-eval
+            object.__setattr__(self, "source", _FILES + self.file)
 
     def data_arguments(self, path: str | Path | None, marker: str, max_rows: int | None = None) -> DataArguments:
         """
@@ -92,12 +84,12 @@ class Benchmark:
             `ValueError`: if there is no such file, or no path is given for a benchmark that is not on the Hub.
         """
         if path is None and self.hub_id is None:
-            raise HubUnreachable(f"benchmarks: {self.name!r} is not on the Hub. {self._how_to_get()}")
+            raise self.not_on_the_hub()
         replaced = (
             {} if marker.strip() == PROMETHEUS_MARKER.strip() else {_ASKED: _ASKED_FOR_MARKER.format(marker=marker)}
         )
         return DataArguments(
-            dataset_name=self.hub_id if path is None else str(self._find(Path(path).expanduser())),
+            dataset_name=self.hub_id if path is None else str(self.find(Path(path).expanduser())),
             prompt_column="instruction",
             prompt_replace=replaced,
             score_column=self.score_column,
@@ -106,30 +98,8 @@ class Benchmark:
             max_rows=max_rows,
         )
 
-    def _find(self, path: Path) -> Path:
-        """The file at `path` or in the directory `path`, with any extension that can be read."""
-        if path.is_file():
-            return path.resolve()
-        if not path.is_dir():
-            raise ValueError(f"benchmark_paths: {self.name}: there is no {str(path)!r}. {self._how_to_get()}")
-        stems = (Path(self.file).stem, self.name)
-        found = [file for file in sorted(path.iterdir()) if file.stem in stems and file.suffix.lower() in EXTENSIONS]
-        if len(found) != 1:
-            held = [file.name for file in found] or "none of them"
-            raise ValueError(
-                f"benchmark_paths: {self.name}: the directory {str(path)!r} must hold one of {self.file} and "
-                f"{self.name}{{{','.join(EXTENSIONS)}}}; it holds {held}. Name the file itself. {self._how_to_get()}"
-            )
-        return found[0].resolve()
 
-    def _how_to_get(self) -> str:
-        return (
-            f"Download {self.source} (any copy of {self.file} will do) and pass its path: "
-            f"`benchmark_paths: {{{self.name}: path/to/{self.file}}}`."
-        )
-
-
-BENCHMARKS: dict[str, Benchmark] = {
+BENCHMARKS: dict[str, Benchmark | ScaledBenchmark] = {
     benchmark.name: benchmark
     for benchmark in (
         Benchmark(
@@ -165,7 +135,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             category_columns=("category", "response_source"),
         ),
     )
-}
+} | SCALED_BENCHMARKS
 
 
 def load_benchmark(
@@ -176,6 +146,7 @@ def load_benchmark(
     marker: str,
     max_rows: int | None = None,
     score_reminder: bool = False,
+    template: str | None = None,
 ) -> Dataset:
     """
     Loads a benchmark in the canonical schema, with the label that papers report against.
@@ -187,13 +158,17 @@ def load_benchmark(
             A local file, or a directory that holds it under its own or the benchmark's name. By default it comes from the
             Hub.
         scale ([`~real_trl.scale.Scale`]):
-            The judge's scale, which must be the benchmark's, 1-5.
+            The judge's scale, which must be the benchmark's, 1-5; of some, other scales are mapped (see
+            [`~real_trl.data.scaled_benchmarks`]).
         marker (`str`):
             What stands before the judge's score.
         max_rows (`int`, *optional*):
             Use the first rows only. Default: all rows.
         score_reminder (`bool`, *optional*, defaults to `False`):
             End each prompt with a sentence that asks for the score after the marker (for base models).
+        template (`str`, *optional*):
+            The judge's template, for benchmarks that have no prompts of their own. Default: of those that ask for a rationale the one
+            with this marker.
 
     Returns:
         [`~datasets.Dataset`] with the columns `prompt` (`str`), `score` (`float`, from 1 to 5), `id` (`str`, the row's
@@ -206,9 +181,15 @@ def load_benchmark(
         `ValueError`: if there is no such benchmark or file, if the judge has another scale, or if rows cannot be used.
     """
     if name not in BENCHMARKS:
-        said = f": {name!r} is unknown; the known ones are {', '.join(BENCHMARKS)}"
+        said = f": {name!r} is unknown; the known ones are {', '.join([*BENCHMARKS, *CHOICE_BENCHMARKS])}"
+        if name in CHOICE_BENCHMARKS:
+            said = f": {name!r} has responses that are compared, and no scores; only evaluate reads it"
         raise FieldError("benchmarks", name, "Other data are loaded with dataset_name.", said)
     benchmark = BENCHMARKS[name]
+    if isinstance(benchmark, ScaledBenchmark):
+        template = template or default_template(marker)
+        options = {"max_rows": max_rows, "score_reminder": score_reminder}
+        return load_scaled_benchmark(benchmark, path, scale=scale, marker=marker, template=template, **options)
     own, asked = (dict(zip(s.labels, s.values, strict=True)) for s in (scale, BENCHMARK_SCALE))
     if own != asked:
         values = f" (with the values {abridged([f'{value:g}' for value in scale.values])})" * (
@@ -221,7 +202,7 @@ def load_benchmark(
     try:
         dataset = load_judge_dataset(args, scale=scale, marker=marker, keep_ratings=True)
     except HubUnreachable as error:
-        raise HubUnreachable(f"benchmarks: {name!r} cannot be had: {error} {benchmark._how_to_get()}") from error
+        raise HubUnreachable(f"benchmarks: {name!r} cannot be had: {error} {benchmark.how_to_get()}") from error
     columns = dataset.to_dict()
     columns["prompt"] = [_REMAINS.sub(r"\1 ", prompt) for prompt in columns["prompt"]]
     if score_reminder:
@@ -232,6 +213,13 @@ def load_benchmark(
             _instruction(prompt, row, args.dataset_name) for row, prompt in enumerate(columns["prompt"])
         ]
     return Dataset.from_dict(columns)
+
+
+def default_template(marker: str, rationale: bool = True) -> str:
+    """The built-in template for judges with this marker that write a rationale, or none."""
+    if not rationale:
+        return "direct"
+    return "prometheus" if marker.strip() == PROMETHEUS_MARKER.strip() else "feedback_collection"
 
 
 def _instruction(prompt: str, row: int, where: str) -> str:

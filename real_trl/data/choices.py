@@ -14,6 +14,9 @@ from scipy.sparse.csgraph import connected_components
 
 from real_trl.data.pairs import PAIR_COLUMNS
 
+TIES_SUBSET = "ties"
+"""Subset of RewardBench 2, in any case of letters, in which several responses to a question are right."""
+
 
 @dataclass(frozen=True)
 class Choices:

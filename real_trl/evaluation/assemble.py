@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import BENCHMARKS
+from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS
 from real_trl.data.choices import Choices
 from real_trl.evaluation.agreement import rater_agreement
 from real_trl.evaluation.comparison import compare_judges
@@ -30,7 +31,8 @@ Frames = Mapping[str, Mapping[str, pd.DataFrame]]
 def breakdown_columns(asked: Sequence[str] | None, dataset: str, columns: Sequence[str]) -> list[str]:
     """Columns by which a dataset is broken down: those asked for that it has, by default the criterion, or its benchmark's categories."""
     if asked is None:
-        asked = BENCHMARKS[dataset].category_columns if dataset in BENCHMARKS else (CRITERION_COLUMN,)
+        known = BENCHMARKS.get(dataset) or CHOICE_BENCHMARKS.get(dataset)
+        asked = (CRITERION_COLUMN, *(known.category_columns if known else ()))
     return [column for column in asked if column in columns]
 
 

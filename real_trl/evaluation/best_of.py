@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from real_trl.data.choices import TIES_SUBSET
 from real_trl.evaluation.pairs import grouped_figures, judged_responses
 from real_trl.evaluation.registry import Metric
 from real_trl.evaluation.rows import INFERENCES, MalformedHandling, numbers
@@ -23,7 +24,6 @@ from real_trl.scale import Scale
 if TYPE_CHECKING:
     import pandas as pd
 
-TIES = "ties"  # the subset, in any case of letters
 AVERAGE = "average"
 _TIES_WEIGHTS = {"tied": 0.30, "ref": 0.30, "preferred": 0.20, "preferred_hard": 0.20, "margin": 0.01}
 
@@ -157,7 +157,7 @@ def _columns(questions: "pd.DataFrame", given: Sequence[np.ndarray]) -> tuple[di
     for subset, name, group, correct, scores in zip(
         subsets, questions["id"], questions["group"], questions["num_correct"], given, strict=True
     ):
-        if subset.lower() == TIES:
+        if subset.lower() == TIES_SUBSET:
             kind, number = str(name).split(":")
             parts["ref" if kind == "ref" else "tied"][int(number)] = (scores[:correct], scores[correct:])
         else:
@@ -168,7 +168,7 @@ def _columns(questions: "pd.DataFrame", given: Sequence[np.ndarray]) -> tuple[di
     groups += [f"ties {number}" for number in sorted({*parts["tied"], *parts["ref"]})]
     columns = {}
     for subset in dict.fromkeys(subsets):
-        if subset.lower() == TIES:
+        if subset.lower() == TIES_SUBSET:
             columns |= {("ties", subset, name): np.append(np.zeros(own), each) for name, each in ties.items()}
             continue
         credit, n = np.zeros((2, len(groups)))

@@ -8,6 +8,7 @@ _SECTIONS = {
     "instruction": "The instruction to evaluate",
     "response": "Response to evaluate",
     "reference": "Reference Answer",
+    "rubric": "Score Rubrics",
 }
 _HEADING = re.compile(
     rf"^###(Task Description|{'|'.join(_SECTIONS.values())}|Score Rubrics?|Feedback)(?: \([^)\n]*\))?:", re.MULTILINE
@@ -16,7 +17,7 @@ _HEADING = re.compile(
 
 def section_span(prompt: str, section: str) -> slice:
     """
-    Where the text of a section (`"instruction"`, `"response"` or `"reference"`) stands in a prompt of the Prometheus layout,
+    Where the text of a section (`"instruction"`, `"response"`, `"reference"` or `"rubric"`) stands in a prompt of the Prometheus layout,
     without the white space around it; `ValueError` if its heading is not there, or if one of the headings is there twice.
     """
     headings = list(_HEADING.finditer(prompt))

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from real_trl.evaluation.best_of import AVERAGE, TIES, best_of_metric
+from real_trl.data.choices import TIES_SUBSET
+from real_trl.evaluation.best_of import AVERAGE, best_of_metric
 from real_trl.evaluation.pairs import FOLDS, PAIR_METRICS
 from real_trl.evaluation.registry import UNDEFINED, Metric, number
 from real_trl.report.cells import Cell, Column, Sheet, interval_cell
@@ -75,7 +76,7 @@ def _notes(results: Mapping[str, Mapping[str, Any]], is_pairs: bool, metrics: Ma
     else:
         yield (
             f"Score × 100 as RewardBench 2 counts it: 1/k where k responses have the highest score and the right one is among them"
-            f"{', and its weighted score of the Ties' * any(name.lower() == TIES for name in metrics)}; Average: of the subsets."
+            f"{', and its weighted score of the Ties' * any(name.lower() == TIES_SUBSET for name in metrics)}; Average: of the subsets."
         )
     yield f"Ranges: {CONFIDENCE} bootstrap intervals, whole groups resampled."
     for judge, result in results.items():

@@ -78,7 +78,8 @@ def results_sheet(evaluation: Evaluation, dataset: str) -> Sheet:
             f"Raters, the ceiling: one of {ceiling['n_raters']} raters against the mean of the others, and against one other."
         )
         notes += [f"Note, raters: {note}" for note in ceiling.get("notes", ())]
-    notes += _notes(results)
+    mapped = evaluation["datasets"][dataset].get("scale_map")
+    notes += [*([mapped] if mapped else []), *_notes(results)]
     return Sheet(dataset_title(evaluation, dataset), columns, cells, notes)
 
 

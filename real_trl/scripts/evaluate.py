@@ -30,9 +30,11 @@ from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArgumen
 from real_trl.arguments.judging import warn_of_other_template
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.data.arguments import CRITERION_COLUMN
-from real_trl.data.benchmarks import load_benchmark
+from real_trl.data.benchmarks import default_template, load_benchmark
+from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS, load_choice_benchmark
 from real_trl.data.choices import Choices, choices_of_pairs
 from real_trl.data.loading import load_judge_dataset
+from real_trl.data.scaled_benchmarks import scale_map
 from real_trl.engines import Engine
 from real_trl.evaluation.assemble import assemble_evaluation, breakdown_columns, check_breakdown
 from real_trl.evaluation.choices import assemble_choices
@@ -68,20 +70,20 @@ def load_datasets(
     args: EvaluateArguments, data_args: EvaluateDataArguments, judge: JudgeSource
 ) -> dict[str, Dataset | Choices]:
     """Every dataset by name, its prompts as `judge` expects them: rows with scores, or responses that are compared."""
-    scale, marker = judge.space.scale, judge.space.marker
+    options: dict[str, Any] = {
+        "scale": judge.space.scale,
+        "marker": judge.space.marker,
+        "max_rows": data_args.max_rows,
+    }
+    template = own_template(judge) or default_template(judge.space.marker, judge.config.rationale)
+    options |= {"score_reminder": data_args.prompt_score_reminder, "template": template}
     datasets = {}
     if data_args.dataset_name is not None:
         for split in args.eval_splits or [data_args.dataset_test_split]:
             datasets[split] = load_split(data_args, split, judge)
     for name in args.benchmarks or ():
-        datasets[name] = load_benchmark(
-            name,
-            args.benchmark_paths.get(name),
-            scale=scale,
-            marker=marker,
-            max_rows=data_args.max_rows,
-            score_reminder=data_args.prompt_score_reminder,
-        )
+        load = load_choice_benchmark if name in CHOICE_BENCHMARKS else load_benchmark
+        datasets[name] = load(name, args.benchmark_paths.get(name), **options)
     if not datasets:
         raise FieldError("dataset_name", None, "Set one of them.", ": not set, and no benchmarks either")
     return {name: with_identity(dataset) for name, dataset in datasets.items()}
@@ -90,6 +92,12 @@ def load_datasets(
 def of_kind(datasets: Mapping[str, Dataset | Choices], kind: type) -> list[str]:
     """The datasets of one kind."""
     return [name for name, dataset in datasets.items() if isinstance(dataset, kind)]
+
+
+def own_template(judge: JudgeSource) -> str | None:
+    """The template that a judge was trained with, where it is at hand."""
+    own = judge.config.prompt_template
+    return own if own is not None and (own in TEMPLATE_NAMES or Path(own).is_file()) else None
 
 
 def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset | Choices:
@@ -102,9 +110,8 @@ def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource)
     try:
         return load_judge_dataset(data_args, split, **options)
     except FieldError as error:
-        own = judge.config.prompt_template
-        has_own = own is not None and (own in TEMPLATE_NAMES or Path(own).is_file())
-        if not has_own or (error.field, error.value) != ("prompt_column", None):
+        own = own_template(judge)
+        if own is None or (error.field, error.value) != ("prompt_column", None):
             raise
         stated = data_args.score_column or data_args.histogram_column or "rubric" in data_args.columns
         criteria = None if stated else judge.config.criteria
@@ -284,6 +291,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 of_judges = {judge: each[name] for judge, each in datasets.items()}
                 options["breakdown_by"] = breakdown_columns(args.breakdown, name, first[name].column_names)
                 evaluation.setdefault("choices", {})[name] = assemble_choices(frames[name], of_judges, **options)
+        for name in scored.keys() & set(args.benchmarks or ()):
+            if said := scale_map(name, scale):
+                evaluation["datasets"][name]["scale_map"] = said
         evaluation |= {
             "judges": {
                 name: redacted(

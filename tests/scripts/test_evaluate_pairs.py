@@ -3,6 +3,7 @@
 """`evaluate` on preferences between two responses, with judges that score single ones."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from real_trl import JudgeConfig
 from real_trl.engines import TransformersEngine
+from real_trl.evaluation.best_of import best_of_credit
 from real_trl.evaluation.pairs import wins
 from real_trl.scripts import evaluate
-from tests.scripts.test_evaluate import judges  # noqa: F401
+from tests.data.test_published_layouts import FILES
+from tests.scripts.test_evaluate import SPACE, judges  # noqa: F401
 from tests.tiny import LINES, PROMPT
 
 ANSWERS = [f"{LINES[i % 3]}\n{LINES[(i + 1) % 3]}\n{LINES[j]}" for i in range(3) for j in range(3)]
@@ -109,3 +113,25 @@ def test_probes_of_pairs_are_refused(tmp_path, judges, data, capsys):  # noqa: F
     with pytest.raises(SystemExit) as error:
         run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data, probes=["all"])
     assert error.value.code == 2 and "probes" in capsys.readouterr().err
+
+
+def test_benchmarks_of_other_kinds_by_name(tmp_path, judges, capsys):  # noqa: F811
+    judge = shutil.copytree(judges["warm"], tmp_path / "templated")
+    JudgeConfig.from_space(SPACE, prompt_template="homework").save(judge)
+    names = ["rewardbench_2", "hhh", "helpsteer2"]
+    none = dict.fromkeys(("prompt_template", "pair_columns", "preference_column", "eval_splits"))
+    keys = {"model_name_or_path": str(judge), "benchmarks": names, **none}
+    output = run(tmp_path, **keys, benchmark_paths={name: str(FILES) for name in names})
+    evaluation = json.loads((output / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    best = evaluation["choices"]["rewardbench_2"]["results"]["templated"]["rail"]
+    frame = pd.read_parquet(output / "predictions" / "templated" / "rewardbench_2" / "predictions.parquet")
+    scores = frame["expected_score"].to_numpy()
+    assert len(frame) == 16 and best["Math"] == best_of_credit(scores[:4]) and best["n"] == 4
+    assert best["average"] == pytest.approx((best["Math"] + best["Safety"] + best["Ties"]) / 3)
+    assert set(evaluation["choices"]["hhh"]["breakdown"]["source"]) == {"harmless", "honest"}
+    assert evaluation["datasets"]["helpsteer2"]["n_rows"] == 10
+    assert set(evaluation["breakdown"]["helpsteer2"]["criterion"]) > {"verbosity", "helpfulness"}
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "rewardbench_2: 4 questions of 16 responses, 3 groups" in printed and "Average" in printed
+    for text in (printed, (output / "report.md").read_text()):
+        assert "mapped linearly onto the judge's scale: 0 is 1, 4 is 5" in text
