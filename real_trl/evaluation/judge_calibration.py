@@ -15,7 +15,7 @@ from real_trl.evaluation.recalibration import METHODS, Recalibration, crps, mean
 from real_trl.evaluation.resampling import MIN_GROUPS, bootstrap_weights, expanded_percentile_interval, united_blocks
 from real_trl.evaluation.rows import Rows, group_names, numbers
 
-_RESAMPLES = 2000
+_RESAMPLES, _LONGEST_NAME = 2000, 200
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Calibration:
             raise _wrong("recalibration.method", method, f"one of {', '.join(METHODS)}")
         if kind not in KINDS:
             raise _wrong("intervals.kind", kind, f"one of {', '.join(KINDS)}")
-        if not isinstance(column, str | None):
-            raise _wrong("intervals.column", column, "text")
+        if not isinstance(column, str | None) or len(column or "") > _LONGEST_NAME:
+            raise _wrong("intervals.column", column, f"text of at most {_LONGEST_NAME} characters")
         temperature = _number(recalibration.get("temperature"), "recalibration.temperature")
         if not 0.01 <= temperature <= 100:
             raise _wrong("recalibration.temperature", temperature, "a number from 0.01 to 100")

@@ -102,7 +102,7 @@ def build_card(
             if value is not None and name != "data" and name not in unread_options(lineage.stages[-1].method)
         },
         evaluation=evaluation_table(evaluation) if evaluation else NOT_EVALUATED,
-        calibration=None if calibration is None else " ".join(map(markdown_escape, calibration_text(calibration))),
+        calibration=None if calibration is None else markdown_escape(" ".join(calibration_text(calibration))),
         versions={
             markdown_escape(_cut(name)): markdown_escape(_cut(version)) for name, version in config.versions.items()
         },

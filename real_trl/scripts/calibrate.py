@@ -12,7 +12,8 @@ probability asked for (split conformal, or conformalised quantiles of the distri
 not fitted on, whole questions left out at a time. `--interval_group column` gives every value of a column, which rows to be scored need to have
 too, intervals of its own; rows of a judge of several criteria have them by criterion.
 
-It is saved in the judge's `judge_config.json`: from then on `score`, `serve` and `Judge` give calibrated scores and an interval, with the
+Judge them as the judge will be used: `--num_samples` as many as then, and for `serve`, which decodes greedily, `--do_sample false`. It is
+saved in the judge's `judge_config.json`: from then on `score`, `serve` and `Judge` give calibrated scores and an interval, with the
 judge's own beside them. The same command on a data file goes on where it was stopped. Exit status as of `real-trl evaluate`.
 """
 
@@ -194,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "data": Path(data_args.dataset_name).name,
                 "fingerprint": made_with["data"]["fingerprint"],
                 "num_samples": made_with["sampling"]["num_samples"],
+                "do_sample": made_with["decoding"]["do_sample"],
                 "temperature": judge.config.temperature,
                 "real_trl": package_versions()["real_trl"],
             }

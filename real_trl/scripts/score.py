@@ -293,6 +293,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         width = len(prefixes)  # prompts of a row, which are judged together
         groups = groups_of(calibration, source, list(criteria))
+        if calibration and calibration.made_with.get("num_samples", args.num_samples) != args.num_samples:
+            then = calibration.made_with["num_samples"]
+            print(printable(f"note: the judge was calibrated with num_samples {then}, not {args.num_samples}"))
         size = max(1, args.rows_at_once // width) * width
 
         def where(place: int) -> str:

@@ -124,6 +124,7 @@ def test_it_is_read_as_it_was_stored(calibration):
         (("intervals", "margins"), [1], "calibration.intervals.margins"),
         (("intervals", "margins"), {"a": 1}, "calibration.intervals.margins"),
         (("intervals", "column"), 3, "calibration.intervals.column"),
+        (("intervals", "column"), "x" * 201, "calibration.intervals.column"),
         (("shown", "crps"), [1], "calibration.shown.crps"),
         (("shown", "groups"), [{}], "calibration.shown.groups[0].rows"),
         (("shown",), "good", "calibration.shown"),

@@ -184,6 +184,33 @@ def test_it_is_published(folder):
     assert "## Calibration" not in str(build_card(JudgeConfig.load("raw"), "me/judge"))
 
 
+def test_a_card_holds_no_markup_of_somebody_else(folder):
+    config = JudgeConfig.load("judge")
+    config.calibration["intervals"]["column"] = "kind\n# Best judge\n<script>x</script> [a](http://x)"
+    (line,) = [line for line in str(build_card(config, "me/judge")).splitlines() if "Intervals are by" in line]
+    assert "# Best judge" in line and "<script>" not in line and "[a](" not in line
+
+
+def test_another_number_of_samples_is_said(folder, capsys):
+    score.main(["rows.jsonl", "--judge", "judge", "--output", "samples.jsonl"])
+    assert "num_samples" not in capsys.readouterr().out
+    config = JudgeConfig.load("judge")
+    config.calibration["made_with"]["num_samples"] = 4
+    shutil.copytree("judge", "sampled")
+    config.save("sampled")
+    score.main(["rows.jsonl", "--judge", "sampled", "--output", "sampled.jsonl"])
+    assert "calibrated with num_samples 4, not 1" in capsys.readouterr().out
+
+
+def test_a_group_may_have_any_name(folder):
+    """Names of secrets among them, whose values are redacted where they are keys."""
+    config = JudgeConfig.load("judge")
+    config.calibration["intervals"]["margins"] = [["password", 0.5], ["api_key", 1.0]]
+    shutil.copytree("judge", "named")
+    config.save("named")
+    assert JudgeConfig.load("named").read_calibration().intervals.margins == {"password": 0.5, "api_key": 1.0}
+
+
 def test_a_reward_is_calibrated(folder):
     reward = JudgeReward("judge", prompt_template="homework.jinja")
     wanted = [(each.expected_score - 1) / 4 for each in said()[:2]]
