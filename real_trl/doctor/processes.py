@@ -29,17 +29,17 @@ _ADVICE = "Training in these processes is not training in one: try recipes/accel
 
 def check_processes(subject: Subject) -> dict[str, Finding]:
     """All of it; skipped in one process. Every process must call it, and the main one's findings count."""
-    if PartialState().num_processes == 1:
+    state = PartialState()
+    if state.num_processes == 1:
         return {"processes": skipped("one process: real-trl --accelerate_config FILE doctor starts several")}
-    # Made before accelerate is configured, which under ZeRO-3 would spread the reference too
-    reference, model = (prepared(subject.small_model(), subject.device, shared=False) for _ in range(2))
-    accelerator = Accelerator(cpu=PartialState().distributed_type == DistributedType.MULTI_CPU)
-    world = accelerator.num_processes
     # Each process has others
-    shares = [random_rows(process) for process in range(world)]
-    rows, own_rows = [row for share in shares for row in share], shares[accelerator.process_index]
+    shares = [random_rows(process) for process in range(state.num_processes)]
+    rows, own_rows = [row for share in shares for row in share], shares[state.process_index]
+    # Before accelerate is configured: under ZeRO-3, a model that is made is spread, and every LM head is taken to be
+    reference, model = (prepared(subject.small_model(), subject.device, shared=False) for _ in range(2))
     loss = _loss(reference, rows, len(rows))
     loss.backward()
+    accelerator = Accelerator(cpu=state.distributed_type == DistributedType.MULTI_CPU)
     weights = {name: p for name, p in reference.named_parameters() if p.grad is not None}
     norms = [
         torch.stack([x.norm() for x in xs]).norm() for xs in (weights.values(), (p.grad for p in weights.values()))
@@ -49,7 +49,11 @@ def check_processes(subject: Subject) -> dict[str, Finding]:
     optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
-        own = {"train_micro_batch_size_per_gpu": len(own_rows), "gradient_accumulation_steps": 1}
+        own = {
+            "train_micro_batch_size_per_gpu": len(own_rows),
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": 0.0,
+        }
         plugin.deepspeed_config.update(own, zero_allow_untested_optimizer=True, zero_force_ds_cpu_optimizer=False)
     model, optimizer = accelerator.prepare(model, optimizer)
     half = accelerator.mixed_precision != "no"
