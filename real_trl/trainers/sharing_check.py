@@ -115,7 +115,7 @@ def _rounded_more(model: nn.Module, unit: float) -> Iterator[None]:
         hidden = output[0] if isinstance(output, tuple) else output
         device = hidden.device
         generator = generators.setdefault(device, torch.Generator(device).manual_seed(0))
-        signs = torch.randint(0, 2, hidden.shape, generator=generator, device=device).mul_(2).sub_(1)
+        signs = torch.randint(0, 2, hidden.shape, generator=generator, dtype=torch.int8, device=device).mul_(2).sub_(1)
         moved = (hidden * (1 + unit * signs.to(torch.promote_types(hidden.dtype, torch.float32)))).to(hidden.dtype)
         return (moved, *output[1:]) if isinstance(output, tuple) else moved
 

@@ -90,6 +90,20 @@ def test_bfloat16(tmp_path, case):
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("case", [case for case in MAKE if case != "REAL without sharing"])
+def test_the_first_micro_batch_is_the_same_both_ways(tmp_path, case, bf16):
+    """As it is looked at on a GPU unless told otherwise."""
+    make, options = MAKE[case]
+    trainer = make(
+        tmp_path, bf16=bf16, use_cpu=USES_CPU[False], check_shared_prefix=None if ON_GPU else True, **options
+    )
+    assert trainer._checks_sharing
+    trainer.train()
+    assert not trainer._checks_sharing
+    assert trainer._shares_prefixes if case.startswith("REAL") else trainer._padding_free
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 def test_sampling_and_training(tmp_path, bf16):
     trainer = make_sampling_trainer(
         tmp_path, bf16=bf16, max_steps=3, learning_rate=0.1, use_cpu=USES_CPU[False], gradient_checkpointing=True
