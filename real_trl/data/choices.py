@@ -61,8 +61,9 @@ def make_choices(questions: Sequence[Mapping[str, Any]]) -> Choices:
     table = pd.DataFrame(found)
     if "group" not in table:
         table["group"] = _shared(table["responses"], len(rows))
-    names = [str(row) for row in rows.values()]
-    columns = {"prompt": list(rows), "score": [float("nan")] * len(rows), "id": names, "group": names}
+    groups = {row: group for places, group in zip(table["responses"], table["group"], strict=True) for row in places}
+    columns = {"prompt": list(rows), "score": [float("nan")] * len(rows), "id": list(map(str, rows.values()))}
+    columns["group"] = [groups[row] for row in rows.values()]
     return Choices(Dataset.from_dict(columns), table)
 
 

@@ -73,7 +73,13 @@ def evaluate_pairs(
     seed: int = 0,
 ) -> dict[str, Any]:
     """
-    How well the scores of single responses order pairs as people do.
+    How well the scores of single responses order pairs as people do. In Python, without the command:
+
+    ```python
+    choices = choices_of_pairs(load_judge_dataset(data_args, scale=scale, marker=marker, pairs=True))
+    rows = pd.DataFrame([asdict(each) for each in judge.judge(choices.responses["prompt"][:])])
+    evaluate_pairs(rows, choices.questions, scale=scale)
+    ```
 
     Args:
         rows (`pandas.DataFrame`):

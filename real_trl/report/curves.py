@@ -87,6 +87,8 @@ def evaluation_figures(evaluation: Evaluation, predictions: Predictions) -> "dic
     check_predictions(evaluation, predictions)
     figures = {}
     for dataset, frames in predictions.items():
+        if dataset in evaluation.get("choices", {}):  # of which there is no true score
+            continue
         figures[f"{dataset}: predicted against true"] = plot_predictions(evaluation, dataset, frames)
         figures[f"{dataset}: reliability"] = plot_reliability(evaluation, dataset)
         figures[f"{dataset}: distributions"] = plot_distributions(evaluation, dataset, frames)
@@ -122,8 +124,10 @@ def save_plots(evaluation: Evaluation, predictions: Predictions, directory: str 
 
 def check_predictions(evaluation: Evaluation, predictions: Predictions) -> None:
     """`ValueError` if predictions are of a dataset or a judge that the evaluation has no results of."""
-    results = evaluation["results"]
+    results, compared = evaluation["results"], evaluation.get("choices", {})
     for dataset, frames in predictions.items():
+        if dataset in compared:
+            continue
         if dataset not in results:
             raise ValueError(f"Predictions of dataset {dataset!r}, which has no results: there are {list(results)}.")
         for judge in frames:

@@ -58,7 +58,7 @@ def browser_data(
         rows += [joined[number] for number in sorted(joined)]
     datasets = {
         dataset: {"labels": list(map(str, about["labels"])), "values": list(map(plain, about["values"]))}
-        for dataset, about in evaluation["datasets"].items()
+        for dataset, about in {**evaluation["datasets"], **evaluation.get("choices", {})}.items()
         if dataset in predictions
     }
     return {"datasets": datasets, "judges": judges, "prompts": list(prompts), "rows": rows}

@@ -305,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "versions": package_versions(),
             "command": " ".join(["real-trl evaluate", *redact_command(sys.argv[1:] if argv is None else argv)]),
         }
-        write_report(output, evaluation, scored)
+        write_report(output, evaluation, frames)
         print(
             f"Calibration, other metrics and rows to browse: {output / 'report.html'}. All saved to {args.output_dir}"
         )

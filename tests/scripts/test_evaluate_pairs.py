@@ -3,7 +3,9 @@
 """`evaluate` on preferences between two responses, with judges that score single ones."""
 
 import json
+import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from real_trl import JudgeConfig
+from real_trl import Judge, JudgeConfig
+from real_trl.data.arguments import DataArguments
+from real_trl.data.choices import choices_of_pairs
+from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import TransformersEngine
 from real_trl.evaluation.best_of import best_of_credit
-from real_trl.evaluation.pairs import wins
+from real_trl.evaluation.pairs import evaluate_pairs, wins
 from real_trl.scripts import evaluate
 from tests.data.test_published_layouts import FILES
 from tests.scripts.test_evaluate import SPACE, judges  # noqa: F401
@@ -85,7 +90,29 @@ def test_two_judges_order_pairs(tmp_path, judges, data, capsys):  # noqa: F811
     report, page = ((output / name).read_text() for name in ("report.md", "report.html"))
     for text in (printed, report, page):
         assert "all: 20 pairs of 30 responses, 10 groups" in text and "3-way" in text and "Log loss" in text
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    assert len(data["rows"]) == 30 and data["rows"][0]["target"] is None  # to browse
+    assert "there are no true scores" in page
     assert "all by half" in report and "cold" in printed and not (output / "table.tex").exists()
+
+
+def test_the_same_in_python(tmp_path, judges, data):  # noqa: F811
+    output = run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data, do_sample=False, num_resamples=100)
+    expected = json.loads((output / "evaluation.json").read_text())["choices"]["all"]["results"]["warm"]
+    args = DataArguments(
+        dataset_name=data,
+        prompt_template="homework",
+        pair_columns=["first", "second"],
+        preference_column="better",
+    )
+    choices = choices_of_pairs(
+        load_judge_dataset(args, "all", scale=SPACE.scale, marker=SPACE.marker, keep_ratings=True, pairs=True)
+    )
+    judge = Judge.from_pretrained(judges["warm"], do_sample=False, max_new_tokens=20, batch_size=4)
+    rows = pd.DataFrame([asdict(each) for each in judge.judge(choices.responses["prompt"][:])])
+    found = evaluate_pairs(rows, choices.questions, scale=SPACE.scale, n_resamples=100)
+    for inference in ("standard", "rail"):
+        assert found[inference] == pytest.approx(expected[inference], rel=1e-4)
 
 
 def test_an_interrupted_evaluation_of_pairs_goes_on(tmp_path, judges, data, monkeypatch):  # noqa: F811
