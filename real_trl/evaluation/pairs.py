@@ -94,7 +94,7 @@ def evaluate_pairs(
         `dict[str, Any]`: `standard` (by decoded scores) and `rail` (by ŷ), each with `accuracy` (of the `n_decided` pairs that people do not
         call a tie, equal scores counting ½), `ties` (share of all `n` pairs with equal scores), and, where there are human ties, `three_way`
         (see [`fit_tie_threshold`]; each fifth of the groups is counted with the threshold of the others); in `rail` also `log_loss` of P(A ≻ B),
-        in nats, of `n_log_loss` pairs; `intervals` in the same form; `tie_threshold` of all pairs, by inference; how many responses were malformed
+        in nats, of `n_log_loss` pairs, with P kept 2e-16 from 0 and 1; `intervals` in the same form; `tie_threshold` of all pairs, by inference; how many responses were malformed
         or unscored, and why; `n_questions`, `n_unscored_questions` and `notes`. A pair with an unscored response is in no figure.
     """
     first, second = np.array(pairs["responses"].tolist()).reshape(-1, 2).T

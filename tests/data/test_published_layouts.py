@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from real_trl.data.benchmarks import BENCHMARKS, load_benchmark
 from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS, load_choice_benchmark
@@ -241,6 +242,21 @@ def test_the_template_follows_from_the_marker():
         for marker in ("[RESULT] ", "So the overall score is ")
     ]
     assert "[RESULT] (an integer" in prompts[0] and "So the overall score is (an integer" in prompts[1]
+
+
+@pytest.mark.parametrize("name", ["rewardbench_2", "biggen_bench", "summeval", "helpsteer2", "ultrafeedback"])
+def test_the_same_from_parquet_as_the_hub_has_it(tmp_path, name):
+    file = f"{name}.jsonl"
+    rows = [json.loads(line) for line in (FILES / file).read_text().splitlines()]
+    rows = [row for row in rows if row.get("human_score", 0) is not None]
+    Dataset.from_list(rows).to_parquet(tmp_path / f"{name}.parquet")
+    (tmp_path / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if name == "rewardbench_2":
+        text, table = (choices(name, tmp_path / each) for each in (file, f"{name}.parquet"))
+        assert text.responses["prompt"][:] == table.responses["prompt"][:] and text.questions.equals(table.questions)
+    else:
+        text, table = (scored(name, tmp_path / each) for each in (file, f"{name}.parquet"))
+        assert text.to_list() == table.to_list()
 
 
 def test_all_names_are_known_once():
