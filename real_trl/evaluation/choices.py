@@ -49,9 +49,10 @@ def assemble_choices(
     by_column: dict[str, dict[str, dict[str, Any]]] = {}
     for column in [name for name in breakdown_by if name in first.questions and is_pairs]:
         for judge, frame in frames.items():
-            for value, part in choices[judge].questions.groupby(column, dropna=False, sort=True):
+            questions = choices[judge].questions
+            for value, part in questions.groupby(questions[column].map(str)):  # a cell may be anything
                 result = evaluate(frame, part, **options)
-                by_column.setdefault(column, {}).setdefault(str(value), {})[judge] = result
+                by_column.setdefault(column, {}).setdefault(value, {})[judge] = result
     return {
         "kind": "pairs" if is_pairs else "best_of",
         "n_questions": len(first),
