@@ -11,7 +11,7 @@ from real_trl.data.files import Source
 from real_trl.data.rows import RowReader
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate
-from real_trl.scale import Scale
+from real_trl.scale import Scale, as_number
 from real_trl.text.cells import is_missing
 
 PAIR_COLUMNS = ("prompt", "other_prompt", "preference")
@@ -65,8 +65,12 @@ class PairReader:
             raise FieldError("prompt_template", template.name, "Use another template, such as direct.", said)
         self.columns = [source.column("pair_columns", column) for column in args.pair_columns]
         self.preference = args.preference_column
+        self.shares = False
         if self.preference is not None:
             source.column("preference_column", self.preference)
+            said = [as_number(row[self.preference]) for row in source.iterate([self.preference])]
+            # 1 and 2 name the responses; 0, or what lies between 0 and 1, does not
+            self.shares = all(0 <= n <= 1 for n in said) and any(n < 1 for n in said)
         self.needed = source.columns
         self.readers = [
             _PromptReader(
@@ -115,8 +119,8 @@ class PairReader:
         if self.preference is None:
             return 1.0
         said = row[self.preference]
-        if isinstance(said, float) and 0 < said < 1:
-            return said
+        if self.shares:
+            return as_number(said)
         text = "" if is_missing(said) else str(int(said) if isinstance(said, float) and said % 1 == 0 else said)
         text = text.strip().casefold()
         for preference, names in ((1.0, (self.columns[0], *_FIRST)), (0.0, (self.columns[1], *_SECOND))):
@@ -126,5 +130,5 @@ class PairReader:
             return 0.5
         raise ValueError(
             f"preference_column {self.preference!r} holds {said!r:.60}, which names neither response. Write {self.columns[0]!r} or "
-            f"{self.columns[1]!r}, A or B, 1 or 2, 'tie', or a share of raters between 0 and 1."
+            f"{self.columns[1]!r}, A or B, 1 or 2, 'tie', or in all rows the share of raters who prefer the first, from 0 to 1."
         )

@@ -11,7 +11,7 @@ fitted on, from their inner intervals: another row exchangeable with them lies i
 those of groups (Mondrian; Vovk et al., 2005), that holds within each group.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,6 +106,12 @@ def least_rows(coverage: float) -> int:
     return int(np.ceil(round(5 / (1 - coverage), 9)))
 
 
+def large_groups(groups: np.ndarray, coverage: float) -> list[str]:
+    """Groups of at least [`least_rows`] rows."""
+    names, counts = np.unique(groups, return_counts=True)
+    return [str(name) for name, count in zip(names, counts, strict=True) if count >= least_rows(coverage)]
+
+
 def fit_intervals(
     kind: str,
     probabilities: np.ndarray,
@@ -114,18 +120,20 @@ def fit_intervals(
     coverage: float,
     column: str | None = None,
     groups: np.ndarray | None = None,
+    own: Collection[str] | None = None,
 ) -> Intervals:
     """
     Margins from rows that the recalibration of their `probabilities` `(n, L)` was not fitted on.
 
     Args:
         column (`str`, *optional*), groups (`np.ndarray` of shape `(n,)`, *optional*):
-            Name and group of each row, as text. Groups of fewer rows than [`least_rows`] get no margin of their own.
+            Name and group of each row, as text.
+        own (`Collection[str]`, *optional*):
+            Groups that get a margin of their own. Defaults to [`large_groups`].
     """
     outside = distances(inner(kind, probabilities, values, coverage), targets)
     margins = {}
     if groups is not None:
-        for group, count in zip(*np.unique(groups, return_counts=True), strict=True):
-            if count >= least_rows(coverage):
-                margins[str(group)] = conformal_margin(outside[groups == group], coverage)
+        for group in large_groups(groups, coverage) if own is None else own:
+            margins[group] = conformal_margin(outside[groups == group], coverage)
     return Intervals(kind, coverage, conformal_margin(outside, coverage), column, margins)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from real_trl.evaluation.conformal import KINDS, Intervals, fit_intervals
+from real_trl.evaluation.conformal import KINDS, Intervals, fit_intervals, large_groups
 from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of
 from real_trl.evaluation.recalibration import METHODS, Recalibration, crps, fit, grouped_folds, parts
 
@@ -61,14 +61,16 @@ def fit_calibration(
             f"data: {len(rows.targets)} rows of {n_questions} questions have a human score and a distribution of the judge. Give at least "
             f"{MIN_ROWS} rows, of at least 2 questions."
         )
+    # By the numbers of rows alone, and the same in every part: what is shown of a group is of margins of its kind
+    own_margin = None if rows.groups is None else large_groups(rows.groups, coverage)
     folds = grouped_folds(rows.questions, _FOLDS, seed)
     after, bounds = np.empty_like(rows.probabilities, dtype=np.float64), np.empty((len(rows.targets), 2))
     for others, own in parts(folds):
-        recalibration, intervals, _ = _fit(rows.of(others), values, coverage, column, seed + 1)
+        recalibration, intervals, _ = _fit(rows.of(others), values, coverage, column, own_margin, seed + 1)
         left_out = rows.of(own)
         after[own] = recalibration.apply(left_out.probabilities, values)
         bounds[own] = intervals.of(after[own], values, left_out.groups)
-    recalibration, intervals, compared = _fit(rows, values, coverage, column, seed)
+    recalibration, intervals, compared = _fit(rows, values, coverage, column, own_margin, seed)
 
     figures = figures_of(rows, after, bounds, values) | {"questions": n_questions} | compared
     for each in figures.get("groups", ()):
@@ -77,7 +79,12 @@ def fit_calibration(
 
 
 def _fit(
-    rows: ScoredRows, values: Sequence[float], coverage: float, column: str | None, seed: int
+    rows: ScoredRows,
+    values: Sequence[float],
+    coverage: float,
+    column: str | None,
+    own_margin: list[str] | None,
+    seed: int,
 ) -> tuple[Recalibration, Intervals, dict[str, Any]]:
     """Map and margins, and what the choice between them was made by."""
     folds, made, scores = grouped_folds(rows.questions, _FOLDS, seed), {}, {}
@@ -88,7 +95,7 @@ def _fit(
             made[method][own] = fitted.apply(rows.probabilities[own], values)
         scores[method] = float(crps(made[method], rows.targets, values).mean())
     method = min(scores, key=scores.get)
-    given = made[method], rows.targets, values, coverage, column, rows.groups
+    given = made[method], rows.targets, values, coverage, column, rows.groups, own_margin
     candidates = {kind: fit_intervals(kind, *given) for kind in KINDS}
     widths = {
         kind: float(np.ptp(each.of(made[method], values, rows.groups), axis=1).mean())

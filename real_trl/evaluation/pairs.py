@@ -9,7 +9,7 @@ import numpy as np
 
 from real_trl.evaluation.registry import Metric
 from real_trl.evaluation.resampling import clustered_intervals, united_blocks
-from real_trl.evaluation.rows import INFERENCES, MalformedHandling, column, numbers, probability_matrix
+from real_trl.evaluation.rows import INFERENCES, MalformedHandling, column, numbers, probability_matrix, row_name
 from real_trl.evaluation.unscored import UNSCORED, unscored_reasons
 from real_trl.scale import Scale
 
@@ -135,7 +135,12 @@ def evaluate_pairs(
 def judged_responses(
     rows: "pd.DataFrame", malformed: MalformedHandling
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """What became of the judgments, for the report; which of them count, and which are well-formed, `(N,)` each."""
+    """
+    What became of the judgments, for the report; which of them count, and which are well-formed, `(N,)` each.
+
+    Raises:
+        `ValueError`: naming the row, if one that counts has no finite score.
+    """
     status = np.asarray(column(rows, "status"), dtype=object)
     scored, is_ok = status != UNSCORED, status == "ok"
     reasons, times = np.unique(status[scored & ~is_ok].astype(str), return_counts=True)
@@ -149,10 +154,19 @@ def judged_responses(
         "malformed_handling": malformed,
         "notes": [],
     }
+    counts = is_ok if malformed == "drop" else scored
+    for name in INFERENCES.values():
+        scores = numbers(rows, name, len(status))
+        bad = np.flatnonzero(counts & ~np.isfinite(scores) & (is_ok | (malformed != "strict")))
+        if len(bad):
+            raise ValueError(
+                f"Row {row_name(rows, bad[0])} (status {status[bad[0]]!r}) has `{name}` {scores[bad[0]]} ({len(bad)} such rows in all): give "
+                f"every row that counts a finite value, or the status {UNSCORED!r}."
+            )
     if about["n_unscored"]:
         whys = "; ".join(f"{count} times: {why}" for why, count in unscored.items()) or "the engine gave no answer"
         about["notes"].append(f"{about['n_unscored']} of {len(status)} responses are unscored ({whys}).")
-    return about, is_ok if malformed == "drop" else scored, is_ok
+    return about, counts, is_ok
 
 
 def questions_counted(counts: np.ndarray, rows: "pd.DataFrame", *places: np.ndarray) -> dict[str, Any]:

@@ -73,6 +73,18 @@ def test_what_preferences_may_be_called(tmp_path, preference, said):
     assert pairs(write(tmp_path / "rows.jsonl", rows), **options)["preference"][:] == [preference]
 
 
+@pytest.mark.parametrize("extension", [".jsonl", ".csv"])
+@pytest.mark.parametrize("shares", [[0.33, 0, 1], [0, 1, 1], [0.0, 0.0, 1.0]], ids=str)
+def test_shares_of_raters(tmp_path, shares, extension):
+    rows = [{**ROWS[i % 2], "share": share} for i, share in enumerate(shares)]
+    assert pairs(write(tmp_path / f"rows{extension}", rows), preference_column="share")["preference"][:] == shares
+
+
+def test_ones_and_twos_are_names(tmp_path):
+    rows = [{**ROWS[i % 2], "winner": said} for i, said in enumerate([1, 1, 2])]
+    assert pairs(write(tmp_path / "rows.jsonl", rows), preference_column="winner")["preference"][:] == [1, 1, 0]
+
+
 @pytest.mark.parametrize("said", ["", "0", 0, 3, "neither of them", None, -0.5, float("nan")], ids=str)
 def test_a_preference_that_says_nothing_is_refused_with_its_row(tmp_path, said):
     rows = [{**ROWS[0], "winner": "chosen"}, {**ROWS[1], "winner": said}]

@@ -144,3 +144,22 @@ def test_what_somebody_elses_judge_says_is_checked(calibration, path, value, nam
     for other in (None, [], "x"):
         with pytest.raises(ValueError, match="^calibration: got"):
             Calibration.read(other)
+
+
+def test_a_group_is_shown_with_the_kind_of_margin_that_is_saved():
+    """Of a group that is just large enough for a margin of its own, the parts that show it are too small by themselves."""
+    rng = np.random.default_rng(5)
+    easy, hard = 300, 55
+    scores = np.concatenate([np.full(easy, 2), rng.integers(0, 5, hard)])
+    probabilities = np.full((easy + hard, 5), 0.02)
+    probabilities[:, 2] = 0.92
+    rows = ScoredRows(
+        probabilities,
+        np.array(VALUES)[scores],
+        np.arange(easy + hard),
+        np.array(["easy"] * easy + ["hard"] * hard),
+    )
+    calibration = fit_calibration(rows, VALUES, coverage=0.9, column="kind")
+    shown = next(group for group in calibration.shown["groups"] if group["group"] == "hard")
+    assert shown["own"] and calibration.intervals.margins["hard"] > calibration.intervals.margin
+    assert shown["coverage"] > 0.75

@@ -169,3 +169,14 @@ def test_choices_judge_each_prompt_once_and_group_what_shares_one():
     assert choices.questions["responses"].tolist() == [[0, 1], [1, 2], [3, 4], [4, 3]]
     groups = choices.questions["group"].tolist()
     assert groups[0] == groups[1] != groups[2] == groups[3] and choices.questions["id"].tolist() == list("0123")
+
+
+@pytest.mark.parametrize("column", ["expected_score", "sampled_score"])
+def test_a_score_that_is_no_number_is_refused(column):
+    rows = FOUR.assign(**{column: [2.5, math.nan, 1.5, 2.0]})
+    with pytest.raises(
+        ValueError, match=rf"Row 1 \(status 'ok'\) has `{column}` nan .*finite value, or the status 'unscored'"
+    ):
+        evaluate_pairs(rows, pairs((0, 1, 1.0), (2, 3, 1.0)), scale=SCALE)
+    unscored = rows.assign(status=["ok", "unscored", "ok", "ok"])
+    assert evaluate_pairs(unscored, pairs((0, 1, 1.0), (2, 3, 1.0)), scale=SCALE)["n_unscored"] == 1
