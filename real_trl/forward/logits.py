@@ -30,6 +30,24 @@ def vocabulary_blocks(weight: Tensor, dtype: torch.dtype) -> list[slice]:
     return [slice(start, min(start + size, len(weight))) for start in range(0, len(weight), size)]
 
 
+@contextmanager
+def float32_products(device: torch.device) -> Iterator[None]:
+    """
+    Within it float32 is multiplied as float32: without autocast, and without the shorter formats (TF32, bfloat16) that `tf32: true` or
+    `torch.set_float32_matmul_precision` allow to all products of a process. TF32 has 10 bits: at logits of 35 that is 0.03.
+    """
+    backends = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
 def has_float32_products(x: Tensor) -> bool:
     """
     Whether `torch.mm` multiplies `x` with a matrix of its type and returns float32: on NVIDIA GPUs, of half precision, whose products the
@@ -52,7 +70,7 @@ def precise_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
         `torch.Tensor` of shape `(..., V)`.
     """
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
-    with torch.autocast(hidden.device.type, enabled=False):
+    with float32_products(hidden.device):
         if hidden.dtype == weight.dtype and has_float32_products(hidden):
             # (..., H) -> (rows, H) -> (rows, V) -> (..., V)
             logits = torch.mm(hidden.flatten(0, -2), weight.T, out_dtype=dtype).unflatten(0, hidden.shape[:-1])

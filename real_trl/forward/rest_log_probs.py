@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from real_trl.forward.logits import HeadOptions, precise_logits
+from real_trl.forward.logits import HeadOptions, float32_products, precise_logits
 from real_trl.label_tree import LabelTree
 
 _ROWS = 2**14  # of the vocabulary at a time, whose logits are held in float32
@@ -29,7 +29,7 @@ class _RestLogProbs(torch.autograd.Function):
     ) -> Tensor:
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         total, rest = (hidden.new_full((len(hidden),), -torch.inf, dtype=dtype) for _ in range(2))
-        with torch.autocast(hidden.device.type, enabled=False):
+        with float32_products(hidden.device):
             for tokens in _parts(len(weight)):
                 logits = options.apply(_logits(hidden, weight, bias, tokens, dtype))[0]
                 total = torch.logaddexp(total, logits.logsumexp(-1))
@@ -43,7 +43,7 @@ class _RestLogProbs(torch.autograd.Function):
         hidden, weight, bias, outside, total, rest = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = hidden.new_zeros(hidden.shape, dtype=grad.dtype) if wants_hidden else None
-        with maybe_gather_lm_head_ctx(weight, bias), torch.autocast(hidden.device.type, enabled=False):
+        with maybe_gather_lm_head_ctx(weight, bias), float32_products(hidden.device):
             grad_weight = torch.empty_like(weight) if wants_weight else None
             grad_bias = torch.empty_like(bias) if wants_bias else None
             for tokens in _parts(len(weight)):

@@ -19,7 +19,14 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from real_trl.forward.logits import HALF, HeadOptions, has_float32_products, precise_logits, vocabulary_blocks
+from real_trl.forward.logits import (
+    HALF,
+    HeadOptions,
+    float32_products,
+    has_float32_products,
+    precise_logits,
+    vocabulary_blocks,
+)
 
 _CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run, on a CPU
 _BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time on a CPU: 16 MiB in float32, near its caches
@@ -175,11 +182,11 @@ class _PreciseProduct:
 
     def hidden_grad(self, grads: Tensor) -> Tensor:
         blocks = vocabulary_blocks(self.weight, grads.dtype)
-        with torch.autocast(grads.device.type, enabled=False):
+        with float32_products(grads.device):
             return sum(grads[:, block] @ self.weight[block].to(grads.dtype) for block in blocks)
 
     def add_weight_grad(self, grad_weight: Tensor, grads: Tensor, hidden: Tensor) -> None:
-        with torch.autocast(grads.device.type, enabled=False):
+        with float32_products(grads.device):
             grad_weight.addmm_(grads.T, hidden.to(grads.dtype))
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from real_trl.engines import Decoding, TransformersEngine
-from real_trl.forward.logits import float32_logits
+from real_trl.forward.logits import float32_logits, precise_logits
+from real_trl.forward.selected_log_probs import selected_log_probs
 from real_trl.score_space import ScoreSpace
 from tests.tiny import TOKENIZER, prompt_dataset, warm_model
 
@@ -69,3 +70,28 @@ def test_other_layers_are_left_alone():
     half.lm_head = torch.nn.Sequential(half.lm_head)  # not a plain linear layer
     with float32_logits(half):
         assert half.lm_head(hidden.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_process_that_multiplies_float32_in_shorter_formats_reads_scores_in_float32(autocast):
+    """As with `tf32: true` on a GPU; on this CPU "medium" means bfloat16, where it has products of that type."""
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(40, 64), torch.randn(500, 64).requires_grad_()
+    rows = torch.arange(40)
+    exact = weight.detach().double().requires_grad_()
+    wanted = (hidden.double() @ exact.T).log_softmax(-1)[rows, rows]
+    wanted.sum().backward()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        states = [backend.fp32_precision for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = precise_logits(hidden, weight, None)
+            log_probs = selected_log_probs(hidden, weight, None, rows, rows, num_precise=40).log_probs
+            log_probs.sum().backward()
+        after = [backend.fp32_precision for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)]
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert after == states
+    torch.testing.assert_close(logits.double(), hidden.double() @ exact.T, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(log_probs.double(), wanted, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(weight.grad.double(), exact.grad, atol=1e-4, rtol=1e-5)
