@@ -29,7 +29,7 @@ from tests.tiny import build_model
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judge")
-    tokenizer = zoo.TOKENIZERS["qwen"]()
+    tokenizer = copy.deepcopy(zoo.TOKENIZERS["qwen"]())
     tokenizer.chat_template = CHAT
     build_model("qwen3", tokenizer=tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

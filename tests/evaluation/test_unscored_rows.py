@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages and a server that refuses some rows: the others are done, the refused ones are named, and asked for again."""
 
+import copy
 import csv
 import json
 import signal
@@ -33,7 +34,7 @@ def no_pauses(monkeypatch):
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("judge")
-    tokenizer = zoo.TOKENIZERS["qwen"]()
+    tokenizer = copy.deepcopy(zoo.TOKENIZERS["qwen"]())
     tokenizer.chat_template = CHAT
     build_model("qwen3", tokenizer=tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

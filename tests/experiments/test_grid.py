@@ -141,7 +141,7 @@ def test_a_third_each_of_the_mixed_data():
     assert all(error <= 2 for error in errors[::3])
     assert all(error == 0 and true in (1, 5) for error, true in zip(errors[1::3], truth[1::3], strict=True))
     assert all(error >= 1.5 for error in errors[2::3])
-    assert set(DATASETS) == {"exact_labels", "mixed_difficulty"}
+    assert set(DATASETS) == {"exact_labels", "mixed_difficulty", "pairs"}
 
 
 TINY = """

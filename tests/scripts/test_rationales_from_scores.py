@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From scores alone to a judge with rationales: a model that was never trained as a judge writes them, and the nearest are kept."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_a_server_is_shown_the_score_only_where_it_writes(tmp_path, model, data)
 
 def test_a_chat_api_is_refused_only_where_it_would_have_to_read(tmp_path, model, data, capsys):
     """It cannot go on with an answer that is given, but what it writes itself brings the distribution along."""
-    tokenizer = zoo.TOKENIZERS["qwen"]()
+    tokenizer = copy.deepcopy(zoo.TOKENIZERS["qwen"]())
     tokenizer.chat_template = chat_tokenizer().chat_template
     tokenizer.save_pretrained(tmp_path / "chat")
     server = ScriptedServer(lambda prompt, number: chat_answer())

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Templates of strangers: what they may cost, and that ordinary ones render as they always did."""
 
+import copy
 import time
 from pathlib import Path
 
@@ -190,7 +191,7 @@ def test_chat_templates_of_models_render_as_in_transformers(monkeypatch):
 
 
 def test_templates_of_others_have_no_limits(tmp_path):
-    tokenizer = tokenizers_zoo.smollm()
+    tokenizer = copy.deepcopy(tokenizers_zoo.smollm())
     template = "{{ ([[1]] | sum(start=[])) }}{{ messages[0].content }}"
     tokenizer.chat_template = template + "{# a user's own #}"
     long = [{"role": "user", "content": "x" * (MAX_TEXT + 1)}]

@@ -103,7 +103,7 @@ REWARDS = ["lambda=0", "histogram", "probability", "normalized"]
 REWARDS += [
     name
     for name in reward_names()
-    if not (METHODS[name].on_sample or METHODS[name].of_group or METHODS[name].across_prompts)
+    if not (METHODS[name].on_sample or METHODS[name].of_group or METHODS[name].shared_by > 1)
 ]
 
 
