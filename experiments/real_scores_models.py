@@ -144,7 +144,12 @@ def _train_head(
     set_seed(arguments["seed"])  # for the head's weights
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, problem_type="regression", dtype="float32", pad_token_id=tokenizer.pad_token_id
+        base,
+        num_labels=1,
+        problem_type="regression",
+        dtype="float32",
+        attn_implementation="eager",  # in bfloat16 on a CPU, sdpa's backward takes longer than all else where texts are short
+        pad_token_id=tokenizer.pad_token_id,
     )
     mean, deviation = fold.train["target"].mean(), fold.train["target"].std() or 1.0
 
