@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
-_TINY = 1e-9  # of a standard error, in units of the spread of the scores: rounding
+_TINY = 1e-9  # of the largest score: what is below it is rounding
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,37 @@ class ScoredRows:
         return np.bincount(self.systems[self.is_labelled], minlength=self.n_systems)
 
     @cached_property
+    def has_answer(self) -> np.ndarray:
+        """Whether each question has a row of each system, `(G, S)`."""
+        return self.sums(np.ones(len(self.judge))) > 0
+
+    @cached_property
+    def is_told(self) -> np.ndarray:
+        """Systems of which people's scores tell how much they vary, `(S,)`: they are of two questions at least, and not all the same."""
+        told = np.zeros(self.n_systems, dtype=bool)
+        for system in range(self.n_systems):
+            of = self.is_labelled & (self.systems == system)
+            given = self.human[of]
+            told[system] = len(np.unique(self.questions[of])) > 1 and np.ptp(given) > _TINY * np.abs(given).max()
+        return told
+
+    @cached_property
+    def labelled_together(self) -> tuple[float, float]:
+        """
+        How much two rows of one question are labelled together, of one system and of two: 0 if each row was chosen by itself, 1 if whole
+        questions were (the correlation of having a label, over all such pairs of rows).
+        """
+        share = (self.n_labels / self.n_rows)[self.systems]
+        found, most = (self._of_pairs(each) for each in (self.is_labelled - share, np.sqrt(share * (1 - share))))
+        return tuple(float(np.clip(x / y, 0, 1)) if y > 0 else 0.0 for x, y in zip(found, most, strict=True))
+
+    def _of_pairs(self, values: np.ndarray) -> tuple[float, float]:
+        """Sum of v_i v_j over the pairs of rows of one question, of one system and of two."""
+        sums = self.sums(values)
+        cells = np.sum(sums**2)
+        return cells - np.sum(values**2), np.sum(sums.sum(axis=1) ** 2) - cells
+
+    @cached_property
     def shares(self) -> np.ndarray:
         """What a labelled row weighs in the mean of its system, `(n,)`: 1 / probability, over their sum; 0 of a row without a label."""
         weight = np.where(self.is_labelled, 1.0 if self.probability is None else 1 / self.probability, 0.0)
@@ -75,19 +106,26 @@ class Means:
     Estimated mean quality of every system, with what each question adds to the error of it.
 
     Attributes:
+        rows ([`ScoredRows`]): Of what.
         means (`np.ndarray` of shape `(S,)`): NaN where it cannot be estimated.
         of_labels, of_all (`np.ndarray` of shape `(G, S)`):
             What the labelled rows of each question, and all of its rows, add to the errors; the sum of squares over questions of both
-            together is the variance. Both are widened for small numbers, see [`prediction_powered`].
+            together is the variance. Both are widened for small numbers, see [`prediction_powered`]. NaN where people's scores do not tell how much
+            they vary.
         expected (`np.ndarray` of shape `(G, S)`): Variance that each question would add if its rows were alike and independent.
+        of_single (`np.ndarray` of shape `(S,)`): The variance from labels if labelled rows were independent: the sum of squares over rows.
+        scale (`float`): The largest score, of which rounding is a share.
         weight (`float`): λ, how much the judge counts; 0 is humans alone.
         spent (`int`): Degrees of freedom that were spent on λ.
     """
 
+    rows: ScoredRows
     means: np.ndarray
     of_labels: np.ndarray
     of_all: np.ndarray
     expected: np.ndarray
+    of_single: np.ndarray
+    scale: float
     weight: float = 0.0
     spent: int = 0
 
@@ -95,17 +133,27 @@ class Means:
         """Σ c_s · mean of system s, for `(S,)` coefficients, with its standard error."""
         coefficients = np.asarray(coefficients, dtype=np.float64)
         used = coefficients != 0
-        of_labels, of_all = (each[:, used] @ coefficients[used] for each in (self.of_labels, self.of_all))
+        some = coefficients[used]
+        by_system = self.of_labels[:, used] * some
+        of_labels, of_all = by_system.sum(axis=1), self.of_all[:, used] @ some
         variance = float(np.sum((of_labels + of_all) ** 2))
-        expected = self.expected[:, used] @ coefficients[used] ** 2
+        expected = self.expected[:, used] @ some**2
+        lost = int(used.sum()) + self.spent
         freedom = np.nan
         if expected.sum() > 0:
-            freedom = max(1.0, float(expected.sum() ** 2 / np.sum(expected**2)) - int(used.sum()) - self.spent)
-        scale = np.sqrt(max(np.sum(of_all**2), np.sum(of_labels**2)))
-        error = np.sqrt(variance) if variance > (_TINY * scale) ** 2 and variance > 0 else np.nan
-        from_labels = float(np.sum(of_labels**2))
+            freedom = max(1.0, float(expected.sum() ** 2 / np.sum(expected**2)) - lost)
+        error = np.sqrt(variance) if variance > (_TINY * self.scale) ** 2 else np.nan
+        # Rows that were labelled by themselves have what their questions share in common however many of them are labelled
+        together, apart = self.rows.labelled_together
+        single, cells = float(self.of_single[used] @ some**2), float(np.sum(by_system**2))
+        from_labels = single + together * (cells - single) + apart * (float(np.sum(of_labels**2)) - cells)
         return Contrast(
-            float(self.means[used] @ coefficients[used]), float(error), freedom, from_labels, variance - from_labels
+            float(self.means[used] @ some),
+            float(error),
+            freedom,
+            from_labels,
+            variance - from_labels,
+            max(1.0, float(self.rows.has_answer[:, used].any(axis=1).sum()) - lost),
         )
 
 
@@ -117,7 +165,10 @@ class Contrast:
     Attributes:
         value, error (`float`): Estimate and standard error; NaN where it cannot be told, as where all labels are the same.
         freedom (`float`): Degrees of freedom of Student's t.
-        from_labels, from_all (`float`): The two parts of the variance: the first falls as 1 / number of labels, the second stays.
+        from_labels, from_all (`float`):
+            The two parts of the variance: the first falls as 1 / number of labels, the second stays. What rows of one question share stays, if they
+            were labelled each by itself: more labels are of the same questions.
+        most_freedom (`float`): The degrees of freedom with labels of all rows, one a question less those that are spent.
     """
 
     value: float
@@ -125,6 +176,7 @@ class Contrast:
     freedom: float
     from_labels: float
     from_all: float
+    most_freedom: float = np.inf
 
     def interval(self, level: float) -> list[float]:
         """Ends of the interval of that coverage."""
@@ -143,7 +195,15 @@ def judge_alone(rows: ScoredRows) -> Means:
         rows, rows.sums(_centred(rows, rows.judge, 1 / rows.n_rows[rows.systems]) / rows.n_rows[rows.systems])
     )
     means = np.bincount(rows.systems, rows.judge, rows.n_systems) / rows.n_rows
-    return Means(means, np.zeros_like(of_all), of_all, _alike(rows, rows.judge, 1 / rows.n_rows[rows.systems]))
+    return Means(
+        rows,
+        means,
+        np.zeros_like(of_all),
+        of_all,
+        _alike(rows, rows.judge, 1 / rows.n_rows[rows.systems]),
+        np.zeros(rows.n_systems),
+        float(np.abs(rows.judge).max()),
+    )
 
 
 def humans_alone(rows: ScoredRows) -> Means:
@@ -183,8 +243,8 @@ def prediction_powered(rows: ScoredRows, weight: float | None = None) -> Means:
     tuned = weight is None
     without = np.zeros((rows.n_questions, 1))  # the weight without each question
     if tuned:
-        moved = (of_all - of_judge)[:, enough]
-        products, squares = -np.sum(of_human[:, enough] * moved, axis=1), np.sum(moved**2, axis=1)
+        moved = (of_all - of_judge)[:, rows.is_told]
+        products, squares = -np.sum(of_human[:, rows.is_told] * moved, axis=1), np.sum(moved**2, axis=1)
         least = (_TINY * np.abs(rows.judge).max()) ** 2 / len(rows.judge) + np.finfo(float).tiny  # rounding
         weight = _ratio(products.sum(), squares.sum(), least)
         if weight > 0:
@@ -194,31 +254,17 @@ def prediction_powered(rows: ScoredRows, weight: float | None = None) -> Means:
     residual = human - weight * rows.judge
     means = np.bincount(rows.systems, shares * residual + in_all * weight * rows.judge, rows.n_systems)
     expected = few * _alike(rows, residual, shares) + weight**2 * _alike(rows, rows.judge, in_all)
+    single = (shares * _centred(rows, human - without[rows.questions, 0] * rows.judge, shares)) ** 2
     return Means(
+        rows,
         np.where(enough, means, np.nan),
-        of_human - without * of_judge,
+        np.where(rows.is_told, of_human - without * of_judge, np.nan),
         without * of_all,
         expected,
+        few * np.bincount(rows.systems, single, rows.n_systems),
+        float(max(np.abs(human).max(), weight * np.abs(rows.judge).max())),
         float(weight),
         int(tuned),
-    )
-
-
-def imbalance(rows: ScoredRows, values: np.ndarray) -> Means:
-    """
-    Mean of `values` over the labelled rows less that over all rows, for each system: about 0 if the labelled ones are a random sample. It
-    needs no human score, so whatever the judge gives can be checked.
-    """
-    like = ScoredRows(
-        rows.systems, rows.questions, values, np.where(rows.is_labelled, values, np.nan), rows.probability
-    )
-    alone = prediction_powered(like, weight=0.0)
-    everywhere = judge_alone(like)
-    return Means(
-        alone.means - everywhere.means,
-        alone.of_labels,
-        -everywhere.of_all,
-        alone.expected,
     )
 
 
@@ -240,5 +286,5 @@ def _alike(rows: ScoredRows, values: np.ndarray, shares: np.ndarray) -> np.ndarr
 
 def _widened_for_questions(rows: ScoredRows, of_all: np.ndarray) -> np.ndarray:
     """The √(g / (g − 1)) of a variance over g questions, for each system."""
-    g = (rows.sums(np.ones(len(rows.systems))) > 0).sum(axis=0)
+    g = rows.has_answer.sum(axis=0)
     return of_all * np.sqrt(g / np.maximum(g - 1, 1))

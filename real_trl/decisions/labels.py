@@ -23,7 +23,8 @@ def needed_labels(
     """
     Human scores in all with which a true difference is found.
 
-    The part of the variance that comes from the labels falls as 1 / their number, that of judging these questions and no others stays.
+    The part of the variance that comes from the labels falls as 1 / their number, if rows are chosen as those that have one; that of judging these
+    questions and no others stays.
 
     Args:
         contrast ([`Contrast`]): The difference as it is estimated now.
@@ -35,7 +36,9 @@ def needed_labels(
     """
     stays, freedom, needed = max(contrast.from_all, 0.0), contrast.freedom, float(n_labels)
     for _ in range(20):  # the quantile of Student's t depends on the number, ever less
-        allowed = (difference / _quantiles(freedom * needed / n_labels, alpha, power)) ** 2 - stays
+        allowed = (
+            difference / _quantiles(min(freedom * needed / n_labels, contrast.most_freedom), alpha, power)
+        ) ** 2 - stays
         if not allowed > 0:
             return None
         needed = max(contrast.from_labels * n_labels / allowed, 1.0)

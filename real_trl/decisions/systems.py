@@ -3,6 +3,7 @@
 """Systems compared: means, differences, win rates, a ranking, and what a decision would need, in plain numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -13,11 +14,11 @@ from real_trl.decisions.inference import (
     Means,
     ScoredRows,
     humans_alone,
-    imbalance,
     judge_alone,
     prediction_powered,
 )
 from real_trl.decisions.labels import detectable, needed_labels
+from real_trl.decisions.random_sample import imbalance
 from real_trl.decisions.ranking import alike_sets, possible_places
 from real_trl.decisions.reading import ScoredSystems
 from real_trl.decisions.wins import by_question, win_rate
@@ -50,7 +51,7 @@ def compare_systems(
         - `differences`, a − b of all pairs: `judge`, `humans`, `combined` (each `{"difference", "interval", "p_value"}`), `p_adjusted` (Holm's, of `by`),
           `better` (a name, or `None`), `detectable` (the true difference found with that power at Holm's first and strictest step, with the labels there are),
           `labels_needed` (for `detect`, of both systems in all; `None` if all rows would not do), `win_rate` (see [`win_rate`], in numbers);
-        - `alike`: the largest sets of systems of which no two are shown to differ;
+        - `alike`: the largest sets of systems of which no two are shown to differ, among those about which something is known;
         - `warnings` and `notes`.
     """
     rows, names = systems.rows, systems.names
@@ -108,7 +109,7 @@ def compare_systems(
         "weight": ways["combined"].weight if by == "combined" else float("nan"),
         "systems": figures,
         "differences": differences,
-        "alike": alike_sets(ranked, better),
+        "alike": alike_sets([names[s] for s in order if np.isfinite(means[by][s].error)], better),
         "warnings": warnings,
         "notes": notes,
     }
@@ -134,8 +135,12 @@ def _against_judge(
     ways: dict[str, Means], means: dict[str, list[Contrast]], system: int, rows: ScoredRows, level: float
 ) -> dict[str, Any]:
     judge, both = ways["judge"], ways["combined"]
-    bias = Means(
-        judge.means - both.means, -both.of_labels, judge.of_all - both.of_all, both.expected, spent=both.spent
+    bias = replace(
+        both,
+        means=judge.means - both.means,
+        of_labels=-both.of_labels,
+        of_all=judge.of_all - both.of_all,
+        scale=max(judge.scale, both.scale),
     )
     saved = (means["humans"][system].error / means["combined"][system].error) ** 2
     return {
@@ -170,11 +175,11 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
             warnings.append(
                 f"Fewer than two questions have a human score of {', '.join(unknown)}: nothing is said about {'it' if len(unknown) == 1 else 'them'}."
             )
-        for s in range(len(names)):
+        for s in np.flatnonzero(~rows.is_told & (rows.n_labels > 1)):
             given = rows.human[rows.is_labelled & (rows.systems == s)]
-            if len(given) > 1 and np.ptp(given) == 0:
+            if np.isfinite(ways["combined"].means[s]):
                 warnings.append(
-                    f"All {len(given)} human scores of {names[s]} are {given[0]:g}: how much they vary cannot be told. Its interval, if it has one, is too narrow."
+                    f"All {len(given)} human scores of {names[s]} are {given[0]:g}: how much they vary cannot be told. It has no interval, and nothing is decided about it."
                 )
         warnings += _unlike(systems)
         notes.append(
@@ -204,15 +209,14 @@ def _unlike(systems: ScoredSystems) -> list[str]:
     )
     checks = []
     for what, each in values.items():
-        means = imbalance(rows, each)
-        for s in range(rows.n_systems):
-            if np.isfinite(means.means[s]):
-                checks.append((what, systems.names[s], means.contrast(_unit(rows, s))))
-    adjusted = holm([check.p_value for _, _, check in checks])
+        for name, *check in zip(systems.names, *imbalance(rows, each), strict=True):
+            if np.isfinite(check).all():
+                checks.append((what, name, *check))
+    adjusted = holm([p for *_, p in checks])
     return [
-        f"The rows of {name} with a human score are no random sample: in them, {what} is {abs(check.value):.3g} "
-        f"{'higher' if check.value > 0 else 'lower'} on average than in all of its rows (adjusted p = {p:.1g}). Its figures are biased, unless "
-        "--probability says how they were chosen."
-        for (what, name, check), p in zip(checks, adjusted, strict=True)
+        f"The rows of {name} with a human score look like no random sample: in them, {what} is {abs(difference):.3g} "
+        f"{'higher' if difference > 0 else 'lower'} on average than in all of its rows (adjusted p = {p:.1g}; of random samples, one file in a "
+        "hundred looks like that). If they are none, figures are biased, unless --probability says how rows were chosen."
+        for (what, name, difference, _), p in zip(checks, adjusted, strict=True)
         if p < _UNLIKE
     ]

@@ -71,7 +71,10 @@ def differences_sheet(comparison: Comparison) -> Sheet | None:
     rows = []
     for row in differences:
         shown = row["better"] is not None
-        cells = [Cell(f"{row['a']} − {row['b']}"), Cell(row["better"] or "not shown")]
+        cells = [
+            Cell(f"{row['a']} − {row['b']}"),
+            Cell(row["better"] or ("not known" if is_undefined(row[by]["difference"]) else "not shown")),
+        ]
         cells += [_estimate(row[by], "difference", sign=True, strong=shown), Cell(p_value(row["p_adjusted"]))]
         cells += [_estimate(row[way], "difference", sign=True) for way in others]
         rate = row["win_rate"] or {"judge": None, "corrected": None}

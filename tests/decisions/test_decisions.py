@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+from scipy import stats
 
 from real_trl.decisions.inference import Contrast, ScoredRows, humans_alone, prediction_powered
 from real_trl.decisions.labels import chances, detectable, draw, labelled_probability, needed_labels
@@ -81,6 +82,54 @@ def test_labels_needed_by_hand():
     assert needed_labels(contrast, 100, 1000, 0.05, 0.05, 0.8) is None  # what stays is too much
     assert needed_labels(contrast, 100, 90, 0.3, 0.05, 0.8) is None  # more than there are rows
     assert detectable(contrast, 0.05, 0.8) == pytest.approx(2.8016 * np.sqrt(0.011), rel=1e-4)
+
+
+@pytest.mark.parametrize("whole_questions", [False, True])
+def test_what_answers_of_one_question_share_stays_however_many_are_labelled(whole_questions):
+    """
+    20 questions with 50 answers of each of two systems, of which 100 rows, or all rows of 4 questions, are labelled: the variance that is predicted with labels of all
+    rows is what it then is. Where rows were chosen one by one, more labels are of the same questions; where questions were, of other ones.
+    """
+    predicted, found = [], []
+    systems, questions = np.tile([0, 1], 1000), np.repeat(np.arange(20), 100)
+    for repetition in range(100):
+        random = np.random.default_rng(repetition)
+        quality = 3 + 0.4 * random.normal(size=(20, 2))[questions, systems] + 0.6 * random.normal(size=2000)
+        judge = quality + 0.5 * random.normal(size=2000)
+        chosen = random.choice(2000, 100, replace=False)
+        if whole_questions:
+            chosen = np.flatnonzero(np.isin(questions, random.choice(20, 4, replace=False)))
+        human = np.where(np.isin(np.arange(2000), chosen), quality, NAN)
+        now, then = (prediction_powered(rows_of(judge, y, systems, questions)) for y in (human, quality))
+        now, then = now.contrast([1, -1]), then.contrast([1, -1])
+        predicted.append(now.from_all + now.from_labels * len(chosen) / 2000)
+        found.append(then.error**2)
+        assert now.error**2 == pytest.approx(now.from_all + now.from_labels)
+        assert now.most_freedom == 20 - 2 - 1
+    error = np.std(predicted) / 10
+    assert error < 0.3 * np.mean(found) and np.mean(predicted) == pytest.approx(np.mean(found), abs=3.5 * error)
+    assert np.mean(predicted) > 0.7 * np.mean(found)
+
+
+def test_rows_that_are_labelled_together():
+    systems, questions = np.tile([0, 0, 1, 1], 200), np.repeat(np.arange(200), 4)
+    random = np.random.default_rng(0)
+
+    def together(labelled):
+        return rows_of(np.zeros(800), np.where(labelled, 1.0, NAN), systems, questions).labelled_together
+
+    assert together(questions < 40) == pytest.approx((1, 1))
+    assert together(random.random(800) < np.where(systems == 0, 0.5, 0.1)) == pytest.approx((0, 0), abs=0.12)
+    cells = np.isin(2 * questions + systems, random.choice(400, 100, replace=False))
+    assert together(cells) == pytest.approx((1, 0), abs=0.15)
+
+
+def test_labels_of_the_same_questions_do_not_add_degrees_of_freedom():
+    contrast = Contrast(0.1, np.sqrt(0.011), 9, 0.01, 0.001, most_freedom=10)
+    freely = Contrast(0.1, np.sqrt(0.011), 9, 0.01, 0.001)
+    few, more = (needed_labels(each, 100, 10_000, 0.15, 0.05, 0.8) for each in (freely, contrast))
+    t = stats.t.ppf(0.975, 10) + stats.t.ppf(0.8, 10)
+    assert more == np.ceil(0.01 * 100 / ((0.15 / t) ** 2 - 0.001)) > few
 
 
 def test_rows_are_drawn_with_the_probabilities_that_are_said():

@@ -5,7 +5,10 @@ import pytest
 from scipy import stats
 
 from experiments.compare_simulation import DESIGNS, simulate
-from real_trl.decisions.inference import ScoredRows, humans_alone, imbalance, judge_alone, prediction_powered
+from real_trl.decisions.inference import ScoredRows, humans_alone, judge_alone, prediction_powered
+from real_trl.decisions.labels import detectable
+from real_trl.decisions.random_sample import imbalance
+from real_trl.evaluation.comparison import holm
 
 NAN = float("nan")
 
@@ -123,10 +126,93 @@ def test_too_few_labels_give_no_figure():
 
 def test_labelled_rows_that_the_judge_likes_better_are_found():
     rows = random_rows(n=600, labels=200, systems=1)
-    assert imbalance(rows, rows.judge).contrast([1.0]).p_value > 0.01
+    assert imbalance(rows, rows.judge)[1][0] > 0.01
     best = np.where(rows.judge > np.quantile(rows.judge, 0.6), rows.judge, NAN)
-    found = imbalance(rows_of(rows.judge, best), rows.judge).contrast([1.0])
-    assert found.value > 0.3 and found.p_value < 1e-6
+    ((value,), (p_value,)) = imbalance(rows_of(rows.judge, best), rows.judge)
+    assert value > 0.3 and p_value < 1e-6
+
+
+@pytest.mark.parametrize("whole_questions", [False, True])
+@pytest.mark.parametrize("labels", [6, 45])
+def test_random_samples_of_skewed_values_are_rarely_called_odd(labels, whole_questions):
+    """Two skewed values of three systems, Holm's step: at most one file in a hundred; binomial bound of 400 files at three standard errors."""
+    odd = 0
+    for repetition in range(400):
+        random = np.random.default_rng([3, repetition])
+        questions = np.repeat(np.arange(300), 3) // (5 if whole_questions else 1)
+        groups = questions.max() + 1
+        high = np.clip(4.3 + 0.9 * random.normal(size=900) + 0.5 * random.normal(size=groups)[questions], 1, 5)
+        skewed = random.gamma(0.5, 1, 900) + random.gamma(0.5, 1, groups)[questions]
+        if whole_questions:
+            chosen = np.isin(questions, random.choice(groups, max(2, labels // 15), replace=False))
+        else:
+            chosen = np.isin(np.arange(900), random.choice(900, labels, replace=False))
+        rows = rows_of(high, np.where(chosen, 1.0, NAN), np.arange(900) % 3, questions)
+        p_values = np.concatenate([imbalance(rows, values)[1] for values in (high, skewed)])
+        odd += np.nanmin(holm(p_values), initial=1) < 0.01
+    assert odd <= 400 * 0.01 + 3 * np.sqrt(400 * 0.01 * 0.99)
+
+
+def test_the_difference_of_a_random_sample_is_told_from_all_rows():
+    """20 of 200 normal values: the p-value is that of the finite population's standard error, worked out here."""
+    random = np.random.default_rng(0)
+    values = stats.norm.ppf((np.arange(200) + 0.5) / 200)  # no skewness
+    chosen = np.isin(np.arange(200), random.choice(200, 20, replace=False))
+    (difference,), (p_value,) = imbalance(rows_of(values, np.where(chosen, 1.0, NAN)), values)
+    error = np.sqrt(np.var(values, ddof=1) / 20 * (1 - 20 / 200))
+    assert difference == pytest.approx(values[chosen].mean() - values.mean())
+    assert p_value == pytest.approx(2 * stats.norm.sf(abs(difference) / error))
+    # Weighted by 1 / probability: a sample with such probabilities is a fair one, and without them it is not
+    probability = np.linspace(0.02, 0.3, 200)
+    fair, plain = [], []
+    for repetition in range(100):
+        chosen = np.random.default_rng(repetition).random(200) < probability
+        human = np.where(chosen, 1.0, NAN)
+        known = np.where(chosen, probability, NAN) if repetition % 2 else probability  # gaps where nobody was asked
+        fair.append(imbalance(rows_of(values, human, probability=known), values)[1][0] < 0.05)
+        plain.append(imbalance(rows_of(values, human), values)[1][0] < 0.05)
+    assert np.mean(fair) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100) and np.mean(plain) > 0.5
+
+
+def test_human_scores_without_spread_decide_nothing():
+    """Rounding of 4.0 is no standard error; nor is that of the other system alone one of the difference."""
+    random = np.random.default_rng(0)
+    systems, questions = np.tile([0, 1, 2], 120), np.repeat(np.arange(120), 3)
+    human = np.where(random.random(360) < 0.15, 4.0, NAN)
+    judge = random.normal(3, 1, 360)
+    means = prediction_powered(rows_of(judge, human, systems, questions))
+    for pair in ([1, -1, 0], [0, 1, -1]):
+        found = means.contrast(pair)
+        assert found.value == pytest.approx(0, abs=1e-9) and np.isnan(found.error) and np.isnan(found.p_value)
+    varied = np.where(np.isfinite(human) & (systems == 1), random.integers(1, 6, 360), human)
+    for estimate in (humans_alone, prediction_powered):
+        means = estimate(rows_of(judge, varied, systems, questions))
+        assert np.isnan(means.contrast([1, -1, 0]).p_value) and means.means[0] > 0
+        assert np.isfinite(means.contrast([0, 1, 0]).error)
+
+
+def test_pass_or_fail_without_a_failure_shows_no_difference():
+    """93% pass in both systems, 15 labels each: where one has no failure, no difference is shown."""
+    shown, constant = 0, 0
+    for repetition in range(300):
+        random = np.random.default_rng([5, repetition])
+        systems, quality = np.tile([0, 1], 300), (random.random(600) < 0.93) * 1.0
+        judge = np.clip(np.where(quality > 0, 0.8, 0.45) + 0.2 * random.normal(size=600), 0, 1)
+        chosen = np.concatenate([random.choice(np.flatnonzero(systems == s), 15, replace=False) for s in (0, 1)])
+        human = np.where(np.isin(np.arange(600), chosen), quality, NAN)
+        rows = rows_of(judge, human, systems, np.repeat(np.arange(300), 2))
+        same = not all(np.ptp(human[chosen][systems[chosen] == s]) for s in (0, 1))
+        constant += same
+        shown += same and prediction_powered(rows).contrast([1, -1]).p_value < 0.05
+    assert constant > 100 and shown == 0
+
+
+def test_a_system_without_labels_has_no_error():
+    rows = random_rows(systems=3)
+    rows = rows_of(rows.judge, np.where(rows.systems == 2, NAN, rows.human), rows.systems, rows.questions)
+    found = prediction_powered(rows).contrast([1, 0, -1])
+    assert np.isnan(found.value) and np.isnan(found.error) and np.isnan(detectable(found, 0.05, 0.8))
+    assert np.isfinite(prediction_powered(rows).contrast([1, -1, 0]).error)
 
 
 def test_rows_of_one_question_depend_on_each_other():

@@ -191,6 +191,30 @@ def test_scores_of_people_in_another_unit_and_without_any_spread(tmp_path):
     assert any("human scores of twin are 50: how much they vary" in warning for warning in found["warnings"])
 
 
+def test_nothing_is_decided_with_human_scores_that_are_all_the_same(tmp_path, capsys):
+    rows, _ = scored_rows()
+    for row in rows:
+        row["rating"] = None if row["rating"] is None else 4
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating", "--detect", "0.2")
+    assert all(pair["better"] is None and pair["labels_needed"] is None for pair in found["differences"])
+    assert all(np.isnan(float(pair["detectable"] or "nan")) for pair in found["differences"])
+    out = capsys.readouterr().out
+    assert "no system is shown to be better" in out and "Cannot be told apart" not in out
+    assert sum("nothing is decided about it" in warning for warning in found["warnings"]) == 3
+
+
+def test_a_system_that_nobody_scored_is_not_known(tmp_path, capsys):
+    rows, _ = scored_rows()
+    for row in rows:
+        row["rating"] = None if row["model"] == "twin" else row["rating"]
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating", "--detect", "0.2")
+    assert not any("twin" in each for each in found["alike"])
+    for pair in found["differences"]:
+        known = "twin" not in (pair["a"], pair["b"])
+        assert (pair["detectable"] is not None, pair["labels_needed"] is not None) == (known, known)
+    assert "not known" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
