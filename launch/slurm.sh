@@ -32,11 +32,19 @@ done
 
 GPUS=${GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-8}}
 HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
-PORT=$((20000 + SLURM_JOB_ID % 20000))  # jobs that share a node do not meet
+PORT=$((20000 + SLURM_JOB_ID % 12000))  # jobs that share a node do not meet; below the ports that the system gives out, from 32768
+CPUS=${SLURM_CPUS_PER_TASK:-64}  # srun does not take them over from sbatch
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 
+# What one process shows, and then how several compare with it
+FAILED=0
+if [ "$STAGE" = doctor ]; then
+    srun --nodes=1 --ntasks=1 --cpus-per-task="$CPUS" python -m real_trl.scripts.doctor "$SAYS" "$RECIPE" "$@" || FAILED=$?
+fi
+
 # The node's number is known on the node only
-srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c '
+srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --cpus-per-task="$CPUS" --kill-on-bad-exit=1 bash -c '
     exec accelerate launch --config_file "$0" --num_machines "$1" --num_processes "$2" --machine_rank "$SLURM_NODEID" \
         --main_process_ip "$3" --main_process_port "$4" -m "${@:5}"
 ' "$CONFIG" "$SLURM_NNODES" "$((SLURM_NNODES * GPUS))" "$HEAD" "$PORT" "real_trl.scripts.$STAGE" "$SAYS" "$RECIPE" "$@"
+exit "$FAILED"

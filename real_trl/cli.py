@@ -104,7 +104,11 @@ def launch(options: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         status = Path(folder, "status")
         try:
-            with patch_environment(**{STATUS_FILE: status, LAUNCHER: this_process()}):
+            # DeepSpeed says on standard output that it has been imported; the stage's own output passes this by
+            with (
+                patch_environment(**{STATUS_FILE: status, LAUNCHER: this_process()}),
+                contextlib.redirect_stdout(sys.stderr),
+            ):
                 launcher.launch_command(launcher.launch_command_parser().parse_args(options))
             code = int(status.read_text() if status.exists() else 0)
         except subprocess.CalledProcessError as error:  # what went wrong, the stage has said

@@ -24,6 +24,7 @@ COMMANDS = {
     "scontrol": '[ "$1 $2" = "show hostnames" ] && printf "node-a\\nnode-b\\n"',
     "srun": 'while [[ $1 == --* ]]; do shift; done; for n in $(seq 0 $((SLURM_NNODES - 1))); do SLURM_NODEID=$n "$@"; done',
     "accelerate": 'printf "%q " "$@"; echo',
+    "python": 'echo "python: $*"; exit ${PYTHON_STATUS:-0}',
 }
 JOB = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "41007", "SLURM_JOB_NODELIST": "node-[a-b]", "SLURM_GPUS_ON_NODE": "8"}
 
@@ -55,7 +56,7 @@ def test_every_node_starts_its_launcher(slurm):
     parsed = [launch_command_parser().parse_args(shlex.split(line)[1:]) for line in done.stdout.splitlines()]
     assert [(p.machine_rank, p.num_machines, p.num_processes) for p in parsed] == [(0, 2, 16), (1, 2, 16)]
     for node in parsed:
-        assert (node.main_process_ip, node.main_process_port) == ("node-a", 21007)
+        assert (node.main_process_ip, node.main_process_port) == ("node-a", 25007)
         assert (ROOT / node.config_file).is_file() and node.module
         assert node.training_script == "real_trl.scripts.rl"
         assert node.training_script_args == [
@@ -67,10 +68,23 @@ def test_every_node_starts_its_launcher(slurm):
 def test_the_doctor_takes_a_recipe_and_another_configuration(slurm):
     config = "recipes/accelerate_configs/fsdp2.yaml"
     done = slurm("doctor", "recipes/qwen3-8b/real.yaml", SLURM_NNODES="1", GPUS_PER_NODE="4", ACCELERATE_CONFIG=config)
-    (line,) = done.stdout.splitlines()
+    alone, line = done.stdout.splitlines()
+    assert alone == "python: -m real_trl.scripts.doctor --recipe recipes/qwen3-8b/real.yaml"
     node = launch_command_parser().parse_args(shlex.split(line)[1:])
     assert (node.config_file, node.num_processes) == (config, 4)
     assert node.training_script_args == ["--recipe", "recipes/qwen3-8b/real.yaml"]
+
+
+def test_what_one_process_finds_keeps_no_others_from_starting(slurm):
+    done = slurm("doctor", "recipes/qwen3-8b/real.yaml", SLURM_NNODES="1", PYTHON_STATUS="1")
+    assert done.returncode == 1 and "real_trl.scripts.doctor --recipe" in done.stdout.splitlines()[1]
+
+
+def test_srun_is_told_the_cores_and_the_port_is_none_that_the_system_gives_out(slurm, tmp_path):
+    (tmp_path / "srun").write_text('#!/bin/bash\necho "$@"\n')
+    done = slurm("doctor", "recipes/qwen3-8b/real.yaml", SLURM_CPUS_PER_TASK="48", SLURM_JOB_ID="35999")
+    alone, together = done.stdout.replace("\n    ", " ").strip().split("\n--ntasks=2 ")
+    assert "--cpus-per-task=48" in alone and "--cpus-per-task=48" in together and " 31999 " in together
 
 
 @pytest.mark.parametrize("argv", [(), ("rl",), ("rl", "no.yaml")])

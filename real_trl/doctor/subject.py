@@ -3,13 +3,17 @@
 """What is examined: the architecture, precision and learning rate of a recipe, on the device at hand."""
 
 import copy
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen3Config
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from real_trl.label_tree import LabelTree
 from real_trl.planning.hardware import find_hardware
@@ -26,6 +30,11 @@ TREES = {
 _LAYERS, _WIDTH = 2, 256
 _KV_HEADS = 2
 _SPREAD = 0.1  # of weights, so that distributions are far from uniform
+# By which a process knows that it is one of several, and how they share a model
+_LAUNCHED = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    *("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"),
+)
 
 
 def _usual_config() -> PreTrainedConfig:
@@ -38,6 +47,28 @@ def _usual_config() -> PreTrainedConfig:
         num_key_value_heads=4,
         head_dim=128,
     )
+
+
+@contextmanager
+def _as_one_process() -> Iterator[None]:
+    """
+    While a recipe is read, which is parsed as training arguments: these put accelerate on the processor, set its precision, and under ZeRO-3 let
+    Transformers spread every model that is made afterwards. All is as before in the end.
+    """
+    shared = [(state._shared_state, dict(state._shared_state)) for state in (PartialState, AcceleratorState)]
+    variables = dict(os.environ)
+    for name in variables:
+        if name in _LAUNCHED or name.startswith(("ACCELERATE_", "FSDP_")):
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(variables)
+        for state, before in shared:
+            state.clear()
+            state.update(before)
+        unset_hf_deepspeed_config()
 
 
 @dataclass(frozen=True)
@@ -70,8 +101,11 @@ class Subject:
         if path is None:
             half = not gpu or torch.cuda.is_bf16_supported(including_emulation=False)
             return cls(_usual_config(), torch.bfloat16 if half else torch.float16, device)
-        recipe = read_recipe(path, overrides, stage)
-        half = gpu if recipe.half is None else recipe.half
+        with _as_one_process():
+            recipe = read_recipe(path, overrides, stage)
+        # A processor shows what a GPU would compute
+        usual = not gpu or torch.cuda.is_bf16_supported(including_emulation=False)
+        half = usual if recipe.half is None else recipe.half
         half_dtype = torch.float16 if recipe.config.fp16 else torch.bfloat16
         dtype = half_dtype if half else torch.float32
         return cls(recipe.model_config, dtype, device, recipe.config.learning_rate, recipe)

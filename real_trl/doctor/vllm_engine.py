@@ -247,7 +247,9 @@ def _leave_as_they_are(layer: torch.nn.Module, remove_weight: bool) -> None:
 def check_vllm(subject: Subject) -> dict[str, Finding]:
     """All of it, with one engine."""
     if find_spec("vllm") is None:
-        return {"vLLM": skipped("not installed")}
+        wanted = subject.recipe is not None and getattr(subject.recipe.config, "use_vllm", False)
+        found = Finding("failed", "not installed", "use_vllm", "pip install 'real_trl[vllm]', or use_vllm: false")
+        return {"vLLM": found if wanted else skipped("not installed")}
     if not subject.is_gpu and subject.head_dim % 32:
         return {"vLLM": skipped(f"its build for processors has no attention for heads of {subject.head_dim}")}
     if subject.is_gpu:

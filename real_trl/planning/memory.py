@@ -15,6 +15,7 @@ taken at full length, which is the worst case that a run must survive.
 from dataclasses import dataclass
 
 from real_trl.forward.selected_log_probs import chunk_logits
+from real_trl.planning.hardware import CPU
 from real_trl.planning.models import ModelSize
 from real_trl.planning.setup import GIB, Setup, count
 from real_trl.planning.states import BOTH, GENERATION, UPDATE, Item, model_states, over
@@ -191,10 +192,11 @@ def plan_memory(setup: Setup) -> Memory:
         problems=problems,
         source=source,
     )
+    per_gpu = "" if setup.cluster.name.upper() == CPU else " per GPU"
     for moment in (GENERATION, UPDATE) if setup.stage == "rl" and setup.generation != "server" else (UPDATE,):
         if memory.peak(moment) > memory.capacity:
             problems.append(
-                f"the {moment} needs {memory.peak(moment) / GIB:.1f} GiB per GPU, but {memory.capacity / GIB:.1f} GiB of "
-                f"{setup.cluster.memory / GIB:g} are usable"
+                f"the {moment} needs {memory.peak(moment) / GIB:.1f} GiB{per_gpu}, but {memory.capacity / GIB:.1f} GiB of "
+                f"{setup.cluster.memory / GIB:.4g} are usable"
             )
     return memory

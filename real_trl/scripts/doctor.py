@@ -9,7 +9,8 @@ Whether the library is right and fast on this machine, found out by doing it her
 
 Environment, attention over shared prompts against float64, precision of scores and updates, speed, and vLLM where it is installed, with the
 heads, the precision and the learning rate of a recipe; random weights, nothing is downloaded. Started in several processes it compares them with
-one instead. What this machine cannot show is skipped, and says why. Options that are none of its own go to the recipe, as in training.
+one, and skips what one process shows. What this machine cannot show is skipped, and says why. Options that are none of its own go to the recipe, as in
+training.
 A bug report begins with what it prints.
 
 exit status: 0 nothing failed, 1 a check failed, 2 the command line or the recipe is wrong
@@ -17,9 +18,11 @@ exit status: 0 nothing failed, 1 a check failed, 2 the command line or the recip
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -27,7 +30,8 @@ from accelerate import PartialState
 
 from real_trl.arguments.parser import RecipeParser, user_errors
 from real_trl.doctor import environment, kernels, precision, speed
-from real_trl.doctor.findings import as_json, failures, print_report, run_checks
+from real_trl.doctor.examined import describe
+from real_trl.doctor.findings import Report, as_json, failures, print_report, raised, run_checks, skipped
 from real_trl.doctor.processes import check_processes
 from real_trl.doctor.subject import Subject
 from real_trl.doctor.vllm_engine import check_vllm
@@ -35,6 +39,7 @@ from real_trl.planning.recipe import CONFIGS
 from real_trl.runs.command import command
 from real_trl.runs.unscored_exit import end_with
 from real_trl.text.json_text import to_json
+from real_trl.text.terminal import CleanConsole
 
 GROUPS = {
     "environment": environment.CHECKS,
@@ -44,6 +49,7 @@ GROUPS = {
     "vLLM": check_vllm,
     "several processes": check_processes,
 }
+_TO_REPORT = 10  # seconds that a process which fails leaves the main one, which the launcher then ends
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -71,31 +77,65 @@ def _join_processes() -> PartialState:
     return PartialState(backend="gloo") if deepspeed else PartialState(cpu=True)
 
 
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """For what libraries print: Python's output, and that of compiled code and of processes that are started."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _examine_together(subject: Subject, state: PartialState, command_line: str) -> Report:
+    """In each of several processes; what needs only one is skipped."""
+    report = run_checks({"environment": environment.CHECKS}, subject)
+    if state.is_main_process:  # told at once: a process that fails ends all
+        print_report(report, CleanConsole(stderr=True))
+    alone = f"in one process: {command_line}"
+    report |= {title: {title: skipped(alone)} for title in GROUPS if title not in ("environment", "several processes")}
+    try:
+        return report | {"several processes": check_processes(subject)}
+    except Exception as error:
+        if not state.is_main_process:
+            time.sleep(_TO_REPORT)
+            raise
+        return report | {"several processes": {"start": raised(error)}}
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all checks; `argv` defaults to the command line. Ends with status 1 if one has failed."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     parser = make_parser()
     with user_errors():
         args, overrides = parser.parse_known_args(argv)
         if overrides and args.recipe is None:
             parser.error(f"{overrides[0]}: not known; options of a recipe need --recipe FILE")
+    command_line = shlex.join(["real-trl", "doctor", *argv])
+    with _stdout_to_stderr():
         state = _join_processes()
-        subject = Subject.of(args.recipe, overrides, args.stage)
-    with redirect_stdout(sys.stderr):  # for what libraries print
+        with user_errors():
+            subject = Subject.of(args.recipe, overrides, args.stage)
+        examined = describe(subject, state, command_line)
         if state.num_processes > 1:
-            # An error ends this process, and so all that would wait for it
-            together = {"several processes": check_processes(subject)}
-            report = run_checks({"environment": environment.CHECKS}, subject) | together
+            report = _examine_together(subject, state, command_line)
         else:
             report = run_checks(GROUPS, subject)
-    if not state.is_main_process:
-        return
-    if args.json:
-        sys.stdout.write(to_json(as_json(report), indent=2))
-        print()
-    else:
-        print_report(report)
-    if failures(report):
+    if state.is_main_process:
+        if args.json:
+            sys.stdout.write(to_json(as_json(report, examined), indent=2))
+            print()
+        else:
+            print_report(report, examined=examined)
+    if state.num_processes > 1:  # libraries print as a process ends, too
+        sys.stdout.flush()
+        os.dup2(2, 1)
+    if state.is_main_process and failures(report):
         end_with(1)
 
 

@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 import pytest
 import torch
-import yaml
 from accelerate import PartialState
 from transformers import GPT2Config, MistralConfig, Qwen3Config
 
@@ -22,7 +21,6 @@ from real_trl.planning.hardware import Hardware
 from real_trl.planning.setup import GIB, Cluster
 from real_trl.scripts import doctor
 from real_trl.text.terminal import CleanConsole
-from tests import tiny
 
 NUMBERS = {"kernels": kernels.CHECKS, "precision": precision.CHECKS}
 
@@ -182,30 +180,6 @@ def test_a_rate_at_which_nothing_is_seen(subject):
     share = [float(finding.measured.split(", ")[1].split("%")[0]) for finding in (slow, usual)]
     assert share == pytest.approx([2.8, 37.0], abs=0.3)
     assert precision.masters(replace(subject, learning_rate=5e-8)).status == "ok"
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    def write(**options):
-        tiny.build_model().save_pretrained(tmp_path / "model")
-        tiny.TOKENIZER.save_pretrained(tmp_path / "model")
-        rows = [{"prompt": tiny.PROMPT, "feedback": "1) 7+4 is 12, right.", "score": 3}] * 4
-        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        path = tmp_path / "recipe.yaml"
-        keys = {
-            "model_name_or_path": str(tmp_path / "model"),
-            "dataset_name": str(tmp_path / "rows.jsonl"),
-            "output_dir": str(tmp_path / "out"),
-            "score_labels": "1-5",
-            "num_generations": 4,
-            "per_device_train_batch_size": 4,
-            "max_completion_length": 16,
-            **options,
-        }
-        path.write_text("# accelerate launch -m real_trl.scripts.rl --config recipe.yaml\n" + yaml.safe_dump(keys))
-        return path
-
-    return write
 
 
 def test_the_recipes_heads_type_and_rate(recipe, monkeypatch):

@@ -36,9 +36,8 @@ def launch(*arguments, name="ddp"):
         text=True,
         timeout=300,
     )
-    start = result.stdout.find("{")
-    assert start >= 0, result.stderr[-3000:]
-    return result.returncode, json.loads(result.stdout[start:])
+    assert result.stdout, result.stderr[-3000:]
+    return result.returncode, json.loads(result.stdout)  # and nothing else
 
 
 def test_one_process_has_none_to_compare():
@@ -47,13 +46,15 @@ def test_one_process_has_none_to_compare():
     }
 
 
-def test_two_processes_are_one(backend):  # noqa: F811
-    status, report = launch("real_trl.cli", "--accelerate_config", "CONFIG", "doctor", "--json", name=backend)
+def test_two_processes_are_one(backend, recipe):  # noqa: F811
+    options = ["--recipe", str(recipe()), "--json"]
+    status, report = launch("real_trl.cli", "--accelerate_config", "CONFIG", "doctor", *options, name=backend)
     found = report["groups"]["several processes"]
     assert {name: row["status"] for name, row in found.items()} == dict.fromkeys(
         ["loss", "gradient", "save and resume", "gather for generation", "bandwidth"], "ok"
     )
-    assert status == 0 and list(report["groups"]) == ["environment", "several processes"]
+    assert status == 0 and list(report["groups"]["speed"].values())[0]["status"] == "skipped"
+    assert report["subject"]["processes"] > 1 and report["subject"]["dtype"] == "bfloat16"
 
 
 @pytest.mark.slow
