@@ -16,7 +16,7 @@ from real_trl.doctor import environment, kernels, precision, speed
 from real_trl.doctor import subject as examined
 from real_trl.doctor.findings import Finding, failures, print_report, run_checks
 from real_trl.doctor.subject import TREES, Subject
-from real_trl.forward import logits, packed_attention, packing, selected_log_probs
+from real_trl.forward import logits, packed_attention, selected_log_probs
 from real_trl.planning.hardware import Hardware
 from real_trl.planning.setup import GIB, Cluster
 from real_trl.scripts import doctor
@@ -93,9 +93,9 @@ def test_models_that_share_no_prompts_have_no_such_check(subject):
 
 def test_a_tree_that_sees_what_it_must_not(subject, monkeypatch):
     """The nodes of different labels see each other."""
-    make = packing.make_tree_buckets
+    make = packed_attention.make_tree_buckets
     monkeypatch.setattr(
-        packing,
+        packed_attention,
         "make_tree_buckets",
         lambda contexts, trees, ancestors, device: make(contexts, trees, torch.ones_like(ancestors), device),
     )
@@ -104,9 +104,9 @@ def test_a_tree_that_sees_what_it_must_not(subject, monkeypatch):
 
 def test_a_tree_that_sees_the_score(subject, monkeypatch):
     """One token too many of the text: off by one."""
-    make = packing.make_tree_buckets
+    make = packed_attention.make_tree_buckets
     monkeypatch.setattr(
-        packing,
+        packed_attention,
         "make_tree_buckets",
         lambda contexts, *rest: make([(start, end + (end > start)) for start, end in contexts], *rest),
     )
