@@ -142,14 +142,15 @@ class Means:
         freedom = np.nan
         if expected.sum() > 0:
             freedom = max(1.0, float(expected.sum() ** 2 / np.sum(expected**2)) - lost)
-        error = np.sqrt(variance) if variance > (_TINY * self.scale) ** 2 else np.nan
+        value = float(self.means[used] @ some)
+        told = np.isfinite(value) and variance > (_TINY * self.scale) ** 2
         # Rows that were labelled by themselves have what their questions share in common however many of them are labelled
         together, apart = self.rows.labelled_together
         single, cells = float(self.of_single[used] @ some**2), float(np.sum(by_system**2))
         from_labels = single + together * (cells - single) + apart * (float(np.sum(of_labels**2)) - cells)
         return Contrast(
-            float(self.means[used] @ some),
-            float(error),
+            value,
+            float(np.sqrt(variance)) if told else np.nan,
             freedom,
             from_labels,
             variance - from_labels,

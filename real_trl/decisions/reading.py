@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from real_trl.data.files import Source
+from real_trl.data.files import CALIBRATED_SCORES, SCORES, Source
 from real_trl.data.scores import ratings_in
 from real_trl.decisions.inference import ScoredRows
+from real_trl.decisions.units import Units, compare_units
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.option_values import FieldError
 from real_trl.scale import as_number
@@ -33,6 +34,7 @@ class ScoredSystems:
         doubt (`np.ndarray` of shape `(n,)`, *optional*): Standard deviation of the judge's distribution.
         lower_is_better (`bool`): Whether the labels are numbers that fall from the worst to the best.
         has_questions (`bool`): Whether a column says which rows are about one question.
+        units ([`~real_trl.decisions.units.Units`]): Whether people and the judge score in the same one.
         notes (`list[str]`): What was left out.
     """
 
@@ -43,6 +45,7 @@ class ScoredSystems:
     doubt: np.ndarray | None
     lower_is_better: bool
     has_questions: bool
+    units: Units
     notes: list[str]
 
 
@@ -80,10 +83,9 @@ def read_systems(
     ]
     for option, column in zip(options, used, strict=True):
         source.column(option, column)
-    if expected in human:
-        raise FieldError(
-            "--human", expected, "Name the column with the scores that people gave.", ": the judge's own scores"
-        )
+    if own := [column for column in human if column in {prefix + name for name in (*SCORES, *CALIBRATED_SCORES)}]:
+        fix = "Name the column with the scores that people gave."
+        raise FieldError("--human", own[0], fix, f": {own[0]!r} holds the judge's own scores")
     own = [prefix + name for name in ("expected_score", "status", "probabilities", "spread")]
     cells = list(source.iterate(list(dict.fromkeys([*used, *(name for name in own if name in source.columns)]))))
     of = {name: [row[name] for row in cells] for name in (cells[0] if cells else ())}
@@ -100,7 +102,7 @@ def read_systems(
     chosen = (
         None
         if probability is None
-        else _probabilities_of_labels(source, probability, of[probability], np.isfinite(scores))
+        else _probabilities_of_labels(source, probability, of[probability], scored & np.isfinite(scores))
     )
     notes = []
     if not scored.all():
@@ -127,13 +129,12 @@ def read_systems(
     if doubt is not None and not np.isfinite(doubt).any():
         doubt = None
     numbers = [as_number(label) for label in labels]
-    if numbers and np.isfinite(numbers).all() and np.isfinite(scores[keep]).any():
-        ends = [(np.nanmin(scores[keep]), np.nanmax(scores[keep])), (min(numbers), max(numbers))]
-        if ends[0][0] < ends[1][0] or ends[0][1] > ends[1][1]:
-            low, high = (f"from {low:g} to {high:g}" for low, high in ends)
-            notes.append(
-                f"Human scores go {low}, the judge's {high}: what is estimated is in the unit of people; the judge alone, and its bias, are not."
-            )
+    units = compare_units(
+        source,
+        np.where(scored, scores, np.nan),
+        np.where(scored, judge, np.nan),
+        numbers if np.isfinite(numbers).all() else (),
+    )
     return ScoredSystems(
         names,
         ScoredRows(
@@ -148,7 +149,8 @@ def read_systems(
         None if doubt is None else np.where(np.isfinite(doubt), doubt, np.nanmean(doubt)),
         len(numbers) > 1 and all(x > y for x, y in zip(numbers, numbers[1:], strict=False)),
         group is not None,
-        notes,
+        units,
+        [*notes, *units.notes],
     )
 
 

@@ -24,6 +24,7 @@ from real_trl.decisions.reading import ScoredSystems
 from real_trl.decisions.wins import by_question, win_rate
 from real_trl.evaluation.comparison import holm
 
+_FEW_LABELS = 20  # fewer do not tell what the judge adds to them
 _UNLIKE = (
     0.01  # adjusted p below which labelled rows are said to be no random sample: one false alarm in a hundred files
 )
@@ -43,13 +44,15 @@ def compare_systems(
     Returns:
         `dict`, of plain numbers and text, an undefined number NaN:
 
-        - `n_rows`, `n_questions`, `n_labels`, `level`, `power`, `detect`, `lower_is_better`, `weight` (λ);
+        - `n_rows`, `n_questions`, `n_labels`, `level`, `power`, `detect`, `lower_is_better`, `weight` (λ), `random_sample` (`False` where the labelled rows do
+          not look like one);
         - `by`: `"combined"`, or `"judge"` where there are no labels: what `differences` decide by;
         - `systems`, best first: `name`, `n_rows`, `n_labels`, `judge`, `humans`, `combined` (each `{"mean", "interval"}`), `bias` (the
-          same, of the judge: judge − combined), `effective_labels` (human scores that people alone would need for the interval of both), `places`
+          same, of the judge: judge − combined; NaN where people score in another unit), `effective_labels` (about how many human scores people alone would need for the
+          variance of both, from the variances of all systems together; NaN with fewer than 20 labels in all), `places`
           (best and worst place that it can have);
         - `differences`, a − b of all pairs: `judge`, `humans`, `combined` (each `{"difference", "interval", "p_value"}`), `p_adjusted` (Holm's, of `by`),
-          `better` (a name, or `None`), `detectable` (the true difference found with that power at Holm's first and strictest step, with the labels there are),
+          `better` (a name, or `None`), `n_labels` (of both), `detectable` (the true difference found with that power at Holm's first and strictest step, with the labels there are),
           `labels_needed` (for `detect`, of both systems in all; `None` if all rows would not do), `win_rate` (see [`win_rate`], in numbers);
         - `alike`: the largest sets of systems of which no two are shown to differ, among those about which something is known;
         - `warnings` and `notes`.
@@ -79,7 +82,8 @@ def compare_systems(
         row = {"a": names[a], "b": names[b], **{way: _difference(each[index], level) for way, each in found.items()}}
         row |= {"p_adjusted": adjusted[index], "better": None if winner is None else names[winner]}
         if by == "combined":
-            strictest, counts = alpha / len(pairs), (int(sum(each[[a, b]])) for each in (rows.n_labels, rows.n_rows))
+            strictest, counts = alpha / len(pairs), [int(sum(each[[a, b]])) for each in (rows.n_labels, rows.n_rows)]
+            row["n_labels"] = counts[0]
             row["detectable"] = detectable(difference, strictest, power)
             if detect is not None:
                 enough = np.isfinite(difference.error)
@@ -89,14 +93,20 @@ def compare_systems(
     order = sorted(range(len(names)), key=lambda s: _rank_key(sign * means[by][s].value))
     ranked = [names[s] for s in order]
     places = possible_places(ranked, better)
+    saved = _saved(rows, means) if by == "combined" else np.nan
     figures = [
         {"name": names[s], "n_rows": int(rows.n_rows[s]), "n_labels": int(rows.n_labels[s])}
         | {way: _mean(each[s], level) for way, each in means.items()}
-        | (_against_judge(ways, means, s, rows, level) if by == "combined" else {})
+        | (_against_judge(ways, s, systems, saved, level) if by == "combined" else {})
         | {"places": list(places[names[s]])}
         for s in order
     ]
     warnings, notes = _remarks(systems, ways, by, labelled)
+    odd = _unlike(systems) if by == "combined" else []
+    if detect is not None and by == "combined" and (rows.sums(np.ones(len(rows.judge))) > 1).any():
+        notes.append(
+            f"Several rows of a system are about one question: how many labels {detect:g} needs is rough, as what rows of a question share is told from few questions."
+        )
     return {
         "n_rows": len(rows.judge),
         "n_questions": rows.n_questions,
@@ -110,7 +120,8 @@ def compare_systems(
         "systems": figures,
         "differences": differences,
         "alike": alike_sets([names[s] for s in order if np.isfinite(means[by][s].error)], better),
-        "warnings": warnings,
+        "random_sample": not odd,
+        "warnings": [*warnings, *odd],
         "notes": notes,
     }
 
@@ -131,21 +142,30 @@ def _difference(contrast: Contrast, level: float) -> dict[str, Any]:
     return {"difference": contrast.value, "interval": contrast.interval(level), "p_value": contrast.p_value}
 
 
+def _saved(rows: ScoredRows, means: dict[str, list[Contrast]]) -> float:
+    """How many times as many labels people alone would need: one figure, from all systems, as that of each would be too noisy."""
+    if rows.n_labels[rows.is_told].sum() < _FEW_LABELS:
+        return np.nan
+    humans, both = (
+        np.sum([means[way][s].error ** 2 for s in np.flatnonzero(rows.is_told)]) for way in ("humans", "combined")
+    )
+    return float(humans / both)
+
+
 def _against_judge(
-    ways: dict[str, Means], means: dict[str, list[Contrast]], system: int, rows: ScoredRows, level: float
+    ways: dict[str, Means], system: int, systems: ScoredSystems, saved: float, level: float
 ) -> dict[str, Any]:
-    judge, both = ways["judge"], ways["combined"]
+    judge, both, rows = ways["judge"], ways["combined"], systems.rows
     bias = replace(
         both,
-        means=judge.means - both.means,
+        means=judge.means - both.means if systems.units.same else np.full(rows.n_systems, np.nan),
         of_labels=-both.of_labels,
         of_all=judge.of_all - both.of_all,
         scale=max(judge.scale, both.scale),
     )
-    saved = (means["humans"][system].error / means["combined"][system].error) ** 2
     return {
         "bias": _mean(bias.contrast(_unit(rows, system)), level),
-        "effective_labels": float(rows.n_labels[system] * saved),
+        "effective_labels": float(rows.n_labels[system] * saved) if rows.is_told[system] else np.nan,
     }
 
 
@@ -164,7 +184,7 @@ def _win_rate(
 
 def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: bool) -> tuple[list[str], list[str]]:
     rows, names = systems.rows, systems.names
-    warnings, notes = [], list(systems.notes)
+    warnings, notes = list(systems.units.warnings), list(systems.notes)
     if by == "judge":
         few = "hardly any row has a human score" if labelled else "no row has a human score (--human)"
         warnings.append(
@@ -181,7 +201,6 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
                 warnings.append(
                     f"All {len(given)} human scores of {names[s]} are {given[0]:g}: how much they vary cannot be told. It has no interval, and nothing is decided about it."
                 )
-        warnings += _unlike(systems)
         notes.append(
             "Rows with a human score must be a random sample of the rows"
             + (", with the probabilities given" if rows.probability is not None else "")
@@ -213,10 +232,20 @@ def _unlike(systems: ScoredSystems) -> list[str]:
             if np.isfinite(check).all():
                 checks.append((what, name, *check))
     adjusted = holm([p for *_, p in checks])
-    return [
+    found = [
         f"The rows of {name} with a human score look like no random sample: in them, {what} is {abs(difference):.3g} "
         f"{'higher' if difference > 0 else 'lower'} on average than in all of its rows (adjusted p = {p:.1g}; of random samples, one file in a "
-        "hundred looks like that). If they are none, figures are biased, unless --probability says how rows were chosen."
+        "hundred looks like that)."
         for (what, name, difference, _), p in zip(checks, adjusted, strict=True)
         if p < _UNLIKE
     ]
+    if found:
+        of = (
+            "figures of all systems, whose rows were chosen in the same way, are"
+            if len(systems.names) > 1
+            else "figures are"
+        )
+        found.append(
+            f"If labelled rows are no random sample, {of} biased, unless --probability says how rows were chosen."
+        )
+    return found

@@ -40,14 +40,14 @@ def systems_sheet(comparison: Comparison) -> Sheet:
             row += [
                 _estimate(system["bias"], "mean", sign=True),
                 Cell(str(system["n_labels"])),
-                Cell(number(system["effective_labels"], 0)),
+                Cell(_about(number(system["effective_labels"], 0))),
             ]
         rows.append([*row, Cell(str(system["n_rows"]))])
     notes = []
     if combined:
         notes += [
             f"Judge and people: prediction-powered inference, λ = {number(comparison['weight'], 2)}. Judge alone is as biased as the judge; its bias is what people take "
-            "off it. Worth: how many labels people alone would need for the same interval.",
+            "off it. Worth: about how many labels people alone would need for the same interval, from all systems together.",
         ]
     title = f"Mean quality: {comparison['n_rows']} rows, {comparison['n_questions']} questions, {comparison['n_labels']} human scores"
     return Sheet(title, [*columns, Column("Rows", rank=3)], rows, notes)
@@ -82,7 +82,7 @@ def differences_sheet(comparison: Comparison) -> Sheet | None:
         cells += [_estimate(rate["corrected"], "mean")] if corrected else []
         if by == "combined":
             cells.append(Cell(number(row["detectable"], _DECIMALS)))
-            cells += [Cell(_needed(row["labels_needed"], row[by]))] if detect is not None else []
+            cells += [Cell(_needed(row, by))] if detect is not None else []
         rows.append(cells)
     notes = ["p adjusted: by Holm's procedure, for the number of pairs. Bold: a difference that is shown."]
     if rated:
@@ -93,7 +93,7 @@ def differences_sheet(comparison: Comparison) -> Sheet | None:
     if by == "combined":
         text = f"Detectable: the true difference that is found with a chance of {comparison['power']:.0%} with the labels there are, at Holm's strictest step."
         if detect is not None:
-            text += f" Labels for {detect:g}: human scores of both systems in all, chosen at random, with which a true difference of {detect:g} is; more rows: not even if all rows are labelled."
+            text += f" Labels for {detect:g}: human scores of both systems in all, chosen as those there are, with which a true difference of {detect:g} is (in brackets how many more than now)."
         notes.append(text)
     return Sheet("Differences", columns, rows, notes)
 
@@ -147,12 +147,16 @@ def decision(comparison: Comparison) -> list[Remark]:
     place = {system["name"]: index for index, system in enumerate(comparison["systems"])}
     shown = [f"{name} is better than {_and(sorted(better[name], key=place.get))}" for name in place if name in better]
     alone = " by the judge alone" if comparison["by"] == "judge" else ""
-    headline = (
-        f"Decision{alone}: {'; '.join(shown)}."
-        if shown
-        else f"Decision{alone}: no system is shown to be better than another."
+    doubt = (
+        ""
+        if comparison["random_sample"]
+        else ", if the labelled rows were a random sample, which they do not look like"
     )
-    remarks = [Remark(headline if len(place) > 1 else "One system: there is nothing to compare it with.", False)]
+    what = "; ".join(shown) or "no system is shown to be better than another"
+    headline = f"Decision{alone}{doubt}: {what}."
+    if len(place) == 1:
+        headline, doubt = "One system: there is nothing to compare it with.", ""
+    remarks = [Remark(headline, bool(doubt))]
     if sets := [each for each in comparison["alike"] if len(each) > 1]:
         remarks.append(Remark(f"Cannot be told apart: {'; '.join(map(_and, sets))}.", False))
     remarks += [Remark(text, True) for text in comparison["warnings"]]
@@ -240,10 +244,17 @@ def _estimate(figures: Mapping[str, Any] | None, name: str, sign: bool = False, 
     return Cell(text, None if UNDEFINED in ends else (ends[0], ends[1]), strong and text != UNDEFINED)
 
 
-def _needed(labels: int | None, figures: Mapping[str, Any]) -> str:
-    if any(map(is_undefined, figures["interval"])):
+def _needed(row: Mapping[str, Any], by: str) -> str:
+    if any(map(is_undefined, row[by]["interval"])):
         return UNDEFINED
-    return "more rows" if labels is None else str(labels)
+    if row["labels_needed"] is None:
+        return "not with these rows"
+    more = row["labels_needed"] - row["n_labels"]
+    return f"{row['labels_needed']} ({f'+{more}' if more > 0 else 'enough'})"
+
+
+def _about(text: str) -> str:
+    return text if text == UNDEFINED else f"≈ {text}"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -211,7 +211,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.label_next:
             places, columns = choose_next(args, source, systems)
         comparison = compare_systems(systems, args.level, args.detect, args.power)
-        comparison["warnings"] += left_out(args, source, systems)
+        if missing := left_out(args, source, systems):
+            comparison["warnings"] += missing
+            comparison["random_sample"] = False
         following = described(args, source, systems, places, columns)
         written = " ".join(["real-trl compare", *redact_command(sys.argv[1:] if argv is None else argv)])
         record = {**comparison, "next": following, "command": written, "versions": package_versions()}

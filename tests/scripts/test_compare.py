@@ -185,10 +185,113 @@ def test_scores_of_people_in_another_unit_and_without_any_spread(tmp_path):
     (careful,) = (each for each in found["systems"] if each["name"] == "careful")
     low, high = careful["combined"]["interval"]
     assert low < 80 < high and found["weight"] > 5
+    assert careful["bias"]["mean"] is None and careful["bias"]["interval"] == [None, None]  # of 80 and 3
     assert any(
-        "the judge's from 1 to 5: what is estimated is in the unit of people" in note for note in found["notes"]
+        "the judge's from 1 to 5: what is estimated is in the unit of people" in each for each in found["warnings"]
     )
     assert any("human scores of twin are 50: how much they vary" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize(("low", "high"), [(20, 100), (0, 1), (0, 100)])
+def test_another_unit_is_seen_without_distributions(tmp_path, capsys, low, high):
+    rows, _ = scored_rows()
+    for row in rows:
+        row["rating"] = None if row["rating"] is None else low + (high - low) * (row["rating"] - 1) / 4
+        del row["probabilities"]
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating")
+    assert any("in the unit of people" in each for each in found["warnings"])
+    assert all(each["bias"]["mean"] is None for each in found["systems"])
+    assert any("in the unit of people" in line for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize("distributions", [True, False])
+def test_a_judge_that_is_mild_scores_in_the_unit_of_people(tmp_path, distributions):
+    rows, _ = scored_rows()
+    for row in rows:
+        row["expected_score"] = 4 + row["expected_score"] / 5
+        row["rating"] = row["rating"] and min(5, max(1, row["rating"]))
+        if not distributions:
+            del row["probabilities"]
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating")
+    assert found["warnings"] == [] and all(each["bias"]["mean"] > 0 for each in found["systems"])
+
+
+@pytest.mark.parametrize("distributions", [True, False])
+def test_a_slip_of_a_human_score_is_named(tmp_path, distributions):
+    rows, _ = scored_rows()
+    place = next(index for index, row in enumerate(rows) if row["rating"] is not None)
+    for row in rows:
+        row["rating"] = row["rating"] and min(5, max(1, row["rating"]))
+        if not distributions:
+            del row["probabilities"]
+    rows[place]["rating"] = 44
+    found = compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating")
+    (warning,) = (each for each in found["warnings"] if "slips" in each)
+    assert "1 of 150 human scores is far outside of" in warning and f"44 in row {place}" in warning
+    assert all(each["bias"]["mean"] is not None for each in found["systems"])
+
+
+def test_a_row_that_only_people_scored_needs_no_probability(tmp_path):
+    """The file that --label_next writes can be compared, where the judge gave no score to a row that has a human one."""
+    rows, _ = scored_rows()
+    place = next(index for index, row in enumerate(rows) if row["rating"] is not None)
+    rows[place] |= {"expected_score": None, "spread": None, "probabilities": None, "status": "unscored"}
+    compare(write(tmp_path / "scored.jsonl", rows), "--human", "rating", "--label_next", "20")
+    found = compare(
+        tmp_path / "scored.compared" / "label_next.jsonl", "--human", "rating", "--probability", "label_probability"
+    )
+    assert found["n_labels"] == 149 and found["n_rows"] == len(rows) - 1
+
+
+def test_a_sample_that_is_not_random_is_said_before_the_decision(tmp_path, capsys):
+    """Labels of one system alone were chosen by the judge's score; the decision and the figures of all are in doubt."""
+
+    def liked(rows):
+        return {
+            i for i, row in enumerate(rows) if (row["expected_score"] > 3.3 if row["model"] == "twin" else i % 5 == 0)
+        }
+
+    found = compare(write(tmp_path / "scored.jsonl", scored_rows(labels_of=liked)[0]), "--human", "rating")
+    assert found["random_sample"] is False
+    assert sum("look like no random sample" in each for each in found["warnings"]) >= 1
+    assert "figures of all systems" in found["warnings"][-1]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Decision, if the labelled rows were a random sample, which they do not look like: careful is better" in shown
+    )
+    assert compare(write(tmp_path / "fair.jsonl", scored_rows()[0]), "--human", "rating")["random_sample"] is True
+
+
+def test_labels_needed_are_shown_with_how_many_more(tmp_path, capsys):
+    path = write(tmp_path / "scored.jsonl", scored_rows()[0])
+    for detect in ("0.2", "1", "0.01"):
+        found = compare(path, "--human", "rating", "--detect", detect)
+        page = (tmp_path / "scored.compared" / "report.md").read_text()
+        for pair in found["differences"]:
+            assert pair["n_labels"] == sum(
+                s["n_labels"] for s in found["systems"] if s["name"] in (pair["a"], pair["b"])
+            )
+            needed, more = pair["labels_needed"], (pair["labels_needed"] or 0) - pair["n_labels"]
+            said = "not with these rows" if needed is None else f"{needed} ({f'+{more}' if more > 0 else 'enough'})"
+            assert f"| {said} |" in page
+    assert needed is None  # 0.01
+    rows = scored_rows()[0]
+    assert not any("is rough" in note for note in found["notes"])
+    found = compare(write(tmp_path / "again.jsonl", rows + rows), "--human", "rating", "--detect", "0.2")
+    assert any("how many labels 0.2 needs is rough" in note for note in found["notes"])
+
+
+def test_what_labels_are_worth_is_one_figure_of_all_systems(tmp_path):
+    found = compare(write(tmp_path / "scored.jsonl", scored_rows()[0]), "--human", "rating")
+    ratios = [each["effective_labels"] / each["n_labels"] for each in found["systems"]]
+    variances = [
+        sum(np.ptp(each[way]["interval"]) ** 2 for each in found["systems"]) for way in ("humans", "combined")
+    ]
+    assert ratios == pytest.approx([ratios[0]] * 3)
+    assert ratios[0] == pytest.approx(variances[0] / variances[1], rel=0.05)  # up to degrees of freedom
+    assert "≈" in (tmp_path / "scored.compared" / "report.md").read_text()
+    few = compare(write(tmp_path / "few.jsonl", scored_rows(labels=15)[0]), "--human", "rating")
+    assert all(each["effective_labels"] is None for each in few["systems"])
 
 
 def test_nothing_is_decided_with_human_scores_that_are_all_the_same(tmp_path, capsys):
@@ -222,6 +325,8 @@ def test_a_system_that_nobody_scored_is_not_known(tmp_path, capsys):
         (["--system", "response"], "at most 50 systems"),
         (["--system", "model", "--human", "response"], "--human: no number: '=answer 0' in row 0"),
         (["--system", "model", "--human", "expected_score"], "the judge's own scores"),
+        (["--system", "model", "--human", "spread"], "--human: 'spread' holds the judge's own scores"),
+        (["--system", "model", "--human", "rating,mass"], "--human: 'mass' holds the judge's own scores"),
         (["--system", "model", "--prefix", "helpfulness_"], "no column 'helpfulness_expected_score'"),
         (
             ["--system", "model", "--human", "rating", "--detect", "-1"],
