@@ -118,7 +118,7 @@ def _changed_signs(log_probs: Tensor, exact: Tensor) -> float:
 
 
 def gradients(subject: Subject) -> Finding:
-    """In which type gradients of weights in float32 are added up, over two micro-batches."""
+    """In which type autograd adds gradients of weights in float32 up, over two micro-batches. What ZeRO and FSDP2 do, `several processes` shows."""
     model = prepared(subject.small_model(), subject.device, shared=False)
     tree, rows = TREES["digits"], random_rows()
     with torch.autocast(subject.device.type, subject.dtype, enabled=subject.dtype != torch.float32):
@@ -135,7 +135,7 @@ def gradients(subject: Subject) -> Finding:
 
 
 def masters(subject: Subject) -> Finding:
-    """Whether the weights that the optimizer changes are in float32, and a step at the recipe's rate changes them."""
+    """Whether the recipe keeps weights in float32 for the optimizer, or is refused, and how many of such numbers a step of AdamW at its rate changes."""
     moved = _step(subject)[0]
     kept = "float32 weights"
     if subject.recipe is not None:
@@ -189,7 +189,7 @@ CHECKS: dict[str, Check] = {
     "scores in training": scores_in_training,
     "scores in judging": scores_in_judging,
     "signs of advantages": advantages,
-    "sums of gradients": gradients,
-    "master weights": masters,
+    "type of gradients": gradients,
+    "steps in float32": masters,
     "visible updates": visible,
 }
