@@ -36,6 +36,7 @@ _FLOAT32_GAP, _HALF_GAP = (
     1e-3,
     0.6,
 )  # by which a greedy token may be less likely than the most likely one, with both rounded
+_NOT_EXAMINED = "not examined here: all weights are sent, in the type of the recipe, without TRL's VLLMGeneration"
 _SYNC_ADVICE = "Completions would be sampled from other weights than those that are trained, and nothing else would say so. Train with use_vllm: false, and report this."
 
 
@@ -260,4 +261,11 @@ def check_vllm(subject: Subject) -> dict[str, Finding]:
         old, new = Trainer(subject, model), Trainer(subject, subject.small_model(subject.dtype, seed=1))
         with _started(subject, folder) as sampler:
             findings = compare_distributions(subject, sampler, old) | compare_after_sync(subject, sampler, old, new)
-            return findings | {"sleep and wake": _sleep_and_wake(subject, sampler, new)}
+            return findings | {"sleep and wake": _sleep_and_wake(subject, sampler, new)} | _other_weights(subject)
+
+
+def _other_weights(subject: Subject) -> dict[str, Finding]:
+    """Ways of sending weights that the recipe has and that nothing of this group goes."""
+    model = None if subject.recipe is None else subject.recipe.model
+    asked = {"LoRA": model is not None and model.use_peft, "4 bits": model is not None and model.load_in_4bit}
+    return {f"sync with {name}": skipped(_NOT_EXAMINED) for name, has in asked.items() if has}

@@ -71,7 +71,7 @@ FIVE = MistralConfig(
         pytest.param(None, torch.float32, 16, 4, id="float32"),
         pytest.param(None, torch.float16, 16, 4, id="float16"),
         pytest.param(GPT2, torch.bfloat16, 16, 1, id="gpt2"),
-        pytest.param(FIVE, torch.bfloat16, 32, 5, id="five heads to a key"),
+        pytest.param(FIVE, torch.bfloat16, 32, 5, id="five heads to a key", marks=pytest.mark.slow),
     ],
 )
 def test_nor_with_other_models_and_types(config, dtype, head_dim, groups):

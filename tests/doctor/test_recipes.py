@@ -81,6 +81,15 @@ def test_vllm_is_passed_over_only_where_nothing_uses_it(recipe, monkeypatch):
     assert found == ["failed", "skipped"]
 
 
+def test_a_sync_that_is_not_examined_is_said_to_be_none(recipe):
+    found = vllm_engine._other_weights(Subject.of(recipe(use_peft=True, load_in_4bit=True)))
+    assert {name: row.status for name, row in found.items()} == {
+        "sync with LoRA": "skipped",
+        "sync with 4 bits": "skipped",
+    }
+    assert vllm_engine._other_weights(Subject.of(recipe())) == {}
+
+
 def test_the_report_says_what_it_is_about(recipe):
     path = recipe()
     said = describe(Subject.of(path), SimpleNamespace(num_processes=2), "real-trl doctor")
