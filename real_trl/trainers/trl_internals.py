@@ -41,6 +41,8 @@ PRIVATE_NAMES = {
         *("_raise_exceptions_for_missing_entries",),
     ),
     "accelerate.accelerator.Accelerator": ("_original_forward",),
+    # Put back after a recipe is read, which is not to decide where the doctor looks
+    "accelerate.state.PartialState": ("_shared_state",),
     "torch.nn.Module": ("_parameters",),
     "torch.optim.lr_scheduler.LRScheduler": ("_last_lr",),
     "torch.distributed.fsdp._flat_param": ("_is_flat_param",),
