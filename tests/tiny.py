@@ -7,6 +7,7 @@ They look like the embedded task but do not come from it, so that tuning the tas
 
 import copy
 from functools import cache
+from pathlib import Path
 
 import torch
 from datasets import Dataset
@@ -139,6 +140,15 @@ def chat_tokenizer() -> PreTrainedTokenizerFast:
 
 def lora_config(**kwargs) -> LoraConfig:
     return LoraConfig(**{**LORA, **kwargs})
+
+
+def save_for_vllm(directory: Path) -> None:
+    """The tiny model, with heads of the smallest size that vLLM's attention on a CPU knows, and its tokenizer."""
+    config = copy.deepcopy(build_model().config)
+    config.head_dim = 32
+    torch.manual_seed(1)
+    LlamaForCausalLM(config).save_pretrained(directory)
+    TOKENIZER.save_pretrained(directory)
 
 
 def prompt_dataset(scores: list[float]) -> Dataset:

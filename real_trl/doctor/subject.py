@@ -98,14 +98,13 @@ class Subject:
         """That of a recipe, or the usual one; `ValueError` as of [`~real_trl.planning.recipe.read_recipe`]."""
         gpu = torch.cuda.is_available()
         device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+        # A processor shows what a GPU would compute
+        has_bf16 = not gpu or torch.cuda.is_bf16_supported(including_emulation=False)
         if path is None:
-            half = not gpu or torch.cuda.is_bf16_supported(including_emulation=False)
-            return cls(_usual_config(), torch.bfloat16 if half else torch.float16, device)
+            return cls(_usual_config(), torch.bfloat16 if has_bf16 else torch.float16, device)
         with _as_one_process():
             recipe = read_recipe(path, overrides, stage)
-        # A processor shows what a GPU would compute
-        usual = not gpu or torch.cuda.is_bf16_supported(including_emulation=False)
-        half = usual if recipe.half is None else recipe.half
+        half = has_bf16 if recipe.half is None else recipe.half
         half_dtype = torch.float16 if recipe.config.fp16 else torch.bfloat16
         dtype = half_dtype if half else torch.float32
         return cls(recipe.model_config, dtype, device, recipe.config.learning_rate, recipe)

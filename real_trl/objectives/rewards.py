@@ -148,6 +148,7 @@ def gaussian_weights(targets: Tensor, values: Tensor, sigma: float | None = None
     Soft labels: weights `(..., L)` of the labels that are proportional to `exp(−(k − y*)² / 2σ²)`, and sum to 1. σ is `sigma`, in points of
     the scale; by default half the smallest distance between two labels.
     """
-    if sigma is None:
-        sigma = float(values.sort().values.diff().min()) / 2
-    return (-((values - targets.unsqueeze(-1)) / sigma).square() / 2).softmax(-1)
+    width = (
+        values.sort().values.diff().min() / 2 if sigma is None else sigma
+    )  # not read from the device, which would wait
+    return (-((values - targets.unsqueeze(-1)) / width).square() / 2).softmax(-1)

@@ -49,6 +49,25 @@ def _by_label(probabilities: Sequence[float] | None, labels: Sequence[str]) -> d
     return dict(zip(labels, [None if math.isnan(p) else p for p in probabilities], strict=True))
 
 
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as JSON, a line each."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{to_json(row)}\n" for row in rows)
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """
+    Rows, all with `columns` in this order, as a table. Cells that hold no text or number are JSON, and no text is a formula, see
+    [`~real_trl.text.shown.spreadsheet_cell`].
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(spreadsheet_cell, columns))
+        for row in rows:
+            cells = (to_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values())
+            writer.writerow(map(spreadsheet_cell, cells))
+
+
 class ScoredFile:
     """
     The file to be written. That it can be is checked when this is built.
@@ -108,24 +127,17 @@ class ScoredFile:
         """Write all rows, each with the new columns that `scores` has for it, one set for each prefix. The file is written atomically."""
         sets = zip(*[iter(scores)] * len(self.prefixes), strict=True)
         scores = ({name: cell for one in row for name, cell in one.items()} for row in sets)
-        write = {".jsonl": self._write_jsonl, ".csv": self._write_csv, ".parquet": self._write_parquet}
+        extension = self.path.suffix.lower()
         with whole_file(self.path, "Every row that was scored is kept") as temporary:
-            write[self.path.suffix.lower()](temporary, scores)
+            if extension == ".parquet":
+                self._write_parquet(temporary, scores)
+            elif extension == ".csv":
+                write_csv(temporary, [*self.source.columns, *self.columns], self._rows(scores))
+            else:
+                write_jsonl(temporary, self._rows(scores))
 
     def _rows(self, scores: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         return ({**row, **new} for row, new in zip(self.source.iterate(), scores, strict=True))
-
-    def _write_jsonl(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{to_json(row)}\n" for row in self._rows(scores))
-
-    def _write_csv(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(map(spreadsheet_cell, [*self.source.columns, *self.columns]))
-            for row in self._rows(scores):
-                cells = (to_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values())
-                writer.writerow(map(spreadsheet_cell, cells))
 
     def _write_parquet(self, path: Path, scores: Iterator[Mapping[str, Any]]) -> None:
         width = len(self.source.columns)

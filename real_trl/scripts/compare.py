@@ -20,7 +20,6 @@ probability, so that nothing is biased.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,10 +45,11 @@ from real_trl.runs.command import command
 from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer
+from real_trl.runs.scored_file import write_csv, write_jsonl
 from real_trl.text.cells import is_empty
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command
-from real_trl.text.shown import printable, spreadsheet_cell
+from real_trl.text.shown import printable
 from real_trl.text.terminal import CleanConsole
 from real_trl.versions import package_versions
 
@@ -157,15 +157,10 @@ def write_next(path: Path, source: Source, places: np.ndarray, columns: dict[str
     rows = list(source.iterate(source.own_columns))
     order = [*places, *np.setdiff1d(np.arange(len(rows)), places)]
     rows = [rows[place] | {name: cells[place] for name, cells in columns.items()} for place in order]
-    with path.open("w", encoding="utf-8", newline="" if path.suffix == ".csv" else None) as file:
-        if path.suffix == ".csv":
-            writer = csv.writer(file)
-            writer.writerow(map(spreadsheet_cell, rows[0]))
-            for row in rows:
-                cells = (to_json(cell) if isinstance(cell, (dict, list, bool)) else cell for cell in row.values())
-                writer.writerow(map(spreadsheet_cell, cells))
-        else:
-            file.writelines(f"{to_json(row)}\n" for row in rows)
+    if path.suffix == ".csv":
+        write_csv(path, rows[0], rows)
+    else:
+        write_jsonl(path, rows)
 
 
 def described(

@@ -10,7 +10,7 @@ from real_trl import objectives
 from tests.tiny import prompt_dataset
 from tests.trainers.test_real_gradient import COMPLETIONS
 from tests.trainers.test_real_trainer import MALFORMED, MARKER, K, distance, fixed, make_trainer, parameters, unmoved
-from tests.trainers.test_split_groups import SGD
+from tests.trainers.test_split_groups import SGD, step
 
 TEXTS = [
     f"{MARKER} 4",
@@ -83,19 +83,8 @@ def test_reward_and_metrics_of_known_completions(tmp_path):
     "options", [{}, {"malformed": "ignore"}, {"malformed": "force", "prediction_weight": 1.0}], ids=str
 )
 def test_pairs_that_are_larger_than_a_micro_batch(tmp_path, options):
-    updates = []
-    for size in (2 * K, 2, 1):
-        trainer = trainer_of(
-            tmp_path,
-            fixed(*TEXTS),
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=2 * K // size,
-            **SGD,
-            **options,
-        )
-        before = parameters(trainer)
-        trainer.train()
-        updates.append({name: value - before[name] for name, value in parameters(trainer).items()})
+    options |= {"reward": "preference", "train_dataset": pair_dataset()}
+    updates = [step(tmp_path, size, TEXTS, **options)[0] for size in (2 * K, 2, 1)]
     assert distance(updates[1], updates[0]) < 2e-4 and distance(updates[2], updates[0]) < 2e-4
 
 

@@ -44,11 +44,11 @@ CASES = [
 ]
 
 
-def step(tmp_path, size, **options):
+def step(tmp_path, size, texts=TEXTS, **options):
     """What one step changes, and what it logs."""
     trainer = make_trainer(
         tmp_path,
-        fixed(*TEXTS),
+        fixed(*texts),
         per_device_train_batch_size=size,
         gradient_accumulation_steps=2 * K // size,
         **SGD,

@@ -2,20 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """TRL's own generation with vLLM in the training process, on the CPU with a tiny model: the same completions, fewer requests."""
 
-import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch._dynamo
 from accelerate import Accelerator
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 from trl.extras.profiling import ProfilingContext
 from trl.generation import vllm_generation as trl_vllm
 
 from real_trl import REALTrainer
 from real_trl.trainers.vllm_rollouts import engine_like_trainer, generate_groups_with_vllm
-from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, encode
+from tests.tiny import LINES, PROMPT, TOKENIZER, encode, save_for_vllm
 from tests.trainers.test_real_gradient import K, make_trainer
 
 MAX_LENGTH, NEW_TOKENS = 64, 6
@@ -54,11 +53,7 @@ def generation(tmp_path_factory):
     """TRL's `VLLMGeneration` as its trainers make it, which keeps what it asks vLLM for in `requests`."""
     pytest.importorskip("vllm")
     directory = tmp_path_factory.mktemp("model")
-    config = copy.deepcopy(build_model().config)
-    config.head_dim = 32  # the smallest that vLLM's attention on a CPU knows
-    torch.manual_seed(1)
-    LlamaForCausalLM(config).save_pretrained(directory)
-    TOKENIZER.save_pretrained(directory)
+    save_for_vllm(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     accelerator = Accelerator(cpu=True)
     with pytest.MonkeyPatch.context() as patch:

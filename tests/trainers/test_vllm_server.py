@@ -5,7 +5,6 @@
 NCCL's and needs GPUs.
 """
 
-import copy
 import re
 import shlex
 from pathlib import Path
@@ -13,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from real_trl import REALConfig, REALTrainer
 from tests.helpers.vllm_serve import vllm_serve
-from tests.tiny import TOKENIZER, build_model, prompt_dataset
+from tests.tiny import TOKENIZER, prompt_dataset, save_for_vllm
 
 pytestmark = pytest.mark.vllm
 K = 4
@@ -29,11 +28,7 @@ def server(tmp_path_factory):
     """The page's server, of a tiny model in float32, on one CPU."""
     pytest.importorskip("vllm")
     directory = tmp_path_factory.mktemp("model")
-    config = copy.deepcopy(build_model().config)
-    config.head_dim = 32  # the smallest that vLLM's attention on a CPU knows
-    torch.manual_seed(1)
-    LlamaForCausalLM(config).save_pretrained(directory)
-    TOKENIZER.save_pretrained(directory)
+    save_for_vllm(directory)
     (command,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
     words = shlex.split(command.replace("\\\n", " "))
     assert words[:4] == ["CUDA_VISIBLE_DEVICES=6,7", "VLLM_SERVER_DEV_MODE=1", "vllm", "serve"]
