@@ -99,3 +99,12 @@ def test_gaussian_weights():
     weights = [math.exp(-8), 1.0, math.exp(-2)]
     found = objectives.gaussian_weights(torch.tensor(1.0, dtype=torch.float64), uneven)
     assert found.tolist() == pytest.approx([each / sum(weights) for each in weights])
+
+
+def test_baselines_are_those_of_a_side():
+    # 1 − 3, 3 − 1 of the first half; 10 − 14, 14 − 10 of the second; the third of each is left out
+    rewards = torch.tensor([[1.0, 3.0, 7.0, 10.0, 14.0, 2.0]])
+    mask = torch.tensor([[True, True, False] * 2])
+    assert objectives.side_advantages(rewards, mask).tolist() == [[-2, 2, 0, -4, 4, 0]]
+    # 1 − 5, 3 − 4, 7 − 2; and 10 − 8, 14 − 6, 2 − 12
+    assert objectives.side_advantages(rewards).tolist() == [[-4, -1, 5, 2, 8, -10]]

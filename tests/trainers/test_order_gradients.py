@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from real_trl import objectives
+from real_trl.methods import METHODS
 from tests.trainers.test_exact_gradient import (
     LABELS,
     VALUES,
@@ -58,7 +59,8 @@ def rewards_of(kind, scores):
     )
 
 
-def estimate(model, kind, baseline, prediction_weight=1.0, shared_by=2):
+def estimate(model, kind, baseline, prediction_weight=1.0, shared_by=None):
+    shared_by = METHODS[kind].shared_by if shared_by is None else shared_by
     log_probs, scores = enumerate_both(model)
     drawn = torch.tensor(list(product(range(VOCABULARY), repeat=2 * K))).view(-1, 2, K)
     side = torch.arange(2).view(2, 1).expand(2, K)
@@ -66,7 +68,9 @@ def estimate(model, kind, baseline, prediction_weight=1.0, shared_by=2):
     rewards = rewards_of(kind, scores)
     advantages = rewards.detach()
     if baseline:
-        advantages = objectives.leave_one_out_advantages(advantages.flatten(0, 1)).view_as(rewards)
+        method = METHODS[kind]
+        shape = (-1, 2 * K if method.pairs else K)  # one group holds both sides, or each prompt has one
+        advantages = method.advantages(advantages.reshape(shape)).view_as(rewards)
     # A group's probability, over its 2 K completions, times 2: J is a sum over both sides of means over K
     weights = 2 * (log_probs.sum((1, 2), keepdim=True).exp() / (2 * K)).expand_as(rewards)
     return expected_estimate(model, log_probs, advantages, rewards / shared_by, weights, prediction_weight)
