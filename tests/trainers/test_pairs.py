@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`REALTrainer` on preferences between two responses. That its two terms are the gradient: `test_order_gradients`."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from datasets import Dataset
 
 from real_trl import objectives
+from real_trl.trainers import group_generation_mixin
 from tests.tiny import prompt_dataset
 from tests.trainers.test_real_gradient import COMPLETIONS
 from tests.trainers.test_real_trainer import MALFORMED, MARKER, K, distance, fixed, make_trainer, parameters, unmoved
@@ -143,3 +146,22 @@ def test_held_out_pairs(tmp_path):
     assert 0 < found["eval_preference/probability"] < 1 and found["eval_reward"] < 0
     with pytest.raises(ValueError, match="num_generations_eval: got 1 .*even number from 2 on"):
         trainer_of(tmp_path, eval_strategy="steps", eval_steps=1, **{**options, "num_generations_eval": 1})
+
+
+@pytest.mark.parametrize(("reward", "size"), [("preference", K // 2), ("regression", K)])
+def test_vllm_is_told_how_many_completions_a_prompt_has(tmp_path, monkeypatch, reward, size):
+    """In server mode TRL asks for every so manieth prompt: with those of a whole group it would drop the second response."""
+    asked = []
+
+    def generate(generation, prompt_ids, group_size, profiler):
+        asked.append(group_size)
+        return [[7]] * len(prompt_ids), None
+
+    monkeypatch.setattr(group_generation_mixin, "generate_groups_with_vllm", generate)
+    monkeypatch.setattr(group_generation_mixin, "weights_in_sync", lambda trainer: nullcontext())
+    data = {"train_dataset": pair_dataset()} if reward == "preference" else {}
+    trainer = make_trainer(tmp_path, reward=reward, **data)
+    trainer.model.train()
+    trainer.vllm_generation = None
+    assert trainer._generate_with_vllm([[1]] * K) == [[7]] * K
+    assert asked == [size]
