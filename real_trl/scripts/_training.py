@@ -18,7 +18,6 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from real_trl.arguments.held_out import HeldOutArguments
 from real_trl.arguments.open_options import OpenOptionError, naming_open_options
-from real_trl.arguments.parser import user_errors
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
@@ -28,6 +27,7 @@ from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
 from real_trl.prompts.template import ASKS_FOR_RATIONALE, load_template
 from real_trl.report import plot_training_curves
+from real_trl.runs.command import user_errors
 from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer

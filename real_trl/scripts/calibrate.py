@@ -29,7 +29,7 @@ from trl import ModelConfig
 
 from real_trl.arguments.evaluation import EvaluateDataArguments
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.cross_fitting import fit_calibration
@@ -39,7 +39,7 @@ from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
 from real_trl.report.calibration_text import calibration_sheets, calibration_text
 from real_trl.report.terminal_tables import EvaluationTable
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.runs.output_lock import only_writer

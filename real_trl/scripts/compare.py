@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.data.files import EXTENSIONS, Source, read_file
 from real_trl.decisions.labels import chances, draw, labelled_probability
 from real_trl.decisions.reading import ScoredSystems, read_systems
@@ -41,7 +41,7 @@ from real_trl.report.systems import (
     next_rows_sheet,
 )
 from real_trl.report.terminal_tables import EvaluationTable
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.doctor import environment, kernels, precision, speed
 from real_trl.doctor.examined import describe
 from real_trl.doctor.findings import Report, as_json, failures, print_report, raised, run_checks, skipped
@@ -36,7 +36,7 @@ from real_trl.doctor.processes import check_processes
 from real_trl.doctor.subject import Subject
 from real_trl.doctor.vllm_engine import check_vllm
 from real_trl.planning.recipe import CONFIGS
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.unscored_exit import end_with
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole

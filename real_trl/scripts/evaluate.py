@@ -28,7 +28,7 @@ from trl import ModelConfig
 
 from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments, judge_name
 from real_trl.arguments.judging import warn_of_other_template
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import default_template, load_benchmark
 from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS, load_choice_benchmark
@@ -44,7 +44,7 @@ from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.disk import writing
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer

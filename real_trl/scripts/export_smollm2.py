@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from real_trl.arguments.parser import user_errors
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.output_lock import only_writer
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -21,12 +21,12 @@ from rich.prompt import Prompt
 from rich.table import Table
 from rich.text import Text
 
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.data.files import EXTENSIONS
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe, stages
 from real_trl.onboarding.sizing import Sizes
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.new_folder import check_new
 from real_trl.text.terminal import CleanConsole
 

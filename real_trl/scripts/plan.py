@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.option_values import FieldError, check_number
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.hardware import find_hardware
@@ -44,7 +44,7 @@ from real_trl.planning.setup import GIB, Setup, Sharding, count, read_sharding
 from real_trl.planning.states import GENERATION, UPDATE
 from real_trl.planning.time import Time, duration, plan_time
 from real_trl.planning.time import as_json as time_json
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole
 
@@ -281,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif args.zero is not None:
             sharding, source = Sharding(args.zero), f"--zero {args.zero}"
         else:
-            sharding, source = recipe_sharding(args.config, cluster)
+            sharding, source = recipe_sharding(recipe.path, cluster)
         dataset, rows, rows_source = training_rows(recipe)
         if args.rows is not None:
             rows, rows_source = args.rows, "--rows"

@@ -13,12 +13,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.option_values import FieldError
 from real_trl.publishing import Publication, find_judge_files, read_evaluation, upload, write_folder
 from real_trl.publishing.lineage import is_hub_id
 from real_trl.publishing.push import check_repo_id
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@
 From nothing to a trained judge: the embedded task, a tiny model, and the stages of `recipes/quickstart/` one after the
 other.
 
-    python -m real_trl.scripts.quickstart --seeds 1
+    real-trl quickstart --seeds 1
 
 For each seed: an untrained model → base (plain SFT) → RAFT → REAL, each evaluated in and out of domain. Every stage is
 the ordinary script with the ordinary recipe; only `seed` and the paths are overridden. Writes `summary.json`,
@@ -25,15 +25,15 @@ import pandas as pd
 import torch
 import yaml
 
-from real_trl.arguments.parser import user_errors
 from real_trl.data.homework import build_model, build_tokenizer
 from real_trl.evaluation.registry import core_metrics
 from real_trl.report import plot_quickstart, results_table, summarize_seeds
 from real_trl.report.cells import is_doubtful
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import RESULT
 from real_trl.scripts import evaluate, rl, sft
+from real_trl.shipped import find_file
 from real_trl.text.json_text import to_json
 from real_trl.text.terminal import CleanConsole
 from real_trl.versions import package_versions
@@ -131,7 +131,9 @@ def _check_recipes(parser: argparse.ArgumentParser, recipes: Path) -> None:
     """Stop with a message if the folder lacks the recipe of a judge, or that of the evaluation."""
     missing = [name for name in (*QUICKSTART, "evaluate") if not (recipes / f"{name}.yaml").is_file()]
     if missing:
-        parser.error(f"--recipes: {recipes} has no {missing[0]}.yaml; run from the root of the repository")
+        parser.error(
+            f"--recipes: {recipes} has no {missing[0]}.yaml; leave --recipes out, or give a folder that `real-trl recipes` lists"
+        )
 
 
 @command()
@@ -139,11 +141,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the quickstart; `argv` defaults to the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds (default: 1)")
-    parser.add_argument("--recipes", type=Path, default=Path("recipes/quickstart"), help="folder of the recipes")
+    parser.add_argument(
+        "--recipes",
+        type=Path,
+        default=Path("recipes/quickstart"),
+        help="folder of the recipes (default: recipes/quickstart, of the package if there is none here)",
+    )
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything goes")
     args, overrides = parser.parse_known_args(argv)
     if args.seeds < 1:
         parser.error(f"--seeds: got {args.seeds}, must be at least 1")
+    args.recipes = find_file(args.recipes)
     _check_recipes(parser, args.recipes)
     with ExitStack() as held:
         with user_errors():
@@ -174,23 +182,29 @@ def run_seeds(args: argparse.Namespace, overrides: Sequence[str]) -> None:
             "versions": package_versions(),
         },
     )
-    state = json.loads((first / "real" / "trainer_state.json").read_text(encoding="utf-8"))
-    picture = plot_quickstart(
-        {"real": state["log_history"]},
-        {
-            method: pd.read_parquet(first / method / "evaluation" / "predictions" / method / "ood" / RESULT)
-            for method in ("raft", "real")
-        },
-        args.output_dir / "quickstart.png",
-        labels={"raft": "RAFT", "real": "REAL"},
-    )
     table = results_table({{"base": "base"}.get(method, method.upper()): rows for method, rows in summary.items()})
     with (args.output_dir / "results.txt").open("w", encoding="utf-8") as file:
         CleanConsole(file=file, width=100).print(table)
     console.rule("results")
     console.print(table)
-    console.print(f"Picture: {picture}\nFigures: {args.output_dir / 'summary.json'}\nJudge:   {first / 'real'}")
+    console.print(
+        f"Picture: {_picture(first, args.output_dir / 'quickstart.png')}\nFigures: {args.output_dir / 'summary.json'}\nJudge:   {first / 'real'}"
+    )
     console.print(f"{args.seeds} seed(s) in {time.perf_counter() - started:.0f} s")
+
+
+def _picture(seed: Path, path: Path) -> str:
+    """Draw one seed's training and predictions, and say where; without matplotlib, why there is no picture."""
+    state = json.loads((seed / "real" / "trainer_state.json").read_text(encoding="utf-8"))
+    predictions = {
+        method: pd.read_parquet(seed / method / "evaluation" / "predictions" / method / "ood" / RESULT)
+        for method in ("raft", "real")
+    }
+    try:
+        labels = {"raft": "RAFT", "real": "REAL"}
+        return str(plot_quickstart({"real": state["log_history"]}, predictions, path, labels=labels))
+    except ImportError as error:
+        return f"none ({error})"
 
 
 def mean_of(summary: Any) -> Any:

@@ -13,8 +13,7 @@ from contextlib import ExitStack
 
 from datasets import Dataset
 
-from real_trl.arguments.parser import user_errors
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.trainers import REALConfig, REALTrainer
 from real_trl.trainers.preflight import DEFAULT_SCORED_RATE

@@ -30,7 +30,7 @@ from typing import Any
 from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.files import EXTENSIONS, Source, read_file
 from real_trl.engines import ENGINES, Engine, Judgment, check_num_samples
@@ -42,7 +42,7 @@ from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError, as_mapping
 from real_trl.prompts.template import checked_text, load_template
 from real_trl.report.score_summary import print_summary
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.resumable import Resumable

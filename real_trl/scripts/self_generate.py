@@ -31,7 +31,7 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
 from real_trl.engines import Engine, Judgment, check_num_samples
@@ -40,7 +40,7 @@ from real_trl.option_values import FieldError
 from real_trl.prompts.shown_score import HINT
 from real_trl.report.rationale_yield import yield_lines
 from real_trl.runs.batches import plan_batches
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.runs.fingerprints import data_fingerprint
 from real_trl.runs.folder import GeneratedFolder
 from real_trl.runs.output_lock import only_writer

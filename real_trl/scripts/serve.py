@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from real_trl.arguments.evaluation import judge_name
-from real_trl.arguments.parser import RecipeParser, user_errors
+from real_trl.arguments.parser import RecipeParser
 from real_trl.arguments.serving import ServedJudge
 from real_trl.engines import ENGINES
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.serving.sockets import bind, is_local, url_of
 
 

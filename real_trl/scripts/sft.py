@@ -14,10 +14,9 @@ from contextlib import ExitStack
 
 from datasets import Dataset
 
-from real_trl.arguments.parser import user_errors
 from real_trl.data.loading import build_completion
 from real_trl.prompts.answer import answer_to
-from real_trl.runs.command import command
+from real_trl.runs.command import command, user_errors
 from real_trl.score_space import ScoreSpace
 from real_trl.scripts._training import make_trainer, open_stage, train_and_save
 from real_trl.trainers import RAFTConfig, RAFTTrainer
