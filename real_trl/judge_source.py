@@ -36,20 +36,47 @@ class JudgePreset:
         score_labels (`str`): The labels.
         score_marker (`str`): What precedes the score.
         prompt_template (`str`): Name of the built-in template.
+        score_values (`tuple[float, ...]`, *optional*): The number of each label. Defaults to the label read as a number.
+        system_prompt (`str`, *optional*): System message of the chat template.
+        top_p (`float`, *optional*, defaults to `1.0`): Nucleus of the rationale, where the authors sample it at temperature 1. Other
+            temperatures of theirs are left out: the score distribution is read at the temperature of the rationale.
     """
 
     score_labels: str
     score_marker: str
     prompt_template: str
+    score_values: tuple[float, ...] | None = None
+    system_prompt: str | None = None
+    top_p: float = 1.0
 
 
 # What judges that were trained before do not say about themselves
 _UNRECORDED = ("system_prompt", "chat_template_kwargs")
 
+_MT_BENCH_PAIRS = (
+    "Please act as an impartial judge and evaluate the quality of the responses provided by two AI assistants to the user question displayed "
+    "below. You should choose the assistant that follows the user's instructions and answers the user's question better. Your evaluation "
+    "should consider factors such as the helpfulness, relevance, accuracy, depth, creativity, and level of detail of their responses. Begin "
+    "your evaluation by comparing the two responses and provide a short explanation. Avoid any positional biases and ensure that the order in "
+    "which the responses were presented does not influence your decision. Do not allow the length of the responses to influence your "
+    "evaluation. Do not favor certain names of the assistants. Be as objective as possible. After providing your explanation, output your "
+    'final verdict by strictly following this format: "[[A]]" if assistant A is better, "[[B]]" if assistant B is better, and "[[C]]" for a tie.'
+)
+
+# A judge of two responses says A or B of a row with `response_a` and `response_b`; its expected score is the probability that A is better
 PRESETS = {
-    # Kim et al., Prometheus 2 (arXiv 2405.01535): "Feedback: … [RESULT] 4"
-    "prometheus": JudgePreset("1-5", "[RESULT] ", "prometheus"),
-    # The same prompt with the score sentence of TRACT and REAL, for any instruction-tuned model
+    # Kim et al., Prometheus 2 (arXiv 2405.01535), as their package prometheus-eval asks it: "… [RESULT] 4", "… [RESULT] A"
+    "prometheus": JudgePreset("1-5", "[RESULT] ", "prometheus_absolute", top_p=0.9),
+    "prometheus_relative": JudgePreset("B,A", "[RESULT] ", "prometheus_relative", (0, 1), top_p=0.9),
+    # Alexandru et al., Atla Selene Mini (arXiv 2501.17195): "**Reasoning:** … **Result:** 4"
+    "selene": JudgePreset("1-5", "**Result:** ", "selene"),
+    "selene_pairwise": JudgePreset("B,A", "**Result:** ", "selene_pairwise", (0, 1)),
+    # Flow-Judge-v0.1, as the package flow-judge asks it: "<feedback> … </feedback> <score> 4 </score>"; the scale is that of the rubric
+    "flow_judge": JudgePreset("1-5", "<score>\n", "flow_judge"),
+    # Zheng et al., MT-Bench (arXiv 2306.05685), for any chat model: "Rating: [[8]]", "[[A]]", with [[C]] for a tie
+    "mt_bench": JudgePreset("1-10", "[[", "mt_bench", system_prompt="You are a helpful assistant."),
+    "mt_bench_pairwise": JudgePreset("B,C,A", "[[", "mt_bench_pairwise", (0, 0.5, 1), _MT_BENCH_PAIRS),
+    # The prompt of Prometheus' training data with the score sentence of TRACT and REAL, for any instruction-tuned model
     "feedback_collection": JudgePreset("1-5", DEFAULT_MARKER, "feedback_collection"),
 }
 
@@ -225,17 +252,22 @@ def _stated_config(
             f"a preset: {', '.join(PRESETS)}."
         )
     marker = asked.score_marker or (preset and preset.score_marker) or DEFAULT_MARKER
-    space = ScoreSpace.from_labels(
-        labels, tokenizer, marker=marker, values=asked.score_values, thinking=asked.thinking
-    )
-    prompt_format = PromptFormat(
-        uses_chat(asked.chat, tokenizer), asked.system_prompt, asked.chat_template_kwargs or {}
-    )
+    values, chat, system_prompt = asked.score_values, uses_chat(asked.chat, tokenizer), asked.system_prompt
+    if values is None and preset is not None and asked.score_labels is None:
+        values = preset.score_values
+    if system_prompt is None and preset is not None and preset.system_prompt is not None:
+        system_prompt = preset.system_prompt
+        if not chat:
+            said = f"={asked.preset!r} comes with a system prompt, and prompts do not go through a chat template"
+            raise FieldError("preset", asked.preset, "Use a chat model, and leave chat out.", said)
+    space = ScoreSpace.from_labels(labels, tokenizer, marker=marker, values=values, thinking=asked.thinking)
+    prompt_format = PromptFormat(chat, system_prompt, asked.chat_template_kwargs or {})
     config = JudgeConfig.from_space(
         space, **vars(prompt_format), normalize_expectation=True, rationale=asked.rationale is not False
     )
     if preset is not None:
         config.use_template(load_template(preset.prompt_template))
+        config.top_p = preset.top_p
     return config, space
 
 

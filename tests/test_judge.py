@@ -255,7 +255,7 @@ def test_any_model_judges_with_a_scale_and_a_marker(tmp_path):
     assert (
         judge.labels == ("1", "2", "3", "4", "5") and judge.score(prompt=prompt_dataset([1.0])["prompt"][0]).mass > 0
     )
-    with pytest.raises(ValueError, match="preset: got 'gpt'. Set it to one of: prometheus, feedback_collection"):
+    with pytest.raises(ValueError, match="preset: got 'gpt'. Set it to one of: prometheus, .*, feedback_collection"):
         Judge.from_pretrained(tmp_path, preset="gpt")
 
 
@@ -271,7 +271,7 @@ def test_the_prometheus_preset(tmp_path):
     judge = Judge.from_pretrained(tmp_path, preset="prometheus", max_new_tokens=8)
     assert judge.config.score_marker == "[RESULT] "
     (prompt,) = judge.prompts([{"instruction": "Say hi.", "response": "Hi!", "rubric": "Is it a greeting?"}])
-    assert '"Feedback: (write a feedback for criteria) [RESULT] (an integer number between 1 and 5)"' in prompt
+    assert '"(write a feedback for criteria) [RESULT] (an integer number between 1 and 5)"' in prompt
     judgment = judge.score(instruction="Say hi.", response="So the overall score is 5 [RESULT] 5", rubric="Polite?")
     assert judgment.status == "missing"  # the response is no verdict of the judge
 

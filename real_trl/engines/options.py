@@ -68,7 +68,8 @@ class SourceOptions(_Options):
     preset: str | None = field(
         default=None,
         metadata={
-            "help": "Scale, marker and prompt of a model that was not trained here: prometheus, feedback_collection."
+            "help": "Scale, marker and prompt of a model that was not trained here: prometheus, prometheus_relative, selene, selene_pairwise, "
+            "flow_judge, mt_bench, mt_bench_pairwise, feedback_collection."
         },
     )
     score_labels: str | None = field(default=None, metadata={"help": "Labels. Default: the judge's own."})

@@ -24,7 +24,7 @@ from real_trl.text.unicode import well_formed
 
 TEMPLATE_DIR = Path(__file__).parent.parent / "templates"
 TEMPLATE_NAMES = tuple(sorted(path.stem for path in TEMPLATE_DIR.glob("*.jinja")))
-ASKS_FOR_RATIONALE = ("feedback_collection", "prometheus")
+ASKS_FOR_RATIONALE = tuple(name for name in TEMPLATE_NAMES if not name.startswith(("direct", "homework")))
 
 # Where a variable comes from when the recipe's `columns` says nothing: Feedback-Collection's name, else its own name.
 _FEEDBACK_COLLECTION = {
@@ -233,7 +233,8 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
             `"feedback_collection"` (a rationale, and the score behind the marker, `So the overall score is `), `"prometheus"` (a
             rationale, and the score behind `[RESULT]`), `"direct"` (the score alone, behind the marker; the response comes last,
             so that those to one instruction share what is before it), `"direct_criteria"` (the same with the rubric last, so that all
-            criteria of a response share what is before it), or the path of a `.jinja` file.
+            criteria of a response share what is before it), the template of a preset ([`~real_trl.judge_source.PRESETS`]), or the path of
+            a `.jinja` file.
 
     Returns:
         [`PromptTemplate`].

@@ -66,7 +66,15 @@ def test_at_mass_06_the_mean_reaches_the_end_of_the_scale():
 
 
 @pytest.mark.parametrize(
-    "options", [{"score_labels": "1-5"}, *({"preset": preset, "score_marker": DEFAULT_MARKER} for preset in PRESETS)]
+    "options",
+    [
+        {"score_labels": "1-5"},
+        *(
+            {"preset": name, "score_labels": "1-5", "score_marker": DEFAULT_MARKER}
+            for name, preset in PRESETS.items()
+            if preset.system_prompt is None  # there is no chat template
+        ),
+    ],
 )
 def test_the_rule_is_the_default_of_models_without_a_judge_config(model, options):
     assert find_judge(model, **options).config.normalize_expectation
