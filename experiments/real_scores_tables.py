@@ -60,6 +60,8 @@ RATIONALES = {
     "JEPO, RAIL": Reading("jepo"),
     "REAL, RAIL": Reading("real"),
 }
+# The first lines, for README
+_FIRST = ["zero-shot, RAIL", "SFT, decoded", "**RAFT, RAIL**", "regression head", "TF-IDF and ridge", "the other grader"]
 CURVES = ["SFT, decoded", "SFT, RAIL", "**RAFT, RAIL**", "regression head", "TF-IDF and ridge"]
 _PAIRS = [("**RAFT, RAIL**", other) for other in READINGS if other != "**RAFT, RAIL**" and "without" not in other]
 _PAIRS += [
@@ -164,6 +166,17 @@ def methods(scores: RealScores, task: str) -> str:
         ranks = np.mean([score_metrics(part["score"], part["target"])["spearman"] for _, part in rows.groupby("fold")])
         cells = [str(rows["fold"].nunique()), _cell(r), f"{100 * ranks:.1f}" if np.isfinite(ranks) else "–"]
         table.append([title, *cells, _cell(rmse, 1, 3), f"{mae.mean:.3f}"])
+    return markdown(header, table)
+
+
+def first_lines(scores: RealScores) -> str:
+    """What stands in README: r and RMSE of some methods at all labels, on all tasks."""
+    header, table = [""], []
+    for title in TASKS.values():
+        header += [f"{title}: r", "RMSE"]
+    for title in _FIRST:
+        figures = [scores.figure(task, READINGS[title], metric) for task in TASKS for metric in ("pearson", "rmse")]
+        table.append([title, *(_cell(figure, *((1, 3) if i % 2 else ())) for i, figure in enumerate(figures))])
     return markdown(header, table)
 
 

@@ -1,11 +1,12 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Every table and figure of RESULTS.md that comes from the grid, the cross-validation or the real scores, from the stored results.
+Every table and figure of RESULTS.md and README.md that comes from the grid, the cross-validation or the real scores, from the stored
+results.
 
     python -m experiments.report
 
-Writes the tables between their marks in RESULTS.md, and the figures to docs/.
+Writes the tables between their marks, and the figures to docs/.
 """
 
 import argparse
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("experiments/results"), help="the stored results")
     parser.add_argument("--report", type=Path, default=Path("RESULTS.md"), help="where the tables go")
+    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="where the first lines of real scores go")
     parser.add_argument("--figures", type=Path, default=Path("docs"), help="where the figures go")
     args = parser.parse_args(argv)
     try:
@@ -92,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = args.results / "real_scores.parquet"
     if path.is_file():
         scores = real_scores_tables.RealScores(pd.read_parquet(path))
+        first = {"real-scores": real_scores_tables.first_lines(scores)}
+        args.readme.write_text(filled(args.readme.read_text(encoding="utf-8"), first), encoding="utf-8")
         real_scores_figure.curves(scores).savefig(args.figures / "real-scores.png", format="png", dpi=110)
     print(f"{args.report} and {', '.join(FIGURES)} in {args.figures}")
 

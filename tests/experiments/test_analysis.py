@@ -13,6 +13,7 @@ from scipy import stats
 from experiments import figures, tables
 from experiments.analysis import Reading, Results
 from experiments.findings import PAPER, QUESTIONS
+from experiments.real_scores_tables import RealScores, first_lines
 from experiments.report import blocks, filled
 
 ROOT = Path(__file__).parents[2]
@@ -145,4 +146,7 @@ def test_seeds_that_were_added_are_no_test():
 def test_the_report_holds_what_is_stored():
     text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
     assert filled(text, blocks(Results(STORED), STORED)) == text
+    first = {"real-scores": first_lines(RealScores(pd.read_parquet(STORED / "real_scores.parquet")))}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert filled(readme, first) == readme
     assert json.loads((STORED / "runs.json").read_text(encoding="utf-8"))["versions"]
