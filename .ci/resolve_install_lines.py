@@ -15,7 +15,14 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "recipes/README.md", "docs/gpu.md", "launch/Dockerfile")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "recipes/README.md",
+    "docs/quickstart.md",
+    "docs/gpu.md",
+    "launch/Dockerfile",
+)
 COMPLETE = "constraints-gpu.txt"
 PYTHON, PLATFORM = "3.11.7", "x86_64-manylinux_2_31"  # llguidance, which vLLM needs, has no wheel for an older glibc
 SDISTS = ("deepspeed",)  # has no wheel at all

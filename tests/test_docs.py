@@ -1,8 +1,8 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Every command of the README is run here, by another test, or needs what CI has not; none is forgotten. What is shortened
-is said beside the command: fewer steps, a tiny local model in the place of one on the Hub.
+Every command of the README and of docs/ is run here, by another test, or needs what CI has not; none is forgotten. What is
+shortened is said beside the command: fewer steps, a tiny local model in the place of one on the Hub. Links lead somewhere.
 """
 
 import json
@@ -29,6 +29,9 @@ from real_trl.score_space import ScoreSpace
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]}
+TEXT = "\n".join(PAGES.values())
+LINKED_FROM = [*PAGES, *sorted({*ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md")} - {*PAGES})]
 TINY = "--model_name_or_path tiny --report_to none"
 FEW = "--max_steps 2 --logging_steps 1"
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -70,6 +73,8 @@ RUNS = [
     Run("real-trl serve --judge outputs/quickstart/seed-0/real", service=True),
     Run("real-trl push outputs/quickstart/seed-0/real --local_dir published"),
     Run("real-trl init scores.csv", "--yes --model tiny"),
+    Run("real-trl sft --config scores-judge/raft.yaml", FEW),
+    Run("real-trl evaluate --config scores-judge/evaluate.yaml", "--max_rows 8"),
     Run(
         "python -m benchmarks.step --workload judge --layers 8",
         "--layers 1 --prompt_tokens 40 --num_generations 2 --repeats 1",
@@ -79,22 +84,30 @@ RUNS = [
 ]
 # Command → the test file that runs it, in parts at least
 ELSEWHERE = {
-    **{
-        command: "tests/test_docs.py" for command in commands(README) if command.startswith("curl ")
-    },  # asks the service
+    **{command: "tests/test_docs.py" for command in commands(TEXT) if command.startswith("curl ")},  # asks the service
     "real-trl compare systems.scored.jsonl --system model --human rating --group question": "tests/scripts/test_compare.py",
     "make quickstart": "tests/scripts/test_quickstart.py",
     "real-trl doctor --recipe recipes/qwen3-8b/real.yaml": "tests/doctor/test_doctor.py",
     "real-trl calibrate outputs/quickstart/seed-0/real held_out.jsonl": "tests/scripts/test_calibrate.py",
     "real-trl --accelerate_config recipes/accelerate_configs/zero3.yaml doctor": "tests/doctor/test_processes.py",
     "real-trl demo --judge outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",
+    "real-trl recipes": "tests/test_shipped.py",
+    "real-trl recipes copy qwen3-8b": "tests/test_shipped.py",
+    "python -m pytest -m gpu tests/gpu tests/forward": "Makefile",  # test-marked, on the CPU
+    **{command: "tests/test_launch.py" for command in commands(TEXT) if command.startswith("sbatch ")},
+    **{command: "tests/trainers/test_vllm_server.py" for command in commands(TEXT) if " vllm serve " in command},
 }
 # Command → what it needs
 NEEDS = {
     "make test": "runs this",
     'pip install -c constraints.txt -e ".[plots]"': "the Makefile's installation",
-    'pip install -c constraints-gpu.txt -e ".[vllm,deepspeed,plots]"': "a GPU; `make resolve` resolves it",
+    'pip install -c constraints-gpu.txt -e ".[vllm,deepspeed,qlora,plots]"': "a GPU; `make resolve` resolves it",
+    "git clone URL real_trl && cd real_trl": "the address of the repository",
+    "docker build -f launch/Dockerfile -t real_trl .": "Docker; tests/test_launch.py reads the file",
+    'docker run --rm --gpus all --shm-size 16g -v "$PWD/outputs:/real_trl/outputs" real_trl': "Docker and a GPU",
     "accelerate launch --config_file recipes/accelerate_configs/zero3.yaml -m real_trl.scripts.rl --config recipes/qwen3-8b/real.yaml": "eight GPUs and the Hub",
+    "accelerate launch --config_file recipes/accelerate_configs/fsdp2.yaml -m real_trl.scripts.rl --config recipes/qwen3-8b/real.yaml": "eight GPUs and the Hub",
+    "accelerate launch --config_file recipes/accelerate_configs/single.yaml -m real_trl.scripts.sft --config recipes/qwen3-8b-qlora/raft.yaml": "a GPU and the Hub",
     "real-trl push outputs/my-real --repo_id user/my-judge --evaluation outputs/my-real/evaluation": "the Hub; tests/publishing has a server that speaks its calls",
 }
 
@@ -105,34 +118,66 @@ def yaml_blocks(text: str) -> dict[str, dict]:
     return {name: yaml.safe_load(content) for name, content in found}
 
 
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(text: str) -> set[str]:
+    """Of a page's headings, as GitHub and MkDocs make them."""
+    titles = re.findall(r"^#+ (.*)$", without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
 def test_every_command_is_accounted_for():
-    assert sorted(commands(README)) == sorted([run.command for run in RUNS] + [*ELSEWHERE, *NEEDS])
+    accounted = [run.command for run in RUNS] + [*ELSEWHERE, *NEEDS]
+    assert sorted(set(commands(TEXT))) == sorted(accounted)
     for path in ELSEWHERE.values():
         assert (ROOT / path).is_file()
 
 
-def test_every_stage_is_in_the_readme():
-    mentioned = {stage for stage in STAGES if re.search(rf"real-trl {stage}\b|make {stage}\b", README)}
-    assert set(STAGES) - mentioned <= {"export_smollm2", "recipes"}  # recipes/README.md has the first
+def test_every_stage_is_in_the_pages():
+    mentioned = {stage for stage in STAGES if re.search(rf"real-trl {stage}\b|make {stage}\b", TEXT)}
+    assert set(STAGES) - mentioned == {"export_smollm2"}  # recipes/README.md has it
+
+
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 9_000
 
 
 def test_the_citation_is_that_of_the_cards():
     assert f"```bibtex\n{CITATION}\n```" in README
 
 
-def test_files_that_are_linked_are_there():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", LINKED_FROM, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    text = without_code(page.read_text(encoding="utf-8"))
+    for target, anchor in re.findall(r"\]\((?![a-z]+:)([^)#\s]*)#?([^)\s]*)\)", text):
+        file = page.parent / target if target else page
+        assert file.is_file(), target  # MkDocs has no page for a folder
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), f"{target}#{anchor}"
+
+
+def test_the_site_has_every_page():
+    def pages(nav):
+        for entry in nav:
+            (value,) = entry.values()
+            yield from [value] if isinstance(value, str) else pages(value)
+
+    nav = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    in_docs = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES if path.is_relative_to(ROOT / "docs")}
+    assert {name for name in nav if not name.startswith("repository/")} == {"index.md", *in_docs}
+    assert all((ROOT / name.removeprefix("repository/")).is_file() for name in nav if name.startswith("repository/"))
 
 
 def test_python_blocks_are_valid():
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        compile(block, "README.md", "exec")
+    for page, text in PAGES.items():
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            compile(block, str(page), "exec")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What the README's reader has when the commands are reached: recipes, data, and judges where the quickstart leaves them."""
+    """What the reader has when the commands are reached: recipes, data, and judges where the quickstart leaves them."""
     folder = tmp_path_factory.mktemp("reader")
     for name in ("recipes", "benchmarks", "real_trl"):
         (folder / name).symlink_to(ROOT / name)
@@ -157,7 +202,8 @@ def folder(tmp_path_factory) -> Path:
     scores["question_id"] = [f"q{i // 3}" for i in range(len(scores))]
     (folder / "data").mkdir()
     scores.to_json(folder / "data" / "scores.jsonl", orient="records", lines=True)
-    scores.to_csv(folder / "scores.csv", index=False)
+    columns = {"question": "question", "answer": "answer", "rating": "score"}
+    scores.rename(columns=columns)[[*columns.values()]].to_csv(folder / "scores.csv", index=False)
     answers = rows.rename(
         columns={"orig_instruction": "instruction", "orig_response": "response", "orig_criteria": "rubric"}
     )
@@ -177,7 +223,7 @@ def folder(tmp_path_factory) -> Path:
     ]
     (folder / "mt_bench_eval.json").write_text(json.dumps(bench), encoding="utf-8")
 
-    recipes = yaml_blocks(README)
+    recipes = yaml_blocks(PAGES[ROOT / "docs" / "your-data.md"])
     same = {key: value for key, value in recipes["my-raft.yaml"].items() if key not in ("feedback_column",)}
     for name, content in recipes.items():
         (folder / name).write_text(yaml.safe_dump({**same, **content}), encoding="utf-8")
@@ -205,10 +251,14 @@ def test_commands(folder):
             ask(folder, command)
         else:
             run(folder, command)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.fullmatch(r"[\d.]+ [\[(][\d., e-]+[\])]", done.stdout.strip())
 
 
 def ask(folder: Path, command: str) -> None:
-    """Starts a service, gives it the README's request, and stops it."""
+    """Starts a service, gives it the request of the page, and stops it."""
     with subprocess.Popen(arguments(command), cwd=folder, env=ENVIRONMENT) as process:
         try:
             for _ in range(240):
@@ -220,7 +270,7 @@ def ask(folder: Path, command: str) -> None:
                     time.sleep(0.5)
             else:
                 pytest.fail("the service did not answer")
-            request = next(shlex.split(command) for command in commands(README) if command.startswith("curl "))
+            request = next(shlex.split(command) for command in commands(TEXT) if command.startswith("curl "))
             answer = httpx.post(request[1], json=json.loads(request[request.index("-d") + 1]), timeout=60)
             assert answer.status_code == 200 and 0 < answer.json()["expected_score"] <= 5
         finally:

@@ -30,7 +30,7 @@ def sets(resolving) -> dict[str, dict[str, str]]:
 
 def test_the_lines_are_those_of_the_documentation(resolving):
     lines = resolving.install_lines()
-    assert ("constraints-gpu.txt", ("vllm", "deepspeed", "plots")) in lines and (
+    assert ("constraints-gpu.txt", ("vllm", "deepspeed", "qlora", "plots")) in lines and (
         "constraints.txt",
         ("plots",),
     ) in lines

@@ -1,9 +1,10 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The quickstart as the README has it: one command, a table, a picture, a judge, and the figures as JSON."""
+"""The quickstart as docs/quickstart.md has it: one command, a table, a picture, a judge, and the figures as JSON."""
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,15 +36,12 @@ def test_quickstart(tmp_path):
     for expected in ("RAFT", "REAL", "quickstart.png", "summary.json", "seed-0/real"):
         assert expected in run.stdout
 
-    # The README's first example, as it stands there, on the judge that is there now
-    code = next(block for block in python_blocks() if "outputs/quickstart" in block)
+    # The page's example, as it stands there, on the judge that is there now
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "quickstart").symlink_to(tmp_path)
     scored = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert scored.returncode == 0, scored.stderr[-3000:]
     assert "status='ok'" in scored.stdout and "expected_score=" in scored.stdout and "is right" in scored.stdout
-
-
-def python_blocks() -> list[str]:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [block.split("```")[0] for block in readme.split("```python\n")[1:]]
