@@ -61,7 +61,14 @@ RATIONALES = {
     "REAL, RAIL": Reading("real"),
 }
 # The first lines, for README
-_FIRST = ["zero-shot, RAIL", "SFT, decoded", "**RAFT, RAIL**", "regression head", "TF-IDF and ridge", "the other grader"]
+_FIRST = [
+    "zero-shot, RAIL",
+    "SFT, decoded",
+    "**RAFT, RAIL**",
+    "regression head",
+    "TF-IDF and ridge",
+    "the other grader",
+]
 CURVES = ["SFT, decoded", "SFT, RAIL", "**RAFT, RAIL**", "regression head", "TF-IDF and ridge"]
 _PAIRS = [("**RAFT, RAIL**", other) for other in READINGS if other != "**RAFT, RAIL**" and "without" not in other]
 _PAIRS += [

@@ -80,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("experiments/results"), help="the stored results")
     parser.add_argument("--report", type=Path, default=Path("RESULTS.md"), help="where the tables go")
-    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="where the first lines of real scores go")
+    parser.add_argument(
+        "--readme", type=Path, default=Path("README.md"), help="where the first lines of real scores go"
+    )
     parser.add_argument("--figures", type=Path, default=Path("docs"), help="where the figures go")
     args = parser.parse_args(argv)
     try:
