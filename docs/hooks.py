@@ -59,7 +59,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 def _plain(code: re.Match) -> str:
     """``<code>`str`, *optional*, defaults to `a`</code>``, whose default is shown beside it, without its marks."""
-    return re.sub(r", \*optional\*.*(?=</code>)|`", "", code[0])
+    return re.sub(r", \*optional\*.*(?=</code>)|`|\*(?=optional)|(?<=optional)\*", "", code[0])
 
 
 def _resolved(path: str, target: str) -> str:
