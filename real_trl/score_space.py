@@ -12,13 +12,15 @@ that they begin with. A label has the tokens that the tokenizer gives it, and wh
 label's tokens: where "10" is one token, "1" and then "0" is 10 as well, not 1, in both. Text that makes the label something that
 is not on the scale ("4" and then ".5") leaves the completion without a score; the distribution, which is that of the paper,
 does not look that far.
+
+White space and bold between marker and label (`"Score: **4**"`, `"<score>\\n4"`) make no other score: it is read where the label
+begins. Where the tokens of a label are others without the blank before it (`"ĠA"` and `"A"`), that is another space, `tight`.
 """
 
 import os.path
-import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
@@ -27,7 +29,7 @@ from real_trl.label_tree import LabelTree
 from real_trl.option_values import FieldError, shown
 from real_trl.scale import Scale, parse_labels
 from real_trl.text.label_spellings import other_spellings
-from real_trl.text.score_location import MALFORMED_STATUSES, ScoreLocation
+from real_trl.text.score_location import MALFORMED_STATUSES, ScoreLocation, goes_on, set_off_label
 from real_trl.text.thinking import Thinking, ThinkingTags
 from real_trl.text.tokens import raw_ids, raw_text
 from real_trl.text.unicode import well_formed
@@ -35,13 +37,6 @@ from real_trl.text.unicode import well_formed
 __all__ = ["DEFAULT_MARKER", "MALFORMED_STATUSES", "ScoreLocation", "ScoreSpace", "parse_labels"]
 
 DEFAULT_MARKER = "So the overall score is "
-
-
-def _goes_on(label: str, rest: str) -> bool:
-    """Whether `rest`, the text right after `label`, makes another score of it (`"1|0"`, `"4|.5"`, `"A|+"`)."""
-    if label[-1].isdigit():
-        return rest[:1].isnumeric() or re.match(r"[.,\-–]\d", rest) is not None
-    return rest[:1].isalnum() or rest[:1] in {"_", "+", "-"}
 
 
 @dataclass(frozen=True)
@@ -168,6 +163,18 @@ class ScoreSpace:
         )
 
     @cached_property
+    def tight(self) -> "ScoreSpace | None":
+        """The labels as their tokens are right after bold or a line break, if those are others than after the marker."""
+        before = f"{self.marker.rstrip()}**"
+        lead = raw_ids(self.tokenizer, before)
+        rows = [raw_ids(self.tokenizer, before + label) for label in self.labels]
+        paths = tuple(tuple(row[len(lead) :]) for row in rows)
+        are_apart = all(paths) and len(set(paths)) == len(paths) and all(row[: len(lead)] == lead for row in rows)
+        if paths == self.token_ids or not are_apart:
+            return None
+        return replace(self, token_ids=paths, marker_ids=tuple(lead), prefix=self.marker)
+
+    @cached_property
     def _end_ids(self) -> frozenset[int]:
         """Special tokens that may trail a completion; an unknown word does not count, unless it doubles as one."""
         tokenizer = self.tokenizer
@@ -241,8 +248,8 @@ class ScoreSpace:
         """
         Find the score in a completion.
 
-        The last occurrence of the marker decides: a rationale may quote the phrase, the verdict closes the completion. It must
-        stand behind the judge's thinking (see [`~real_trl.text.thinking.ThinkingTags.answer_start`]).
+        The last occurrence of the marker decides: a rationale may quote the phrase, the verdict closes the completion. White space
+        and bold may stand in place of the blank at its end, if a label follows them. It must stand behind the judge's thinking (see [`~real_trl.text.thinking.ThinkingTags.answer_start`]).
         The marker is found in the text, since a model may tokenize it in its own way; the label must be one of the
         spellings in `tree`, right after the marker, the longest one counts, and the text after it must not make another
         score of it.
@@ -268,23 +275,45 @@ class ScoreSpace:
             return ScoreLocation("unclosed")
         bare = self.marker.rstrip()
         start = text.rfind(self.marker, begin)
-        if text[begin:].endswith(bare) or (start >= 0 and not text[start + len(bare) :].strip()):
+        if text[begin:].rstrip().endswith(bare):
             return ScoreLocation("truncated")
-        if start < 0:
-            return ScoreLocation("missing")
+        location = ScoreLocation("missing") if start < 0 else self._label_at(ids, text, start + len(self.marker))
+        set_off = set_off_label(text, max(begin, start), bare, self.labels)
+        if set_off is None or (location.ok and set_off[0] == start):
+            return location
+        found = self._label_at(ids, text, set_off[1])
+        return found if found.ok or set_off[0] > start else location
 
+    def _label_at(self, ids: list[int], text: str, start: int) -> ScoreLocation:
+        """Whether a label stands at the character `start` of `text`, which `ids` are the tokens of."""
+        blank = self.marker[len(self.prefix) :]
+        if not text[:start].endswith(blank):  # which the tokens of the labels begin with
+            return ScoreLocation("outside")
         # Prefix decodes agree with the text up to the end of the marker from the marker's last token on, and not
         # before. Their lengths would not do for the bisection: an incomplete character decodes to more than itself.
-        end = start + len(self.prefix)
+        end = start - len(blank)
         head = text[:end]
         prefixes = range(len(ids))
         position = bisect_left(prefixes, True, key=lambda stop: raw_text(self.tokenizer, ids[:stop]).startswith(head))
         if raw_text(self.tokenizer, ids[:position]) != head:
             return ScoreLocation("outside")
-        rest = text[end:]
         index = self.tree.longest_label(ids[position:])
         if index is not None:
-            written = self.marker[len(self.prefix) :] + self.labels[index]
-            if rest.startswith(written) and not _goes_on(self.labels[index], rest[len(written) :]):
+            written = blank + self.labels[index]
+            if text.startswith(written, end) and not goes_on(self.labels[index], text[end + len(written) :]):
                 return ScoreLocation("ok", position, index)
         return ScoreLocation("outside", position)
+
+    def place(
+        self,
+        completion_ids: Sequence[int],
+        stop_ids: Collection[int] | None = None,
+        opened: ThinkingTags | None = None,
+    ) -> tuple["ScoreSpace", ScoreLocation]:
+        """[`locate`][ScoreSpace.locate], and the space whose tokens the score is written in: this one, or `tight`."""
+        location = self.locate(completion_ids, stop_ids, opened)
+        if location.status == "outside" and self.tight is not None:
+            found = self.tight.locate(completion_ids, stop_ids, opened)
+            if found.ok or (found.status == "truncated" and found.position is not None):
+                return self.tight, found
+        return self, location

@@ -18,7 +18,8 @@ from real_trl.judge import Judge
 from real_trl.judge_source import PRESETS, find_judge
 from real_trl.option_values import FieldError
 from real_trl.prompts.encoding import PromptEncoding
-from tests.tokenizers_zoo import mistral
+from real_trl.score_space import ScoreSpace
+from tests.tokenizers_zoo import SUBWORD, TOKENIZERS, encode, mistral
 
 # prometheus-eval/prometheus-eval, libs/prometheus-eval/prometheus_eval/prompts.py, commit 485d2b4eaeebbebf991d76ab6698bdd94799e213; the
 # package prometheus-eval 0.1.20 has the same. Apache 2.0
@@ -465,3 +466,43 @@ def test_a_row_is_judged(folder, preset):
     with pytest.raises(FieldError, match="row 0 has none") as error:
         judge.score([PAIR if preset == "selene_pairwise" else TEXTS])
     assert error.value.field == "rubric"
+
+
+VERDICTS = [
+    ("prometheus", "4", "Good, if short. [RESULT] 4"),
+    ("prometheus", "4", "Good, if short. [RESULT] **4**"),
+    ("prometheus", "4", "Feedback: Good.\n\n**[RESULT]** 4"),
+    ("prometheus", "4", "Good.\n[RESULT]\n4"),
+    ("prometheus_relative", "A", "B is short. [RESULT] A"),
+    ("prometheus_relative", "A", "B is short. [RESULT] **A**"),
+    ("prometheus_relative", "B", "B is short.\n[RESULT]\nB"),
+    ("selene", "4", "**Reasoning:** Good.\n\n**Result:** 4"),
+    ("selene", "4", "**Reasoning:** Good.\n\n**Result:**\n4"),
+    ("selene", "4", "**Reasoning:** Good.\n\n**Result:** **4**"),
+    ("selene_pairwise", "B", "**Reasoning:** A is long.\n\n**Result:** B"),
+    ("selene_pairwise", "B", "**Reasoning:** A is long.\n\n**Result:**\nB"),
+    ("flow_judge", "4", "<feedback>\nGood.\n</feedback>\n<score>\n4\n</score>"),
+    ("flow_judge", "4", "<feedback>\nGood.\n</feedback>\n\n<score>4</score>"),
+    ("flow_judge", "4", "<feedback>\nGood.\n</feedback>\n<score>\n**4**\n</score>"),
+    ("mt_bench", "8", "Good. Rating: [[8]]"),
+    ("mt_bench", "10", "It is no [[5]]. Rating: [[10]]"),
+    ("mt_bench", "8", "Good. Rating: **[[8]]**"),
+    ("mt_bench", "8", "Good. Rating: [[**8**]]"),
+    ("mt_bench_pairwise", "A", "B is short. [[A]]"),
+    ("mt_bench_pairwise", "C", "Equal. Final verdict: **[[C]]**"),
+]
+
+
+@pytest.mark.parametrize("name", SUBWORD)
+@pytest.mark.parametrize(("preset", "label", "completion"), VERDICTS)
+def test_verdicts_are_read_at_the_label(name, preset, label, completion):
+    """The form that the authors ask for, and what models make of it."""
+    tokenizer, preset = TOKENIZERS[name](), PRESETS[preset]
+    space = ScoreSpace.from_labels(preset.score_labels, tokenizer, preset.score_marker, preset.score_values)
+    ids = [*encode(tokenizer, completion), tokenizer.eos_token_id]
+    written_in, location = space.place(ids, [tokenizer.eos_token_id])
+    assert location.ok and space.labels[location.label_index] == label
+    path = written_in.token_ids[location.label_index]
+    assert written_in.tree.longest_label(ids[location.position :]) == location.label_index
+    before = tokenizer.decode(ids[: location.position]).rstrip(" ")
+    assert completion.rpartition(label)[0].rstrip(" ") == before and tokenizer.decode(path).strip() == label

@@ -584,7 +584,7 @@ def test_locate_never_fails_on_random_tokens(name, data):
     assert (location.label_index is not None) == location.ok
     if location.ok:
         head, label = tokenizer.decode(ids[: location.position]), space.labels[location.label_index]
-        assert head.endswith(space.prefix)
+        assert head.rstrip(" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f*").endswith(space.marker.rstrip())
         assert tokenizer.decode(ids).startswith(head + space.marker[len(space.prefix) :] + label)
     elif location.status == "outside" and location.position is not None:
         assert tokenizer.decode(ids[: location.position]).endswith(space.prefix)
@@ -615,3 +615,80 @@ def test_smollm2():
     letters = ScoreSpace.from_labels(list(GRADES), tokenizer, values=list(GRADES.values()))
     assert tokenizer.convert_ids_to_tokens([i for (i,) in letters.token_ids]) == ["ĠA", "ĠB", "ĠC", "ĠD", "ĠE"]
     assert letters.locate(completion(tokenizer, "D")).label_index == 3
+
+
+# --- white space and bold around the label ------------------------------------------------------------------------------
+
+BARE = DEFAULT_MARKER.rstrip()
+
+
+@pytest.mark.parametrize("before", ["**", " **", "** ", " *", "***", "\n", "\n\n", " \n", "\n**", "  "])
+@pytest.mark.parametrize("name", SUBWORD)
+def test_white_space_and_bold_before_the_label(name, tokenizer, before):
+    """What is read is the label's own token, and the space is the one that has this token."""
+    for labels, values in (("1-5", None), (list(GRADES), list(GRADES.values()))):
+        space = ScoreSpace.from_labels(labels, tokenizer, values=values)
+        for label, after in ((space.labels[1], ""), (space.labels[3], "**"), (space.labels[3], "**\n</score>")):
+            quoted = f"{RATIONALE} {BARE} {space.labels[0]}. {BARE}{before}"
+            ids = [*encode(tokenizer, f"{quoted}{label}{after}"), tokenizer.eos_token_id]
+            written_in, location = space.place(ids, [tokenizer.eos_token_id])
+            assert location.ok and space.labels[location.label_index] == label
+            path = written_in.token_ids[location.label_index]
+            assert tuple(ids[location.position : location.position + len(path)]) == path
+            head = tokenizer.decode(ids[: location.position])
+            assert head + written_in.marker[len(written_in.prefix) :] == quoted
+            assert written_in in (space, space.tight)
+            assert space.locate(ids) == (location if written_in is space else space.locate(ids[:-1]))
+            assert space.locate(ids).status == ("ok" if written_in is space else "outside")
+
+
+def test_tokenizers_whose_labels_have_the_blank_have_another_space_without_it():
+    digits = {name: ScoreSpace.from_labels("1-10", TOKENIZERS[name]()).tight for name in NAMES}
+    assert {name for name, tight in digits.items() if tight is not None} == {"gpt2"}
+    tokenizer = TOKENIZERS["gpt2"]()
+    assert tokenizer.convert_ids_to_tokens([path[0] for path in digits["gpt2"].token_ids[:3]]) == ["1", "2", "3"]
+    letters = {name: ScoreSpace.from_labels("A-C", TOKENIZERS[name](), values=[1, 2, 3]).tight for name in NAMES}
+    assert {name for name, tight in letters.items() if tight is not None} == set(SUBWORD)
+    # Where no blank precedes the label, there is none
+    assert all(ScoreSpace.from_labels("1-10", TOKENIZERS[name](), marker="[[").tight is None for name in SUBWORD)
+
+
+@pytest.mark.parametrize("name", ["smollm", "qwen", "mistral", "llama3"])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ("\n4", "ok"),
+        ("**4**/5", "ok"),
+        ("4**", "ok"),
+        ("**4.5**", "outside"),
+        ("\n45", "outside"),
+        ("**7**", "outside"),
+        ("** **", "outside"),
+        ("\n\n", "truncated"),
+        ("n't **4**", "missing"),
+        ("_4_", "missing"),
+        ("(**4**)", "missing"),
+    ],
+)
+def test_what_white_space_and_bold_do_not_change(tokenizer, answer, status):
+    space = ScoreSpace.from_labels("1-5", tokenizer)
+    blank = "" if status in ("missing",) or answer[:1] == "\n" else " "
+    assert space.locate(encode(tokenizer, f"{RATIONALE} {BARE}{blank}{answer}")).status == status
+
+
+def test_the_last_verdict_counts_also_where_it_is_set_off(tokenizer, space, name):
+    if name == "words":
+        pytest.skip("bold is an unknown word")
+    ids = encode(tokenizer, f"{BARE} 2. But no. {BARE} **4**")
+    assert space.labels[space.place(ids)[1].label_index] == "4"
+    ids = encode(tokenizer, f"{BARE} **4**. But no. {BARE} 2.")
+    assert space.place(ids) == (space, space.locate(ids)) and space.locate(ids).label_index == 1
+    # One that cannot be read is no reason to take the one before it
+    ids = encode(tokenizer, f"{BARE} 2. But no. {BARE}\n4.5")
+    assert space.place(ids)[1].status == "outside"
+
+
+def test_labels_made_of_bold_are_labels():
+    space = ScoreSpace.from_labels(["*", "**", "***"], TOKENIZERS["qwen"](), values=[1, 2, 3])
+    for index, label in enumerate(space.labels):
+        assert space.place(encode(TOKENIZERS["qwen"](), f"{BARE} {label}"))[1].label_index == index

@@ -251,9 +251,9 @@ class ServerEngine:
         if is_finished(choice) and ids:  # the model may have other stop tokens too
             stop_ids.append(ids[-1])
         opened = space.opened_by(prompt_ids)
-        location = space.locate(ids, stop_ids, opened)
-        recorded = partial(log_probs_by_id, choice)
-        reading = read_completion(space, self.decoding, ids, location, stop_ids, recorded, opened)
+        written_in, location = space.place(ids, stop_ids, opened)
+        recorded = partial(log_probs_by_id, choice) if written_in is space else None
+        reading = read_completion(written_in, self.decoding, ids, location, stop_ids, recorded, opened)
         self._complete_ids(prompt_ids, reading)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         known = {"prompt_tokens": len(prompt_ids), "num_tokens": len(ids), "said": spoken(space, ids, opened)}

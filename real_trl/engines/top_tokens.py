@@ -251,10 +251,12 @@ def read_text_completion(
             return None
         context = completion.text + forced_text(space, completion.text, location, opened)
         return ScoreReading(space, context, pieces, all_tokens=False)
-    # Where the labels' first tokens begin, which may have the blank of the marker in them
-    position = location.position - len(space.marker[len(space.prefix) :].encode())
-    index, lead = completion.token_at(position)
-    context = b"".join(completion.tokens)[:position].decode(errors="replace")
+    # Where the labels' first tokens begin, which may have the blank of the marker in them, unless something else precedes the label
+    written, blank = b"".join(completion.tokens)[: location.position], space.marker[len(space.prefix) :].encode()
+    if not written.endswith(blank):
+        pieces, blank = {token: text.lstrip() for token, text in pieces.items()}, b""
+    index, lead = completion.token_at(location.position - len(blank))
+    context = written.removesuffix(blank).decode(errors="replace")
     reading = ScoreReading(space, context, pieces, all_tokens=False)
     names, node = {token: lead + pieces[token] for token in root_tokens(space)}, 0
     nodes = {edge: i for i, edge in enumerate(zip(space.tree.parents, space.tree.context_tokens, strict=True), 1)}

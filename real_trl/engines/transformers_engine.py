@@ -225,16 +225,18 @@ class TransformersEngine:
         sequences = output.sequences[:, max(map(len, prompt_ids)) :].tolist()
         completions = [self._until_stop(ids) for ids in sequences]
         opened = [space.opened_by(ids) for ids in prompt_ids]
-        locations = [space.locate(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
+        found = [space.place(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
 
         recorded, entropies, broken = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
         sizes = space.tree.num_log_probs
         log_probs = recorded.new_full((len(completions), sum(sizes)), torch.nan)
-        places = []
-        for row, (ids, location) in enumerate(zip(completions, locations, strict=True)):
+        places, of_tight = [], []
+        for row, (ids, (written_in, location)) in enumerate(zip(completions, found, strict=True)):
             if not location.ok and self.decoding.malformed == "drop":
                 continue
-            if location.position is not None and location.status != "outside":
+            if written_in is not space:
+                of_tight.append(ScorePlace(row, ids[: location.position], forced=[]))
+            elif location.position is not None and location.status != "outside":
                 log_probs[row, self._root_edges] = recorded[row, location.position]
                 if space.tree.context_tokens:
                     places.append(ScorePlace(row, ids[: location.position], forced=[]))
@@ -246,6 +248,11 @@ class TransformersEngine:
             rows = [place.row for place in places]
             log_probs[rows] = torch.where(read.isnan(), log_probs[rows], read)
         score_log_probs = space.tree.label_log_probs(*log_probs.split(sizes, dim=1))
+        if of_tight:  # in tokens that were not recorded
+            tree = space.tight.tree
+            read = read_by_forward(self.model, tree, prompt_ids, of_tight, self.decoding.temperature, self.pad_id)
+            rows = [place.row for place in of_tight]
+            score_log_probs[rows] = tree.label_log_probs(*read.split(tree.num_log_probs, dim=1))
         return [
             Judgment.from_distribution(
                 self.tokenizer.decode(ids, skip_special_tokens=True),
@@ -259,7 +266,7 @@ class TransformersEngine:
                 said=spoken(space, ids, opened[row]),
                 fault=_BROKEN if broken[row] else None,
             )
-            for row, (ids, location) in enumerate(zip(completions, locations, strict=True))
+            for row, (ids, (_, location)) in enumerate(zip(completions, found, strict=True))
         ]
 
     def _read(self, cache: object, prompt_ids: list[list[int]], places: list[ScorePlace]) -> Tensor:

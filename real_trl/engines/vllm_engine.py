@@ -178,13 +178,15 @@ class VLLMEngine:
         outputs = [output for answer in answers for output in answer.outputs]
         completions = [list(output.token_ids) for output in outputs]
         opened = [space.opened_by(ids) for ids in prompt_ids]
-        locations = [space.locate(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
+        found = [space.place(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
         readings: list[ScoreReading | None] = []
         faults: dict[int, str] = {}  # rows whose numbers are no distribution
-        for row, (ids, location, output, tags) in enumerate(zip(completions, locations, outputs, opened, strict=True)):
-            recorded = partial(_log_probs, output) if self.one_pass else None
+        for row, (ids, (written_in, location), output, tags) in enumerate(
+            zip(completions, found, outputs, opened, strict=True)
+        ):
+            recorded = partial(_log_probs, output) if self.one_pass and written_in is space else None
             try:
-                reading = read_completion(space, self.decoding, ids, location, self.stop_ids, recorded, tags)
+                reading = read_completion(written_in, self.decoding, ids, location, self.stop_ids, recorded, tags)
             except NoDistribution as error:
                 reading, faults[row] = None, str(error)
             readings.append(reading)
@@ -201,8 +203,8 @@ class VLLMEngine:
                 said=spoken(space, ids, tags),
                 fault=faults.get(row),
             )
-            for row, (prompt, ids, tags, location, reading) in enumerate(
-                zip(prompt_ids, completions, opened, locations, readings, strict=True)
+            for row, (prompt, ids, tags, (_, location), reading) in enumerate(
+                zip(prompt_ids, completions, opened, found, readings, strict=True)
             )
         ]
 

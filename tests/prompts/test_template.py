@@ -203,7 +203,7 @@ def test_built_in_variables_must_be_text():
 def test_unknown_template(name):
     with pytest.raises(
         ValueError,
-        match=r"neither one of \['direct', 'direct_criteria', 'feedback_collection', 'homework', 'prometheus'\] nor an existing",
+        match=r"neither one of \['direct', 'direct_criteria', 'feedback_collection', .*, 'prometheus', .*\] nor an existing",
     ):
         load_template(name)
 
