@@ -90,5 +90,6 @@ def test_an_sdist_has_every_file_that_is_committed():
     included = re.search(r"^include (.*)$", manifest, re.MULTILINE)[1].split()
     by_setuptools = ("real_trl/", "setup.cfg", "pyproject.toml", "MANIFEST.in")
     for file in filter(None, files):
-        listed = any(fnmatch(file, pattern) for pattern in included) and "/" not in file
-        assert listed or file.startswith((*by_setuptools, *(f"{folder}/" for folder in whole))), file
+        listed = any(fnmatch(file, pattern) and file.count("/") == pattern.count("/") for pattern in included)
+        package = file.startswith(by_setuptools) and not file.endswith(".md")
+        assert listed or package or file.startswith(tuple(f"{folder}/" for folder in whole)), file
