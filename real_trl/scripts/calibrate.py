@@ -152,6 +152,12 @@ def save(calibration: Calibration, judge: JudgeSource) -> None:
         print(f"note: {judge.name} had no {JUDGE_CONFIG_NAME}; it has one now, with this scale, marker and prompt")
 
 
+def make_parser() -> RecipeParser:
+    """The options."""
+    usage = "real-trl calibrate JUDGE DATA [--coverage 0.9] [options]"
+    return RecipeParser((CalibrateArguments, EvaluateDataArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
@@ -161,11 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             argv.insert(2 * place, name)
     with ExitStack() as held:
         with user_errors():
-            usage = "real-trl calibrate JUDGE DATA [--coverage 0.9] [options]"
-            parser = RecipeParser(
-                (CalibrateArguments, EvaluateDataArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS
-            )
-            args, data_args, model_args = parser.parse_args_and_config(argv)
+            args, data_args, model_args = make_parser().parse_args_and_config(argv)
             if model_args.model_name_or_path:
                 raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge.")
             if not data_args.dataset_name:

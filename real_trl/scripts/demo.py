@@ -36,11 +36,16 @@ class DemoArguments(ServedJudge):
     port: int = field(default=7860, metadata={"help": "Port; 0 for a free one."})
 
 
+def make_parser() -> RecipeParser:
+    """The options."""
+    return RecipeParser(DemoArguments)
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Show the page until stopped; `argv` defaults to the command line."""
     with user_errors():
-        args: DemoArguments = RecipeParser(DemoArguments).parse_args_and_config(argv)[0]
+        args: DemoArguments = make_parser().parse_args_and_config(argv)[0]
         if find_spec("gradio") is None:
             raise ImportError("demo needs gradio. Install it: pip install real_trl[demo].")
         listener = bind(args.host, args.port)

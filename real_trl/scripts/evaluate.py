@@ -236,13 +236,17 @@ def _write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, di
     html_report(evaluation, frames, output / "report.html", plots=plots)
 
 
+def make_parser() -> RecipeParser:
+    """The options."""
+    return RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig), epilog=EXIT_STATUS)
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:
         with user_errors():
-            parser = RecipeParser((EvaluateArguments, EvaluateDataArguments, ModelConfig), epilog=EXIT_STATUS)
-            args, data_args, model_args = parser.parse_args_and_config(argv)
+            args, data_args, model_args = make_parser().parse_args_and_config(argv)
             check_kept_columns(data_args.keep_columns)
             if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
                 said = f": {args.output_dir!r} is a file"

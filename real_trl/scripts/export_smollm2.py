@@ -57,12 +57,17 @@ def export(output_dir: str | Path) -> None:
     tokenizer.save_pretrained(output_dir)
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", default="outputs/smollm2-135m/base", help="where the model goes")
+    return parser
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the export; `argv` defaults to the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", default="outputs/smollm2-135m/base", help="where the model goes")
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     with user_errors(), only_writer(args.output_dir):
         export(args.output_dir)
     print(f"SmolLM2-135M-Instruct saved to {args.output_dir}")

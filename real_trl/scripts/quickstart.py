@@ -136,9 +136,8 @@ def _check_recipes(parser: argparse.ArgumentParser, recipes: Path) -> None:
         )
 
 
-@command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the quickstart; `argv` defaults to the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options. Others go to the training stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds (default: 1)")
     parser.add_argument(
@@ -148,6 +147,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="folder of the recipes (default: recipes/quickstart, of the package if there is none here)",
     )
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/quickstart"), help="where everything goes")
+    return parser
+
+
+@command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the quickstart; `argv` defaults to the command line."""
+    parser = make_parser()
     args, overrides = parser.parse_known_args(argv)
     if args.seeds < 1:
         parser.error(f"--seeds: got {args.seeds}, must be at least 1")

@@ -255,6 +255,12 @@ def naming_rows(where: Callable[[int], str]) -> Iterator[None]:
         raise
 
 
+def make_parser() -> RecipeParser:
+    """The options."""
+    usage = "real-trl score DATA --judge JUDGE [--output FILE] [options]"
+    return RecipeParser((ScoreArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
@@ -263,9 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv = ["--data", *argv]
     with ExitStack() as held:
         with user_errors():
-            usage = "real-trl score DATA --judge JUDGE [--output FILE] [options]"
-            parser = RecipeParser((ScoreArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
-            args, model_args = parser.parse_args_and_config(argv)
+            args, model_args = make_parser().parse_args_and_config(argv)
             if model_args.model_name_or_path:
                 raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge: --judge DIR.")
             source = read_rows(args.data)

@@ -155,13 +155,17 @@ def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
                 ) from error
 
 
+def make_parser() -> RecipeParser:
+    """The options."""
+    return RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig), epilog=EXIT_STATUS)
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:
         with user_errors():
-            parser = RecipeParser((SelfGenerateArguments, DataArguments, ModelConfig), epilog=EXIT_STATUS)
-            args, data_args, model_args = parser.parse_args_and_config(argv)
+            args, data_args, model_args = make_parser().parse_args_and_config(argv)
             if taken := sorted(_OWN_COLUMNS.intersection(data_args.keep_columns or ())):
                 said = f": {taken[0]!r} is a column that the generated data have of their own"
                 raise FieldError("keep_columns", taken[0], "Rename it in the data, or leave it out.", said)

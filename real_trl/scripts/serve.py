@@ -66,11 +66,16 @@ class ServeArguments(ServedJudge):
     )
 
 
+def make_parser() -> RecipeParser:
+    """The options."""
+    return RecipeParser(ServeArguments)
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until stopped; `argv` defaults to the command line."""
     with user_errors():
-        args: ServeArguments = RecipeParser(ServeArguments).parse_args_and_config(argv)[0]
+        args: ServeArguments = make_parser().parse_args_and_config(argv)[0]
         if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
             raise ImportError(f"serve needs {missing[0]}. Install it: pip install real_trl[serve].")
         from real_trl.serving.app import Limits, create_app
