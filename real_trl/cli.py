@@ -7,6 +7,7 @@
 
 import argparse
 import contextlib
+import os
 import runpy
 import signal
 import subprocess
@@ -16,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from real_trl import __version__
+from real_trl.arguments.early import asked_help, check
+from real_trl.runs.command import user_errors
 from real_trl.runs.processes import LAUNCHER, command_started, exit_with, this_process
 from real_trl.runs.unscored_exit import EXIT_STATUS, STATUS_FILE
 from real_trl.shipped import find_file
@@ -49,7 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from real_trl.text.terminal import command_line  # takes a moment, in which a signal may come
 
     with command_line():
-        return run(argv)
+        try:
+            status = run(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads what is printed has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            status = 1
+        return status
 
 
 def run(argv: Sequence[str] | None) -> int:
@@ -60,11 +70,20 @@ def run(argv: Sequence[str] | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="stages:\n" + "\n".join(f"  {name:15} {text}" for name, text in STAGES.items()) + f"\n\n{EXIT_STATUS}",
     )
+    parser.add_argument("--version", action="version", version=f"real_trl {__version__}")
     parser.add_argument("stage", choices=STAGES, metavar="stage", help="one of the stages below")
     parser.add_argument("--accelerate_config", metavar="FILE", help="configuration for accelerate launch")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="the stage's own options; `--help` lists them")
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help()
+        return 0
     args = parser.parse_args(argv)
     rest = args.options
+    if (page := asked_help(args.stage, rest)) is not None:
+        print(page)
+        return 0
+    with user_errors():
+        check(args.stage, rest)
     module = f"real_trl.scripts.{args.stage}"
     if args.stage in _SINGLE_PROCESS or (args.stage in _SINGLE_UNLESS_CONFIGURED and not args.accelerate_config):
         if args.accelerate_config:

@@ -2,19 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a recipe and the command line."""
 
-import difflib
 import sys
-from collections.abc import Iterable, Sequence, Set
-from pathlib import Path
+from collections.abc import Sequence, Set
 from typing import Any, NoReturn
 
-import yaml
 from trl import TrlParser
 
-from real_trl.option_values import checked_values, shown
-from real_trl.shipped import find_file
-from real_trl.text.redaction import check_not_redacted, redact_command, remember, yaml_fault
-from real_trl.text.yaml_text import DuplicateKeyError, read_yaml
+from real_trl.arguments.recipe_file import check_keys, check_names, read_recipe, with_recipe_path
+from real_trl.option_values import checked_values
+from real_trl.text.redaction import check_not_redacted, redact_command, remember
 
 
 class RecipeParser(TrlParser):
@@ -24,7 +20,7 @@ class RecipeParser(TrlParser):
 
     def error(self, message: str) -> NoReturn:
         """argparse would print every option before its message."""
-        raise ValueError(f"{message.rstrip('.')}. Correct the option; --help lists them all.")
+        raise ValueError(f"{message.rstrip('.')}. Correct the option; --help-all lists them all.")
 
     def parse_args_and_config(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
         own = args is None
@@ -32,19 +28,12 @@ class RecipeParser(TrlParser):
         remember(args)
         if own:  # trackers record the command line
             sys.argv[1:] = redact_command(args)
-        args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
-        known = {action.dest for action in self._actions} | {"env"}
-        if args and args[-1] == "--config":
-            raise ValueError("--config: got no value. Give the path of a recipe.")
-        if "--config" in args:
-            place = args.index("--config") + 1
-            args[place] = str(find_file(args[place]))
-            self._check_recipe(Path(args[place]), known)
-        options = {option for action in self._actions for option in action.option_strings} | {"--config"}
-        for arg in args:
-            name = arg.split("=", 1)[0]
-            if arg.startswith("--") and name not in options:
-                raise ValueError(f"command line: unknown option {name!r}.{_hint(name, options)} Correct or remove it.")
+        args, path = with_recipe_path(args)
+        if path is not None:
+            recipe = read_recipe(path)
+            self._stated = set(recipe)
+            check_keys(path, recipe, {action.dest for action in self._actions})
+        check_names(args, {option for action in self._actions for option in action.option_strings})
         try:
             return super().parse_args_and_config(args, **kwargs)
         except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, AssertionError) as error:
@@ -63,36 +52,3 @@ class RecipeParser(TrlParser):
                 check_not_redacted(name, value)
                 setattr(namespace, name, value)
         return namespace, rest
-
-    def _check_recipe(self, path: Path, known: set[str]) -> None:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"--config {path}: no such file. Give the path of a recipe, or the name of one that `real-trl recipes` lists."
-            )
-        try:
-            recipe = read_yaml(path.read_text(encoding="utf-8"))
-        except DuplicateKeyError as error:
-            raise ValueError(f"{path}: {error}") from None
-        except RecursionError:
-            raise ValueError(f"{path}: not a recipe: its values are nested too deep. Correct it.") from None
-        except (yaml.YAMLError, ValueError) as error:  # no UTF-8, a date that is none, a number of thousands of digits
-            raise ValueError(f"{path}: not valid YAML ({yaml_fault(error)}). Correct it.") from None
-        if not isinstance(recipe, dict):
-            raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
-        self._stated = set(recipe)
-        remember(recipe)
-        for key in recipe:
-            if key not in known:
-                # Not its value: it may be a secret, whose name is misspelt
-                raise ValueError(f"{path}: unknown key {shown(key)}.{_hint(key, known)} Correct or remove it.")
-
-        for name, value in (recipe.get("env") or {}).items() if isinstance(recipe.get("env"), dict) else ():
-            if not isinstance(name, str) or not name or set(name) & {"=", "\0"} or "\0" in str(value):
-                raise ValueError(
-                    f"{path}: env: {shown(name)} cannot be the name of a variable, or its value. Correct it."
-                )
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

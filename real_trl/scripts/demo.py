@@ -38,7 +38,7 @@ class DemoArguments(ServedJudge):
 
 def make_parser() -> RecipeParser:
     """The options."""
-    return RecipeParser(DemoArguments)
+    return RecipeParser(DemoArguments, usage="real-trl demo --judge JUDGE [options]")
 
 
 @command()

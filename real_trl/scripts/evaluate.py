@@ -3,7 +3,7 @@
 """
 Evaluate judges: generate, read the score distribution, and report standard decoding and RAIL (Alg. 1) with intervals.
 
-    accelerate launch -m real_trl.scripts.evaluate --config recipes/quickstart/evaluate.yaml
+    real-trl evaluate --config recipes/quickstart/evaluate.yaml
 
 Writes to `output_dir`: `predictions/<judge>/<dataset>/predictions.parquet` (a row per prompt: rationale, scores,
 distribution), `evaluation.json` (every figure), `report.html`, `report.md`, `table.tex` and `plots/`. With several processes,

@@ -3,7 +3,7 @@
 """
 Reinforcement learning: REAL, or a baseline by `reward` (`accuracy`: Standard RL; `log_likelihood`, `log_marginal`: JEPO).
 
-    accelerate launch -m real_trl.scripts.rl --config recipes/quickstart/real.yaml
+    real-trl rl --config recipes/quickstart/real.yaml
 
 The data needs prompts and scores; rationales are sampled.
 """

@@ -3,7 +3,7 @@
 """
 Let a judge write the rationales of a training set that has scores alone, and keep the true scores.
 
-    accelerate launch -m real_trl.scripts.self_generate --config recipes/quickstart/tract_self_generate.yaml
+    real-trl self_generate --config recipes/quickstart/tract_self_generate.yaml
 
 TRACT: stage 1 is RAFT (`sft`). This samples a rationale for every prompt from its judge and takes the judge's score off; stage 2 is
 RAFT again, from the base model, with `dataset_name: <output_dir>`.

@@ -68,7 +68,7 @@ class ServeArguments(ServedJudge):
 
 def make_parser() -> RecipeParser:
     """The options."""
-    return RecipeParser(ServeArguments)
+    return RecipeParser(ServeArguments, usage="real-trl serve --judge JUDGE [options]")
 
 
 @command()

@@ -3,7 +3,7 @@
 """
 Supervised warm start: RAFT (Eq. 3), or plain SFT with `regression_weight: 0`.
 
-    accelerate launch -m real_trl.scripts.sft --config recipes/quickstart/raft.yaml
+    real-trl sft --config recipes/quickstart/raft.yaml
 
 The completion trained on is `<feedback> <score_marker><score>`. Data without rationales (`feedback`), or `rationale: false`, train
 a direct judge, whose completion is `<score_marker><score>`; preferences between two responses (`pair_columns`) train one too.

@@ -128,5 +128,13 @@ def command_line() -> Iterator[None]:
 
 
 def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    first = next(iter(str(error).strip().splitlines()), "")
+    if kind.__name__ == "OutOfMemoryError":
+        fix = "Use smaller batches, or shorter texts; `real-trl plan` says what a recipe needs."
+    else:
+        fix = (
+            "This is no error that real_trl knows: it may be a fault of its own, or of a library. What follows is for a bug report, "
+            "with what `real-trl doctor` prints."
+        )
     text = "".join(traceback.format_exception(kind, error, trace))
-    sys.stderr.write(clean(text))
+    sys.stderr.write(clean(f"error: {kind.__name__}: {first}\n{fix}\n\n{text}"))

@@ -118,3 +118,4 @@ def test_what_nobody_catches():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 1 and f"RuntimeError: {SHOWN}[redacted]" in run.stderr
     assert "\x1b" not in run.stderr and TOKEN not in run.stderr.replace("'", "")
+    assert run.stderr.startswith("error: RuntimeError: ") and "doctor" in run.stderr.partition("Traceback")[0]
