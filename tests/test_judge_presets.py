@@ -6,6 +6,7 @@ comes from stands above it.
 """
 
 import copy
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,11 +15,14 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from real_trl.engines.options import JudgeOptions
+from real_trl.integrations import JudgeReward
 from real_trl.judge import Judge
 from real_trl.judge_source import PRESETS, find_judge
 from real_trl.option_values import FieldError
 from real_trl.prompts.encoding import PromptEncoding
 from real_trl.score_space import ScoreSpace
+from real_trl.scripts import score
+from tests.tiny import build_model, teach
 from tests.tokenizers_zoo import SUBWORD, TOKENIZERS, encode, mistral
 
 # prometheus-eval/prometheus-eval, libs/prometheus-eval/prometheus_eval/prompts.py, commit 485d2b4eaeebbebf991d76ab6698bdd94799e213; the
@@ -506,3 +510,64 @@ def test_verdicts_are_read_at_the_label(name, preset, label, completion):
     assert written_in.tree.longest_label(ids[location.position :]) == location.label_index
     before = tokenizer.decode(ids[: location.position]).rstrip(" ")
     assert completion.rpartition(label)[0].rstrip(" ") == before and tokenizer.decode(path).strip() == label
+
+
+PAIRS = [
+    {"instruction": "Name a prime.", "response_a": first, "response_b": second}
+    for first, second in (("7", "8"), ("9", "11"))
+]
+
+
+@pytest.fixture(scope="module")
+def relative(folder, tmp_path_factory) -> Path:
+    """A model that has learned to answer the prompts about `PAIRS` with A or B on a line of its own."""
+    source = find_judge(folder, preset="prometheus_relative")
+    template, encoding = source.config.template(), PromptEncoding(source.tokenizer, source.config.prompt_format())
+    prompts = [template.render({**row, "rubric": "Right?"}, scale=source.space.scale, strict=True) for row in PAIRS]
+    answers = [
+        [*encode(source.tokenizer, f"It is right. [RESULT]\n{label}"), source.tokenizer.eos_token_id] for label in "AB"
+    ]
+    rows = [ids + answer for ids, answer in zip(encoding(prompts), answers, strict=True)]
+    model = build_model(tokenizer=source.tokenizer, initializer_range=0.02, max_position_embeddings=4096).train()
+    teach(model, rows, len(answers[0]), torch.optim.AdamW(model.parameters(), lr=1e-2), 60)
+    path = tmp_path_factory.mktemp("relative")
+    model.save_pretrained(path)
+    source.tokenizer.save_pretrained(path)
+    return path
+
+
+def test_pairs_are_judged(relative, tmp_path):
+    judge = Judge.from_pretrained(relative, preset="prometheus_relative", do_sample=False, max_new_tokens=40)
+    judgments = judge.score([{**row, "rubric": "Right?"} for row in PAIRS])
+    assert [judgment.status for judgment in judgments] == ["ok", "ok"]
+    assert {judgment.completion[:-1] for judgment in judgments} == {"It is right. [RESULT]\n"}
+    for judgment in judgments:
+        better, worse = (judgment.probabilities[judge.labels.index(label)] for label in "AB")
+        assert judgment.expected_score == pytest.approx(better / (better + worse), abs=1e-6)
+        assert better + worse > 0.9
+
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    options = [
+        "--preset",
+        "prometheus_relative",
+        "--rubric",
+        "Right?",
+        "--do_sample",
+        "false",
+        "--max_new_tokens",
+        "40",
+    ]
+    score.main([str(data), "--judge", str(relative), "--output", str(tmp_path / "out.jsonl"), *options])
+    scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["expected_score"] for row in scored] == pytest.approx([j.expected_score for j in judgments], abs=1e-4)
+
+
+def test_a_judge_of_pairs_is_no_reward(relative):
+    with pytest.raises(FieldError, match="'prometheus_relative' does not show the response"):
+        JudgeReward(relative, preset="prometheus_relative", rubric="Right?")
+    judge = Judge.from_pretrained(relative, preset="prometheus_relative")
+    with pytest.raises(FieldError, match="response_b: row 0 has none"):
+        judge.score([{"instruction": "Name a prime.", "response_a": "7", "rubric": "Right?"}])
+    with pytest.raises(FieldError, match=r"response_b: that of row 0 holds \['8'\]"):
+        judge.score([{**PAIRS[0], "response_b": ["8"], "rubric": "Right?"}])

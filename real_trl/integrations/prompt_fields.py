@@ -29,6 +29,8 @@ class PromptFields:
             Field of the prompt → the same text for every row; `None` is left out.
         tags (`Sequence[ThinkingTags]`, *optional*):
             See [`text_of`].
+        pairs (`bool`, *optional*, defaults to `False`):
+            Whether a prompt may show two responses, `response_a` and `response_b`, instead of one.
 
     Raises:
         `ValueError`: naming the field, if the prompt has no such field, shows no response, or if a field is given twice.
@@ -41,11 +43,13 @@ class PromptFields:
         columns: Mapping[str, str] | None = None,
         texts: Mapping[str, str | None] | None = None,
         tags: Sequence[ThinkingTags] = KNOWN,
+        pairs: bool = False,
     ) -> None:
         self.tags = tags
         self.template, self.space, self.columns = template, space, _checked_columns(columns)
         self.texts = {name: text for name, text in (texts or {}).items() if text is not None}
-        if "response" not in template.variables:
+        shows_two = pairs and {"response_a", "response_b"} <= template.variables
+        if "response" not in template.variables and not shows_two:
             said = f": {template.name!r} does not show the response ({{{{ response }}}}), so every response would be judged alike"
             raise FieldError("prompt_template", template.name, "Use another template.", said)
         for name, text in self.texts.items():

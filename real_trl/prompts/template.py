@@ -35,7 +35,7 @@ _FEEDBACK_COLLECTION = {
 }
 _DESCRIPTION = re.compile(r"score(\d+)_description")
 _NUMERAL = re.compile(r"-?\d+(?:\.\d+)?")
-TEXTS = ("instruction", "response", "reference", "rubric", "criteria")
+TEXTS = ("instruction", "response", "response_a", "response_b", "reference", "rubric", "criteria")
 NEEDED_TEXTS = (
     "instruction",
     "rubric",

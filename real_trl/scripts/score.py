@@ -186,7 +186,7 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source, crite
         asked = [prompt_of]
     else:
         texts = [{"rubric": rubric, "reference": args.reference} for rubric in criteria.values() or [args.rubric]]
-        asked = [PromptFields(template, judge.space, args.columns, each).render for each in texts]
+        asked = [PromptFields(template, judge.space, args.columns, each, pairs=True).render for each in texts]
     prompts, problems = [], {}
     for index, row in enumerate(source.iterate(column and [column])):
         try:
