@@ -34,7 +34,6 @@ from real_trl.objectives.order import (
     concordance_reward,
     order_probability,
     preference_reward,
-    tie_probability,
 )
 from real_trl.objectives.rewards import (
     absolute_error,
@@ -77,6 +76,5 @@ __all__ = [
     "squared_error_rounding",
     "standardize_advantages",
     "target_weights",
-    "tie_probability",
     "worst_squared_error",
 ]

@@ -29,11 +29,6 @@ def order_probability(first: Tensor, second: Tensor, values: Tensor) -> Tensor:
     return torch.einsum("...i,ij,...j->...", first.softmax(-1), above.to(first.dtype), second.softmax(-1))
 
 
-def tie_probability(first: Tensor, second: Tensor) -> Tensor:
-    """Probability that a score drawn for A is the one drawn for B: `Σ_k p_A(k) p_B(k)`. Arguments as in [`order_probability`]."""
-    return (first.softmax(-1) * second.softmax(-1)).sum(-1)
-
-
 def preference_reward(score_log_probs: Tensor, values: Tensor, preferences: Tensor, group_size: int) -> Tensor:
     """
     Log-probability that the human's preference between two responses comes out, on average over the completions of the other side.

@@ -24,7 +24,6 @@ ABOVE = 0.18 + 0.5 + 0.12
 def test_probability_of_an_order():
     assert objectives.order_probability(*log(A, B), VALUES).item() == pytest.approx(ABOVE)
     assert objectives.order_probability(*log(B, A), VALUES).item() == pytest.approx(1 - ABOVE)
-    assert objectives.tie_probability(*log(A, B)).item() == pytest.approx(0.24)
 
 
 def test_order_does_not_depend_on_the_order_of_labels_or_on_mass_elsewhere():
