@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from real_trl import __version__
+from real_trl.arguments.complete import Asked
 from real_trl.arguments.early import asked_help, check
 from real_trl.runs.command import user_errors
 from real_trl.runs.processes import LAUNCHER, command_started, exit_with, this_process
@@ -84,6 +85,9 @@ def run(argv: Sequence[str] | None) -> int:
         return 0
     with user_errors():
         check(args.stage, rest)
+        if (said := Asked(args.stage, rest).said()) is not None:
+            print(said)
+            return 0
     module = f"real_trl.scripts.{args.stage}"
     if args.stage in _SINGLE_PROCESS or (args.stage in _SINGLE_UNLESS_CONFIGURED and not args.accelerate_config):
         if args.accelerate_config:

@@ -16,13 +16,21 @@ _FIRST = "recipes/"  # names may have it before them, as they have in a clone
 _STAGE = re.compile(r"^#.*-m real_trl\.scripts\.(\w+)", re.MULTILINE)
 
 
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder; of a text that is no path, or too long for one, there is none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def shipped(name: str | Path) -> Path | None:
     """The file or folder of the package that is called so (`qwen3-8b/real.yaml`, `recipes/qwen3-8b`), or `None`."""
     parts = Path(str(name).removeprefix(_FIRST)).parts
     if not parts or parts[0] == os.sep or ".." in parts:
         return None
     path = FOLDER.joinpath(*parts)
-    return path if path.exists() else None
+    return path if exists(path) else None
 
 
 def find_file(name: str | Path, *, tell: bool = True) -> Path:
@@ -40,7 +48,7 @@ def find_file(name: str | Path, *, tell: bool = True) -> Path:
         opens it will miss.
     """
     path = Path(name)
-    found = None if path.exists() else shipped(name)
+    found = None if exists(path) else shipped(name)
     if found is not None and tell:
         _tell(str(name), found)
     return found or path

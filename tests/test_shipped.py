@@ -42,7 +42,7 @@ def test_a_file_of_the_user_comes_first(empty_folder, capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["no.yaml", "qwen3-8b/no.yaml", "../shipped.py", "recipes/../shipped.py", "/recipes", ""]
+    "name", ["no.yaml", "qwen3-8b/no.yaml", "../shipped.py", "recipes/../shipped.py", "/recipes", "", "x" * 5000, "\0"]
 )
 def test_what_is_not_there_stays_as_it_is(name):
     assert str(find_file(name)) == (name or ".")

@@ -27,18 +27,20 @@ _WIDTH = 40  # characters of the longest bar
 _SHOWN = 5  # reasons why rows are unscored
 
 
-def print_summary(path: Path, config: JudgeConfig, prefixes: Sequence[str] = ("",)) -> None:
-    """What the scores in a file come to, and last whether they are worth anything; of several sets of columns, each."""
+def print_summary(path: Path, config: JudgeConfig, prefixes: Sequence[str] = ("",)) -> str:
+    """What the scores in a file come to, and last whether they are worth anything; of several sets of columns, each. Returns its text."""
     rows, scale = list(read_file(path).iterate()), Scale(tuple(config.score_labels), tuple(config.score_values))
-    console = CleanConsole()
-    console.print(f"{len(rows)} rows scored: {path}", soft_wrap=True)
+    lines = [Text(f"{len(rows)} rows scored: {path}")]
     known = {"normalized": config.normalize_expectation, "direct": not config.rationale}
     known["calibration"] = config.read_calibration()
     for prefix in prefixes:
         if len(prefixes) > 1:
-            console.print(Text(f"{prefix.removesuffix('_')}:", style="bold"), soft_wrap=True)
-        for line in summary(rows, scale, prefix=prefix, **known):
-            console.print(line, soft_wrap=True)
+            lines.append(Text(f"{prefix.removesuffix('_')}:", style="bold"))
+        lines += summary(rows, scale, prefix=prefix, **known)
+    console = CleanConsole()
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return "\n".join(line.plain for line in lines)
 
 
 def summary(

@@ -29,6 +29,7 @@ from typing import Any
 
 from trl import ModelConfig
 
+from real_trl.arguments.complete import Asked
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
@@ -264,11 +265,12 @@ def make_parser() -> RecipeParser:
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and not argv[0].startswith("-"):
-        argv = ["--data", *argv]
     with ExitStack() as held:
         with user_errors():
+            asked = Asked.of_process("score", argv)
+            argv = list(sys.argv[1:] if argv is None else argv)
+            if argv and not argv[0].startswith("-"):
+                argv = ["--data", *argv]
             args, model_args = make_parser().parse_args_and_config(argv)
             if model_args.model_name_or_path:
                 raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge: --judge DIR.")
@@ -278,8 +280,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             criteria = criteria_of(args, judge)
             prefixes = [f"{args.prefix}{criterion}_" for criterion in criteria] or [args.prefix]
             calibration = judge.config.read_calibration()
-            own = {"calibrated": calibration is not None}
-            scored = ScoredFile(args.output_path, source, judge.space.labels, prefixes, **own)
+            known = {"calibrated": calibration is not None}
+            scored = ScoredFile(args.output_path, source, judge.space.labels, prefixes, **known)
             state = distributed_state()
             held.enter_context(only_writer(args.output_path, "output", state))
             prompts = make_prompts(args, judge, source, criteria)
@@ -293,7 +295,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if state.is_main_process:
                 output.discard_parts()
                 print(f"Already complete: {args.output_path}")
-                print_summary(args.output_path, judge.config, prefixes)
+                said = print_summary(args.output_path, judge.config, prefixes)
+                asked.record(f"Already complete: {args.output_path}\n{said}")
             return
         width = len(prefixes)  # prompts of a row, which are judged together
         groups = groups_of(calibration, source, list(criteria))
@@ -323,7 +326,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             prompts,
             [range(start, min(start + size, len(prompts))) for start in range(0, len(prompts), size)],
             ask=ask,
-            as_row=lambda place, judgment: score_columns(judgment, judge.space.labels, prefixes[place % width], **own),
+            as_row=lambda place, judgment: score_columns(
+                judgment, judge.space.labels, prefixes[place % width], **known
+            ),
             merge=merge,
             seed=args.seed,
             desc="Scoring",
@@ -332,10 +337,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         with user_errors(), naming_rows(where):
             unscored = work.run(lambda: args.load(judge, model_args, malformed=args.malformed), state)
         if state.is_main_process:
-            print_summary(args.output_path, judge.config, prefixes)
+            said = print_summary(args.output_path, judge.config, prefixes)
             reasons = [(where(place), columns[prefixes[place % width] + "error"]) for place, columns in unscored]
             what = "scores" if criteria else "rows"
             end_with_unscored({what: reasons}, {what: len(prompts)})
+            if not reasons:
+                asked.record(f"Already complete: {args.output_path}\n{said}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 from datasets import Dataset
 from trl import ModelConfig
 
+from real_trl.arguments.complete import Asked
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import DataArguments
@@ -143,6 +144,12 @@ def _print_selection(counts: Mapping[str, Any]) -> None:
         print("\n".join(yield_lines(counts["selection"])))
 
 
+def _again(folder: str, counts: Mapping[str, Any]) -> str:
+    """What the command says that has nothing left to do."""
+    selection = yield_lines(counts["selection"]) if "selection" in counts else []
+    return "\n".join([f"Already complete in {folder}: {summarize(counts)}", *selection])
+
+
 def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
     """`ValueError` if a column that is passed through cannot be written."""
     for column in columns:
@@ -165,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     with ExitStack() as held:
         with user_errors():
+            command_line = Asked.of_process("self_generate", argv)
             args, data_args, model_args = make_parser().parse_args_and_config(argv)
             if taken := sorted(_OWN_COLUMNS.intersection(data_args.keep_columns or ())):
                 said = f": {taken[0]!r} is a column that the generated data have of their own"
@@ -190,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if complete:
             if state.is_main_process:
                 output.discard_parts()
-                print(f"Already complete in {args.output_dir}: {summarize(output.counts)}")
-                _print_selection(output.counts)
+                print(said := _again(args.output_dir, output.counts))
+                command_line.record(said)
             return
         made = Rationales(dataset, space, args.malformed, args.max_distance, args.show_score)
         asked = made.asked()
@@ -243,6 +251,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     raise FieldError("output_dir", args.output_dir, fix, said)
             reasons = [(f"row {row}", completion["error"]) for (row, _), completion in unscored]
             end_with_unscored({"completions": reasons}, {"completions": output.counts["completions"]})
+            if not reasons:
+                command_line.record(_again(args.output_dir, output.counts))
 
 
 if __name__ == "__main__":
