@@ -18,9 +18,6 @@ from pathlib import Path
 from types import FrameType
 
 from real_trl import __version__
-from real_trl.arguments.complete import Asked
-from real_trl.arguments.early import asked_help, check
-from real_trl.runs.command import user_errors
 from real_trl.runs.processes import LAUNCHER, command_started, exit_with, this_process
 from real_trl.runs.unscored_exit import EXIT_STATUS, STATUS_FILE
 from real_trl.shipped import find_file
@@ -65,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(argv: Sequence[str] | None) -> int:
     """As [`main`], of which it is the inner part."""
+    from real_trl.arguments.complete import Asked  # these take a moment, too
+    from real_trl.arguments.early import asked_help, check
+    from real_trl.runs.command import user_errors
+
     parser = argparse.ArgumentParser(
         prog="real-trl",
         description=__doc__,

@@ -52,7 +52,7 @@ def gone(process: int, seconds: float = 10.0) -> bool:
 @pytest.mark.parametrize(
     "command",
     [
-        ("real_trl.cli", "sft", "--config", "recipe.yaml"),
+        ("real_trl.cli", "sft", "--config", "quickstart/raft.yaml"),
         ("real_trl.cli", "score", "rows.jsonl"),
         ("real_trl.scripts.rl",),
     ],
