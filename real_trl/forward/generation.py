@@ -18,18 +18,22 @@ from typing import Any, Protocol
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
+from torch.nn import functional
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 from trl.trainer.utils import pad
 
 from real_trl.forward.dense import causal_lm
 from real_trl.forward.packed_attention import PREFIX_ATTENTION, install_prefix_attention, no_mask
+from real_trl.forward.padded_head import padded_head
 from real_trl.forward.positions import generation_without_cache, separate_rows
 from real_trl.forward.prompt_cache import KeysAndValues, Layers
 from real_trl.forward.shared_cache import DecodingGroups, read_prompts
 from real_trl.forward.support import why_not_exact, why_not_row_wise
 
 logger = logging.getLogger(__name__)
+
+_BLOCK = 256  # tokens of which one is sampled at a time
 
 
 class FollowsRows(Protocol):
@@ -108,7 +112,7 @@ def generate_groups(
     output = None
     if reason is None:
         try:
-            with prefix_attention_installed(base):
+            with prefix_attention_installed(base), padded_head(base):
                 output = model.generate(**inputs, custom_generate=shared_prefill)
         except _CannotShare as error:
             reason = str(error)
@@ -221,13 +225,27 @@ def shared_prefill(
 
 def _sampled(scores: Tensor) -> Tensor:
     """A token of each row of `scores` `(N, V)`, with the probabilities of their softmax."""
-    # `torch.multinomial` draws a number for every token of the vocabulary, which takes as long on a CPU as several layers
+    # `torch.multinomial` draws a number for every token of the vocabulary, and the cumulative distribution of all of it in float64 takes
+    # as long on a CPU as a layer: a block of tokens is drawn, and then one of its tokens
     precise = torch.float32 if scores.device.type == "mps" else torch.float64  # all that it has
-    cumulative = scores.softmax(-1).cumsum(-1, dtype=precise)
-    total = cumulative[:, -1:]
+    probs = functional.pad(scores.softmax(-1), (0, -scores.size(1) % _BLOCK))
+    probs = probs.unflatten(1, (-1, _BLOCK))  # (N, blocks * block) -> (N, blocks, block)
+    ends = probs.sum(-1).cumsum(-1, dtype=precise)  # (N, blocks)
+    total = ends[:, -1:]
     if not total.isfinite().all():
         raise RuntimeError(
             "The logits hold NaN or infinity, so there is nothing to sample from. The model has diverged, or its type is too narrow for it."
         )
-    drawn = torch.rand(total.shape, dtype=total.dtype, device=total.device) * total
-    return torch.searchsorted(cumulative, drawn, right=True).squeeze(1).clamp_(max=scores.size(1) - 1)
+    block, share = _place(ends, torch.rand(total.shape, dtype=total.dtype, device=total.device))
+    inner = probs.take_along_dim(block.unsqueeze(-1), 1).squeeze(1).cumsum(-1, dtype=precise)  # (N, block)
+    return (block * _BLOCK + _place(inner, share)[0]).squeeze(1)
+
+
+def _place(ends: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Of sums up to each of `B` things `(N, B)`: at which a `share` `(N, 1)` of all lies, and at which share of that one; both `(N, 1)`."""
+    total = ends[:, -1:]
+    # Rounding must not lead behind the last one that is not empty
+    drawn = torch.minimum(share * total, torch.nextafter(total, torch.zeros_like(total)))
+    place = torch.searchsorted(ends, drawn, right=True)
+    start = ends.gather(1, (place - 1).clamp(min=0)) * (place > 0)
+    return place, (drawn - start) / (ends.gather(1, place) - start)

@@ -18,6 +18,7 @@ from real_trl.forward import prompt_cache
 from real_trl.forward import shared_cache as decoding_cache
 from real_trl.forward.generation import FinishedRows, generate_groups
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
+from real_trl.forward.padded_head import padded_head
 from tests.forward.test_shared_prefix import CONFIGS, VOCABULARY
 from tests.tiny import lora_config
 
@@ -172,6 +173,44 @@ def test_sampled_completions_have_their_exact_probabilities(truncation):
         ]
         assert len(tables[0]) > 3
         assert chisquare(*tables).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("drawn", [None, 0.0, 1 - 2**-53])
+@pytest.mark.parametrize("vocabulary", [5, 256, 257, 1000])
+def test_a_token_is_drawn_from_its_place_in_the_distribution(vocabulary, drawn, monkeypatch):
+    """Against the cumulative distribution of the whole vocabulary, in which the first and the last tokens and some between are excluded."""
+    torch.manual_seed(1)
+    scores = 3 * torch.randn(400, vocabulary)
+    scores[:, [0, 2, -1]] = -torch.inf
+    scores[:, 300:520] = -torch.inf
+    places = torch.rand(400, 1, dtype=torch.float64) if drawn is None else torch.full((400, 1), drawn).double()
+    monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: places)
+    tokens = group_generation._sampled(scores)
+    if drawn is None:
+        expected = torch.searchsorted(scores.double().softmax(-1).cumsum(-1), places, right=True).squeeze(1)
+        # Float32 moves the ends by 1e-7: a draw beside one may have the neighbour
+        assert (tokens == expected).float().mean() > 0.99
+    assert scores[torch.arange(400), tokens].isfinite().all()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_head_of_a_decoding_step_is_padded_and_gives_the_same(bias):
+    model = build()
+    model.lm_head = head = torch.nn.Linear(model.config.hidden_size, VOCABULARY, bias=bias)
+    with padded_head(model):
+        for rows in range(1, 20):
+            hidden = torch.randn(rows, 1, model.config.hidden_size)
+            expected = torch.nn.functional.linear(hidden, head.weight, head.bias)
+            torch.testing.assert_close(head(hidden), expected, rtol=1e-6, atol=1e-6)
+        assert "forward" in vars(head)
+    assert "forward" not in vars(head)
+
+
+def test_a_head_of_another_type_or_kind_is_left_alone():
+    adapted = get_peft_model(build(), lora_config(target_modules=["lm_head"])).base_model.model
+    for model in (build(dtype=torch.bfloat16), adapted):
+        with padded_head(model):
+            assert "forward" not in vars(model.get_output_embeddings())
 
 
 def _completions(model, prompt, temperature, truncation):
