@@ -81,6 +81,14 @@ class Scale:
         """The label of the worst score."""
         return self.label_of(self.high if self.lower_is_better else self.low)
 
+    def reward(self, score: float) -> float:
+        """
+        `score` as a reward: 0 at the worst value of the scale, 1 at the best, linear in between. Beyond the scale, where an expected
+        score may lie that is not divided by the probability mass on the labels, it is that of the nearer end.
+        """
+        share = min(max((score - self.low) / (self.high - self.low), 0.0), 1.0)
+        return 1.0 - share if self.lower_is_better else share
+
     def label_of(self, score: float) -> str:
         """The label whose value is exactly `score`; `ValueError` if there is none."""
         if score not in self.values:

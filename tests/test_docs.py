@@ -258,7 +258,7 @@ def test_commands(folder):
 
 
 def ask(folder: Path, command: str) -> None:
-    """Starts a service, gives it the request of the page, and stops it."""
+    """Starts a service, gives it the requests of the page, and stops it."""
     with subprocess.Popen(arguments(command), cwd=folder, env=ENVIRONMENT) as process:
         try:
             for _ in range(240):
@@ -270,9 +270,15 @@ def ask(folder: Path, command: str) -> None:
                     time.sleep(0.5)
             else:
                 pytest.fail("the service did not answer")
-            request = next(shlex.split(command) for command in commands(TEXT) if command.startswith("curl "))
-            answer = httpx.post(request[1], json=json.loads(request[request.index("-d") + 1]), timeout=60)
-            assert answer.status_code == 200 and 0 < answer.json()["expected_score"] <= 5
+            requests = [shlex.split(command) for command in commands(TEXT) if command.startswith("curl ")]
+            answers = [
+                httpx.post(request[1], json=json.loads(request[request.index("-d") + 1]), timeout=60)
+                for request in requests
+            ]
+            assert [answer.status_code for answer in answers] == [200, 200]
+            score, reward = (answer.json() for answer in answers)
+            assert 0 < score["expected_score"] <= 5
+            assert reward["reward"] == pytest.approx((max(score["expected_score"], 1) - 1) / 4, abs=1e-4)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)

@@ -149,6 +149,14 @@ def test_which_end_is_the_best(labels, values, best, worst):
     )  # as a judge's config has it
 
 
+@pytest.mark.parametrize(
+    ("labels", "score", "reward"),
+    [("1-5", 1, 0), ("1-5", 5, 1), ("1-5", 4.5, 0.875), ("1-5", 0.7, 0), ("1-5", 5.2, 1), ("6-1", 1, 1), ("6-1", 5, 0.2), ("6-1", 0.5, 1)],
+)  # fmt: skip
+def test_a_reward_is_the_way_from_the_worst_to_the_best(labels, score, reward):
+    assert Scale.parse(labels).reward(score) == pytest.approx(reward)
+
+
 def test_scores_on_a_scale_where_1_is_the_best_are_the_numbers_that_are_written():
     scale = Scale.parse("6-1")
     assert (scale.read("1"), scale.read(2.5), scale.low, scale.high) == (1.0, 2.5, 1.0, 6.0)

@@ -245,12 +245,9 @@ class JudgeReward:
         if not math.isfinite(score):
             return None
         scale = self.judge.engine.score_space.scale
-        low, high = scale.low, scale.high
-        if scale.lower_is_better:
-            score = low + high - score
-        if not self.normalize:
-            return score
-        return min(max((score - low) / (high - low), 0.0), 1.0)
+        if self.normalize:
+            return scale.reward(score)
+        return scale.low + scale.high - score if scale.lower_is_better else score
 
     def _log(
         self,

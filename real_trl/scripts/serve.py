@@ -8,10 +8,11 @@ A judge behind an HTTP endpoint that returns scores with their distributions.
         -d '{"instruction": "…", "rubric": "…", "response": "…"}'
 
 `POST /score` takes one row (the fields that the judge's prompt has, or a complete `prompt`) or several under `rows`; `GET /health` says
-whether the service is ready, by which judge, on which scale. Concurrent requests are judged in common batches. Decoding is
-greedy unless `--do_sample true`: an answer is then that of `Judge.score` on the row alone, up to the rounding of floating-point
-numbers, whatever it shares its batch with. If the environment variable `REAL_TRL_API_KEY` is set, clients have to
-send its value as `Authorization: Bearer <key>`.
+whether the service is ready, by which judge, on which scale. `POST /v1/grader` answers the same requests with rewards between 0 and 1;
+`POST /v1/chat/completions` and `GET /v1/models` are for clients of OpenAI's API (see [`real_trl.serving.chat`]), `GET /metrics` is for
+Prometheus. Concurrent requests are judged in common batches. Decoding is greedy unless `--do_sample true`: an answer is then that of
+`Judge.score` on the row alone, up to the rounding of floating-point numbers, whatever it shares its batch with. If the environment
+variable `REAL_TRL_API_KEY` is set, clients have to send its value as `Authorization: Bearer <key>`.
 """
 
 import logging
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until stopped; `argv` defaults to the command line."""
     with user_errors():
         args: ServeArguments = make_parser().parse_args_and_config(argv)[0]
-        if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
+        if missing := [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]:
             raise ImportError(f"serve needs {missing[0]}. Install it: pip install real_trl[serve].")
         from real_trl.serving.app import Limits, create_app
         from real_trl.serving.batching import Batcher

@@ -1,28 +1,27 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP endpoint: `POST /score` and `GET /health`."""
+"""The HTTP endpoints: scores and rewards, OpenAI's chat completions, health and metrics."""
 
-import asyncio
-from concurrent.futures import Future
+import time
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from real_trl import __version__
-from real_trl.engines import Judgment
-from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.judge import Judge
 from real_trl.option_values import FieldError, check_numbers
-from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
-from real_trl.serving.guard import SMALL_BODY_BYTES, Guard
-from real_trl.serving.wire import Refused, RowReader, Score, ScoreRequest, Scores
+from real_trl.serving.batching import Batcher
+from real_trl.serving.chat import ChatReader, completion, models
+from real_trl.serving.guard import Guard
+from real_trl.serving.judging import Judging
+from real_trl.serving.metrics import Measured, Metrics
+from real_trl.serving.wire import Refused, Reward, Rewards, RowReader, Score, ScoreRequest, Scores
 
 _HELD_BODIES = 64
-_CLIENT_CLOSED_REQUEST = 499  # nobody reads it, but the access log shows it
+_THERE_ARE = "There are POST /score, /v1/grader and /v1/chat/completions, and GET /health, /v1/models and /metrics."
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
         batcher ([`Batcher`]):
             Where its engine runs.
         name (`str`):
-            What `/health` calls the judge.
+            What the judge is called at `/health`, and as a model of `/v1`.
         limits ([`Limits`]):
             What a request may ask for.
         key (`str`, *optional*):
@@ -94,7 +93,8 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
         max_held_bytes=limits.max_held_bytes or _HELD_BODIES * limits.max_body_bytes,
     )
     reader = RowReader(judge, limits.max_rows, limits.max_prompt_bytes)
-    reading = CapacityLimiter(2)
+    chat, since, metrics = ChatReader(reader, name), int(time.time()), Metrics(batcher)
+    judging = Judging(batcher, limits.request_timeout, metrics)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
@@ -102,9 +102,7 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
 
     @app.exception_handler(HTTPException)
     async def not_found(request: Request, error: HTTPException) -> JSONResponse:
-        return await refused(
-            request, Refused(error.status_code, f"{error.detail}. There are POST /score and GET /health.")
-        )
+        return await refused(request, Refused(error.status_code, f"{error.detail}. {_THERE_ARE}"))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
@@ -115,37 +113,56 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
     schema["properties"]["rows"]["anyOf"][0]["items"] = schema.pop("$defs")["Row"]
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
 
+    async def scores_of(request: Request) -> tuple[list[Score], bool]:
+        """The scores of a request's rows, and whether it was one row rather than a list."""
+
+        def read(content: bytes) -> tuple[list[str], bool, list[str | None]]:
+            return *reader.read(content), reader.groups(content)
+
+        prompts, single, groups = await judging.read(request, read)
+        return [Score.of(each, judge.labels) for each in await judging.judge(request, prompts, groups)], single
+
     @app.post("/score", response_model=Score | Scores, openapi_extra={"requestBody": body})
-    async def score(request: Request) -> Score | Scores | Response:
+    async def score(request: Request) -> Score | Scores:
         """
         Scores a row, or several under `rows`. Where the engine gives no answer to some of them, these have the status `unscored` and an
         `error`; where it gives none at all, the status of the answer is 502.
         """
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refused(415, "the body has to be JSON. Send it as application/json.", "Content-Type")
-        content = await request.body()
-        if len(content) <= SMALL_BODY_BYTES:
-            prompts, single = reader.read(content)
-        else:  # takes long enough for others to notice
-            prompts, single = await to_thread.run_sync(reader.read, content, limiter=reading)
-        try:
-            judgments = await _answer(request, batcher.submit(prompts), limits.request_timeout)
-        except Busy as error:
-            raise Refused(503, str(error), headers={"Retry-After": str(error.retry_after)}) from None
-        except PromptTooLong as error:
-            raise Refused(413, str(error), "prompt") from None
-        except JudgingFailed as error:
-            raise Refused(500, str(error)) from None
-        if judgments is None:
-            return Response(status_code=_CLIENT_CLOSED_REQUEST)
-        if all(judgment.status == UNSCORED for judgment in judgments):
-            reasons = "; ".join(grouped_reasons(judgment.error or "" for judgment in judgments))
-            raise Refused(502, f"the judge's engine gave no answer that can be scored: {reasons}")
-        if judge.calibration and judge.calibration.intervals.column:  # engine and batches know no groups
-            groups = reader.groups(content)
-            judgments = [judge.calibrated(*each) for each in zip(judgments, groups, strict=True)]
-        scores = [Score.of(judgment, judge.labels) for judgment in judgments]
+        scores, single = await scores_of(request)
         return scores[0] if single else Scores(scores=scores)
+
+    @app.post("/v1/grader", response_model=Reward | Rewards, openapi_extra={"requestBody": body})
+    async def grader(request: Request) -> Reward | Rewards:
+        """
+        Rewards between 0 and 1, the worst and the best score of the scale, for the same requests as `/score`. A row without a score makes
+        the whole answer an error, with status 502.
+        """
+        scores, single = await scores_of(request)
+        for place, each in enumerate(scores):
+            if each.expected_score is None:
+                why = f"it has no score: {each.error or f'the completion shows none ({each.status})'}. Leave it out, or try again."
+                raise Refused(502, why, None if single else f"rows[{place}]")
+        rewards = [judge.engine.score_space.scale.reward(each.expected_score) for each in scores]
+        if single:
+            return Reward(reward=rewards[0], score=scores[0])
+        return Rewards(rewards=rewards, scores=scores)
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> JSONResponse:
+        """OpenAI's chat completion: one user message with the judge's complete prompt, or `row` with the fields of its template."""
+        asked = await judging.read(request, chat.read)
+        (judgment,) = await judging.judge(request, [asked.prompt], [asked.group])
+        return JSONResponse(completion(judgment, chat))
+
+    @app.get("/v1/models")
+    async def list_models() -> JSONResponse:
+        """OpenAI's list of models: the judge."""
+        return JSONResponse(models(chat, since))
+
+    @app.get("/metrics")
+    async def show_metrics() -> Response:
+        """Figures of the service in Prometheus' text format."""
+        return metrics.page()
 
     @app.get("/health")
     async def health() -> JSONResponse:
@@ -157,25 +174,7 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
             answer["criteria"] = judge.criteria
         return JSONResponse(answer, 200 if ready else 503)
 
+    paths = [path for route in app.routes if (path := getattr(route, "path", None))]
+    # Added last, so that it sees what the guard refuses
+    app.add_middleware(Measured, metrics=metrics, endpoints=paths)
     return app
-
-
-async def _answer(request: Request, future: "Future[list[Judgment]]", timeout: float) -> list[Judgment] | None:
-    """The judgments; `None` if the client hangs up before they are there."""
-    answer = asyncio.wrap_future(future)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        done, _ = await asyncio.wait({answer, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if answer in done:
-            return answer.result()
-        if gone in done:
-            return None
-        raise Refused(504, f"it was not judged within {timeout:g} s. Send less, or try again later.")
-    finally:
-        gone.cancel()
-        answer.cancel()  # nothing if it is there; else the engine skips what it has not begun
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
@@ -90,12 +90,16 @@ class Batcher:
             expect more of them. A single client never waits.
         seed (`int`, *optional*, defaults to `0`):
             Where the judge samples: seed of the first batch; each has its own.
+
+    Attributes:
+        on_batch (`Callable[[int, float], None]`): Called after each batch with its rows and seconds, to be set by whoever counts.
     """
 
     def __init__(
         self, judge: Judge, *, batch_size: int, max_waiting: int, window: float = 0.01, seed: int = 0
     ) -> None:
         self.judge, self.batch_size, self.max_waiting, self.window = judge, batch_size, max_waiting, window
+        self.on_batch: Callable[[int, float], None] = lambda rows, seconds: None
         self._seeds = itertools.count(seed)
         self._changed = threading.Condition()
         self._open: set[_Request] = set()  # neither answered nor given up; guarded, as are the next three
@@ -186,6 +190,7 @@ class Batcher:
                 started = time.monotonic()
                 self._judge(batch)
                 self._batch_seconds = time.monotonic() - started
+                self.on_batch(len(batch), self._batch_seconds)
 
     def _next_batch(self) -> list[tuple[_Request, int, str]] | None:
         """Rows to be judged together and their prompts, `None` at the end."""

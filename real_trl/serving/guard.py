@@ -107,6 +107,7 @@ class Guard:
                 "a key is needed, and there was none or another. Send it as 'Authorization: Bearer <key>'.",
                 "Authorization",
                 {"WWW-Authenticate": "Bearer"},
+                "invalid_api_key",
             )
 
     async def _read_body(self, headers: Headers, stream: "_Stream") -> bytes | None:

@@ -36,17 +36,25 @@ class Refused(Exception):
         status (`int`): HTTP status.
         field (`str`, *optional*): What in the request is wrong.
         headers (`dict[str, str]`): Further headers of the answer.
+        code (`str`, *optional*): What OpenAI calls such an error, where it has a name for it.
     """
 
     def __init__(
-        self, status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        field: str | None = None,
+        headers: dict[str, str] | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.field, self.headers = status, field, headers or {}
+        self.status, self.field, self.headers, self.code = status, field, headers or {}, code
 
     def body(self) -> dict[str, Any]:
-        """The answer's JSON."""
-        return {"error": {"status": self.status, "field": self.field, "message": str(self)}}
+        """The answer's JSON: status, field and message, and the names that OpenAI's clients look for (`type`, `param`, `code`)."""
+        error = {"status": self.status, "field": self.field, "message": str(self)}
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {**error, "type": kind, "param": self.field, "code": self.code}}
 
 
 class Row(BaseModel):
@@ -136,6 +144,22 @@ class Scores(BaseModel):
     scores: list[Score]
 
 
+class Reward(BaseModel):
+    """A score as a reward between 0 and 1."""
+
+    reward: float = Field(
+        description="0 for the worst value of the scale, 1 for the best; the expected score in between."
+    )
+    score: Score
+
+
+class Rewards(BaseModel):
+    """Answer to a request with `rows`, in their order."""
+
+    rewards: list[float]
+    scores: list[Score]
+
+
 class RowReader:
     """
     Turns the body of a request into prompts.
@@ -161,10 +185,7 @@ class RowReader:
             [`Refused`]: with 400 if the body is not JSON, 413 if it has too many rows or a prompt is too long, and 422 if a field
                 is unknown, missing, or of another type.
         """
-        try:
-            given = from_json(body)
-        except ValueError as error:
-            raise Refused(400, f"the body is not valid JSON ({error}). Correct it.") from None
+        given = parsed(body)
         self._check_counts(given)
         try:
             request = ScoreRequest.model_validate(given)
@@ -175,14 +196,33 @@ class RowReader:
         else:
             rows = request.rows
             if others := (request.model_fields_set | set(request.model_extra)) - {"rows"}:
-                name = min(others)[:_SHOWN_NAME]
+                name = shown_name(min(others))
                 raise Refused(422, "it stands beside rows. Put it into every row.", name)
             if not rows:
                 raise Refused(422, "there is none. Give at least one.", "rows")
         return [self._prompt(row, "" if single else f"rows[{place}].") for place, row in enumerate(rows)], single
 
+    def row(self, given: object, path: str) -> str:
+        """
+        The prompt of one row, which errors call `path`.
+
+        Raises:
+            [`Refused`]: as [`read`].
+        """
+        self.check_count(given, path)
+        try:
+            row = Row.model_validate(given)
+        except ValidationError as error:
+            raise _invalid(error, path) from None
+        return self._prompt(row, path and f"{path}.")
+
     def groups(self, body: bytes) -> list[str | None]:
-        """Of a request that was read, the group of each row that the judge's calibration has intervals by, as far as rows say it."""
+        """
+        Of a request that was read, the group of each row that the judge's calibration has intervals by, as far as rows say it; empty
+        if it has none by group.
+        """
+        if not self._group_field:
+            return []
         given = from_json(body)
         return [self.judge.group(row) for row in given.get("rows") or [given]]
 
@@ -194,13 +234,18 @@ class RowReader:
             raise Refused(
                 413, f"got {len(rows)}, the limit is {self.max_rows}. Send them in several requests.", "rows"
             )
-        for path, fields in (("the request", request), *((f"rows[{place}]", row) for place, row in enumerate(rows))):
-            if isinstance(fields, dict) and len(fields) > _MAX_FIELDS:
-                raise Refused(
-                    422,
-                    f"{path} has {len(fields)} fields, of at most {_MAX_FIELDS}. Send {', '.join(self.fields)} only.",
-                    None if path == "the request" else path,
-                )
+        self.check_count(request, "the request")
+        for place, row in enumerate(rows):
+            self.check_count(row, f"rows[{place}]")
+
+    def check_count(self, fields: object, path: str) -> None:
+        """[`Refused`] with 422 if `fields` is an object with too many of them."""
+        if isinstance(fields, dict) and len(fields) > _MAX_FIELDS:
+            raise Refused(
+                422,
+                f"{path} has {len(fields)} fields, of at most {_MAX_FIELDS}. Send {', '.join(self.fields)} only.",
+                None if path == "the request" else path,
+            )
 
     def _prompt(self, row: Row, path: str) -> str:
         prompt = self._rendered(row, path)
@@ -220,7 +265,7 @@ class RowReader:
                 if set(given) - {"prompt", self._group_field}:
                     raise Refused(422, "a complete prompt stands alone. Remove it, or the other fields.", path + name)
             elif self._template is not None and not reads(self._template, name):
-                name = name[:_SHOWN_NAME]
+                name = shown_name(name)
                 near = difflib.get_close_matches(name, self.fields, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise Refused(
@@ -235,16 +280,28 @@ class RowReader:
             raise Refused(422, str(error)) from None
 
 
+def parsed(body: bytes) -> Any:
+    """JSON; [`Refused`] with 400 if it is none."""
+    try:
+        return from_json(body)
+    except ValueError as error:
+        raise Refused(400, f"the body is not valid JSON ({error}). Correct it.") from None
+
+
+def shown_name(name: str) -> str:
+    """The name of a field, as far as an answer shows it."""
+    return name[:_SHOWN_NAME]
+
+
 def _without_field(error: FieldError, fix: str) -> str:
     return f"{error.said.removeprefix(': ')}. {fix}"  # the answer has the field beside its message
 
 
-def _invalid(error: ValidationError) -> Refused:
-    """The first of pydantic's findings."""
+def _invalid(error: ValidationError, path: str = "") -> Refused:
+    """The first of pydantic's findings, in what is called `path`."""
     first = error.errors(include_url=False, include_context=False)[0]
-    path = ""
     for part in first["loc"]:
-        part = part if isinstance(part, int) else part[:_SHOWN_NAME]
+        part = part if isinstance(part, int) else shown_name(part)
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     path = path.removesuffix(".[key]")
     found = _NAMES.get(type(first["input"]), "something else")

@@ -70,6 +70,11 @@ def test_the_service_says_502_for_what_has_no_answer_and_scores_the_rest(judge, 
             assert answer.status_code == 200 and good["expected_score"] == pytest.approx(3.62)
             assert (good["status"], good["error"]) == ("ok", None)
             assert (bad["status"], bad["expected_score"]) == ("unscored", None) and WORDS in bad["error"]
+            # as a reward it is no number, and the others are none either
+            answer = client.post("/v1/grader", json={"rows": [{"response": "fine"}, {"response": BAD}]})
+            assert answer.status_code == 502 and strict(answer.text)["error"]["param"] == "rows[1]"
+            assert WORDS in answer.text and "reward" not in answer.text
+            assert 'real_trl_rows_total{status="unscored"} 3.0' in client.get("/metrics").text
             # of a server that refuses everything, and has answered nothing yet
             judge.engine.answered, server.refusal = False, (403, {"error": {"message": "no logprobs for you"}})
             answer = client.post("/score", json={"rows": [{"response": BAD}, {"response": BAD}]})

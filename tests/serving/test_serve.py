@@ -35,9 +35,9 @@ def folder(tmp_path_factory):
 
 
 @contextmanager
-def service(folder, limits=LIMITS, key=None, **connections):
+def service(folder, limits=LIMITS, key=None, settings=SETTINGS, **connections):
     """A judge that can be held up, and a client of its service."""
-    judge = GatedJudge.from_pretrained(folder, **SETTINGS)
+    judge = GatedJudge.from_pretrained(folder, **settings)
     listener, batcher = bind("127.0.0.1", 0), Batcher(judge, batch_size=4, max_waiting=limits.max_waiting)
     server = Server(create_app(judge, batcher, "tiny", limits, key), batcher, grace=0, **connections)
     thread = threading.Thread(target=server.serve_until_stopped, args=[listener])
