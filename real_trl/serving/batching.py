@@ -92,7 +92,8 @@ class Batcher:
             Where the judge samples: seed of the first batch; each has its own.
 
     Attributes:
-        on_batch (`Callable[[int, float], None]`): Called after each batch with its rows and seconds, to be set by whoever counts.
+        on_batch (`Callable[[int, float], None]`): Called with the rows and seconds of each batch that was judged, before anybody is
+            answered; to be set by whoever counts.
     """
 
     def __init__(
@@ -190,7 +191,6 @@ class Batcher:
                 started = time.monotonic()
                 self._judge(batch)
                 self._batch_seconds = time.monotonic() - started
-                self.on_batch(len(batch), self._batch_seconds)
 
     def _next_batch(self) -> list[tuple[_Request, int, str]] | None:
         """Rows to be judged together and their prompts, `None` at the end."""
@@ -240,6 +240,7 @@ class Batcher:
         return None
 
     def _judge(self, batch: list[tuple[_Request, int, str]]) -> None:
+        started = time.monotonic()
         try:
             judgments = self.judge.judge([prompt for *_, prompt in batch], seed=next(self._seeds))
         except Exception as error:
@@ -259,6 +260,7 @@ class Batcher:
             for request, *_ in batch:
                 request.fail(failed)
             return
+        self.on_batch(len(batch), time.monotonic() - started)
         with self._changed:
             rows = sum(request.num_rows for request in self._open)
         self._expected = rows

@@ -43,7 +43,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "real_trl_request_seconds",
-            "Seconds from a request's head to its answer.",
+            "Seconds from a request's head to the begin of its answer.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -55,7 +55,7 @@ class Metrics:
             "real_trl_batch_rows", "Rows that were judged together.", buckets=_ROWS, registry=self.registry
         )
         self._batch_seconds = Histogram(
-            "real_trl_batch_seconds", "Seconds that a batch took.", buckets=_SECONDS, registry=self.registry
+            "real_trl_batch_seconds", "Seconds in which they were judged.", buckets=_SECONDS, registry=self.registry
         )
         waiting = Gauge("real_trl_waiting_rows", "Rows that wait for the judge.", registry=self.registry)
         waiting.set_function(lambda: batcher.waiting)
@@ -96,19 +96,24 @@ class Measured:
         """One request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        started, status = time.monotonic(), _HUNG_UP
+        started, counted = time.monotonic(), False
+
+        def count(status: int) -> None:
+            nonlocal counted
+            if not counted:
+                endpoint = scope["path"] if scope["path"] in self.endpoints else "other"
+                self.metrics.request(endpoint, status, time.monotonic() - started)
+            counted = True
 
         async def noted(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                count(message["status"])  # before the client sees it, and may ask for the figures
             await send(message)
 
         try:
             await self.app(scope, receive, noted)
         except Exception:
-            status = 500  # which the server makes of it
+            count(500)  # which the server makes of it
             raise
         finally:
-            endpoint = scope["path"] if scope["path"] in self.endpoints else "other"
-            self.metrics.request(endpoint, status, time.monotonic() - started)
+            count(_HUNG_UP)
