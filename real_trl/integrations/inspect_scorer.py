@@ -3,22 +3,19 @@
 """A judge as a scorer of Inspect AI (https://inspect.aisi.org.uk)."""
 
 import math
-import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
+from real_trl.integrations.judged_together import judge_together
 from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.text.json_text import finite
 from real_trl.text.thinking import ThinkingTags, tags_to_strip, without_thinking
 
 try:
-    import anyio.to_thread
     from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
     from inspect_ai.solver import TaskState
 except ImportError as error:
@@ -97,7 +94,6 @@ def judge_scorer(
     check_num_samples(num_samples, loaded.engine.decoding.do_sample, loaded.engine.decoding.rationale)
     texts = {"rubric": rubric, "reference": reference}
     fields = PromptFields(judge_template(loaded.config), loaded.engine.score_space, columns, texts, tags)
-    queue = _Queue(loaded, num_samples, seed)
 
     async def score(state: TaskState, target: Target) -> Score:
         answer = _answer(state, tags)
@@ -111,7 +107,8 @@ def judge_scorer(
             loaded.engine.check([prompt])
         except ValueError as error:
             return Score(value=math.nan, answer=answer, explanation=str(error))
-        return _as_score(await queue.judge(prompt), loaded.labels, answer)
+        (judgment,) = await judge_together(loaded, [prompt], num_samples=num_samples, seed=seed)
+        return _as_score(judgment, loaded.labels, answer)
 
     return score
 
@@ -147,39 +144,3 @@ def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score
             ),
         },
     )
-
-
-@dataclass
-class _Request:
-    prompt: str
-    judgment: Judgment | None = None
-
-
-class _Queue:
-    """Brings what concurrent samples ask to one judge, one call at a time."""
-
-    def __init__(self, judge: Judge, num_samples: int, seed: int) -> None:
-        self._judge, self._num_samples, self._seed = judge, num_samples, seed
-        self._together = not judge.engine.decoding.do_sample
-        self._turn = threading.Lock()  # several event loops may use it, one after the other
-        self._waiting: deque[_Request] = deque()
-
-    async def judge(self, prompt: str) -> Judgment:
-        request = _Request(prompt)
-        if self._together:
-            self._waiting.append(request)
-        await anyio.to_thread.run_sync(self._serve, request)
-        return request.judgment
-
-    def _serve(self, request: _Request) -> None:
-        with self._turn:
-            if request.judgment is not None:  # another call took it along
-                return
-            batch = [request]
-            while self._waiting:
-                other = self._waiting.popleft()
-                batch += [other] if other is not request else []
-            prompts = [each.prompt for each in batch]
-            judgments = self._judge.judge(prompts, num_samples=self._num_samples, seed=self._seed)
-            for each, judgment in zip(batch, judgments, strict=True):
-                each.judgment = judgment

@@ -5,6 +5,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +28,14 @@ logger = logging.getLogger(__name__)
 _OF_THE_TRAINER = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 
 _MOST_REASONS = 20  # of unscored responses that are warned of
+
+
+@dataclass(frozen=True)
+class _Batch:
+    size: int  # completions
+    answered: int  # of these, those that come to an answer
+    readable: dict[int, str]  # of these, by index, the judge's prompts that fit it
+    of_the_trainer: dict[str, Any]
 
 
 class JudgeReward:
@@ -180,23 +189,32 @@ class JudgeReward:
         Raises:
             `ValueError`: naming the field and the row, if the judge's prompt cannot be filled.
         """
+        batch = self._batch(prompts, completions, columns)
+        if not batch.readable:
+            return self._rewards(batch, [])
+        asked = list(batch.readable.values())
+        return self._rewards(batch, self.judge.judge(asked, num_samples=self.num_samples, seed=self.seed))
+
+    def _batch(self, prompts: Sequence[Prompt], completions: Sequence[Prompt], columns: dict[str, Any]) -> "_Batch":
+        """What the judge is to be asked about a batch of completions."""
         of_the_trainer = {name: columns.pop(name, None) for name in _OF_THE_TRAINER}
         asked = {}
         for index, answer in enumerate(self._answers(prompts, completions)):
             row = {name: values[index] for name, values in columns.items()}
             if answer is not None:
                 asked[index] = self._prompt(index, prompts[index], answer, row)
-        readable = self._readable(asked)
-        judgments: dict[int, Judgment] = {}
-        if readable:
-            judged = self.judge.judge([asked[i] for i in readable], num_samples=self.num_samples, seed=self.seed)
-            judgments = dict(zip(readable, judged, strict=True))
+        return _Batch(len(completions), len(asked), self._readable(asked), of_the_trainer)
+
+    def _rewards(self, batch: "_Batch", judged: Sequence[Judgment]) -> list[float | None]:
+        """The rewards of a batch, whose readable prompts have these judgments; logs what there is to say of them."""
+        judgments = dict(zip(batch.readable, judged, strict=True))
         self._warn_of_unscored(list(judgments.values()))
-        rewards = [self._reward(judgments[i]) if i in judgments else None for i in range(len(completions))]
-        self._unanswered |= len(asked) < len(completions)
-        if self._unanswered and of_the_trainer["log_metric"] is not None:
-            of_the_trainer["log_metric"](f"{self.__name__}/unanswered", 1 - len(asked) / len(completions))
-        self._log(of_the_trainer["log_extra"], of_the_trainer["log_metric"], judgments, rewards)
+        rewards = [self._reward(judgments[i]) if i in judgments else None for i in range(batch.size)]
+        self._unanswered |= batch.answered < batch.size
+        log_extra, log_metric = batch.of_the_trainer["log_extra"], batch.of_the_trainer["log_metric"]
+        if self._unanswered and log_metric is not None:
+            log_metric(f"{self.__name__}/unanswered", 1 - batch.answered / batch.size)
+        self._log(log_extra, log_metric, judgments, rewards)
         return rewards
 
     def _answers(self, prompts: Sequence[Prompt], completions: Sequence[Prompt]) -> list[str | None]:
@@ -211,17 +229,17 @@ class JudgeReward:
         except ValueError as error:
             raise ValueError(f"JudgeReward {self.__name__!r}, row {index}: {error}") from error
 
-    def _readable(self, prompts: Mapping[int, str]) -> list[int]:
-        """Indices of the prompts that fit the judge: one long completion is no reason to end a training."""
+    def _readable(self, prompts: dict[int, str]) -> dict[int, str]:
+        """The prompts that fit the judge: one long completion is no reason to end a training."""
         try:
             self.judge.engine.check(list(prompts.values()))
-            return list(prompts)
+            return prompts
         except ValueError:
-            readable = []
+            readable = {}
         for index, prompt in prompts.items():
             try:
                 self.judge.engine.check([prompt])
-                readable.append(index)
+                readable[index] = prompt
             except ValueError as error:
                 too_long = error
         if not self._warned:

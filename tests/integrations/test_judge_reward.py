@@ -299,7 +299,7 @@ def test_pickled(folder, judge):
 
 
 def test_inspect_is_not_imported_for_it():
-    assert set(integrations.__all__) == {"JudgeReward", "judge_scorer"}
+    assert set(integrations.__all__) == {"AsyncJudgeReward", "JudgeReward", "judge_scorer"}
     code = "import sys; from real_trl.integrations import JudgeReward; assert 'inspect_ai' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     code = (
