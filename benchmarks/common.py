@@ -17,6 +17,8 @@ from real_trl.versions import package_versions
 
 T = TypeVar("T")
 
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+
 
 def in_turns(ways: Mapping[str, Callable[[], T]], repeats: int) -> Iterator[tuple[str, T]]:
     """
@@ -77,7 +79,8 @@ class PeakMemory:
     Bytes of memory in use at most, beyond those in use at the start.
 
     On a GPU these are PyTorch's tensors; on a CPU the process's resident memory, whose highest value the Linux kernel
-    keeps. What is freed already and only held back by the allocator is given back first.
+    keeps. What is freed and only held back by the allocator does not count: it is given back first, and meanwhile glibc takes every block
+    of 64 KiB or more from the system and gives it back when it is freed, which takes time that must not be measured with it.
 
     Args:
         device (`torch.device`):
@@ -103,7 +106,9 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
             return
-        ctypes.CDLL(None).malloc_trim(0)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 2**16)
+        libc.malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM to VmRSS
         self._before = _status("VmRSS")
 
@@ -111,6 +116,8 @@ class PeakMemory:
         """End; `value` is the bytes."""
         cuda = self.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self.device) if cuda else _status("VmHWM")
+        if not cuda:
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**25)  # the most that glibc comes to by itself
         self.value = float(peak - self._before)
 
 

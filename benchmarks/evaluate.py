@@ -65,7 +65,7 @@ def two_passes(engine: TransformersEngine, prompts: Sequence[str]) -> tuple[list
                 logits_to_keep=1,
             ).logits[:, -1]
         log_probs = logits.float().log_softmax(-1)[:, labels]
-        expected = expected_score(log_probs, log_probs.new_tensor(space.values))
+        expected = expected_score(log_probs, log_probs.new_tensor(space.values), engine.decoding.normalize_expectation)
         scores |= dict(zip(batch, expected.tolist(), strict=True))
     return [judged[row] for row in range(len(prompts))], [scores[row] for row in range(len(prompts))]
 

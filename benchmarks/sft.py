@@ -8,7 +8,8 @@ Supervised training: a step of RAFTTrainer, whose batches have no padding, again
 
 Both train copies of one model in one process and in turns, on the same rows in the same batches, each by its own `train()`; a
 step is timed from `on_step_begin` to `on_step_end`, after a first one that is not counted. TRL's trainer has its defaults, ours
-adds the regression loss. Prints the median times of a pass over the rows and their ratio, TRL / RAFT; `--json` ends with one
+adds the regression loss. Without Triton, as on a CPU, TRL's LM head reads every position and not only those of completions;
+`--baseline trl_labelled` spares it that. Prints the median times of a pass over the rows and their ratio, TRL / RAFT; `--json` ends with one
 line of JSON. Without a `--model`, weights are random and rows are random words: prompts of 600 to 1,800 tokens, completions of
 64 to 128.
 """
@@ -34,7 +35,14 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.common import Stopwatch, TokenCounter, describe_machine, in_turns, medians, release
-from benchmarks.workload import SHAPES, build_model, build_tokenizer, check_arguments, in_own_dtype
+from benchmarks.workload import (
+    SHAPES,
+    build_model,
+    build_tokenizer,
+    check_arguments,
+    in_own_dtype,
+    read_labelled_rows_only,
+)
 from real_trl import RAFTConfig, RAFTTrainer
 from real_trl.data.benchmarks import BENCHMARKS
 from real_trl.data.loading import load_judge_dataset
@@ -42,7 +50,8 @@ from real_trl.score_space import ScoreSpace
 from real_trl.scripts.sft import training_rows
 from real_trl.text.json_text import to_json
 
-WAYS = {"TRL": (SFTTrainer, SFTConfig), "RAFT": (RAFTTrainer, RAFTConfig)}
+BASELINES = {"trl": "TRL", "trl_labelled": "TRL, labelled rows"}
+OURS = "RAFT"
 _PROMPT_TOKENS = (600, 1800)
 _COMPLETION_TOKENS = (64, 128)
 
@@ -53,7 +62,7 @@ class TimedTrainer(TrainerCallback):
 
     Args:
         way (`str`):
-            One of [`WAYS`].
+            One of [`BASELINES`]' values, stock [`~trl.SFTTrainer`] or the same with its LM head on labelled rows only, or `"RAFT"`.
         model ([`~transformers.PreTrainedModel`]):
             Trained in its own dtype. The trainer keeps it.
         tokenizer, rows, batch_size, output_dir:
@@ -75,7 +84,7 @@ class TimedTrainer(TrainerCallback):
         batch_size: int,
         output_dir: str,
     ) -> None:
-        trainer_class, config_class = WAYS[way]
+        trainer_class, config_class = (RAFTTrainer, RAFTConfig) if way == OURS else (SFTTrainer, SFTConfig)
         args = config_class(
             output_dir,
             per_device_train_batch_size=batch_size,
@@ -92,6 +101,8 @@ class TimedTrainer(TrainerCallback):
         self.trainer = in_own_dtype(
             model, lambda: trainer_class(model, args, train_dataset=rows, processing_class=tokenizer)
         )
+        if way == BASELINES["trl_labelled"]:
+            read_labelled_rows_only(self.trainer.model)
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.add_callback(self)
         self._collate, self.trainer.data_collator = self.trainer.data_collator, self._seen
@@ -176,7 +187,11 @@ def run(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     """
     model, tokenizer, rows = load(args)
     device = model.device
-    trainers = {way: TimedTrainer(way, copy.deepcopy(model), tokenizer, rows, args.batch_size, folder) for way in WAYS}
+    baseline = BASELINES[args.baseline]
+    trainers = {
+        way: TimedTrainer(way, copy.deepcopy(model), tokenizer, rows, args.batch_size, folder)
+        for way in (baseline, OURS)
+    }
     del model
     release(device)
     for name, trainer in trainers.items():
@@ -186,13 +201,14 @@ def run(args: argparse.Namespace, folder: str) -> dict[str, Any]:
         seconds[name].append(value)
         print(f"{name}: {value:.2f} s, {trainers[name].positions} positions", flush=True)
 
-    batches = trainers["TRL"].seen
-    if trainers["RAFT"].seen != batches:
+    batches = trainers[baseline].seen
+    if trainers[OURS].seen != batches:
         raise RuntimeError("the trainers did not see the same tokens in the same batches")
     lengths = [len(ids) for batch in batches for ids, _ in batch]
     update = medians(seconds)
     return {
-        "update_ratio": update["TRL"] / update["RAFT"],
+        "baseline": baseline,
+        "update_ratio": update[baseline] / update[OURS],
         "update_seconds": update,
         "update_seconds_all": seconds,
         "tokens_per_second": {name: sum(lengths) / value for name, value in update.items()},
@@ -218,6 +234,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=8, help="rows of a timed pass (default: 8)")
     parser.add_argument("--batch_size", type=int, default=4, help="rows of a step (default: 4)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
+    parser.add_argument(
+        "--baseline",
+        choices=BASELINES,
+        default="trl",
+        help="trl_labelled: its LM head on labelled rows only, as on a GPU (default: trl)",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=3, help="timed passes of each (default: 3)")
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
@@ -235,10 +257,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = run(args, folder)
     update, rate, positions = report["update_seconds"], report["tokens_per_second"], report["positions"]
+    baseline = report["baseline"]
     print(
-        f"{report['rows']} rows of {report['shortest']} to {report['longest']} tokens in {report['steps']} steps: TRL "
-        f"{update['TRL']:.2f} s ({rate['TRL']:.0f} tokens/s, {positions['TRL']} positions for {report['tokens']} tokens), RAFT "
-        f"{update['RAFT']:.2f} s ({rate['RAFT']:.0f} tokens/s, {positions['RAFT']} positions); TRL / RAFT = "
+        f"{report['rows']} rows of {report['shortest']} to {report['longest']} tokens in {report['steps']} steps: {baseline} "
+        f"{update[baseline]:.2f} s ({rate[baseline]:.0f} tokens/s, {positions[baseline]} positions for {report['tokens']} tokens), {OURS} "
+        f"{update[OURS]:.2f} s ({rate[OURS]:.0f} tokens/s, {positions[OURS]} positions); {baseline} / {OURS} = "
         f"{report['update_ratio']:.2f}"
     )
     if args.json:

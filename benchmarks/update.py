@@ -11,7 +11,6 @@ is given, since random weights hardly ever sample EOS.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import torch
@@ -26,10 +25,9 @@ from transformers import (
     TrainerCallback,
 )
 from trl import RLOOConfig, RLOOTrainer
-from trl.trainer import utils as trl_utils
 
 from benchmarks.common import Meter, Stopwatch
-from benchmarks.workload import Workload, in_own_dtype
+from benchmarks.workload import Workload, in_own_dtype, read_labelled_rows_only
 from real_trl import REALConfig, REALTrainer
 
 
@@ -83,28 +81,13 @@ def build_trainer(
     if way.startswith("TRL"):
         trainer = RLOOTrainer(model, free_reward, RLOOConfig(**options), **data)
         if way != "TRL":
-            _read_labelled_rows_only(model)
+            read_labelled_rows_only(model)
     else:
         options |= {"preflight_scored_rate": 0.0, "max_steps_without_signal": 0}  # the completions are made up
         trainer = in_own_dtype(
             model, lambda: REALTrainer(model, REALConfig(**options, shared_prefix=way == "REAL"), **data)
         )
     return TimedTrainer(trainer, workload)
-
-
-def _read_labelled_rows_only(model: PreTrainedModel) -> None:
-    """Make TRL's LM head choose its rows as it does where Triton runs; what is done with them stays as it is here."""
-    forward = model.forward
-
-    @wraps(forward)  # `generate` validates its arguments against the signature
-    def with_labelled_rows(*args: Any, **kwargs: Any) -> Any:
-        own, trl_utils._use_triton = trl_utils._use_triton, lambda device: True
-        try:
-            return forward(*args, **kwargs)
-        finally:
-            trl_utils._use_triton = own
-
-    model.forward = with_labelled_rows
 
 
 class TimedTrainer:

@@ -5,8 +5,9 @@
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from itertools import cycle, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -19,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
+from trl.trainer import utils as trl_utils
 
 from real_trl.score_space import ScoreSpace
 
@@ -255,3 +257,18 @@ def in_own_dtype(model: PreTrainedModel, build: Callable[[], _Trainer]) -> _Trai
     trainer = build()
     model.to(dtype)
     return trainer
+
+
+def read_labelled_rows_only(model: PreTrainedModel) -> None:
+    """Make TRL's LM head choose its rows as it does where Triton runs; what is done with them stays as it is here."""
+    forward = model.forward
+
+    @wraps(forward)  # `generate` validates its arguments against the signature
+    def with_labelled_rows(*args: Any, **kwargs: Any) -> Any:
+        own, trl_utils._use_triton = trl_utils._use_triton, lambda device: True
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            trl_utils._use_triton = own
+
+    model.forward = with_labelled_rows

@@ -28,7 +28,7 @@ from real_trl.forward.logits import (
     vocabulary_blocks,
 )
 
-_CHUNK_LOGITS = 2**25  # numbers in a chunk of logits, in which the matrix products run, on a CPU
+_CHUNK_LOGITS = 2**24  # numbers in a chunk of logits, in which the matrix products run, on a CPU
 _BLOCK_LOGITS = 2**22  # numbers whose softmax is computed at a time on a CPU: 16 MiB in float32, near its caches
 
 

@@ -37,11 +37,12 @@ def report_of(capsys, argv=TINY):
 
 
 @pytest.mark.slow
-def test_both_train_on_the_same_tokens(capsys, trainers):
-    report = report_of(capsys)
+@pytest.mark.parametrize(("option", "other"), sft.BASELINES.items())
+def test_both_train_on_the_same_tokens(capsys, trainers, option, other):
+    report = report_of(capsys, [*TINY, "--baseline", option])
     assert {"update_ratio", "update_seconds", "tokens_per_second", "tokens", "positions"} <= report.keys()
     assert report["update_ratio"] > 0 and {len(times) for times in report["update_seconds_all"].values()} == {2}
-    batches = trainers["TRL"].seen
+    batches = trainers[other].seen
     assert trainers["RAFT"].seen == batches and [len(batch) for batch in batches] == [2, 2, 1]
     lengths = [[len(ids) for ids, _ in batch] for batch in batches]
     assert report["rows"] == 5 and report["steps"] == 3 and report["tokens"] == sum(map(sum, lengths))
@@ -49,12 +50,12 @@ def test_both_train_on_the_same_tokens(capsys, trainers):
     # Completion only, and every completion ends with a score and EOS
     labels = [[label for label in labels if label != -100] for batch in batches for _, labels in batch]
     assert all(12 <= len(row) <= 20 for row in labels) and report["completion_tokens"] == sum(map(len, labels))
-    tokenizer = trainers["TRL"].trainer.processing_class
+    tokenizer = trainers[other].trainer.processing_class
     assert all(
         tokenizer.decode(row).endswith(tuple(f"So the overall score is {k} <eos>" for k in "12345")) for row in labels
     )
-    assert report["positions"] == {
-        "TRL": sum(len(batch) * max(batch) for batch in lengths),
+    assert report["baseline"] == other and report["positions"] == {
+        other: sum(len(batch) * max(batch) for batch in lengths),
         "RAFT": report["tokens"] - report["rows"],  # the last token of a sequence predicts nothing
     }
 
