@@ -19,11 +19,13 @@ from scipy import stats
 
 from experiments.analysis import LEVEL, Figure, over_seeds, row_weights, weighted
 from experiments.real_scores_data import TASKS
+from experiments.real_scores_models import TRAINED
 from experiments.tables import markdown, with_interval
 from real_trl.evaluation.metrics import score_metrics
 from real_trl.evaluation.resampling import bootstrap_weights, expanded_percentile_interval
 
 SEEDED = ("similarity",)
+_SEEDS = 5  # or folds, of each trained method
 _RESAMPLES = 1000
 
 
@@ -177,13 +179,19 @@ def methods(scores: RealScores, task: str) -> str:
 
 
 def first_lines(scores: RealScores) -> str:
-    """What stands in README: r and RMSE of some methods at all labels, on all tasks."""
+    """What stands in README: r and RMSE of some methods at all labels, on all tasks; of a trained method also how many of its seeds are there."""
     header, table = [""], []
     for title in TASKS.values():
         header += [f"{title}: r", "RMSE"]
     for title in _FIRST:
-        figures = [scores.figure(task, READINGS[title], metric) for task in TASKS for metric in ("pearson", "rmse")]
-        table.append([title, *(_cell(figure, *((1, 3) if i % 2 else ())) for i, figure in enumerate(figures))])
+        reading, line = READINGS[title], [title]
+        for task in TASKS:
+            r, rmse = (scores.figure(task, reading, metric) for metric in ("pearson", "rmse"))
+            rows = scores.rows(task, reading, "all")
+            count = 0 if rows is None else rows["fold"].nunique()
+            partly = f" ({count} of {_SEEDS})" if reading.method in TRAINED and 0 < count < _SEEDS else ""
+            line += [_cell(r) + partly, _cell(rmse, 1, 3)]
+        table.append(line)
     return markdown(header, table)
 
 
