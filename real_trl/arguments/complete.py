@@ -63,7 +63,9 @@ class Asked:
     def record(self, said: str) -> None:
         """To be called when the command is done, with nothing unscored: what it says if it is given again."""
         if (fingerprint := self._fingerprint()) is not None:
-            text = json.dumps({"state": fingerprint, "said": redact_text(said)}, ensure_ascii=False)
+            from real_trl.text.json_text import to_json  # by now its imports cost nothing
+
+            text = to_json({"state": fingerprint, "said": redact_text(said)})
             with suppress(OSError):  # all that matters has been written
                 (self._outputs[0] / _RECORD).write_text(text, encoding="utf-8")
 
@@ -71,7 +73,7 @@ class Asked:
         written = _state(self._outputs)
         if self._state is None or not written:
             return None
-        return hashlib.sha256(json.dumps([self._state, written]).encode()).hexdigest()
+        return hashlib.sha256(repr([self._state, written]).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _state(paths: Iterable[Path], without: Sequence[Path] = ()) -> list[tuple[str, int, int]] | None:

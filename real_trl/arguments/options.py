@@ -123,6 +123,8 @@ def written(parsers: dict[str, tuple[str, ArgumentParser]]) -> str:
         parsers (`dict[str, tuple[str, argparse.ArgumentParser]]`):
             By command: what it does, in words, and its parser.
     """
+    from real_trl.text.json_text import to_json  # imports what a help page must not wait for
+
     groups: dict[str, dict[str, Any]] = {}
     commands = {}
     for command, (text, parser) in parsers.items():
@@ -146,10 +148,10 @@ def written(parsers: dict[str, tuple[str, ArgumentParser]]) -> str:
         }
     lines = []
     for group, options in groups.items():
-        inside = ",\n".join(f"   {json.dumps(n)}: {json.dumps(o, ensure_ascii=False)}" for n, o in options.items())
-        lines.append(f"  {json.dumps(group)}: {{\n{inside}\n  }}")
-    versions = json.dumps({name: version(name) for name in _OTHERS})
-    told = json.dumps(commands, indent=1, ensure_ascii=False)
+        inside = ",\n".join(f"   {to_json(n)}: {to_json(o)}" for n, o in options.items())
+        lines.append(f"  {to_json(group)}: {{\n{inside}\n  }}")
+    versions = to_json({name: version(name) for name in _OTHERS})
+    told = to_json(commands, indent=1)
     return f'{{\n "versions": {versions},\n "commands": {told},\n "groups": {{\n' + ",\n".join(lines) + "\n }\n}\n"
 
 

@@ -19,7 +19,7 @@ ROOT = Path(real_trl.__file__).parent
 TRAINERS = (REALTrainer, RAFTTrainer)
 LIBRARIES = {"trl", "transformers", "accelerate", "peft", "torch", "deepspeed"}
 # Private names of the standard library
-OTHERS = {"_actions", "_asdict", "_exit", "_replace", "_run_exitfuncs"}
+OTHERS = {"_action_groups", "_actions", "_asdict", "_exit", "_group_actions", "_replace", "_run_exitfuncs"}
 
 
 def is_private(name: object) -> bool:
