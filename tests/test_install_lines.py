@@ -5,22 +5,20 @@ What the documentation says to install: the files and extras are there, and the 
 Whether it resolves needs the package index: `make resolve`.
 """
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.helpers.ci_scripts import load
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def resolving():
-    spec = importlib.util.spec_from_file_location("resolve_install_lines", ROOT / ".ci" / "resolve_install_lines.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("resolve_install_lines")
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,11 @@ class Asked:
     """
 
     def __init__(self, command: str, args: Sequence[str]) -> None:
-        stated = _stated(args, options_of(command)) if command in _COMMANDS else {}
+        self._outputs: list[Path] = []
+        self._state: list[Any] | None = None
+        if command not in _COMMANDS:
+            return
+        stated = _stated(args, options_of(command))
         self._outputs = _outputs(command, stated)
         paths = [find_file(text, tell=False) for text in _texts(stated) if text and (exists(text) or shipped(text))]
         named = _state(paths, self._outputs)

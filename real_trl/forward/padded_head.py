@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 from transformers import PreTrainedModel
 
+from real_trl.forward.logits import replaced_forward
+
 _ROWS = 16
 _FEWEST = 7
 
@@ -32,11 +34,8 @@ def padded_head(model: PreTrainedModel) -> Iterator[None]:
             return linear(hidden, head.weight, head.bias)
         return linear(pad(hidden, (0, 0) * (hidden.dim() - 1) + (0, missing)), head.weight, head.bias)[:-missing]
 
-    head.forward = forward
-    try:
+    with replaced_forward(head, forward):
         yield
-    finally:
-        del head.forward
 
 
 def _is_slow(weight: Tensor) -> bool:

@@ -139,15 +139,13 @@ def summarize(counts: Mapping[str, Any]) -> str:
     )
 
 
-def _print_selection(counts: Mapping[str, Any]) -> None:
-    if "selection" in counts:
-        print("\n".join(yield_lines(counts["selection"])))
+def _selection(counts: Mapping[str, Any]) -> list[str]:
+    return yield_lines(counts["selection"]) if "selection" in counts else []
 
 
 def _again(folder: str, counts: Mapping[str, Any]) -> str:
     """What the command says that has nothing left to do."""
-    selection = yield_lines(counts["selection"]) if "selection" in counts else []
-    return "\n".join([f"Already complete in {folder}: {summarize(counts)}", *selection])
+    return "\n".join([f"Already complete in {folder}: {summarize(counts)}", *_selection(counts)])
 
 
 def _check_kept(dataset: Dataset, columns: Sequence[str]) -> None:
@@ -236,8 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with user_errors():
             unscored = work.run(load, state)
         if state.is_main_process:
-            print(f"{summarize(output.counts)}. Written to {args.output_dir}")
-            _print_selection(output.counts)
+            print("\n".join([f"{summarize(output.counts)}. Written to {args.output_dir}", *_selection(output.counts)]))
             for fault in rationale_faults(rationales, space.labels):
                 print(f"warning: rationales: {fault}. Stage 2 would be trained to write that before its score.")
             with user_errors():

@@ -14,11 +14,10 @@ from real_trl.engines import Judgment
 from real_trl.evaluation.unscored import UNSCORED, grouped_reasons
 from real_trl.serving.batching import Batcher, Busy, JudgingFailed, PromptTooLong
 from real_trl.serving.guard import SMALL_BODY_BYTES
-from real_trl.serving.metrics import Metrics
+from real_trl.serving.metrics import HUNG_UP, Metrics
 from real_trl.serving.wire import Refused
 
 Read = TypeVar("Read")
-_CLIENT_CLOSED_REQUEST = 499  # nobody reads it, but the access log shows it
 
 
 class Judging:
@@ -88,7 +87,7 @@ async def _answer(request: Request, future: "Future[list[Judgment]]", timeout: f
         if answer in done:
             return answer.result()
         if gone in done:
-            raise Refused(_CLIENT_CLOSED_REQUEST, "the client has hung up.")
+            raise Refused(HUNG_UP, "the client has hung up.")
         raise Refused(504, f"it was not judged within {timeout:g} s. Send less, or try again later.")
     finally:
         gone.cancel()

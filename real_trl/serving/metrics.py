@@ -14,7 +14,9 @@ from real_trl.serving.batching import Batcher
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_HUNG_UP = 499
+HUNG_UP = (
+    499  # the status of a request whose client has closed the connection: nobody reads it, but log and figures have it
+)
 
 
 class Metrics:
@@ -116,4 +118,4 @@ class Measured:
             count(500)  # which the server makes of it
             raise
         finally:
-            count(_HUNG_UP)
+            count(HUNG_UP)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from trl import RLOOConfig
 
-from real_trl.importance_sampling import MODES as IMPORTANCE_MODES
 from real_trl.methods import METHODS, reward_names, unread_options
+from real_trl.objectives.importance_sampling import MODES as IMPORTANCE_MODES
 from real_trl.option_values import FieldError, check_numbers
 from real_trl.trainers.config_defaults import JudgeTrainingArguments, default_precision
 from real_trl.trainers.group_filter import GroupFilter
@@ -83,7 +83,7 @@ class REALConfig(JudgeTrainingArguments, RLOOConfig):
             the sum over all CoTs is divided by their number of tokens, both over the generation batch of all processes.
         vllm_importance_sampling_correction (`bool`, *optional*, defaults to `False`):
             Weigh completions from vLLM by π/μ, the trainer's probability over vLLM's, as TRL's `GRPOTrainer` does: see
-            [`real_trl.importance_sampling`]. Off as in TRL's `RLOOTrainer`, in the paper and in its released code; how far the two are apart is logged in
+            [`real_trl.objectives.importance_sampling`]. Off as in TRL's `RLOOTrainer`, in the paper and in its released code; how far the two are apart is logged in
             any case, as `sampling/sampling_logp_difference/mean` and `/max`.
         vllm_importance_sampling_mode (`str`, *optional*, defaults to `"sequence_truncate"`):
             Weights of whole completions or of each token (`"token_…"`), bounded by `vllm_importance_sampling_clip_max` (`"…_truncate"`) or 0 beyond it

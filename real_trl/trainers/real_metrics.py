@@ -11,7 +11,7 @@ from trl import RLOOTrainer
 
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput
-from real_trl.importance_sampling import ImportanceWeights, log_prob_differences
+from real_trl.objectives.importance_sampling import ImportanceWeights, log_prob_differences
 from real_trl.score_space import MALFORMED_STATUSES
 from real_trl.trainers.pair_metrics import log_pair_metrics
 from real_trl.trainers.split_groups import silent_groups

@@ -19,8 +19,8 @@ from real_trl.data.pairs import PAIR_COLUMNS
 from real_trl.forward.dense import PolicyOutput, policy_forward
 from real_trl.forward.router_loss import router_loss
 from real_trl.forward.shared_prefix import share_prefixes, shared_prefix_forward
-from real_trl.importance_sampling import importance_weights, weighted_gradient
 from real_trl.methods import CITATION, METHODS
+from real_trl.objectives.importance_sampling import importance_weights, weighted_gradient
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import training_format
 from real_trl.trainers.context_check import config_of, prompt_fits

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Help, versions and wrong options come before the slow imports, and say what the commands themselves would say."""
 
-import importlib.util
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from real_trl.arguments.options import commands, options_of, takes_recipes
 from real_trl.arguments.training import make_parser
 from real_trl.cli import STAGES
 from real_trl.trainers import REALConfig
+from tests.helpers.ci_scripts import load
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
@@ -29,10 +29,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def writer():
-    spec = importlib.util.spec_from_file_location("write_options", ROOT / ".ci" / "write_options.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("write_options")
 
 
 @pytest.fixture(scope="module")

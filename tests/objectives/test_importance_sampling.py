@@ -9,7 +9,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from real_trl import objectives
-from real_trl.importance_sampling import importance_weights, log_prob_differences, weighted_gradient
+from real_trl.objectives.importance_sampling import importance_weights, log_prob_differences, weighted_gradient
 from tests.trainers.test_exact_gradient import (
     COTS,
     PROMPT,
