@@ -24,13 +24,14 @@ from real_trl.report.terminal_tables import EvaluationTable
 from real_trl.text.terminal import CleanConsole
 
 VALUES = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-JUDGES = (("unseen_questions", "zero_shot"), ("similarity", "raft"))
-"""Task and method. The first is a poor judge of 79 questions, which are of 12 assignments; the second a good one of single rows."""
+JUDGES = (("unseen_questions", "zero_shot", 0), ("similarity", "raft", 800))
+"""Task, method and training labels. The first is a poor judge of 79 questions, which are of 12 assignments; the second a good one of single rows."""
 
 
-def overconfident(results: pd.DataFrame, task: str, method: str, power: float) -> ScoredRows:
-    """The rows of one judge, its distributions to a power."""
-    rows = results[(results["task"] == task) & (results["method"] == method)]
+def overconfident(results: pd.DataFrame, task: str, method: str, labels: int, power: float) -> ScoredRows:
+    """The rows of one judge, its distributions to a power. Seeds of `similarity` share their test rows: the first of them."""
+    rows = results[(results["task"] == task) & (results["method"] == method) & (results["labels"] == str(labels))]
+    rows = rows.sort_values("fold", kind="stable").drop_duplicates("id")
     p = np.stack(rows["probabilities"].to_list()) ** power
     questions = rows["group"].to_numpy(dtype=str)
     assignments = np.array([question.split(".")[0] for question in questions]) if task == "unseen_questions" else None
@@ -62,10 +63,10 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20, help="into halves; default 20")
     args = parser.parse_args()
     results = pd.read_parquet(args.results)
-    for task, method in JUDGES:
-        rows = overconfident(results, task, method, args.power)
+    for task, method, labels in JUDGES:
+        rows = overconfident(results, task, method, labels, args.power)
         column = None if rows.groups is None else "assignment"
-        print(f"\n{task}, {method}, p^{args.power:g}: {len(rows.targets)} rows")
+        print(f"\n{task}, {method}, {labels} labels, p^{args.power:g}: {len(rows.targets)} rows")
         calibration = fit_calibration(rows, VALUES, coverage=args.coverage, column=column)
         CleanConsole().print(
             EvaluationTable(calibration_sheets(calibration), "\n".join(calibration_text(calibration)))
