@@ -120,11 +120,8 @@ def launch(options: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     configured = "--config_file" in options or Path(default_config_file).is_file()
-    if not configured and not torch.cuda.is_available():
-        # Accelerate would leave it one thread, and say what else it assumes
-        defaults = {"num_processes": 1, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
-        defaults |= {"num_cpu_threads_per_process": torch.get_num_threads()}
-        options = [word for name, value in defaults.items() for word in (f"--{name}", str(value))] + options
+    if not configured:  # else accelerate says what it assumes
+        options = [*_unconfigured(torch.cuda.device_count(), torch.get_num_threads()), *options]
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop_ranks)
@@ -148,6 +145,15 @@ def launch(options: list[str]) -> int:
             print(f"error: accelerate launch: {error}", file=sys.stderr)
             code = 2
     return code if code >= 0 else 128 - code
+
+
+def _unconfigured(gpus: int, threads: int) -> list[str]:
+    """Options of `accelerate launch` on a machine that nobody configured: a process for each GPU, or one with all `threads`."""
+    options = ["--num_processes", str(max(1, gpus)), "--num_machines", "1"]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    if gpus == 0:
+        return [*options, "--num_cpu_threads_per_process", str(threads)]  # accelerate would leave it one
+    return [*options, "--multi_gpu"] if gpus > 1 else options
 
 
 def _stop_ranks(number: int, frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
 from real_trl.option_values import FieldError
 from real_trl.text.cells import is_empty
 from real_trl.text.shown import first_few
+from real_trl.weights.hub import look_for_hub, why_offline
 
 SYNTHETIC = "synthetic"
 
@@ -173,13 +174,15 @@ def _download(
     reserved = {"path", "name", "split", "streaming"} & options.keys()
     if reserved:
         raise ValueError(f"dataset_options must not contain {sorted(reserved)}; dataset_* fields set these.")
+    look_for_hub(name)
     try:
         return load_dataset(name, config, split=split, **options)
     except (FileNotFoundError, ConnectionError, OSError) as error:
         raise HubUnreachable(
             f"dataset_name={name!r} is neither an existing file or directory nor a dataset that can be reached on "
-            f"the Hub ({type(error).__name__}: {error}). Check the name, the connection and, for a gated dataset, "
-            f"the login."
+            f"the Hub ({why_offline() or f'{type(error).__name__}: {error}'}). Check the name, the connection and, for a gated dataset, "
+            f"the login. Without a network, give a file or a folder of this machine; with HF_HUB_OFFLINE=1 in the environment, what is in the "
+            "Hub's cache is used without asking."
         ) from error
     except ValueError as error:
         said = f", split {split!r}" if split else ""

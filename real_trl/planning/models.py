@@ -18,6 +18,7 @@ from real_trl.data.homework import build_model
 from real_trl.option_values import FieldError
 from real_trl.prompts.context_length import context_length
 from real_trl.weights.files import check_settings
+from real_trl.weights.hub import look_for_hub
 from real_trl.weights.pretrained import loading
 
 # Dimensions in the `config.json` of each model's page on the Hub, so that planning needs no network. What is not given
@@ -152,6 +153,7 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
     if name in PUBLISHED:
         dimensions = dict(PUBLISHED[name])
         return CONFIG_MAPPING[dimensions.pop("model_type")](**dimensions), f"the published dimensions of {name}"
+    look_for_hub(name)
     try:
         return AutoConfig.from_pretrained(name), f"{name} on the Hub"
     except (OSError, ValueError) as error:

@@ -39,6 +39,7 @@ from real_trl.trainers.context_check import check_held_out, config_of, held_out_
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
 from real_trl.trainers.recipe_check import check_recipe, checkpoint_to_resume, resolve_recipe
 from real_trl.trainers.starting_judge import check_writes_rationales, stage_format
+from real_trl.trainers.trackers import check_trackers
 from real_trl.weights.files import check_weights
 from real_trl.weights.merged import merge_whole
 from real_trl.weights.pretrained import load_tokenizer, loading
@@ -98,6 +99,7 @@ def open_stage(config_class: type, argv: Sequence[str] | None, held: ExitStack) 
         ValueError: naming field, value and fix, if anything in the recipe or the data is wrong.
     """
     stage_args, data_args, training_args, model_args = make_parser(config_class).parse_args_and_config(argv)
+    check_trackers(training_args.report_to)
     state = PartialState() if training_args.world_size > 1 else None
     held.enter_context(
         only_writer(training_args.output_dir, state=state)

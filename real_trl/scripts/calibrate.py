@@ -94,7 +94,7 @@ class CalibrateArguments(JudgingArguments):
         if not Path(self.judge).is_dir():
             said = f": {self.judge!r} is no directory, and the calibration is saved in the judge's"
             raise FieldError(
-                "judge", self.judge, "Give a local directory; hf download USER/NAME --local_dir DIR makes one.", said
+                "judge", self.judge, "Give a local directory; hf download USER/NAME --local-dir DIR makes one.", said
             )
         self.output_dir = self.output_dir or str(Path(self.judge, "calibration"))
 

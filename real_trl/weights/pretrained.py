@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 from real_trl.option_values import FieldError
 from real_trl.templates.limited import check_chat_template
 from real_trl.weights.files import check_settings, check_weights
+from real_trl.weights.hub import look_for_hub, why_offline
 from real_trl.weights.whole import whole_weights
 
 
@@ -33,6 +34,8 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
         )
     if Path(name).is_dir():
         check_settings(Path(name))
+    else:
+        look_for_hub(name)
     with loading(name, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             name,
@@ -131,6 +134,7 @@ def cannot_load(name: str, what: str, error: Exception) -> str:
         return f"model_name_or_path: no {what} could be loaded from the directory {name!r} ({reason})"
     return (
         f"model_name_or_path: no {what} could be loaded from {name!r}: it is neither a local directory with a model nor a "
-        f"model on the Hub that can be reached ({reason}). Without a network, download the model elsewhere and give the "
-        "path of its directory."
+        f"model on the Hub that can be had ({why_offline() or reason}). Check the name. Without a network, download it elsewhere (hf download "
+        f"{name} --local-dir DIR) and give the path of its directory; with HF_HUB_OFFLINE=1 in the environment, what is in the Hub's cache on "
+        "this machine is used without asking."
     )
