@@ -157,7 +157,7 @@ def shared_prefill(
         model ([`~transformers.PreTrainedModel`]):
             Causal LM with prefix attention installed.
         input_ids, model_kwargs["attention_mask"] (`torch.Tensor` of shape `(N, P)`):
-            Prompts, padded on the left.
+            Prompts, padded on the left. The mask is `None` where nothing is padded, from transformers 5.24 on.
         logits_processor, stopping_criteria, generation_config:
             What to do with the logits, when to stop, and whether to sample.
 
@@ -167,6 +167,8 @@ def shared_prefill(
     """
     # Not a parameter: `generate` would take a name that its own methods lack out of what it prepares
     attention_mask = model_kwargs["attention_mask"]
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
     reason = why_not_row_wise(logits_processor, generation_config, attention_mask)
     if reason:
         raise _CannotShare(reason)
@@ -199,8 +201,7 @@ def shared_prefill(
                 break
             cache.keep(left)
             for processor in logits_processor:
-                if hasattr(processor, "keep_rows"):
-                    processor.keep_rows(left)
+                _keep_rows(processor, left)
             rows = [rows[index] for index in left]
             tokens, positions = tokens[left], positions[left]
         cache.next_step()
@@ -221,6 +222,17 @@ def shared_prefill(
     if not generation_config.return_dict_in_generate:
         return sequences
     return GenerateDecoderOnlyOutput(sequences=sequences, past_key_values=finished)
+
+
+def _keep_rows(processor: Any, rows: list[int]) -> None:
+    """`processor` shall be given these of its rows only."""
+    if hasattr(processor, "keep_rows"):
+        processor.keep_rows(rows)
+    ignored = getattr(processor, "prompt_ignore_length", None)
+    if isinstance(
+        ignored, Tensor
+    ):  # padding of each row, which the repetition penalty leaves out from transformers 5.24 on
+        processor.prompt_ignore_length = ignored[rows]
 
 
 def _sampled(scores: Tensor) -> Tensor:

@@ -11,12 +11,19 @@ import pytest
 import torch
 from peft import get_peft_model
 from scipy.stats import chisquare
-from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LlamaConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from real_trl.forward import generation as group_generation
 from real_trl.forward import prompt_cache
 from real_trl.forward import shared_cache as decoding_cache
-from real_trl.forward.generation import FinishedRows, generate_groups
+from real_trl.forward.generation import FinishedRows, generate_groups, prefix_attention_installed, shared_prefill
 from real_trl.forward.packed_attention import PREFIX_ATTENTION
 from real_trl.forward.padded_head import padded_head
 from tests.forward.test_shared_prefix import CONFIGS, VOCABULARY
@@ -120,6 +127,20 @@ def test_the_models_own_defaults_fill_what_is_left_open():
     expected = plain(model, PROMPTS, greedy())
     assert torch.equal(generate_groups(model, PROMPTS, greedy(), PAD).sequences, expected)
     assert expected.shape != unpenalized.shape or not torch.equal(expected, unpenalized)
+
+
+def test_a_mask_that_is_none_is_one_of_ones():
+    """transformers 5.24 drops a mask without padding before it calls the decoding method."""
+    model, prompts = build(), [[2, 7, 1, 8]] * 2 + [[3, 1, 4, 1]]
+    ids = torch.tensor(prompts)
+
+    def without_mask(model, input_ids, **kwargs):
+        return shared_prefill(model, input_ids, **{**kwargs, "attention_mask": None})
+
+    inputs = {"attention_mask": torch.ones_like(ids), "generation_config": greedy()}
+    with prefix_attention_installed(model):
+        sequences = model.generate(ids, **inputs, custom_generate=without_mask)
+    assert sequences.tolist() == plain(model, prompts, greedy()).tolist()
 
 
 def test_buffers_grow():
@@ -408,6 +429,14 @@ def test_processors_of_ones_own_follow_the_rows():
     assert [caches.own[row][0][0].size(1) if end > 1 else 0 for row, end in enumerate(ends)] == [
         end - 1 for end in ends
     ]
+
+
+def test_a_processors_lengths_by_row_follow_the_rows():
+    """The repetition penalty has one for each row from transformers 5.24 on."""
+    penalty = RepetitionPenaltyLogitsProcessor(1.5)
+    penalty.prompt_ignore_length = torch.tensor([3, 0, 2])
+    group_generation._keep_rows(penalty, [0, 2])
+    assert penalty.prompt_ignore_length.tolist() == [3, 2]
 
 
 def test_logits_of_nan_are_an_error():
