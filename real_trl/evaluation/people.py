@@ -229,8 +229,8 @@ def _unlike(raters: list[dict[str, Any]], spread: float) -> list[str]:
             return said  # the other one gives as much less
         if each["pearson_interval"][1] < 0 and each["pearson_less"] <= -LEAST_DIFFERENCE:
             said.append(
-                f"Rater {each['name']} agrees less with the others than they do: r = {each['pearson']:.2f} with their mean, theirs are "
-                f"{each['pearson'] - each['pearson_less']:.2f} on average."
+                f"Rater {each['name']} agrees less with the others than they do: Pearson's r × 100 with their mean is "
+                f"{100 * each['pearson']:.1f}, theirs are {100 * (each['pearson'] - each['pearson_less']):.1f} on average."
             )
     return said
 

@@ -51,6 +51,7 @@ class Metric:
     shown: Literal["paper", "core", "extra"] = "extra"
     rank: int = 6  # in a narrow terminal the columns of the highest rank are left out first, those of 0 never
     latex: str = ""  # the title in LaTeX, where it differs
+    name: str = ""  # in words, where there is room for more than the title
 
     def __call__(self, sample: Sample) -> float:
         """The figure of a sample, NaN where it is undefined."""
@@ -66,9 +67,14 @@ class Metric:
         return number(value, self.decimals, self.factor, sign)
 
     @property
+    def in_words(self) -> str:
+        """`Pearson's r` of `r`; where there is nothing to add, the title."""
+        return self.name or self.title
+
+    @property
     def unit(self) -> str:
-        """The title with the factor, for the axis of a plot."""
-        return f"{self.title} × 100" if self.factor == 100 else self.title
+        """The name with the factor, for the axis of a plot."""
+        return f"{self.in_words} × 100" if self.factor == 100 else self.in_words
 
 
 def is_undefined(value: float | None) -> bool:
@@ -175,6 +181,7 @@ _CORRELATION = {**_SHARE, "needs": ("spread",), "shown": "paper", "rank": 0}
 METRICS = {
     "pearson": Metric(
         title="r",
+        name="Pearson's r",
         latex="$r$",
         of=lambda sample: stats.pearsonr(*sample[:2]).statistic,
         swapped=_standardised,
@@ -182,6 +189,7 @@ METRICS = {
     ),
     "spearman": Metric(
         title="ρ",
+        name="Spearman's ρ",
         latex=r"$\rho$",
         of=lambda sample: stats.spearmanr(*sample[:2]).statistic,
         swapped=stats.rankdata,
@@ -189,6 +197,7 @@ METRICS = {
     ),
     "kendall": Metric(
         title="τ",
+        name="Kendall's τ",
         latex=r"$\tau$",
         of=lambda sample: stats.kendalltau(*sample[:2], variant="b").statistic,
         swapped=stats.rankdata,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a judge was trained from: back from stage to stage, to a model on the Hub or to the name of a local one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -90,6 +91,28 @@ def find_lineage(config: JudgeConfig, base_model: str | None = None) -> Lineage:
         return Lineage(stages, None, None)
     hub_id = start if is_hub_id(start) else None
     return Lineage(stages, hub_id, hub_id or public_name(start))
+
+
+def base_among(config: JudgeConfig, models: Mapping[str, str]) -> str | None:
+    """
+    The one of some models that a judge was trained from.
+
+    Args:
+        config ([`JudgeConfig`]): The judge's own.
+        models (`Mapping[str, str]`): Name → directory or model id on the Hub.
+
+    Returns:
+        `str` or `None`: The name of the one that the earliest stage started from that started from any of them.
+    """
+    for stage in find_lineage(config).stages:
+        for name, model in models.items():
+            if stage.base_model is not None and _same_model(stage.base_model, model):
+                return name
+    return None
+
+
+def _same_model(one: str, other: str) -> bool:
+    return one == other or (Path(one).is_dir() and Path(one).resolve() == Path(other).resolve())
 
 
 def is_hub_id(name: str) -> bool:

@@ -23,6 +23,7 @@ from real_trl.text.redaction import redacted
 from real_trl.weights.files import read_json
 
 EVALUATION_NAME = "evaluation.json"
+_CEILINGS = {"leave_one_out": "A person, against the mean of the others", "between": "A person, against another"}
 
 
 def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
@@ -39,7 +40,8 @@ def read_evaluation(folder: str | Path, judge: JudgeFiles) -> dict[str, Any]:
             The judge that it must be about.
 
     Returns:
-        `dict`: `results` (dataset → result), `settings`, `datasets`, `name` of the judge in it, and its `judge` configuration there.
+        `dict`: `results` (dataset → result), `settings`, `datasets`, `name` of the judge in it, its `judge` configuration there, and
+        where they are known `base` (dataset → result of the model that it was trained from) and `ceiling` (dataset → agreement of raters).
 
     Raises:
         `ValueError`: if there is no evaluation, it is of other judges only, or several judges in it may be this one.
@@ -85,6 +87,7 @@ def _about(judge: JudgeFiles, evaluation: Mapping[str, Any], path: Path) -> dict
         )
     name = _of_these_weights(names, judges, results, path, judge.folder)
     about = {dataset: by_judge[name] for dataset, by_judge in results.items() if name in by_judge}
+    base = judges[name].get("base")
     if not about:
         raise ValueError(
             f"--evaluation {str(path)!r}: it has no results of {name!r}. Make it with `real-trl evaluate`."
@@ -95,6 +98,8 @@ def _about(judge: JudgeFiles, evaluation: Mapping[str, Any], path: Path) -> dict
         "results": about,
         "settings": evaluation.get("settings", {}),
         "datasets": evaluation.get("datasets", {}),
+        "base": {dataset: results[dataset][base] for dataset in about if base in results[dataset]},
+        "ceiling": {dataset: found for dataset, found in evaluation.get("ceiling", {}).items() if dataset in about},
     }
 
 
@@ -150,9 +155,9 @@ def public_data_name(name: str) -> str:
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> str:
-    """The results as a Markdown table: a row for each dataset and inference, with 95% intervals."""
+    """The results as a Markdown table: a row for each dataset and inference, with 95% intervals; a constant answer, the base model and people beside them."""
     shown = metric_names((), groups=False)
-    heads = [METRICS[name].title for name in shown]
+    heads = [METRICS[name].in_words for name in shown]
     lines = [f"| data | inference | n | {' | '.join(heads)} |", f"|---|---|---|{'---|' * len(heads)}"]
     for dataset, result in evaluation["results"].items():
         for inference, title in INFERENCES.items():
@@ -163,6 +168,17 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
         for always in baseline_rows({evaluation["name"]: result}, shown):
             texts = [markdown_escape(cell.text) for cell in always]
             lines.append(f"| {label} | Always {texts[1]} | {texts[-1]} | {' | '.join(texts[2:-1])} |")
+        beside = evaluation.get("base", {}).get(dataset)
+        for inference, title in INFERENCES.items() if beside else ():
+            doubt = MARK if is_doubtful(beside, inference) else ""
+            cells = [_cell(beside, inference, name, doubt) for name in shown]
+            lines.append(
+                f"| {label} | Before training, {title} | {markdown_escape(beside[inference]['n'])} | {' | '.join(cells)} |"
+            )
+        ceiling = evaluation.get("ceiling", {}).get(dataset)
+        for what, whom in _CEILINGS.items() if ceiling else ():
+            cells = [_cell(ceiling, what, name, "") for name in shown]
+            lines.append(f"| {label} | {whom} | {markdown_escape(ceiling['n_rows'])} | {' | '.join(cells)} |")
     malformed = "; ".join(
         f"{dataset_label(dataset, evaluation['settings'])}: {malformed_text(result)}"
         for dataset, result in evaluation["results"].items()

@@ -27,11 +27,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's title, whether it holds figures, and `rank`: in a narrow terminal the highest are left out first."""
+    """
+    A column's title, whether it holds figures, and `rank`: in a narrow terminal the highest are left out first. `name` is a longer title,
+    for where there is room.
+    """
 
     title: str
     figures: bool = True
     rank: int = 0
+    name: str = ""
+
+    @classmethod
+    def of(cls, metric: str) -> "Column":
+        """That of a metric."""
+        spec = METRICS[metric]
+        return cls(spec.title, rank=spec.rank, name=spec.in_words)
+
+    @property
+    def in_words(self) -> str:
+        """The name, or else the title."""
+        return self.name or self.title
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def markdown_report(evaluation: Evaluation, underline: Collection[str] = ()) -> 
         `ValueError`: If the evaluation holds no results.
     """
     table = paper_table(evaluation)
-    titles = [f"{block} {METRICS[metric].title}" for block in table.blocks for metric in paper_metrics()]
+    titles = [f"{block} {METRICS[metric].in_words}" for block in table.blocks for metric in paper_metrics()]
     rows = []
     for (judge, training, inference), figures in zip(table.rows, table.figures, strict=True):
         name = f"<ins>{markdown_escape(judge)}</ins>" if judge in underline else markdown_escape(judge)
@@ -199,7 +199,7 @@ def markdown_verdict(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
 def markdown_sheet(sheet: Sheet) -> list[str]:
     """A table with its title and notes, in blocks."""
     rows = [[_markdown_cell(cell) for cell in row] for row in sheet.rows]
-    header = [markdown_escape(column.title) for column in sheet.columns]
+    header = [markdown_escape(column.in_words) for column in sheet.columns]
     names = sum(not column.figures for column in sheet.columns)
     notes = ["\n".join(f"- {markdown_escape(note)}" for note in sheet.notes)] if sheet.notes else []
     return [f"## {markdown_escape(sheet.title)}", *_markdown_table(header, rows, names), *notes]

@@ -11,7 +11,10 @@ CONFIDENCE = "95%"  # nominal coverage of the intervals
 MARK = "†"  # behind a figure that is worth nothing
 
 
-LEGEND = "r Pearson, ρ Spearman, τ Kendall τ-b, × 100, higher is better. RMSE, MAE: score units, lower is better."
+LEGEND = (
+    "Correlations × 100, higher is better: r is Pearson's; ρ, Spearman's, and τ, Kendall's τ-b, are of ranks. RMSE, MAE: root mean squared and "
+    "mean absolute error, in score units, lower is better. Standard: the decoded score; RAIL: the expected score ŷ, the mean of the distribution."
+)
 CALIBRATION_LEGEND = (
     "ECE: expected calibration error of the most probable label. Overconfidence: its mean probability minus the share of "
     "rows where it is right. NLL: of the target, nats. CRPS: in score units. Lower is better; overconfidence is best at 0."

@@ -38,10 +38,11 @@ function columns() {
   const shown = state.judge === "" ? data.judges : [state.judge];
   const list = [
     { key: "id", title: "id", value: (row) => row.id, help: "Row" },
-    { key: "target", title: "y*", value: (row) => row.target, figure: true, help: "True score" },
-    ...shown.map((judge) => ({ key: `score:${judge}`, title: `ŷ ${judge}`, figure: true, help: `Expected score of ${judge}`,
+    { key: "snippet", title: "text", value: (row) => row.snippet, help: "What its prompt has of its own" },
+    { key: "target", title: "true y*", value: (row) => row.target, figure: true, help: "True score" },
+    ...shown.map((judge) => ({ key: `score:${judge}`, title: `predicted ŷ, ${judge}`, figure: true, help: `Expected score of ${judge}`,
       value: (row) => { const judgment = row.judgments[data.judges.indexOf(judge)]; return judgment && judgment.expected; } })),
-    { key: "disagreement", title: "|ŷ − y*|", figure: true, help: "Distance of expected and true score",
+    { key: "disagreement", title: "error |ŷ − y*|", figure: true, help: "Distance of expected and true score",
       value: (row) => largest(defined(judgmentsOf(row).map((judgment) => error(row, judgment)))) },
     { key: "spread", title: "spread", value: figureOf("spread", largest), figure: true, help: "Standard deviation of the score" },
     { key: "mass", title: "mass", value: figureOf("mass", smallest), figure: true, digits: 3, help: "Probability on the labels" },
@@ -136,6 +137,7 @@ function drawCell(row, index, column, isOpen) {
   }
   const bad = column.key === "status" && value !== "ok";
   const attributes = column.figure ? { class: "figure" } : bad ? { class: "bad" } : {};
+  if (column.key === "snippet") return element("td", { class: "snippet" }, element("div", {}, value));
   return element("td", attributes, column.figure ? (column.key === "target" ? show(value) : fixed(value, column.digits)) : value);
 }
 
@@ -216,7 +218,7 @@ byId("filters").addEventListener("reset", (event) => {
 byId("rows").addEventListener("click", ({ target }) => {
   const sort = target.closest("button[data-sort]")?.dataset.sort;
   if (sort !== undefined) {
-    const first = ["dataset", "id", "mass"].includes(sort) ? "asc" : "desc";
+    const first = ["dataset", "id", "snippet", "mass"].includes(sort) ? "asc" : "desc";
     const order = state.sort === sort ? (state.order === "asc" ? "desc" : "asc") : first;
     update({ sort, order, page: "1" });
     document.querySelector("#rows th[aria-sort] button").focus({ preventScroll: true });

@@ -28,7 +28,7 @@ function drawDetail(row) {
 
 function drawCard(row, judge, judgment) {
   const status = element("span", judgment.status === "ok" ? {} : { class: "bad" }, judgment.status);
-  const facts = [`ŷ ${show(judgment.expected, 3)}`, `|ŷ − y*| ${show(error(row, judgment), 3)}`, `sampled ${show(judgment.sampled)}`,
+  const facts = [`predicted ŷ ${show(judgment.expected, 3)}`, `error |ŷ − y*| ${show(error(row, judgment), 3)}`, `sampled ${show(judgment.sampled)}`,
     `most likely ${show(judgment.likely)}`, `spread ${show(judgment.spread, 3)}`, `mass ${show(judgment.mass, 4)}`];
   if (judgment.missing) facts.push(`missing mass ${show(judgment.missing, 4)}`);
   facts.push(`${show(judgment.tokens, 0)} tokens`);

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from real_trl.evaluation.metrics import score_metrics
-from real_trl.evaluation.registry import number
+from real_trl.evaluation.registry import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def draw_scatter(
         frame (`pandas.DataFrame`): Has the columns `target` and `expected_score`; rows without the latter are left out.
         color (`str`): Colour of the points.
         label (`str`): Name for the title.
-        title (`str`, *optional*): The title's second line. Default: Pearson's r and the number of rows.
+        title (`str`, *optional*): The title's second line. Default: Pearson's r × 100 and the number of rows.
         crossed (`numpy.ndarray`, *optional*): Which rows are drawn as crosses, booleans `(n,)`.
 
     Raises:
@@ -93,7 +93,8 @@ def draw_scatter(
     axes.axline((0, 0), slope=1, color="0.3", linestyle="--", linewidth=1, label="ŷ = y*")
     axes.set_aspect("equal")
     if title is None:
-        title = f"r = {number(score_metrics(predicted, target)['pearson'], 3)}, n = {counted}"
+        spec = METRICS["pearson"]
+        title = f"{spec.unit} = {spec.print(score_metrics(predicted, target)['pearson'])}, n = {counted}"
     axes.set_title(f"{label}\n{title}")
     axes.set_xlabel("true score y* (jittered)")
     axes.grid(alpha=0.25)

@@ -6,14 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from real_trl.evaluation.registry import METRICS
 from real_trl.report.panels import draw_scatter, logged_values, new_figure, running_mean
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# log_history key: axis label. The keys are the ones REALTrainer logs.
-_CURVES = {"reward": "reward", "score/abs_error": "|ŷ − y*|", "score/pearson": "Pearson r"}
+# log_history key: axis label and factor. The keys are the ones REALTrainer logs.
+_CURVES = {
+    "reward": ("reward", 1),
+    "score/abs_error": ("|ŷ − y*|", 1),
+    "score/pearson": (METRICS["pearson"].unit.replace(" × ", "\n× "), METRICS["pearson"].factor),
+}
 
 
 def plot_quickstart(
@@ -54,9 +59,9 @@ def plot_quickstart(
 
     left.suptitle("RL training (thick: running mean)", fontsize="large")
     curves = left.subplots(len(_CURVES), 1, sharex=True)
-    for axes, (key, label) in zip(curves, _CURVES.items(), strict=True):
+    for axes, (key, (label, factor)) in zip(curves, _CURVES.items(), strict=True):
         for run, history in log_histories.items():
-            _draw_curve(axes, run, history, key, style[run])
+            _draw_curve(axes, run, history, key, style[run], factor)
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)
     curves[-1].set_xlabel("optimizer step")
@@ -76,14 +81,24 @@ def plot_quickstart(
     return Path(path)
 
 
-def _draw_curve(axes: "Axes", run: str, history: Sequence[Mapping[str, Any]], key: str, style: dict[str, str]) -> None:
+def _draw_curve(
+    axes: "Axes", run: str, history: Sequence[Mapping[str, Any]], key: str, style: dict[str, str], factor: float
+) -> None:
     logged = logged_values(history, key)
     if not len(logged):
         raise ValueError(f"The log history of {run!r} has no {key!r}: pass the one of an RL run that logged it.")
-    steps, values = logged.T
+    steps, values = logged[:, 0], factor * logged[:, 1]
     axes.plot(steps, values, color=style["color"], alpha=0.25, linewidth=1)
     axes.plot(steps, running_mean(values), linewidth=2, **style)
     held_out = logged_values(history, f"eval_{key}")
     if len(held_out):
         color, label = style["color"], f"{style['label']}, held out"
-        axes.plot(*held_out.T, color="black", markerfacecolor=color, marker="o", linestyle=":", label=label)
+        axes.plot(
+            held_out[:, 0],
+            factor * held_out[:, 1],
+            color="black",
+            markerfacecolor=color,
+            marker="o",
+            linestyle=":",
+            label=label,
+        )

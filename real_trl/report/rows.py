@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from real_trl.engines.base import Judgment
+from real_trl.report.snippets import snippets
 
 # Frame column: key in the page's data, of the numbers that a judgment has
 _FIGURES = {
@@ -36,8 +37,8 @@ def browser_data(
 
     Returns:
         `dict[str, Any]`: `datasets` (name → `labels`, `values`), `judges` (names), `prompts` (each text once) and `rows`:
-        dataset, row, id, group, target, ratings, `kept` columns, and `judgments`, one of each judge or `None`, whose
-        `prompt` is an index. Numbers have 6 significant digits; NaN, infinities and missing values are `None`.
+        dataset, row, id, group, target, ratings, `kept` columns, `snippet`, and `judgments`, one of each judge or `None`,
+        whose `prompt` is an index. Numbers have 6 significant digits; NaN, infinities and missing values are `None`.
 
     Raises:
         `ValueError`: If two judges' predictions of one row differ in id or target: they are of different data.
@@ -47,6 +48,9 @@ def browser_data(
     own = _OWN | {field.name for field in fields(Judgment)} - {"interval", "raw"}  # which predictions do not have
     rows = []
     for dataset, frames in predictions.items():
+        begins: dict[Any, str] = {}
+        for frame in reversed(frames.values()):
+            begins |= dict(zip(map(plain, frame["row"]), snippets(frame), strict=True))
         joined: dict[Any, dict[str, Any]] = {}
         for judge, frame in frames.items():
             kept = [column for column in frame.columns if column not in own]
@@ -55,7 +59,7 @@ def browser_data(
                 row = joined.setdefault(number, _row(dataset, number, record, kept, len(judges)))
                 _check_same(row, record, dataset, judge)
                 row["judgments"][judges.index(judge)] = _judgment(record, prompts)
-        rows += [joined[number] for number in sorted(joined)]
+        rows += [joined[number] | {"snippet": begins[number]} for number in sorted(joined)]
     datasets = {
         dataset: {"labels": list(map(str, about["labels"])), "values": list(map(plain, about["values"]))}
         for dataset, about in {**evaluation["datasets"], **evaluation.get("choices", {})}.items()

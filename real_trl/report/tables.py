@@ -59,7 +59,7 @@ def results_sheet(evaluation: Evaluation, dataset: str) -> Sheet:
         [Cell(judge if inference == "standard" else ""), Cell(INFERENCES[inference])] for judge, inference in rows
     ]
     for metric in metrics:
-        columns.append(Column(METRICS[metric].title, rank=METRICS[metric].rank))
+        columns.append(Column.of(metric))
         column = metric_cells([(results[judge], inference) for judge, inference in rows], metric)
         for row, cell in zip(cells, column, strict=True):
             row.append(cell)
@@ -68,6 +68,7 @@ def results_sheet(evaluation: Evaluation, dataset: str) -> Sheet:
         row.append(Cell(str(results[judge][inference]["n"])))
 
     notes = [f"Malformed answers, {judge}: {malformed_text(result)}." for judge, result in results.items()]
+    notes += [f"{base} is what {judge} was trained from." for judge, base in base_models(evaluation).items()]
     cells += baseline_rows(results, metrics)
     ceiling = evaluation.get("ceiling", {}).get(dataset)
     if ceiling:
@@ -81,6 +82,12 @@ def results_sheet(evaluation: Evaluation, dataset: str) -> Sheet:
     mapped = evaluation["datasets"][dataset].get("scale_map")
     notes += [*([mapped] if mapped else []), *_notes(results)]
     return Sheet(dataset_title(evaluation, dataset), columns, cells, notes)
+
+
+def base_models(evaluation: Evaluation) -> dict[str, str]:
+    """Judge → the one of the others that its training started from, where that was evaluated too."""
+    judges = evaluation.get("judges", {})
+    return {name: about["base"] for name, about in judges.items() if about.get("base") in judges}
 
 
 def comparison_sheet(evaluation: Evaluation, dataset: str, brief: bool = False) -> Sheet | None:
@@ -102,7 +109,7 @@ def comparison_sheet(evaluation: Evaluation, dataset: str, brief: bool = False) 
                 spec = METRICS[metric]
                 p = row.get("p_adjusted", row["p_value"])
                 low, high = (spec.print(end, sign=True) for end in row.get("interval") or (None, None))
-                line = [Cell(pair), Cell(label), Cell(spec.title)]
+                line = [Cell(pair), Cell(label), Cell(spec.in_words)]
                 strong = not is_undefined(p) and p < 0.05 and not doubtful
                 line.append(Cell(spec.print(row["difference"], sign=True), strong=strong, doubtful=doubtful))
                 line.append(Cell(UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}"))
@@ -172,7 +179,7 @@ def convention_sheet(evaluation: Evaluation, dataset: str) -> Sheet | None:
     if not judges:
         return None
     columns = [Column("Judge", figures=False), Column("Malformed", figures=False), Column("Inference", figures=False)]
-    columns += [Column(METRICS[metric].title) for metric in core_metrics()] + [Column("n")]
+    columns += [*map(Column.of, core_metrics()), Column("n")]
     cells = []
     for judge, conventions in judges.items():
         for convention, result in conventions.items():
@@ -195,7 +202,7 @@ def breakdown_sheet(evaluation: Evaluation, dataset: str, column: str, inference
     results = [(value, judge, result) for value, judges in made[column].items() for judge, result in judges.items()]
     metrics = used_metrics(result[inference] for _, _, result in results)
     columns = [Column(column, figures=False), Column("Judge", figures=False)]
-    columns += [Column(METRICS[metric].title, rank=METRICS[metric].rank) for metric in metrics] + [Column("n")]
+    columns += [*map(Column.of, metrics), Column("n")]
     cells, previous = [], None
     for value, judge, result in results:
         doubtful = is_doubtful(result, inference)

@@ -43,6 +43,7 @@ from real_trl.evaluation.probes import probe_dataset
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import TEMPLATE_NAMES
+from real_trl.publishing.lineage import base_among
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.runs.command import command, user_errors
 from real_trl.runs.disk import writing
@@ -216,6 +217,16 @@ def mark_own_rows(evaluation: dict[str, Any], calibrations: Mapping[str, Calibra
                 figures["fitted_here"] = calibration.made_with.get("fingerprint") == prompts
 
 
+def describe_judges(judges: Mapping[str, JudgeSource]) -> dict[str, Any]:
+    """Of each judge its `model` and configuration, and as `base` which of the others it was trained from."""
+    described = {}
+    for name, judge in judges.items():
+        config = {key: value for key, value in asdict(judge.config).items() if key != "versions"}
+        base = base_among(judge.config, {other: each.name for other, each in judges.items() if other != name})
+        described[name] = redacted({"model": judge.name, "judge": config} | ({"base": base} if base else {}))
+    return described
+
+
 def write_report(output: Path, evaluation: dict[str, Any], frames: dict[str, dict[str, pd.DataFrame]]) -> None:
     """Everything but the predictions. An undefined figure is null in JSON; the notes say why it is undefined."""
     with writing(output, "The predictions and an earlier report are as they were"), replaced_files(output) as new:
@@ -299,12 +310,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if said := scale_map(name, scale):
                 evaluation["datasets"][name]["scale_map"] = said
         evaluation |= {
-            "judges": {
-                name: redacted(
-                    {"model": judge.name, "judge": {k: v for k, v in asdict(judge.config).items() if k != "versions"}}
-                )
-                for name, judge in judges.items()
-            },
+            "judges": describe_judges(judges),
             "settings": redacted({"arguments": args.stated(), "data": asdict(data_args)}),
             "versions": package_versions(),
             "command": " ".join(["real-trl evaluate", *redact_command(sys.argv[1:] if argv is None else argv)]),

@@ -66,6 +66,8 @@ def test_a_strict_rater_is_named_and_no_other():
 def test_a_rater_who_guesses_is_named():
     found = agreement_of_people(people(noise=3.0)[0].tolist())
     assert [said.split(" agrees less")[0] for said in found["unlike"]] == ["Rater 4"]
+    guesses = 100 * found["raters"][3]["pearson"]
+    assert f"Pearson's r × 100 with their mean is {guesses:.1f}," in found["unlike"][0] and guesses > 1
     assert found["raters"][3]["pearson_interval"][1] < 0 < found["raters"][0]["pearson_interval"][0]
 
 

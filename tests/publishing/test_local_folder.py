@@ -17,7 +17,7 @@ from real_trl.judge_config import JudgeConfig
 from real_trl.methods import METHODS
 from real_trl.publishing import Publication, build_card, check_card, find_judge_files, read_evaluation, write_folder
 from real_trl.publishing.lineage import mark_local
-from real_trl.publishing.results import evaluation_table
+from real_trl.publishing.results import eval_results, evaluation_table
 from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.scale import Scale
 from real_trl.scripts.push import main
@@ -91,6 +91,38 @@ def test_the_card_tells_what_is_known(judge, tmp_path):
 def test_without_an_evaluation_the_card_says_so(judge):
     card = build_card(JudgeConfig.load(judge), "acme/judge")
     assert "was not evaluated" in card.text and not card.data.eval_results
+
+
+def test_the_base_model_and_people_stand_beside_the_judge(judge, tmp_path):
+    files = find_judge_files(judge)
+    write_evaluation(tmp_path / "evaluation", files.config, "my-real")
+    path = tmp_path / "evaluation" / "evaluation.json"
+    alone = read_evaluation(path, files)
+    assert "Before training" not in evaluation_table(alone) and "A person" not in evaluation_table(alone)
+    content = json.loads(path.read_text())
+    start = {**content["results"]["test"]["my-real"], "intervals": {}}
+    start["rail"] = start["rail"] | {"pearson": 0.125}
+    content["results"]["test"]["start"] = start
+    content["judges"]["start"] = {"model": "acme/base-8b", "judge": {"method": None}}
+    content["judges"]["my-real"]["base"] = "start"
+    people = {"pearson": 0.75, "spearman": 0.7, "kendall": 0.65, "rmse": 0.5, "mae": 0.25}
+    content["ceiling"] = {
+        "test": {"leave_one_out": people, "between": people | {"pearson": 0.5}, "intervals": {}, "n_rows": 9}
+    }
+    path.write_text(json.dumps(content))
+    table = evaluation_table(read_evaluation(path, files))
+    header = next(line for line in table.splitlines() if line.startswith("| data"))
+    assert header.startswith("| data | inference | n | Pearson's r | Spearman's ρ | Kendall's τ | RMSE |")
+    for row in (
+        "| Before training, RAIL | 20 | 12.5 |",
+        "| A person, against the mean of the others | 9 | 75.0 | 70.0 | 65.0 | 0.500 |",
+        "| A person, against another | 9 | 50.0 |",
+    ):
+        assert row in table
+    assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
+    # The metadata of the card is about the judge alone
+    names = {each.metric_name for each in eval_results(read_evaluation(path, files))}
+    assert names == {each.metric_name for each in eval_results(alone)}
 
 
 def test_what_the_intervals_resample_is_said(judge, tmp_path):

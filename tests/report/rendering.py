@@ -18,7 +18,9 @@ def render(table, width=80, styles=False):
 def lines_of(text):
     """Rendered rows with single spaces, without rules and the caption."""
     return [
-        " ".join(line.split()) for line in text.splitlines() if re.search(r"\d|n/a", line) and "Kendall" not in line
+        " ".join(line.split())
+        for line in text.splitlines()
+        if re.search(r"\d|n/a", line) and not re.search("Correlations|Kendall", line)
     ]
 
 

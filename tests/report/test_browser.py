@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from real_trl.report import html_report
+from real_trl.report.snippets import snippets
 from tests.report.made import ONE_TO_FIVE, PERCENT, WORDS, made_evaluation
 from tests.report.test_html import EVIL, Page
 
@@ -74,7 +75,7 @@ def test_sorted_by_disagreement(made, opened):
     expected = sorted(worst, reverse=True)[:25]
     rows = table(dumped)
     assert [(row[0], row[1].removeprefix("▸ ")) for row in rows] == [(dataset, name) for _, dataset, name in expected]
-    assert [float(row[5]) for row in rows] == pytest.approx([error for error, _, _ in expected], abs=0.006)
+    assert [float(row[6]) for row in rows] == pytest.approx([error for error, _, _ in expected], abs=0.006)
     assert "120 of 120 rows" in dumped and "page 1 of 5" in dumped
     assert 'aria-sort="descending"' in dumped
 
@@ -100,7 +101,8 @@ def test_opened_row(made, opened):
     detail = Page(re.search(r'<tr class="detail".*?</tr>', dumped, re.S)[0])
     assert " ".join(row["prompt"].split()) in detail.text
     assert " ".join(row["completion"].split()) in detail.text
-    assert f"ŷ {round(row['expected_score'], 3):g}" in detail.text
+    assert f"predicted ŷ {round(row['expected_score'], 3):g}" in detail.text
+    assert table(dumped)[4][2] == snippets(predictions["percent"]["raft"])[4]
     bars = [attrs for tag, attrs in detail.tags if tag == "rect" and attrs["class"] == "p"]
     assert len(bars) == 2 * 101
     heights = np.array([float(bar["height"]) for bar in bars[101:]])

@@ -13,6 +13,7 @@ import pytest
 from real_trl.report import html_report, save_plots
 from real_trl.report.html import script_json
 from real_trl.report.rows import browser_data, plain
+from real_trl.report.snippets import snippets
 from tests.report.made import NAN, ONE_TO_FIVE, WORDS, literal_evaluation, made_evaluation
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><!--<script>\u2028&amp;"
@@ -102,13 +103,18 @@ class TestHtmlReport:
                     assert judgment[key] == pytest.approx(expected[column], rel=1e-5)
         assert len(data["prompts"]) == 48  # each once, though two judges read it
 
+    def test_titles_are_in_words(self, report):
+        text = Page(report).text
+        assert "Judge Inference Pearson's r Spearman's ρ Kendall's τ RMSE" in text
+        assert "r is Pearson's; ρ, Spearman's" in text and "RAIL: the expected score ŷ" in text
+
     def test_figures_and_how_it_was_made(self, made, report):
         evaluation, _ = made
         text = Page(report).text
         rail = evaluation["results"]["mt_bench"]["REAL"]["rail"]
         assert f"{rail['rmse']:.3f}" in text
         assert "mt_bench: 24 rows, 6 groups" in text
-        assert "REAL − raft Standard r +8.0 +1.0 to +15.0 0.021" in text
+        assert "REAL − raft Standard Pearson's r +8.0 +1.0 to +15.0 0.021" in text
         assert text.count("Malformed answers, ") == 4
         assert "mt_bench by category, RAIL" in text
         assert "real-trl evaluate --config evaluate.yaml" in text
@@ -175,6 +181,31 @@ def frame(**columns):
     return pd.DataFrame(
         {"row": [0, 1], "id": ["a", "b"], "target": [1.0, 2.0], "status": "ok", "prompt": "x", **columns}
     )
+
+
+class TestSnippets:
+    def test_of_answers_to_one_question_the_answer_is_shown(self):
+        def prompt(question, answer):
+            return f"Score it.\n\nQuestion:\n{question}\nAnswer:\n{answer}\nScore:"
+
+        rows = [("a", "Why?", "Since  it\nis so."), ("a", "Why?", "It is not."), ("b", "Where?", "There.")]
+        made = pd.DataFrame([{"group": group, "prompt": prompt(*texts)} for group, *texts in rows])
+        assert snippets(made) == ["Since it is so.", "It is not.", "Where? There."]
+        # An empty answer has nothing of its own but its question; alone, a prompt is all there is
+        made.loc[1, "prompt"] = prompt("Why?", "")
+        assert snippets(made)[1] == "Why?"
+        assert snippets(made[:1]) == ["Score it. Question: Why? Answer: Since it is so. Score:"]
+
+    def test_it_is_short_and_one_line(self):
+        made = pd.DataFrame({"prompt": [f"{EVIL}\n{'word ' * 60}", "other"]})
+        first, second = snippets(made)
+        assert len(first) <= 140 and first.endswith("…") and "\n" not in first and first.startswith("</script>")
+        assert second == "other" and snippets(pd.DataFrame({"id": ["a"]})) == [""]
+
+    def test_rows_of_the_page_have_theirs(self, made, report):
+        _, predictions = made
+        data = Page(report).data
+        assert [row["snippet"] for row in data["rows"][:24]] == snippets(predictions["mt_bench"]["raft"])
 
 
 class TestBrowserData:

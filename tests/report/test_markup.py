@@ -80,9 +80,9 @@ class TestMarkdown:
         lines = text.splitlines()
         header = next(line for line in lines if line.startswith("| Method"))
         assert header.startswith(
-            r"| Method | Training | Inference | mt\_bench r | mt\_bench ρ | mt\_bench τ | mt\_bench RMSE | fb r"
+            r"| Method | Training | Inference | mt\_bench Pearson's r | mt\_bench Spearman's ρ | mt\_bench Kendall's τ | mt\_bench RMSE | fb P"
         )
-        assert header.endswith("| Average r | Average ρ | Average τ | Average RMSE |")
+        assert header.endswith("| Average Pearson's r | Average Spearman's ρ | Average Kendall's τ | Average RMSE |")
         assert (
             "| REAL | RL | RAIL | **59.3** | **56.9** | 42.2 | **0.968** | **93.2** | **93.4** | **82.5** | **0.500** "
             "| **76.2** | **75.2** | 62.3 | **0.734** |"
@@ -92,8 +92,8 @@ class TestMarkdown:
             r"| base\_50% | Standard | 30.9 [25.0, 36.0] | 31.8 | 25.3 | 1.225 [1.100, 1.350] | 0.901 | 40.0 | 30.0 | 320 |"
             in lines
         )
-        assert r"| REAL − base\_50% | Standard | r | +5.0 | -1.0 to +11.0 | 0.091 |" in lines
-        assert r"|  | RAIL | r | **+27.3** | +20.0 to +34.0 | \<0.001 |" in lines
+        assert r"| REAL − base\_50% | Standard | Pearson's r | +5.0 | -1.0 to +11.0 | 0.091 |" in lines
+        assert r"|  | RAIL | Pearson's r | **+27.3** | +20.0 to +34.0 | \<0.001 |" in lines
         assert any(
             line.startswith(r"- Malformed answers, base\_50%: 12 of 320 (3.8%: 10 missing, 2 truncated)")
             for line in lines

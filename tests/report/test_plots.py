@@ -46,7 +46,7 @@ class TestPredictions:
         small["results"]["fb"]["REAL"]["malformed_handling"] = handling
         figure = plot_predictions(small, "fb", {"REAL": small_frame()})
         axes = figure.axes[0]
-        assert axes.get_title() == "REAL\nr × 100 = 93.2, n = 100"  # as in the results
+        assert axes.get_title() == "REAL\nPearson's r × 100 = 93.2, n = 100"  # as in the results
         points = [collection.get_offsets()[:, 1].tolist() for collection in axes.collections]
         assert sum(map(len, points)) == drawn
         assert points[1:] == ([[1.0]] if crosses else [])
@@ -115,7 +115,7 @@ class TestBreakdown:
         assert interval.get_ydata()[0] == pytest.approx(bar.get_y() + bar.get_height() / 2)
         assert [text.get_text() for text in axes.texts] == [" n/a"]
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["maths (n = 100)", "prose (n = 100)"]
-        assert axes.get_xlabel() == "r × 100, RAIL; lines: 95% intervals"
+        assert axes.get_xlabel() == "Pearson's r × 100, RAIL; lines: 95% intervals"
 
     def test_unknown_column(self, small):
         with pytest.raises(ValueError, match="No breakdown of 'fb' by 'length': none was made"):
@@ -142,7 +142,13 @@ class TestTrainingCurves:
     def test_lines(self):
         figure = plot_training_curves({"REAL": history(0.001), "Standard RL": history(-0.001)}, ["mt_bench"])
         titles = [axes.get_title() for axes in figure.axes]
-        assert titles == ["r × 100", "ρ × 100", "τ × 100", "RMSE", "tokens per answer"]  # entropy was not logged
+        assert titles == [
+            "Pearson's r × 100",
+            "Spearman's ρ × 100",
+            "Kendall's τ × 100",
+            "RMSE",
+            "tokens per answer",
+        ]  # entropy was not logged
         real, standard = figure.axes[0].lines
         assert real.get_xydata().tolist() == pytest.approx(np.array([[0, 50], [50, 55], [100, 60]]))
         assert standard.get_ydata().tolist() == pytest.approx([50, 45, 40])
@@ -153,8 +159,9 @@ class TestTrainingCurves:
     def test_all_datasets(self):
         figure = plot_training_curves({"REAL": history(0.001)})
         assert [axes.get_title() for axes in figure.axes if axes.axison] == [
-            *("mt_bench: r × 100", "mt_bench: ρ × 100", "mt_bench: τ × 100", "mt_bench: RMSE", "mt_bench: tokens per answer"),
-            "a/b: r × 100",  # what it did not log has no panel
+            *("mt_bench: Pearson's r × 100", "mt_bench: Spearman's ρ × 100", "mt_bench: Kendall's τ × 100"),
+            *("mt_bench: RMSE", "mt_bench: tokens per answer"),
+            "a/b: Pearson's r × 100",  # what it did not log has no panel
         ]  # fmt: skip
 
     def test_nothing_logged(self):

@@ -61,7 +61,7 @@ class TestPlotQuickstart:
         frame = pd.DataFrame({"expected_score": [1, 2, 3, None, 4, 4], "target": [2, 1, 3, 5, 5, 4]})
         axes = Figure().subplots()
         draw_scatter(axes, "raft", frame, "C0", "RAFT")
-        assert axes.get_title() == "RAFT\nr = 0.849, n = 5 of 6"
+        assert axes.get_title() == "RAFT\nPearson's r × 100 = 84.9, n = 5 of 6"
         points = axes.collections[0].get_offsets()
         assert np.abs(points[:, 0] - [2, 1, 3, 5, 4]).max() <= 0.25  # levels are 1 apart: jitter never mixes them
         assert points[:, 1].tolist() == [1, 2, 3, 4, 4]

@@ -53,8 +53,8 @@ class TestEvaluationTable:
 
     def test_comparisons(self, evaluation):
         rows = lines_of(render(evaluation_table(evaluation), width=100))
-        start = rows.index("REAL − base_50% Standard r +5.0 -1.0 to +11.0 0.091")
-        assert rows[start + 1 : start + 3] == ["RAIL r +27.3 +20.0 to +34.0 <0.001", "RMSE n/a n/a n/a"]
+        start = rows.index("REAL − base_50% Standard Pearson's r +5.0 -1.0 to +11.0 0.091")
+        assert rows[start + 1 : start + 3] == ["RAIL Pearson's r +27.3 +20.0 to +34.0 <0.001", "RMSE n/a n/a n/a"]
 
     def test_comparisons_are_in_the_metrics_of_the_paper(self, evaluation):
         (pair,) = evaluation["comparisons"]["mt_bench"]
@@ -74,7 +74,7 @@ class TestEvaluationTable:
         assert "\x1b[1m+27.3" in re.sub(r"\x1b\[1m +", "\x1b[1m", text)
         assert "\x1b[1m+5.0" not in re.sub(r"\x1b\[1m +", "\x1b[1m", text)  # 0.03 before, 0.06 after
         rows = lines_of(render(evaluation_table(evaluation), width=100))
-        assert "REAL − base_50% Standard r +5.0 -1.0 to +11.0 0.030 0.060" in rows
+        assert "REAL − base_50% Standard Pearson's r +5.0 -1.0 to +11.0 0.030 0.060" in rows
         assert "Note, REAL − other: 7 rows are left out." in rows
         assert "+0.0 to +20.0" not in words(text)  # a zero has no sign
         assert "0.0 to +20.0" in words(text)

@@ -32,7 +32,8 @@ def save_judge(folder: Path, model=None, **config) -> str:
 @pytest.fixture(scope="module")
 def judges(tmp_path_factory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("judges")
-    return {"warm": save_judge(root / "warm"), "cold": save_judge(root / "cold", build_model(seed=3))}
+    cold = save_judge(root / "cold", build_model(seed=3))
+    return {"warm": save_judge(root / "warm", base_model=cold), "cold": cold}
 
 
 @pytest.fixture
@@ -114,6 +115,8 @@ def test_several_judges(tmp_path, judges, data, capsys):
     assert np.isfinite([people["alpha"], *(judge["change"] for judge in people["judges"].values())]).all()
     printed = " ".join(capsys.readouterr().out.split())
     assert "Malformed answers, " in printed and "cold − warm" in printed
+    assert evaluation["judges"]["warm"]["base"] == "cold" and "base" not in evaluation["judges"]["cold"]
+    assert "cold is what warm was trained from." in printed
 
 
 def test_the_same_seed_gives_the_same_predictions_in_any_folder(tmp_path, judges, data):
