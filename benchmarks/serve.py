@@ -54,7 +54,7 @@ TOLERANCE = 1e-4  # of probabilities: the same row in another batch is added up 
 @contextmanager
 def running_service(judge: str, key: str, *options: str) -> Iterator[tuple[str, psutil.Process]]:
     """A service on a free port: its address and process. It is stopped, and has to end with status 0."""
-    command = [sys.executable, "-m", "real_trl.scripts.serve", "--judge", judge, "--port", "0", *options]
+    command = [sys.executable, "-m", "real_trl.scripts.serve", "--model", judge, "--port", "0", *options]
     environment = {**os.environ, "REAL_TRL_API_KEY": key}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -190,7 +190,7 @@ def find_judge(name: str | Path, options: SourceOptions | None = None, /, **give
             or if none is known.
     """
     if name is None or not str(name).strip():
-        raise FieldError("model_name_or_path", name, "Give a Hub id or a local directory.")
+        raise FieldError("model", name, "Give a Hub id or a local directory.")
     name = str(Path(name).expanduser()) if str(name).startswith("~") else str(name)
     asked = options or SourceOptions.of(given)
     if asked.preset is not None and asked.preset not in PRESETS:

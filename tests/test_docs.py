@@ -65,12 +65,12 @@ RUNS = [
     Run("real-trl rl --config my-real.yaml", f"{FEW} --max_completion_length 8 --report_to none --malformed force"),
     Run("real-trl evaluate --config my-evaluate.yaml", "--max_rows 8 --max_new_tokens 8"),
     Run(
-        "real-trl evaluate --model_name_or_path outputs/my-real --output_dir outputs/eval --benchmarks mt_bench "
+        "real-trl evaluate --model outputs/my-real --output_dir outputs/eval --benchmarks mt_bench "
         """--benchmark_paths '{"mt_bench": "mt_bench_eval.json"}'""",
         "--max_new_tokens 8 --truncate_prompts true",
     ),
-    Run("real-trl score answers.jsonl --judge outputs/quickstart/seed-0/real", "--max_new_tokens 8"),
-    Run("real-trl serve --judge outputs/quickstart/seed-0/real", service=True),
+    Run("real-trl score answers.jsonl --model outputs/quickstart/seed-0/real", "--max_new_tokens 8"),
+    Run("real-trl serve --model outputs/quickstart/seed-0/real", service=True),
     Run("real-trl push outputs/quickstart/seed-0/real --local_dir published"),
     Run("real-trl init scores.csv", "--yes --model tiny"),
     Run("real-trl sft --config scores-judge/raft.yaml", FEW),
@@ -90,7 +90,7 @@ ELSEWHERE = {
     "real-trl doctor --recipe recipes/qwen3-8b/real.yaml": "tests/doctor/test_doctor.py",
     "real-trl calibrate outputs/quickstart/seed-0/real held_out.jsonl": "tests/scripts/test_calibrate.py",
     "real-trl --accelerate_config recipes/accelerate_configs/zero3.yaml doctor": "tests/doctor/test_processes.py",
-    "real-trl demo --judge outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",
+    "real-trl demo --model outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",
     "real-trl recipes": "tests/test_shipped.py",
     "real-trl recipes copy qwen3-8b": "tests/test_shipped.py",
     "python -m pytest -m gpu tests/gpu tests/forward": "Makefile",  # test-marked, on the CPU

@@ -308,7 +308,7 @@ def test_truncation_keeps_the_end_and_the_chat_template():
 
 def test_models_that_cannot_be_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as HF_HUB_OFFLINE=1 sets it
-    with pytest.raises(ValueError, match="model_name_or_path: the directory './nothing' does not exist"):
+    with pytest.raises(ValueError, match="model: the directory './nothing' does not exist"):
         Judge.from_pretrained("./nothing")
     with pytest.raises(ValueError, match="no tokenizer could be loaded from 'nobody/no-judge'.*path of its directory"):
         Judge.from_pretrained("nobody/no-judge")

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from real_trl.arguments.options import Option, options_of
-from real_trl.arguments.recipe_file import read_recipe, with_recipe_path
+from real_trl.arguments.recipe_file import MODEL, read_recipe, with_recipe_path
 from real_trl.shipped import exists, find_file, shipped
 from real_trl.text.redaction import redact_text
 from real_trl.text.yaml_text import read_json_or_yaml
@@ -25,7 +25,7 @@ from real_trl.versions import package_versions
 
 _COMMANDS = ("score", "self_generate")
 _RECORD = ".complete.json"  # beside provenance.json
-_NAMES = ("judge", "model_name_or_path", "data", "dataset_name", "tokenizer")  # what could also be on the Hub
+_NAMES = (MODEL, "data", "dataset_name", "tokenizer")  # what could also be on the Hub
 _MOST_FILES = 10_000
 
 

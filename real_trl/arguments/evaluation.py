@@ -49,7 +49,7 @@ class EvaluateArguments(JudgingArguments):
 
     # The parser knows no more than this; a list in a recipe is passed on as it is
     judges: dict | str | None = field(
-        default=None, metadata={"help": "Judges to compare, {name: path, …}. Default: model_name_or_path."}
+        default=None, metadata={"help": "Judges to compare, {name: path, …}. Default: the one that --model names."}
     )
     benchmarks: list[str] | None = field(
         default=None, metadata={"help": f"Benchmarks by name: {', '.join([*BENCHMARKS, *CHOICE_BENCHMARKS])}."}

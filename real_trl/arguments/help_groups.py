@@ -23,7 +23,7 @@ TRAINING = {
     "Held-out data during training": "judge_eval_steps judge_eval_splits judge_eval_benchmarks judge_eval_rows",
     "Logging and saving": "logging_steps report_to save_steps save_total_limit push_to_hub hub_model_id",
 }
-_JUDGE = {"Judge": "judge model_name_or_path judges preset tokenizer trust_remote_code"}
+_JUDGE = {"Judge": "model_name_or_path judges preset tokenizer trust_remote_code"}
 _USE = {
     "A model that was not trained as a judge": f"{_SCALE} chat system_prompt normalize_expectation",
     "Engine": "engine engine_options dtype load_in_4bit batch_size truncate_prompts",

@@ -65,7 +65,7 @@ class JudgingArguments(JudgeOptions):
     def find(self, name: str | None, model_args: ModelConfig) -> JudgeSource:
         """The judge called `name`, its weights not loaded yet; errors as of [`~real_trl.judge_source.find_judge`]."""
         if not name:
-            raise FieldError("model_name_or_path", None, "Give a Hub id or a local directory.")
+            raise FieldError("model", None, "Give a Hub id or a local directory.")
         # Templates belong to the data here: the judge keeps its own, so that another one is noticed
         changed = {"revision": model_args.model_revision, "prompt_template": None}
         return find_judge(name, SourceOptions.taken_from(self, **changed))

@@ -2,21 +2,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a recipe and the command line."""
 
+import argparse
 import sys
 from collections.abc import Sequence, Set
 from typing import Any, NoReturn
 
 from trl import TrlParser
 
-from real_trl.arguments.recipe_file import check_keys, check_names, read_recipe, with_recipe_path
+from real_trl.arguments.recipe_file import (
+    MODEL,
+    MODEL_NAMES,
+    check_keys,
+    check_names,
+    read_recipe,
+    with_one_model,
+    with_recipe_path,
+)
 from real_trl.option_values import checked_values
 from real_trl.text.redaction import check_not_redacted, redact_command, remember
+
+_MODEL_HELP = (
+    "Directory or Hub id of the model or judge. Also --judge and --model_name_or_path, which is its name in recipes."
+)
 
 
 class RecipeParser(TrlParser):
     """TRL's parser, with errors that name the recipe, the unknown key and what was probably meant."""
 
     _stated: Set[str] = frozenset()  # what the recipe says
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """As argparse's; the model is `--model`, with its other names as aliases."""
+        if f"--{MODEL}" in names:
+            names = tuple(dict.fromkeys([*(f"--{name}" for name in MODEL_NAMES), *names]))
+            options |= {"dest": MODEL, "help": _MODEL_HELP}
+        return super().add_argument(*names, **options)
+
+    def set_defaults_with_config(self, **recipe: Any) -> list[str]:
+        """As TRL's, of a recipe that may call the model by another of its names."""
+        return super().set_defaults_with_config(**with_one_model(recipe))
 
     def error(self, message: str) -> NoReturn:
         """argparse would print every option before its message."""

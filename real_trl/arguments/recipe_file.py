@@ -3,7 +3,7 @@
 """A recipe's file and a command line, before they are parsed: what can be read of them, and names that no option has."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ from real_trl.option_values import shown
 from real_trl.shipped import find_file
 from real_trl.text.redaction import remember, yaml_fault
 from real_trl.text.yaml_text import DuplicateKeyError, read_yaml
+
+MODEL = "model_name_or_path"
+"""What TRL calls the model that a command is about. Every command takes it as `--model`, and a recipe as `model`."""
+MODEL_NAMES = ("model", "judge", MODEL)
+"""All that it may be called: `judge` is what some commands called it."""
 
 
 def with_recipe_path(args: Sequence[str], *, tell: bool = True) -> tuple[list[str], Path | None]:
@@ -54,7 +59,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         raise ValueError(f"{path}: a recipe is a mapping of options to values, not {type(recipe).__name__}.")
     remember(recipe)
-    return recipe
+    return with_one_model(recipe)
+
+
+def with_one_model(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a recipe with the model under TRL's name; `ValueError` if it is there under several."""
+    named = [name for name in MODEL_NAMES if name in recipe]
+    if len(named) > 1:
+        raise ValueError(
+            f"{named[0]}: it is also there as {named[1]}, which is the same option. Remove one of the two."
+        )
+    return {MODEL if name in named else name: value for name, value in recipe.items()}
 
 
 def check_keys(path: Path, recipe: dict[str, Any], options: Iterable[str]) -> None:

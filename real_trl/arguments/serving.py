@@ -15,18 +15,18 @@ class ServedJudge(JudgeOptions):
     A judge that answers people and programs one by one: the options of [`~real_trl.engines.options.JudgeOptions`], and
 
     Args:
-        judge (`str`):
-            Local directory, or model id on the Hub.
+        model_name_or_path (`str`):
+            Local directory of the judge, or model id on the Hub: `--model`.
 
     Two defaults differ, so that the same question gets the same answer: it decodes greedily unless `do_sample` is set (the
     answer to a request then depends on when it comes, and on its company), in batches of 16.
     """
 
-    judge: str = field(metadata={"help": "Directory or Hub id of the judge."})
+    model_name_or_path: str
     do_sample: bool = field(default=False, metadata={"help": "Sample the rationale; by default it is greedy."})
     batch_size: int = field(default=16, metadata={"help": "Prompts that are judged together."})
 
     def load(self) -> Judge:
         """Load the judge; errors as of [`Judge.from_pretrained`]."""
-        source = find_judge(self.judge, self)
+        source = find_judge(self.model_name_or_path, self)
         return Judge(source.load_engine(self), source.config)

@@ -90,7 +90,7 @@ class VLLMEngine:
         if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
             said = f": {model_name_or_path!r} holds an adapter, and vLLM needs a complete model"
             fix = "Merge it into its base model (peft: merge_and_unload, then save_pretrained), or use the engine 'transformers'."
-            raise FieldError("model_name_or_path", model_name_or_path, fix, said)
+            raise FieldError("model", model_name_or_path, fix, said)
         try:
             hf_config = AutoConfig.from_pretrained(
                 model_name_or_path, revision=revision, trust_remote_code=trust_remote_code

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
+from real_trl.arguments.recipe_file import MODEL, with_one_model
 from real_trl.data.homework import build_model
 from real_trl.option_values import FieldError
 from real_trl.prompts.context_length import context_length
@@ -128,7 +129,7 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
         ValueError: if there is no such model.
     """
     if not name:
-        raise FieldError("model_name_or_path", None, "Give a Hub id or a local directory.")
+        raise FieldError("model", None, "Give a Hub id or a local directory.")
     path = Path(name)
     if (path / "adapter_config.json").is_file():
         with loading(name, "model"):
@@ -142,7 +143,7 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
     for stage in sorted(recipe.parent.glob("*.yaml")):
         options = yaml.safe_load(stage.read_text(encoding="utf-8"))
         if isinstance(options, dict) and options.get("output_dir") == name and stage.name != recipe.name:
-            config, source = find_config(options.get("model_name_or_path"), stage, synthetic=synthetic)
+            config, source = find_config(with_one_model(options).get(MODEL), stage, synthetic=synthetic)
             return config, f"{source}; {stage.name} makes {name} from it"
     if synthetic:
         return build_model().config, "the untrained model of the embedded task (real_trl.data.homework)"
@@ -158,8 +159,8 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
         return AutoConfig.from_pretrained(name), f"{name} on the Hub"
     except (OSError, ValueError) as error:
         said = f": {name!r} is neither a directory with a model, nor the output_dir of a recipe in {recipe.parent}, nor a model on the Hub that can be reached"
-        fix = f"Make the directory first, or give a model of the same size: --model_name_or_path {next(iter(PUBLISHED))}."
-        raise FieldError("model_name_or_path", name, fix, said) from error
+        fix = f"Make the directory first, or give a model of the same size: --model {next(iter(PUBLISHED))}."
+        raise FieldError("model", name, fix, said) from error
 
 
 def starting_model(name: str, recipe: Path) -> str:
@@ -167,7 +168,7 @@ def starting_model(name: str, recipe: Path) -> str:
     for stage in sorted(recipe.parent.glob("*.yaml")) if not Path(name, "config.json").is_file() else ():
         options = yaml.safe_load(stage.read_text(encoding="utf-8"))
         if isinstance(options, dict) and options.get("output_dir") == name and stage.name != recipe.name:
-            return starting_model(options.get("model_name_or_path") or name, stage)
+            return starting_model(with_one_model(options).get(MODEL) or name, stage)
     return name
 
 

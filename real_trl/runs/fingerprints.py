@@ -46,7 +46,7 @@ def model_fingerprint(name_or_path: str, revision: str | None = None) -> str:
             if path is not None:
                 return f"commit {extract_commit_hash(path, None)}"
         said = f": {name_or_path!r} holds no config.json"
-        raise FieldError("model_name_or_path", name_or_path, "Give a model.", said)
+        raise FieldError("model", name_or_path, "Give a model.", said)
     digest = hashlib.sha256()
     for path in sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.is_file()}):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())

@@ -58,13 +58,12 @@ _FIRST = "Name judge and data first: real-trl calibrate outputs/my-real held_out
 @dataclass
 class CalibrateArguments(JudgingArguments):
     """
-    Arguments of a calibration beside data and model: those of [`JudgingArguments`], and
+    Arguments of a calibration beside data and model: those of [`JudgingArguments`], and what follows. The model is the directory of the
+    judge, where the calibration is saved. On the command line it may stand first, without `--model`, and the data (`dataset_name`) second: rows
+    with human scores (of a single file, all of it; `dataset_test_split` of what has splits), or predictions of this judge, the `output_dir` of
+    `real-trl evaluate` or one of the folders in its `predictions`.
 
     Args:
-        judge (`str`):
-            Directory of the judge, where the calibration is saved. On the command line it may stand first, without `--judge`, and the data
-            (`dataset_name`) second: rows with human scores (of a single file, all of it; `dataset_test_split` of what has splits), or
-            predictions of this judge, the `output_dir` of `real-trl evaluate` or one of the folders in its `predictions`.
         output_dir (`str`, *optional*):
             Where predictions on a data file are kept. Defaults to `calibration` in the judge's directory.
         coverage (`float`, *optional*, defaults to `0.9`):
@@ -79,7 +78,6 @@ class CalibrateArguments(JudgingArguments):
     output_dir: str = field(
         default="", metadata={"help": "Where predictions are kept. Default: calibration, in the judge."}
     )
-    judge: str | None = field(default=None, metadata={"help": "Directory of the judge."})
     coverage: float = field(default=0.9, metadata={"help": "Share of human scores that intervals shall hold."})
     interval_group: str | None = field(
         default=None, metadata={"help": "Column whose values have intervals of their own. Default: the criterion."}
@@ -89,14 +87,17 @@ class CalibrateArguments(JudgingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_num_samples(self.num_samples, self.do_sample)
-        if not self.judge:
-            raise FieldError("judge", None, f"{_FIRST}.")
-        if not Path(self.judge).is_dir():
-            said = f": {self.judge!r} is no directory, and the calibration is saved in the judge's"
-            raise FieldError(
-                "judge", self.judge, "Give a local directory; hf download USER/NAME --local-dir DIR makes one.", said
-            )
-        self.output_dir = self.output_dir or str(Path(self.judge, "calibration"))
+
+
+def check_directory(judge: str | None) -> None:
+    """`FieldError` unless a judge is named, and it is a directory."""
+    if not judge:
+        raise FieldError("model", None, f"{_FIRST}.")
+    if not Path(judge).is_dir():
+        said = f": {judge!r} is no directory, and the calibration is saved in the judge's"
+        raise FieldError(
+            "model", judge, "Give a local directory; hf download USER/NAME --local-dir DIR makes one.", said
+        )
 
 
 def stored_predictions(data: str) -> Path | None:
@@ -162,17 +163,18 @@ def make_parser() -> RecipeParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage; `argv` defaults to the command line."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    for place, name in enumerate(("--judge", "--dataset_name")):
+    for place, name in enumerate(("--model", "--dataset_name")):
         if len(argv) > 2 * place and not argv[2 * place].startswith("-"):
             argv.insert(2 * place, name)
     with ExitStack() as held:
         with user_errors():
             args, data_args, model_args = make_parser().parse_args_and_config(argv)
-            if model_args.model_name_or_path:
-                raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge.")
+            check_directory(model_args.model_name_or_path)
+            args.output_dir = args.output_dir or str(Path(model_args.model_name_or_path, "calibration"))
             if not data_args.dataset_name:
                 raise FieldError("dataset_name", None, f"{_FIRST}.")
-            judge, folder = args.find(args.judge, model_args), stored_predictions(data_args.dataset_name)
+            judge = args.find(model_args.model_name_or_path, model_args)
+            folder = stored_predictions(data_args.dataset_name)
             state = distributed_state()
         if folder is None:
             with user_errors():

@@ -3,7 +3,7 @@
 """
 A web page to try a judge on: fill in the fields of its prompt, see its rationale, score and distribution.
 
-    real-trl demo --judge outputs/my-real
+    real-trl demo --model outputs/my-real
 
 The page runs on this machine and loads nothing from elsewhere. Decoding is greedy unless `--do_sample true`.
 """
@@ -38,7 +38,7 @@ class DemoArguments(ServedJudge):
 
 def make_parser() -> RecipeParser:
     """The options."""
-    return RecipeParser(DemoArguments, usage="real-trl demo --judge JUDGE [options]")
+    return RecipeParser(DemoArguments, usage="real-trl demo --model JUDGE [options]")
 
 
 @command()
@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         judge = args.load()
         from real_trl.serving.demo_page import build_page, launch
 
-        page = build_page(judge, judge_name(args.judge))
+        page = build_page(judge, judge_name(args.model_name_or_path))
         listener.close()  # gradio takes a number, not a socket
         launch(page, args.host, port)
     if not is_local(args.host):
         print(f"warning: whoever reaches {args.host} can use this page.", file=sys.stderr)
-    print(f"The page to try {args.judge}: {url}", flush=True)
+    print(f"The page to try {args.model_name_or_path}: {url}", flush=True)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends the page, and this
     page.block_thread()

@@ -10,6 +10,7 @@ The access token comes from the environment variable HF_TOKEN, or from `hf auth 
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,12 +26,16 @@ def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
         prog="real-trl push",
+        usage="real-trl push JUDGE_DIR [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.error = RecipeParser.error.__get__(parser)
-    parser.add_argument("judge", metavar="JUDGE_DIR", help="output_dir of a training stage")
+    parser.add_argument(
+        *("--model", "--judge"), dest="judge", metavar="JUDGE_DIR", required=True,
+        help="output_dir of a training stage; it may stand first, without --model",
+    )  # fmt: skip
     parser.add_argument("--repo_id", metavar="USER/NAME", help="where on the Hub")
     parser.add_argument("--local_dir", metavar="DIR", help="write the files to this folder instead of uploading them")
     parser.add_argument(
@@ -54,6 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
 @command()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `argv` defaults to the command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv = ["--model", *argv]
     with user_errors():
         args = make_parser().parse_args(argv)
         if not args.repo_id and not args.local_dir:

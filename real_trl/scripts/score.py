@@ -3,7 +3,7 @@
 """
 Score a file: a judge's scores beside its rows, whether or not they have labels.
 
-    real-trl score answers.jsonl --judge outputs/my-real --columns '{response: answer}' --rubric "Is it helpful?"
+    real-trl score answers.jsonl --model outputs/my-real --columns '{response: answer}' --rubric "Is it helpful?"
 
 Writes `answers.scored.jsonl` (or `output`, as .jsonl, .csv or .parquet): the rows in their order with all their columns, and
 `expected_score` (RAIL), `sampled_score`, `most_likely_score`, `probabilities` (label → probability), `spread`, `rationale` and
@@ -64,8 +64,6 @@ class ScoreArguments(JudgingArguments):
     Args:
         data (`str`):
             The rows: a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file. On the command line it may stand first, without `--data`.
-        judge (`str`):
-            Directory or Hub id of the judge.
         output (`str`, *optional*):
             The file to write: .jsonl, .csv or .parquet. Defaults to `<data>.scored.jsonl`.
         columns (`dict`, *optional*):
@@ -88,7 +86,6 @@ class ScoreArguments(JudgingArguments):
 
     output_dir: str = field(init=False, default="")  # scores go into one file
     data: str | None = field(default=None, metadata={"help": "The rows: .jsonl, .json, .csv, .tsv, .xlsx, .parquet."})
-    judge: str | None = field(default=None, metadata={"help": "Directory or Hub id of the judge."})
     output: str | None = field(
         default=None, metadata={"help": "File to write: .jsonl, .csv, .parquet. Default: <data>.scored.jsonl."}
     )
@@ -113,9 +110,7 @@ class ScoreArguments(JudgingArguments):
         self.columns, self.criteria = as_mapping("columns", self.columns), as_mapping("criteria", self.criteria)
         check_num_samples(self.num_samples, self.do_sample)
         if not self.data:
-            raise FieldError("data", None, "Name the file to score first: real-trl score answers.jsonl --judge DIR.")
-        if not self.judge:
-            raise FieldError("judge", None, "Give a directory or Hub id: --judge outputs/my-real.")
+            raise FieldError("data", None, "Name the file to score first: real-trl score answers.jsonl --model DIR.")
         if self.criteria and (self.rubric or "rubric" in self.columns):
             said = f": got {', '.join(self.criteria)} beside another rubric"
             raise FieldError("criteria", self.criteria, "Leave out one of them.", said)
@@ -258,7 +253,7 @@ def naming_rows(where: Callable[[int], str]) -> Iterator[None]:
 
 def make_parser() -> RecipeParser:
     """The options."""
-    usage = "real-trl score DATA --judge JUDGE [--output FILE] [options]"
+    usage = "real-trl score DATA --model JUDGE [--output FILE] [options]"
     return RecipeParser((ScoreArguments, ModelConfig), usage=usage, epilog=EXIT_STATUS)
 
 
@@ -272,10 +267,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if argv and not argv[0].startswith("-"):
                 argv = ["--data", *argv]
             args, model_args = make_parser().parse_args_and_config(argv)
-            if model_args.model_name_or_path:
-                raise FieldError("model_name_or_path", model_args.model_name_or_path, "Call it judge: --judge DIR.")
             source = read_rows(args.data)
-            judge = args.find(args.judge, model_args)
+            judge = args.find(model_args.model_name_or_path, model_args)
             args.check_samples(args.num_samples, judge)
             criteria = criteria_of(args, judge)
             prefixes = [f"{args.prefix}{criterion}_" for criterion in criteria] or [args.prefix]

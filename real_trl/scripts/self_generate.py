@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if not judge.config.rationale:
                 said = f": got the direct judge {judge.name!r}, which writes no rationales"
                 fix = "Name a judge that does, or a chat model that was not trained as a judge."
-                raise FieldError("model_name_or_path", judge.name, fix, said)
+                raise FieldError("model", judge.name, fix, said)
             space = judge.space
             dataset = load_judge_dataset(data_args, scale=space.scale, marker=space.marker)
             _check_kept(dataset, data_args.keep_columns or [])

@@ -3,7 +3,7 @@
 """
 A judge behind an HTTP endpoint that returns scores with their distributions.
 
-    real-trl serve --judge outputs/my-real
+    real-trl serve --model outputs/my-real
     curl http://127.0.0.1:8000/score -H "Content-Type: application/json" \\
         -d '{"instruction": "…", "rubric": "…", "response": "…"}'
 
@@ -69,7 +69,7 @@ class ServeArguments(ServedJudge):
 
 def make_parser() -> RecipeParser:
     """The options."""
-    return RecipeParser(ServeArguments, usage="real-trl serve --judge JUDGE [options]")
+    return RecipeParser(ServeArguments, usage="real-trl serve --model JUDGE [options]")
 
 
 @command()
@@ -101,8 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     size = ENGINES[args.engine].units_per_call(args.batch_size)
     batcher = Batcher(judge, batch_size=size, max_waiting=args.max_waiting)
-    app = create_app(judge, batcher, judge_name(args.judge), limits, key)
-    print(f"Serving {args.judge} at {url_of(listener)} ({'with' if key else 'without'} a key)", flush=True)
+    app = create_app(judge, batcher, judge_name(args.model_name_or_path), limits, key)
+    print(
+        f"Serving {args.model_name_or_path} at {url_of(listener)} ({'with' if key else 'without'} a key)", flush=True
+    )
     server = Server(app, batcher, args.shutdown_timeout, max_connections=args.max_connections)
     server.serve_until_stopped(listener)
 

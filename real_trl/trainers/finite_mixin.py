@@ -38,7 +38,7 @@ class FiniteMixin:
         if self._any(not_finite(self.model) if self.accelerator.is_local_main_process else None):
             name = next(filter(None, gather_object([not_finite(self.model)])))
             raise NotFiniteError(
-                f"model_name_or_path: weights of the model that training starts from are not finite ({name} holds NaN or an infinity): it was "
+                f"model: weights of the model that training starts from are not finite ({name} holds NaN or an infinity): it was "
                 "saved after a training that diverged, or the file is damaged. Take another model, or an earlier checkpoint of it."
             )
         return super().train(*args, **kwargs)

@@ -89,7 +89,7 @@ def check_writes_rationales(name: str, revision: str | None = None) -> None:
             "Start from a judge that writes rationales: let a model write them (real-trl self_generate), and train on its output "
             "(real-trl sft). A direct judge is trained by sft alone."
         )
-        raise FieldError("model_name_or_path", name, fix, said)
+        raise FieldError("model", name, fix, said)
 
 
 def _start_judge(name: str, revision: str | None) -> JudgeConfig | None:

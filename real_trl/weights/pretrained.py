@@ -26,11 +26,11 @@ def load_tokenizer(name: str | None, revision: str | None, trust_remote_code: bo
         `ValueError`: if there is no such directory, or nothing on the Hub that can be reached.
     """
     if not name:
-        raise FieldError("model_name_or_path", None, "Give a Hub id or a local directory.")
+        raise FieldError("model", None, "Give a Hub id or a local directory.")
     is_path = name.count("/") > 1 or name.startswith((".", "/", "~", "outputs/"))
     if is_path and not Path(name).is_dir():  # the Hub would be asked for it, for minutes without a network
         raise ValueError(
-            f"model_name_or_path: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
+            f"model: the directory {name!r} does not exist. Run the stage that writes it first, or correct the path."
         )
     if Path(name).is_dir():
         check_settings(Path(name))
@@ -131,9 +131,9 @@ def cannot_load(name: str, what: str, error: Exception) -> str:
             "trust_remote_code to true, or use a model that Transformers knows."
         )
     if Path(name).is_dir():
-        return f"model_name_or_path: no {what} could be loaded from the directory {name!r} ({reason})"
+        return f"model: no {what} could be loaded from the directory {name!r} ({reason})"
     return (
-        f"model_name_or_path: no {what} could be loaded from {name!r}: it is neither a local directory with a model nor a "
+        f"model: no {what} could be loaded from {name!r}: it is neither a local directory with a model nor a "
         f"model on the Hub that can be had ({why_offline() or reason}). Check the name. Without a network, download it elsewhere (hf download "
         f"{name} --local-dir DIR) and give the path of its directory; with HF_HUB_OFFLINE=1 in the environment, what is in the Hub's cache on "
         "this machine is used without asking."

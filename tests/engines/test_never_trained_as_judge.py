@@ -95,7 +95,9 @@ def test_the_api_and_what_is_built_on_it(model):
     assert Score.of(judgment, judge.labels).normalized and "mass on the labels" in judgment_html(
         judgment, judge.labels
     )
-    assert ServedJudge(judge=model, preset="feedback_collection").load().config.normalize_expectation  # serve and demo
+    assert (
+        ServedJudge(model_name_or_path=model, preset="feedback_collection").load().config.normalize_expectation
+    )  # serve and demo
     assert JudgeReward(model, rubric="Right?", preset="feedback_collection").judge.config.normalize_expectation
 
 

@@ -186,7 +186,7 @@ def test_self_generation_by_a_model_that_only_a_server_has(name, model, tmp_path
 
 
 def test_without_a_server_such_a_name_is_still_refused(model):
-    with pytest.raises(ValueError, match="model_name_or_path: no model could be loaded from 'tiny:8b'"):
+    with pytest.raises(ValueError, match="model: no model could be loaded from 'tiny:8b'"):
         Judge.from_pretrained("tiny:8b", tokenizer=str(model), score_labels="1-5")
 
 

@@ -606,7 +606,7 @@ def test_other_kinds_of_fsdp_are_not_planned_for(tmp_path, name, value):
             "is a recipe of the stage 'evaluate'; only training is planned",
         ),
         (["--config", "recipes/qwen3-8b/nothing.yaml"], "no such file"),
-        (["--model_name_or_path", "no/such-model"], "model_name_or_path: 'no/such-model' is neither a directory"),
+        (["--model_name_or_path", "no/such-model"], "model: 'no/such-model' is neither a directory"),
         (["--accelerate_config", "no.yaml"], "--accelerate_config: 'no.yaml' does not exist"),
         (["--accelerate_config", "README.md"], "is no configuration of accelerate"),
         (["--rows", "0"], "--rows: got 0"),

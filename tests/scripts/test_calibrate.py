@@ -282,9 +282,9 @@ def test_another_temperature_leaves_it_out(folder, caplog):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "judge: not set. Name judge and data first"),
+        ([], "model: not set. Name judge and data first"),
         (["judge"], "dataset_name: not set. Name judge and data first"),
-        (["acme/judge", "rows.jsonl"], "judge: 'acme/judge' is no directory"),
+        (["acme/judge", "rows.jsonl"], "model: 'acme/judge' is no directory"),
         (["judge", "rows.jsonl", "--coverage", "90"], "coverage: got 90"),
         (["judge", "rows.jsonl", "--interval_group", "colour"], "colour"),
         (["judge", "nothing.jsonl"], "nothing.jsonl"),

@@ -95,7 +95,7 @@ def test_it_has_nothing_to_explore(folder, capsys):
     recipe = {name: recipe[name] for name in kept} | {"model_name_or_path": "judge/outputs/raft", "output_dir": "rl"}
     Path("rl.yaml").write_text(yaml.safe_dump(recipe))
     text = refused(capsys, rl.main, "--config", "rl.yaml")
-    assert "model_name_or_path: got the direct judge 'judge/outputs/raft'" in text and "nothing to explore" in text
+    assert "model: got the direct judge 'judge/outputs/raft'" in text and "nothing to explore" in text
     recipe["output_dir"] = "written"
     Path("write.yaml").write_text(yaml.safe_dump(recipe))
     text = refused(capsys, self_generate.main, "--config", "write.yaml")

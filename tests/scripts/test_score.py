@@ -446,12 +446,11 @@ def test_user_errors(tmp_path, folder, capsys, monkeypatch):
         ((data, "--malformed", "strict"), "malformed: got 'strict'"),
         ((data, "--num_samples", "2", "--do_sample", "false"), "num_samples: got 2 with do_sample false"),
         ((data, "--output_dir", "x"), "unknown option '--output_dir'. Did you mean '--output'?"),
-        ((data, "--model_name_or_path", "x"), "Call it judge: --judge DIR"),
     ]
     for args, message in cases:
         assert message in refusal(capsys, args[0], folder, *args[1:])
     capsys.readouterr()
-    wrong = {("--judge", "x"): "data: not set", (str(data),): "judge: not set"}
+    wrong = {("--judge", "x"): "data: not set", (str(data),): "model: not set"}
     wrong["--judge", "x", str(data)] = "data: not set. Name the file to score first"
     for argv, message in wrong.items():
         with pytest.raises(SystemExit):
@@ -460,7 +459,7 @@ def test_user_errors(tmp_path, folder, capsys, monkeypatch):
     assert not list(tmp_path.glob("*.provenance"))
     with pytest.raises(SystemExit, match="0"):
         score.main(["--help"])
-    assert "real-trl score DATA --judge JUDGE" in capsys.readouterr().out
+    assert "real-trl score DATA --model JUDGE" in capsys.readouterr().out
 
 
 def test_what_responses_say_moves_no_terminal_and_no_spreadsheet(tmp_path, folder, capsys):

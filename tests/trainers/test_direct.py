@@ -115,7 +115,5 @@ def test_reinforcement_learning_does_not_start_from_one(tmp_path):
     args = REALConfig(
         str(tmp_path / "out"), num_generations=2, per_device_train_batch_size=2, use_cpu=True, report_to="none"
     )
-    with pytest.raises(
-        ValueError, match="model_name_or_path: got the direct judge .*nothing to explore.*self_generate"
-    ):
+    with pytest.raises(ValueError, match="model: got the direct judge .*nothing to explore.*self_generate"):
         REALTrainer(str(tmp_path / "judge"), args, train_dataset=prompt_dataset([1.0, 2.0]))

@@ -110,7 +110,7 @@ def nan_model():
 @pytest.mark.parametrize("peft", [None, "lora"])
 def test_a_model_that_is_not_finite_is_not_trained(tmp_path, make, peft):
     trainer = make(tmp_path, model=nan_model(), peft_config=peft and lora_config())
-    with pytest.raises(NotFiniteError, match=r"model_name_or_path: .*up_proj.*holds NaN"):
+    with pytest.raises(NotFiniteError, match=r"model: .*up_proj.*holds NaN"):
         trainer.train()
     assert list_checkpoints(tmp_path) == []
 
