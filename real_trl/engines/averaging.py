@@ -45,11 +45,13 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
     first = (answered or samples)[0]
     averaged: dict[str, Any] = {field.name: getattr(first, field.name) for field in fields(Judgment)}
     if scored:
-        means = {name: [getattr(sample, name) for sample in scored] for name in _AVERAGED}
-        means = {name: None if None in each else float(np.mean(each)) for name, each in means.items()}
-        probabilities = np.mean([sample.probabilities for sample in scored], axis=0)
+        columns: dict[str, list[Any]] = {name: [getattr(sample, name) for sample in scored] for name in _AVERAGED}
+        means = {name: None if None in each else float(np.mean(each)) for name, each in columns.items()}
+        distributions = [sample.probabilities for sample in scored if sample.probabilities is not None]
+        probabilities = np.mean(distributions, axis=0)
         share, scale = np.nan_to_num(probabilities) / np.nansum(probabilities), np.asarray(values, dtype=np.float64)
-        nearest = min(scored, key=lambda sample: abs(sample.expected_score - means["expected_score"]))
+        off = np.abs(np.asarray(columns["expected_score"]) - means["expected_score"])
+        nearest = scored[int(off.argmin())]
         averaged |= means | {
             "completion": nearest.completion,
             "rationale": nearest.rationale,

@@ -27,10 +27,10 @@ def calibrated_judgment(
         group (`str`, *optional*):
             Group of the row, which may have an interval of its own width.
     """
-    known = judgment.probabilities is not None and np.isfinite(judgment.probabilities).all()
-    if not known or not np.sum(judgment.probabilities) > 0:
+    own = judgment.probabilities
+    if own is None or not np.isfinite(own).all() or not np.sum(own) > 0:
         return judgment
-    probabilities = calibration.recalibration.apply(np.array([judgment.probabilities], dtype=np.float64), values)
+    probabilities = calibration.recalibration.apply(np.array([own], dtype=np.float64), values)
     (interval,) = calibration.intervals.of(probabilities, values, [group])
     (mean,), scale = means(probabilities, values), np.asarray(values, dtype=np.float64)
     return replace(

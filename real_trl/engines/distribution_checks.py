@@ -6,9 +6,12 @@ returned for one position, [`impossible`] at the labels of one judgment.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
 
 import torch
+
+Token = TypeVar("Token")
 
 _ROUNDING = 1e-4  # a log-probability may be this much above 0
 _SUM_ROUNDING = 1e-2  # that of many rounded probabilities above 1: servers round to as little as two digits
@@ -18,17 +21,18 @@ IMPOSSIBLE = -9000.0  # vLLM writes -9999 for minus infinity
 class NoDistribution(ValueError):
     """What an engine returned as the log-probabilities of tokens cannot be that."""
 
-    about = "server"
+    about: Literal["server"] = "server"
 
 
-def checked_log_probs(log_probs: Iterable[tuple[Hashable, object]]) -> list[tuple[Hashable, float]]:
+def checked_log_probs(log_probs: Iterable[tuple[Token, object]]) -> list[tuple[Token, float]]:
     """
     Tokens at one position and their log-probabilities, of which those that rounding put above 0 are 0.
 
     Raises:
         [`NoDistribution`]: if one is no number, NaN or above 0, or if the probabilities sum to more than 1.
     """
-    checked, total = [], 0.0
+    checked: list[tuple[Token, float]] = []
+    total = 0.0
     for token, log_prob in log_probs:
         if isinstance(log_prob, bool) or not isinstance(log_prob, (int, float)) or math.isnan(log_prob):
             raise NoDistribution(f"the log-probability of the token {token!r} is {log_prob!r:.60}, which is no number")

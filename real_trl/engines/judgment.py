@@ -3,6 +3,7 @@
 """What a judge says about one prompt."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -12,7 +13,9 @@ from real_trl.objectives import expected_score
 from real_trl.prompts.completion_parts import NOTHING, Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
 
-_SCORES = ("sampled_score", "most_likely_score", "expected_score", "probabilities", "spread", "mass")
+_NO_SCORES: dict[str, Any] = dict.fromkeys(
+    ("sampled_score", "most_likely_score", "expected_score", "probabilities", "spread", "mass")
+)
 
 
 @dataclass
@@ -109,7 +112,7 @@ class Judgment:
             rationale=said.rationale,
             thinking=said.thinking,
             status=UNSCORED,
-            **dict.fromkeys(_SCORES),
+            **_NO_SCORES,
             missing_mass=0.0,
             prompt_tokens=prompt_tokens,
             num_tokens=num_tokens,
@@ -154,7 +157,7 @@ class Judgment:
             fault (`str`, *optional*):
                 Why the engine's numbers are no distribution, if it has found that already.
         """
-        scores = dict.fromkeys(_SCORES)
+        scores = _NO_SCORES
         said = spoken_text(space, completion) if said is None else said
         if fault is None and score_log_probs is not None:
             fault = impossible(score_log_probs.double(), missing_mass, space.labels)

@@ -19,6 +19,7 @@ from real_trl.text.redaction import check_not_redacted
 from real_trl.text.thinking import THINKING_HELP
 
 
+@dataclass
 class _Options:
     """What both kinds of options do."""
 

@@ -4,12 +4,13 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from real_trl.engines.base import PromptError
+from real_trl.engines.base import Judgment, PromptError
 from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.server_answer import About, NoAnswer, StaysBusy, TooSlow
 
+Refusal: TypeAlias = NoAnswer | NoDistribution | StaysBusy | TooSlow
 REFUSALS = (NoAnswer, NoDistribution, StaysBusy, TooSlow)
 HOPELESS = 32  # so many refusals without an answer between them are not about the prompts
 
@@ -24,7 +25,7 @@ class NoAnswerTo(PromptError, NoAnswer):
         self.about = about
 
 
-def outcome_of(future: "Future[T]") -> T | Exception:
+def outcome_of(future: "Future[Judgment]") -> Judgment | Refusal:
     """What was answered, or the refusal; other errors are raised."""
     try:
         return future.result()
@@ -33,15 +34,15 @@ def outcome_of(future: "Future[T]") -> T | Exception:
 
 
 def believed(
-    outcomes: Iterable[tuple[int, T | Exception]], total: int, answered: bool
-) -> Iterator[tuple[int, T | Exception]]:
+    outcomes: Iterable[tuple[int, T | Refusal]], total: int, answered: bool
+) -> Iterator[tuple[int, T | Refusal]]:
     """
     Passes on answers and refusals. A refusal that might apply to all prompts is held until some prompt is answered: "busy" until the
     next answer; an unknown reason is passed on at once if the server has ever answered.
 
     Args:
-        outcomes (`Iterable[tuple[int, T | Exception]]`):
-            Index of each prompt, and its answer or one of `REFUSALS`.
+        outcomes (`Iterable[tuple[int, T | Refusal]]`):
+            Index of each prompt, and its answer or the refusal.
         answered (`bool`):
             Whether the server has answered before.
 
@@ -49,9 +50,9 @@ def believed(
         The first refusal (as a [`NoAnswerTo`], unless the server was too busy or
         too slow), if 32 have been held back, or all prompts at the end.
     """
-    held: list[tuple[int, Exception]] = []
+    held: list[tuple[int, Refusal]] = []
     for index, outcome in outcomes:
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, REFUSALS):
             if outcome.about == "prompt" or (outcome.about == "server" and answered):
                 yield index, outcome
                 continue

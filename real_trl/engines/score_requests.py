@@ -12,12 +12,14 @@ engine has the keys and values of nearly all of that in its prefix cache.
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
 from real_trl.engines.base import Decoding
 from real_trl.engines.distribution_checks import checked_log_probs
+from real_trl.label_tree import LabelTree
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.text.thinking import ThinkingTags
 
@@ -25,16 +27,19 @@ _UNLIKELY = math.log(1e-6)  # up to this it is not worth a request whether a lab
 MAX_TOKEN_IDS = 128  # as many log-probabilities of chosen tokens does vLLM return for one position
 
 
+Context = TypeVar("Context", list[int], str)  # what the model reads: tokens, or text
+
+
 @dataclass(frozen=True)
-class Read:
+class Read(Generic[Context]):
     """A request for one more token, to see its distribution."""
 
     node: int  # of the label tree
-    context: list[int] | str  # what the model has to read after the prompt
+    context: Context  # what the model has to read after the prompt
     tokens: tuple[int, ...]  # whose log-probabilities are wanted
 
 
-class ScoreReading:
+class ScoreReading(Generic[Context]):
     """
     The score distribution of one completion, as its parts come in.
 
@@ -53,27 +58,25 @@ class ScoreReading:
     def __init__(
         self,
         space: ScoreSpace,
-        context: list[int] | str,
-        pieces: Mapping[int, list[int] | str],
+        context: Context,
+        pieces: Mapping[int, Context],
         *,
         all_tokens: bool = True,
     ) -> None:
-        self.tree, self.all_tokens = space.tree, all_tokens
-        self._contexts, self._path_edges = [context], [[]]
-        edge_of = {edge: index for index, edge in enumerate(self.tree.edges)}
-        for token, parent in zip(self.tree.context_tokens, self.tree.parents, strict=True):
-            self._contexts.append(self._contexts[parent] + pieces[token])
-            self._path_edges.append([*self._path_edges[parent], edge_of[parent, token]])
+        self.tree: LabelTree = space.tree
+        self.all_tokens: bool = all_tokens
+        self._contexts: list[Context] = _contexts(self.tree, context, pieces)
+        self._path_edges = _path_edges(self.tree)
         own = {edge[0] for edge, is_other in zip(self.tree.edges, self.tree.is_other, strict=True) if not is_other}
         self._is_other = [node not in own for node in range(len(self._contexts))]
         # In double precision, since the tree subtracts probabilities; these are few numbers
         self._edges = torch.full((len(self.tree.edges),), torch.nan, dtype=torch.float64)
         self._unassigned: dict[int, float] = {}  # of each node that was read, the probability of tokens not returned
 
-    @classmethod
-    def of_ids(cls, space: ScoreSpace, context: list[int]) -> "ScoreReading":
+    @staticmethod
+    def of_ids(space: ScoreSpace, context: list[int]) -> "ScoreReading[list[int]]":
         """With an engine that reads tokens, and returns those that it is asked for."""
-        return cls(space, context, {token: [token] for _, token in space.tree.edges})
+        return ScoreReading(space, context, {token: [token] for _, token in space.tree.edges})
 
     def record(self, node: int, log_probs: Mapping[int, float], unassigned: float = 0.0) -> None:
         """
@@ -96,9 +99,9 @@ class ScoreReading:
             if parent == node and token in log_probs:
                 self._edges[index] = log_probs[token]
 
-    def reads(self) -> list[Read]:
+    def reads(self) -> list[Read[Context]]:
         """What is still to be asked for, nothing if the distribution is as complete as it gets."""
-        reads = []
+        reads: list[Read[Context]] = []
         for node, context in enumerate(self._contexts):
             if self._is_other[node] and self._known(node) < _UNLIKELY:
                 continue
@@ -133,15 +136,16 @@ class ScoreReading:
         unknown = self._known_log_probs().isnan().tolist()
         assumed = self._assumed()
         edges = list(zip(self.tree.edges, assumed.exp().tolist(), strict=True))
-        label_of = []  # of each node, the longest label that has been written by then
+        label_of: list[int | None] = []  # of each node, the longest label that has been written by then
         for node, path in enumerate(self._path_edges):
             written = labels.get(tuple(self.tree.edges[edge][1] for edge in path))
-            label_of.append(label_of[self.tree.parents[node - 1]] if node and written is None else written)
+            label = label_of[self.tree.parents[node - 1]] if node and written is None else written
+            label_of.append(label)
             reached = assumed[path].sum().exp().item()
             if math.isnan(reached):
                 continue  # counted at the upper end of the edge that is not known
             known = [probability for (parent, _), probability in edges if parent == node]
-            if label_of[node] is not None and unknown[label_of[node]]:
+            if label is not None and unknown[label]:
                 missing += reached * (1 - sum(p for p in known if not math.isnan(p)))
             elif any(map(math.isnan, known)):
                 missing += reached * self._unassigned.get(node, 1.0)
@@ -159,6 +163,23 @@ class ScoreReading:
         return self._edges.masked_fill(self._edges.isnan() & self.tree.is_other, -torch.inf)
 
 
+def _contexts(tree: LabelTree, context: Context, pieces: Mapping[int, Context]) -> list[Context]:
+    """What the model has read at each node, the root first."""
+    contexts = [context]
+    for token, parent in zip(tree.context_tokens, tree.parents, strict=True):
+        contexts.append(contexts[parent] + pieces[token])
+    return contexts
+
+
+def _path_edges(tree: LabelTree) -> list[list[int]]:
+    """Numbers of the edges from the root to each node, the root first."""
+    paths: list[list[int]] = [[]]
+    edge_of = {edge: index for index, edge in enumerate(tree.edges)}
+    for token, parent in zip(tree.context_tokens, tree.parents, strict=True):
+        paths.append([*paths[parent], edge_of[parent, token]])
+    return paths
+
+
 def root_tokens(space: ScoreSpace) -> list[int]:
     """The tokens that may follow the marker: those to be recorded while generating."""
     return [token for node, token in space.tree.edges if node == 0]
@@ -172,7 +193,7 @@ def read_completion(
     stop_ids: Collection[int],
     recorded: Callable[[int], Mapping[int, float]] | None,
     opened: ThinkingTags | None = None,
-) -> ScoreReading | None:
+) -> ScoreReading[list[int]] | None:
     """
     Start to read the score of a completion whose tokens are known (`stop_ids` end one). `recorded` gives the log-probabilities
     by token at a position of it, if the engine recorded those of the score distribution; `opened` are the tags of the block of thinking

@@ -158,7 +158,7 @@ def text_of_choice(choice: Mapping[str, Any]) -> str:
     message = choice.get("message")
     text = message.get("content") if isinstance(message, Mapping) else choice.get("text")
     if isinstance(text, list):  # parts, of which one server or another makes its messages
-        parts = [
+        parts: list[Any] = [
             part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else None
             for part in text
             if not _is_thought(part)
@@ -186,10 +186,7 @@ def _thought_in(part: Any) -> str:
 
 def _is_same_model(asked: str, named: str) -> bool:
     """Whether two names are of one model: a folder or owner, a tag (`:latest`) and a version may be in one of them only."""
-    (asked, tag), (named, other_tag) = (
-        re.fullmatch(r"(.*?)(:[^/:]+)?", name.strip().lower().rstrip("/"), re.DOTALL).groups()
-        for name in (asked, named)
-    )
+    (asked, tag), (named, other_tag) = _name_and_tag(asked), _name_and_tag(named)
     if tag and other_tag and tag != other_tag:
         return False
     paths = asked.split("/"), named.split("/")
@@ -198,6 +195,13 @@ def _is_same_model(asked: str, named: str) -> bool:
         return False
     shorter, longer = sorted((paths[0][-1], paths[1][-1]), key=len)
     return longer.startswith(shorter) and (longer == shorter or bool(_VERSION.fullmatch(longer[len(shorter) :])))
+
+
+def _name_and_tag(name: str) -> tuple[str, str]:
+    """A model's name without a tag that it ends with, and the tag, empty without one."""
+    name = name.strip().lower().rstrip("/")
+    untagged, _, tag = name.rpartition(":")
+    return (untagged, tag) if tag and "/" not in tag and ":" in name else (name, "")
 
 
 def _parts(answer: Any) -> list[Mapping[str, Any]]:

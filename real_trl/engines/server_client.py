@@ -134,6 +134,7 @@ class ServerClient:
         self, method: str, path: str, payload: dict[str, Any] | None = None, *, retries: int | None = None
     ) -> dict[str, Any]:
         retries = self.max_retries if retries is None else retries
+        reason: Exception | str
         for attempt in range(retries + 1):
             pause = min(0.5 * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.75, 1.25)
             try:

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from real_trl.engines.base import Decoding, Judgment
 from real_trl.engines.distribution_checks import NoDistribution
 from real_trl.engines.prompt_encoder import PromptEncoder
-from real_trl.engines.refusals import believed, outcome_of
+from real_trl.engines.refusals import REFUSALS, believed, outcome_of
 from real_trl.engines.score_requests import (
     MAX_TOKEN_IDS,
     ScoreReading,
@@ -47,6 +47,7 @@ from real_trl.prompts.allowed_controls import own_controls
 from real_trl.prompts.completion_parts import spoken
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.text.thinking import ThinkingTags
+from real_trl.text.tokens import decoded
 from real_trl.weights.pretrained import eos_ids
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ class ServerEngine:
             futures = {pool.submit(ask, index): index for index in range(number)}
             outcomes = ((futures[future], outcome_of(future)) for future in as_completed(futures))
             for index, outcome in believed(outcomes, number, self.answered):
-                if isinstance(outcome, Exception):
+                if isinstance(outcome, REFUSALS):
                     yield index, Judgment.unscored(str(outcome), normalized=self.decoding.normalize_expectation)
                 else:
                     self.answered = True
@@ -255,7 +256,7 @@ class ServerEngine:
         recorded = partial(log_probs_by_id, choice) if written_in is space else None
         reading = read_completion(written_in, self.decoding, ids, location, stop_ids, recorded, opened)
         self._complete_ids(prompt_ids, reading)
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = decoded(self.tokenizer, ids, skip_special_tokens=True)
         known = {"prompt_tokens": len(prompt_ids), "num_tokens": len(ids), "said": spoken(space, ids, opened)}
         return self._judgment(text, location, reading, **known)
 
@@ -282,27 +283,29 @@ class ServerEngine:
         said = completion.said(self.score_space, opened)
         return self._judgment(completion.text, location, reading, said=said, **known)
 
-    def _read_ids(self, prompt_ids: list[int], opening: list[int]) -> ScoreReading:
+    def _read_ids(self, prompt_ids: list[int], opening: list[int]) -> ScoreReading[list[int]]:
         reading = ScoreReading.of_ids(self.score_space, opening)
         self._complete_ids(prompt_ids, reading)
         return reading
 
-    def _read_text(self, prompt: str, opening: list[int]) -> ScoreReading:
+    def _read_text(self, prompt: str, opening: list[int]) -> ScoreReading[str]:
         space = self.score_space
         reading = ScoreReading(space, opening_text(space, opening), piece_texts(space), all_tokens=False)
         self._complete_text(prompt, reading, space.thinking.tags)
         return reading
 
-    def _complete_ids(self, prompt_ids: list[int], reading: ScoreReading | None) -> None:
+    def _complete_ids(self, prompt_ids: list[int], reading: ScoreReading[list[int]] | None) -> None:
         """Ask for what a reading behind the prompt still lacks."""
-        for read in reading.reads() if reading else ():
+        if reading is None:
+            return
+        for read in reading.reads():
             answer = self._post_ids(prompt_ids + read.context, read.tokens, temperature=1.0, max_tokens=1)
             log_probs = log_probs_by_id(answer, 0)
             if missing := set(read.tokens) - log_probs.keys():
                 raise NoDistribution(f"the server did not return the log-probability of the token {min(missing)}")
             reading.record(read.node, log_probs)
 
-    def _complete_text(self, prompt: str, reading: ScoreReading | None, opened: ThinkingTags | None) -> None:
+    def _complete_text(self, prompt: str, reading: ScoreReading[str] | None, opened: ThinkingTags | None) -> None:
         pieces, own = piece_texts(self.score_space), own_controls(self.score_space, opened)
         while reading is not None and (reads := reading.reads()):
             for read in reads:
@@ -314,7 +317,7 @@ class ServerEngine:
         return Judgment.from_distribution(
             text,
             location,
-            reading and reading.label_log_probs(),
+            None if reading is None else reading.label_log_probs(),
             self.score_space,
             normalize=self.decoding.normalize_expectation,
             missing_mass=reading.missing_mass() if reading else 0.0,

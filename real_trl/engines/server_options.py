@@ -60,11 +60,13 @@ def check_arguments(
     tokenizer, kwargs = encode.tokenizer, encode.decoding.chat_template_kwargs
     if not kwargs or not tokenizer.chat_template or not prompt_tokens:
         return
-    options = {"add_generation_prompt": True, "return_dict": True}
-    without, asked = (
-        len(tokenizer.apply_chat_template(messages, **options, **each)["input_ids"])
-        for each in ({}, encode.encoding.chat_arguments())
-    )
+
+    def size(**arguments: Any) -> int:
+        given: dict[str, Any] = {"add_generation_prompt": True, "return_dict": True, **arguments}
+        rendered: Any = tokenizer.apply_chat_template(list(messages), **given)
+        return len(rendered["input_ids"])
+
+    without, asked = size(), size(**encode.encoding.chat_arguments())
     if prompt_tokens == without != asked:
         raise ValueError(
             f"{url} leaves out chat_template_kwargs ({dict(kwargs)}): its prompt has {without} tokens, and the judge's {asked}. Use "

@@ -14,6 +14,7 @@ from real_trl.engines.server_answer import NoAnswer, StaysBusy, is_finished
 from real_trl.engines.server_client import ServerClient
 from real_trl.engines.token_alignment import spelled
 from real_trl.score_space import ScoreSpace
+from real_trl.text.tokens import decoded
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def completion_ids(choice: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
     text, finished, shown = choice["text"], is_finished(choice), ids
     if finished and not text.strip():  # one token has ended it, not any number of them
         finished, shown = False, ids[:-1]
-    written = tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    written = decoded(tokenizer, shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     spelled([written.encode()], text, finished=finished)
     return ids
 

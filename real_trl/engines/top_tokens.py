@@ -25,7 +25,7 @@ from real_trl.engines.token_alignment import spelled
 from real_trl.prompts.completion_parts import Spoken, spoken_text
 from real_trl.score_space import ScoreLocation, ScoreSpace
 from real_trl.text.thinking import ThinkingTags
-from real_trl.text.tokens import raw_text
+from real_trl.text.tokens import decoded, raw_text
 
 _END = 256
 
@@ -68,7 +68,8 @@ class TopTokens:
                 "The server returned a completion without the log-probabilities of its most likely tokens. A score "
                 "distribution cannot be read from it: use a server or a model that returns them (vllm serve does)."
             )
-        usage = answer.get("usage") if isinstance(answer.get("usage"), Mapping) else {}
+        counts = answer.get("usage")
+        usage: Mapping[str, Any] = counts if isinstance(counts, Mapping) else {}
         num_tokens = _count(usage.get("completion_tokens")) or len(tokens)
         skipped, tokens = spelled(tokens, text, finished=finished, after_thoughts=bool(thoughts))
         prompt_tokens = _count(usage.get("prompt_tokens"))
@@ -153,9 +154,9 @@ def forced_text(
     space: ScoreSpace, completion: str, location: ScoreLocation, opened: ThinkingTags | None = None
 ) -> str:
     """[`ScoreSpace.forced_ids`] as text: the marker as it follows a malformed completion, with what is before it."""
-    marker = space.tokenizer.decode(space.marker_ids, clean_up_tokenization_spaces=False)
-    if location.status == "unclosed":
-        return space.thinking.tags_in(completion, opened).close + marker.lstrip()
+    marker = decoded(space.tokenizer, space.marker_ids, clean_up_tokenization_spaces=False)
+    if location.status == "unclosed" and (tags := space.thinking.tags_in(completion, opened)):
+        return tags.close + marker.lstrip()
     return marker if marker[:1].isspace() else f" {marker}"
 
 
@@ -166,13 +167,13 @@ def opening_text(space: ScoreSpace, ids: Sequence[int]) -> str:
 
 
 def _piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    text = decoded(tokenizer, [token], clean_up_tokenization_spaces=False)
     return f" {text}" if _brings_blank(tokenizer, token) and text[:1] != " " else text
 
 
 def _brings_blank(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
     """Whether a blank belongs to the token, which SentencePiece's decoders drop if it is the first."""
-    return tokenizer.convert_ids_to_tokens(token).startswith("▁")
+    return tokenizer.convert_ids_to_tokens([token])[0].startswith("▁")
 
 
 def named_log_probs(top: Sequence[tuple[str, float]], names: Mapping[int, str]) -> dict[int, float]:
@@ -181,7 +182,8 @@ def named_log_probs(top: Sequence[tuple[str, float]], names: Mapping[int, str]) 
     exactly. A name that several of `top` have is left out: it cannot be told which is which. Of tokens with the same name, the
     first is the one that is meant.
     """
-    found, first = {}, {}
+    found: dict[int, float] = {}
+    first: dict[str, int] = {}
     for token, name in names.items():
         if first.setdefault(name, token) != token:  # a byte, which no model writes where it has a token for the text
             continue
@@ -226,7 +228,7 @@ def read_text_completion(
     location: ScoreLocation,
     can_continue: bool,
     opened: ThinkingTags | None = None,
-) -> ScoreReading | None:
+) -> ScoreReading[str] | None:
     """
     Start to read the score of a completion that is known as text.
 

@@ -39,6 +39,7 @@ from real_trl.forward.tree_after_generation import (
 from real_trl.prompts.completion_parts import spoken
 from real_trl.prompts.context_length import context_length
 from real_trl.score_space import ScoreSpace
+from real_trl.text.tokens import decoded
 from real_trl.weights.finite import check_finite
 from real_trl.weights.pretrained import distributed_state, eos_ids
 
@@ -230,12 +231,13 @@ class TransformersEngine:
         recorded, entropies, broken = recorder.recorded()  # (N, steps, edges of the root), (N, steps)
         sizes = space.tree.num_log_probs
         log_probs = recorded.new_full((len(completions), sum(sizes)), torch.nan)
-        places, of_tight = [], []
+        places, of_tight, tight = [], [], space
         for row, (ids, (written_in, location)) in enumerate(zip(completions, found, strict=True)):
             if not location.ok and self.decoding.malformed == "drop":
                 continue
             if written_in is not space:
                 of_tight.append(ScorePlace(row, ids[: location.position], forced=[]))
+                tight = written_in
             elif location.position is not None and location.status != "outside":
                 log_probs[row, self._root_edges] = recorded[row, location.position]
                 if space.tree.context_tokens:
@@ -249,13 +251,13 @@ class TransformersEngine:
             log_probs[rows] = torch.where(read.isnan(), log_probs[rows], read)
         score_log_probs = space.tree.label_log_probs(*log_probs.split(sizes, dim=1))
         if of_tight:  # in tokens that were not recorded
-            tree = space.tight.tree
+            tree = tight.tree
             read = read_by_forward(self.model, tree, prompt_ids, of_tight, self.decoding.temperature, self.pad_id)
             rows = [place.row for place in of_tight]
             score_log_probs[rows] = tree.label_log_probs(*read.split(tree.num_log_probs, dim=1))
         return [
             Judgment.from_distribution(
-                self.tokenizer.decode(ids, skip_special_tokens=True),
+                decoded(self.tokenizer, ids, skip_special_tokens=True),
                 location,
                 score_log_probs[row] if location.ok or self.decoding.malformed == "force" else None,
                 space,
@@ -269,7 +271,7 @@ class TransformersEngine:
             for row, (ids, (_, location)) in enumerate(zip(completions, found, strict=True))
         ]
 
-    def _read(self, cache: object, prompt_ids: list[list[int]], places: list[ScorePlace]) -> Tensor:
+    def _read(self, cache: Any, prompt_ids: list[list[int]], places: list[ScorePlace]) -> Tensor:
         """Log-probabilities `(n, E + R)` of the tree at `places`; NaN where those recorded while generating are to be used."""
         tree, temperature = self.score_space.tree, self.decoding.temperature
         if isinstance(cache, FinishedRows):

@@ -29,6 +29,7 @@ from real_trl.forward.positions import why_read_otherwise_by_vllm
 from real_trl.option_values import FieldError
 from real_trl.prompts.completion_parts import spoken
 from real_trl.score_space import ScoreSpace
+from real_trl.text.tokens import decoded
 from real_trl.weights.pretrained import eos_ids
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class VLLMEngine:
         completions = [list(output.token_ids) for output in outputs]
         opened = [space.opened_by(ids) for ids in prompt_ids]
         found = [space.place(ids, self.stop_ids, tags) for ids, tags in zip(completions, opened, strict=True)]
-        readings: list[ScoreReading | None] = []
+        readings: list[ScoreReading[list[int]] | None] = []
         faults: dict[int, str] = {}  # rows whose numbers are no distribution
         for row, (ids, (written_in, location), output, tags) in enumerate(
             zip(completions, found, outputs, opened, strict=True)
@@ -193,9 +194,9 @@ class VLLMEngine:
         self._complete(prompt_ids, readings, faults)
         return [
             Judgment.from_distribution(
-                self.tokenizer.decode(ids, skip_special_tokens=True),
+                decoded(self.tokenizer, ids, skip_special_tokens=True),
                 location,
-                reading and reading.label_log_probs(),
+                None if reading is None else reading.label_log_probs(),
                 space,
                 normalize=self.decoding.normalize_expectation,
                 prompt_tokens=len(prompt),
@@ -213,7 +214,8 @@ class VLLMEngine:
         parts, space = self.encode.with_openings(prompts, rationales), self.score_space
         for start in range(0, len(parts), self.batch_size):
             batch = parts[start : start + self.batch_size]
-            readings, faults = [ScoreReading.of_ids(space, opening) for _, opening in batch], {}
+            readings = [ScoreReading.of_ids(space, opening) for _, opening in batch]
+            faults: dict[int, str] = {}
             self._complete([prompt_ids for prompt_ids, _ in batch], readings, faults)
             for row, reading in enumerate(readings):
                 yield (
@@ -229,17 +231,17 @@ class VLLMEngine:
                 )
 
     def _complete(
-        self, prompt_ids: list[list[int]], readings: Sequence[ScoreReading | None], faults: dict[int, str]
+        self, prompt_ids: list[list[int]], readings: Sequence[ScoreReading[list[int]] | None], faults: dict[int, str]
     ) -> None:
         """Ask for what the readings of each prompt still lack; what is no distribution is added to `faults`."""
-        pending = [(row, read) for row, reading in enumerate(readings) if reading for read in reading.reads()]
+        pending = [(row, reading, read) for row, reading in enumerate(readings) if reading for read in reading.reads()]
         answers = self._generate(
-            [prompt_ids[row] + read.context for row, read in pending],
-            [self._reading(read.tokens) for _, read in pending],
+            [prompt_ids[row] + read.context for row, _, read in pending],
+            [self._reading(read.tokens) for _, _, read in pending],
         )
-        for (row, read), answer in zip(pending, answers, strict=True):
+        for (row, reading, read), answer in zip(pending, answers, strict=True):
             try:
-                readings[row].record(read.node, _log_probs(answer.outputs[0], 0))
+                reading.record(read.node, _log_probs(answer.outputs[0], 0))
             except NoDistribution as error:
                 faults[row] = str(error)
 
@@ -298,7 +300,8 @@ def group_batches(prompt_ids: Sequence[list[int]], batch_size: int) -> Iterator[
     Yields:
         `list[range]`: the indices of each group of a batch, in order.
     """
-    batch, start = [], 0
+    batch: list[range] = []
+    start = 0
     for _, equal in groupby(prompt_ids):
         group = range(start, start + sum(1 for _ in equal))
         if batch and group.stop - batch[0].start > batch_size:
@@ -313,7 +316,7 @@ def group_batches(prompt_ids: Sequence[list[int]], batch_size: int) -> Iterator[
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: str, revision: str | None, config: Any) -> list[int]:
     """The tokens that end a completion, as a Transformers model would have them in its generation config."""
     try:
-        generation_config = GenerationConfig.from_pretrained(model, revision=revision)
+        generation_config = GenerationConfig.from_pretrained(model, revision=revision or "main")
     except OSError:  # there is none
         generation_config = GenerationConfig.from_model_config(config)
     return eos_ids(tokenizer, generation_config)

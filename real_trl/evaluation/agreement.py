@@ -3,6 +3,7 @@
 """How well raters agree with each other: what a judge can be expected to reach."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -103,7 +104,7 @@ def rater_agreement(
                 then = ", which the mean leaves out" if undefined < len(figures) else ""
                 notes.append(f"{what}: {name} is undefined for {undefined} of {len(figures)} {kind}{then}.")
         result["intervals"][what] = clustered_intervals(
-            lambda weights, members=members: _mean_metrics(members, weights),
+            partial(_mean_metrics, members),
             n_blocks,
             n_resamples,
             level,
@@ -113,10 +114,8 @@ def rater_agreement(
         )
     result["raters"] = []
     for rater, member in against_others.items():
-        figures = member.metrics(everything)
-        result["raters"].append(
-            {name: float(figures[name][0]) for name in metrics} | {"n": int(is_rated[:, rater].sum())}
-        )
+        own = member.metrics(everything)
+        result["raters"].append({name: float(own[name][0]) for name in metrics} | {"n": int(is_rated[:, rater].sum())})
     n_groups = int(codes.max()) + 1
     return result | {"n_rows": len(matrix), "n_groups": n_groups, "n_raters": len(raters), "notes": notes}
 

@@ -199,5 +199,7 @@ def _calibrated(
 
 
 def _mean(frame: pd.DataFrame, column: str) -> float | None:
-    values = pd.to_numeric(frame[column], errors="coerce").dropna() if column in frame else []
+    if column not in frame:
+        return None
+    values = pd.to_numeric(frame[column], errors="coerce").dropna()
     return float(values.mean()) if len(values) else None

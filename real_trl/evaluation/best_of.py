@@ -148,7 +148,9 @@ def evaluate_best_of(
     return result
 
 
-def _columns(questions: "pd.DataFrame", given: Sequence[np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _columns(
+    questions: "pd.DataFrame", given: Sequence[np.ndarray]
+) -> tuple[dict[tuple[str, ...], np.ndarray], np.ndarray]:
     """Columns for sums, a row for each question, or each prompt of the Ties, and the groups of these rows."""
     subsets = [str(subset) for subset in questions["subset"]]
     parts: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {"tied": {}, "ref": {}}
@@ -166,7 +168,7 @@ def _columns(questions: "pd.DataFrame", given: Sequence[np.ndarray]) -> tuple[di
     own = len(groups)
     ties = ties_columns(parts["tied"], parts["ref"])
     groups += [f"ties {number}" for number in sorted({*parts["tied"], *parts["ref"]})]
-    columns = {}
+    columns: dict[tuple[str, ...], np.ndarray] = {}
     for subset in dict.fromkeys(subsets):
         if subset.lower() == TIES_SUBSET:
             columns |= {("ties", subset, name): np.append(np.zeros(own), each) for name, each in ties.items()}
@@ -178,7 +180,7 @@ def _columns(questions: "pd.DataFrame", given: Sequence[np.ndarray]) -> tuple[di
     return columns, np.unique(groups, return_inverse=True)[1] if groups else np.zeros(0, dtype=int)
 
 
-def _figures(sums: Mapping[tuple, np.ndarray]) -> dict[str, np.ndarray]:
+def _figures(sums: Mapping[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]:
     found = {}
     for kind, subset, *_ in sums:
         if kind == "credit":

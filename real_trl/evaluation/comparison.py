@@ -145,7 +145,7 @@ def _compare(
         differences, n_blocks, n_resamples, level, seed, f"{inference}, difference", notes, bca=False
     )
     figures = [judge.metrics(np.ones((1, n_blocks))) for judge in judges]
-    result = {
+    result: dict[str, dict[str, Any]] = {
         name: {
             "difference": float(figures[0][name][0] - figures[1][name][0]),
             "interval": intervals[name],

@@ -11,7 +11,7 @@ fitted on, from their inner intervals: another row exchangeable with them lies i
 those of groups (Mondrian; Vovk et al., 2005), that holds within each group.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,7 +46,7 @@ class Intervals:
     margins: Mapping[str, float] = field(default_factory=dict)
 
     def of(
-        self, probabilities: np.ndarray, values: Sequence[float], groups: Sequence[str | None] | None = None
+        self, probabilities: np.ndarray, values: Sequence[float], groups: Iterable[str | None] | None = None
     ) -> np.ndarray:
         """
         Intervals, within the scale.
@@ -54,7 +54,7 @@ class Intervals:
         Args:
             probabilities (`np.ndarray` of shape `(n, L)`):
                 Recalibrated.
-            groups (`Sequence[str]`, *optional*):
+            groups (`Iterable[str]`, *optional*):
                 Group of each row. Another than those of `margins`, or none, gets the margin of all rows.
 
         Returns:
@@ -63,7 +63,7 @@ class Intervals:
         own = (
             [self.margin] * len(probabilities)
             if groups is None
-            else [self.margins.get(g, self.margin) for g in groups]
+            else [self.margin if g is None else self.margins.get(g, self.margin) for g in groups]
         )
         return widened(inner(self.kind, probabilities, values, self.coverage), np.asarray(own, dtype=float), values)
 

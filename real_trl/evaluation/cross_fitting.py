@@ -94,13 +94,13 @@ def _fit(
             fitted = fit(method, rows.probabilities[others], rows.targets[others], values)
             made[method][own] = fitted.apply(rows.probabilities[own], values)
         scores[method] = float(crps(made[method], rows.targets, values).mean())
-    method = min(scores, key=scores.get)
+    method = min(scores, key=scores.__getitem__)
     given = made[method], rows.targets, values, coverage, column, rows.groups, own_margin
     candidates = {kind: fit_intervals(kind, *given) for kind in KINDS}
     widths = {
         kind: float(np.ptp(each.of(made[method], values, rows.groups), axis=1).mean())
         for kind, each in candidates.items()
     }
-    kind = min(widths, key=widths.get)
+    kind = min(widths, key=widths.__getitem__)
     recalibration = fit(method, rows.probabilities, rows.targets, values)
     return recalibration, candidates[kind], {"methods": scores, "kinds": widths}

@@ -55,14 +55,15 @@ class GroupedScores:
 
         dx, dy = x - x.mean(), y - y.mean()  # centred, else the differences of squares cancel
         columns = {"n": np.ones(len(x)), "x": dx, "y": dy, "xx": dx * dx, "yy": dy * dy, "xy": dx * dy}
-        self._sample = sample = Sample(x, y, wrong, values, groups[order])
+        self._groups = groups[order]
+        self._sample = sample = Sample(x, y, wrong, values, self._groups)
         self._metrics = metric_names(values)
-        columns |= {name: METRICS[name].per_row(sample) for name in self._metrics if METRICS[name].per_row}
+        columns |= {name: per_row(sample) for name in self._metrics if (per_row := METRICS[name].per_row)}
         if values is not None:
             middle, width = (min(values) + max(values)) / 2, max(values) - min(values)
             lx, ly = ((nearest_values(scores, values) - middle) / width for scores in (x, y))
             columns |= {"lx": lx, "ly": ly, "disagreement": (lx - ly) ** 2, "label_squares": lx * lx + ly * ly}
-        columns["credit"], columns["pairs"] = pair_credits(x, y, groups[order], wrong)
+        columns["credit"], columns["pairs"] = pair_credits(x, y, self._groups, wrong)
         self._names = list(columns)
         self._sums = np.add.reduceat(np.column_stack(list(columns.values())).astype(np.float64), self._starts)
 
@@ -99,7 +100,7 @@ class GroupedScores:
         return {name: metrics[name] if name in metrics else self._of_repeated_rows(name, weights) for name in names}
 
     def _of_repeated_rows(self, name: str, weights: np.ndarray) -> np.ndarray:
-        x, y, wrong, values, groups = self._sample
+        (x, y, wrong, values, _), groups = self._sample, self._groups
         figures = np.empty(len(weights))
         for sample, times in enumerate(np.repeat(weights.astype(int), self._sizes, axis=1)):
             rows = np.repeat(np.arange(len(x)), times)

@@ -77,16 +77,16 @@ class Calibration:
         coverage = _number(intervals.get("coverage"), "intervals.coverage")
         if not 0 < coverage < 1:
             raise _wrong("intervals.coverage", coverage, "a number between 0 and 1")
-        knots = [recalibration.get(name) for name in ("mean_from", "mean_to")]
+        knots: list[Any] = [recalibration.get(name) for name in ("mean_from", "mean_to")]
         if not all(isinstance(each, list) and len(each) == len(knots[0]) for each in knots):
             raise _wrong("recalibration.mean_to", knots[1], "a number for each of mean_from")
         knots = [[_number(knot, "recalibration.mean_from and mean_to") for knot in each] for each in knots]
         if np.any(np.diff(knots[0]) <= 0):
             raise _wrong("recalibration.mean_from", knots[0], "rising numbers")
-        margins = intervals.get("margins")
-        if not isinstance(margins, list) or not all(isinstance(each, list) and len(each) == 2 for each in margins):
-            raise _wrong("intervals.margins", margins, "pairs of a group and its margin")
-        margins = {str(group): _margin(margin) for group, margin in margins}
+        pairs = intervals.get("margins")
+        if not isinstance(pairs, list) or not all(isinstance(each, list) and len(each) == 2 for each in pairs):
+            raise _wrong("intervals.margins", pairs, "pairs of a group and its margin")
+        margins = {str(group): _margin(margin) for group, margin in pairs}
         for name in ("shown", "made_with"):
             if not isinstance(stored.get(name, {}), dict):
                 raise _wrong(name, stored[name], "a mapping")
@@ -95,7 +95,7 @@ class Calibration:
             for place, figures in enumerate(shown.get("groups") or ()):
                 _check_figures(figures, f"shown.groups[{place}]", ("rows", "coverage", "width"))
         return cls(
-            Recalibration(method, temperature, *map(tuple, knots)),
+            Recalibration(method, temperature, *(tuple(each) for each in knots)),
             Intervals(kind, coverage, _margin(intervals.get("margin")), column, margins),
             stored.get("shown", {}),
             stored.get("made_with", {}),
@@ -125,7 +125,8 @@ class ScoredRows:
 
     def of(self, keep: np.ndarray) -> "ScoredRows":
         """Some of them."""
-        return ScoredRows(*(None if each is None else each[keep] for each in vars(self).values()))
+        groups = None if self.groups is None else self.groups[keep]
+        return ScoredRows(self.probabilities[keep], self.targets[keep], self.questions[keep], groups)
 
 
 def figures_of(rows: ScoredRows, after: np.ndarray, bounds: np.ndarray, values: Sequence[float]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well a judge's scores agree with the true ones: correlations and errors. Arrays only, no I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,7 +170,8 @@ def baseline_errors(targets: np.ndarray) -> dict[str, dict[str, float]]:
     nothing but scores. The mean of the labels has the smallest RMSE that a constant can have, their median the smallest MAE. NaN without labels.
     """
     targets, errors = np.asarray(targets, dtype=np.float64), {}
-    for name, constant in {"mean": np.mean, "median": np.median}.items():
+    constants: dict[str, Callable[[np.ndarray], Any]] = {"mean": np.mean, "median": np.median}
+    for name, constant in constants.items():
         value = float(constant(targets)) if len(targets) else float("nan")
         sample = Sample(np.full(len(targets), value), targets, np.zeros(len(targets), dtype=bool))
         figures = {each: of(sample) for each, of in METRICS.items() if of.per_row and not of.needs}

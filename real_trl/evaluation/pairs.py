@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pairs of responses, ordered by a judge that scores single ones: arrays and tables, no I/O."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from real_trl.scale import Scale
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Key = TypeVar("Key")
 
 FOLDS = 5  # in which the threshold for ties is fitted and counted
 _LEAST = np.finfo(
@@ -145,7 +147,7 @@ def judged_responses(
     scored, is_ok = status != UNSCORED, status == "ok"
     reasons, times = np.unique(status[scored & ~is_ok].astype(str), return_counts=True)
     unscored = unscored_reasons(status, rows["error"]) if "error" in rows else {}
-    about = {
+    about: dict[str, Any] = {
         "n_rows": len(status),
         "n_unscored": int(np.sum(~scored)),
         "unscored": unscored,
@@ -181,8 +183,8 @@ def questions_counted(counts: np.ndarray, rows: "pd.DataFrame", *places: np.ndar
 
 
 def grouped_figures(
-    columns: Mapping[str, np.ndarray],
-    figures: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]],
+    columns: Mapping[Key, np.ndarray],
+    figures: Callable[[Mapping[Key, np.ndarray]], dict[str, np.ndarray]],
     groups: np.ndarray,
     what: str,
     notes: list[str],
@@ -194,7 +196,7 @@ def grouped_figures(
     Figures that follow from sums over rows, and their bootstrap intervals clustered by group.
 
     Args:
-        columns (`Mapping[str, np.ndarray]`): What each row adds, `(n,)` each.
+        columns (`Mapping`): What each row adds, `(n,)` each.
         figures (`Callable`): Sums of the columns, `(B,)` each → figures `(B,)`.
         groups (`np.ndarray` of shape `(n,)`): Number of each row's group, from 0 on.
         what, notes, n_resamples, level, seed: As of [`~real_trl.evaluation.resampling.clustered_intervals`].
@@ -249,7 +251,7 @@ def _log_losses(
     if matrix is None:
         notes.append("rail: no log loss: the judge gives no distributions.")
         return {}
-    order: Sequence[int] = np.argsort(scale.values)[:: -1 if scale.lower_is_better else 1]
+    order = np.argsort(scale.values)[:: -1 if scale.lower_is_better else 1]
     with np.errstate(invalid="ignore"):
         matrix = matrix[:, order] / matrix.sum(axis=1, keepdims=True)  # a mass outside of the scale is on neither side
     known = np.isfinite(matrix[first]).all(axis=1) & np.isfinite(matrix[second]).all(axis=1) & ~wrong

@@ -75,11 +75,11 @@ def agreement_of_people(
             )
     there = np.isfinite(matrix[kept]).any(axis=0)
     matrix = matrix[kept][:, there]
-    labels = [names[i] if names is not None and i < len(names) else str(i + 1) for i in np.flatnonzero(there)]
+    labels = [names[i] if names is not None and i < len(names) else str(i + 1) for i in np.flatnonzero(there).tolist()]
     questions = np.unique(questions[kept], return_inverse=True)[1]
     blocks, n_blocks = united_blocks(questions, int(questions.max()) + 1, seed)
     notes: list[str] = []
-    sampling = {"n_blocks": n_blocks, "n_resamples": n_resamples, "seed": seed, "notes": notes}
+    sampling: dict[str, Any] = {"n_blocks": n_blocks, "n_resamples": n_resamples, "seed": seed, "notes": notes}
     once = np.ones((1, n_blocks))
 
     alpha, classes = Alpha(matrix, blocks, n_blocks), Intraclass(matrix, blocks, n_blocks)
@@ -88,7 +88,7 @@ def agreement_of_people(
         single, mean = classes(weights)
         return {"alpha": alpha(weights), "icc_single": single, "icc_mean": mean}
 
-    result = {name: float(value[0]) for name, value in reliability(once).items()}
+    result: dict[str, Any] = {name: float(value[0]) for name, value in reliability(once).items()}
     if classes.n < 2:
         notes.append(f"ICC is undefined: {classes.n} rows were rated by all {matrix.shape[1]} raters.")
     result["intervals"] = clustered_intervals(reliability, level=level, what="people", **sampling)
@@ -151,7 +151,7 @@ class Intraclass:
             msr, msc, mse = rows / (n - 1), columns / (k - 1), np.maximum(rest, 0) / ((n - 1) * (k - 1))
             single = (msr - mse) / (msr + (k - 1) * mse + k * (msc - mse) / n)
             mean = (msr - mse) / (msr + (msc - mse) / n)
-        return tuple(np.where(np.isfinite(each), each, np.nan) for each in (single, mean))
+        return np.where(np.isfinite(single), single, np.nan), np.where(np.isfinite(mean), mean, np.nan)
 
 
 def _block_sums(columns: np.ndarray, blocks: np.ndarray, n_blocks: int) -> np.ndarray:
@@ -172,7 +172,7 @@ def _raters(
         scores.append(GroupedScores(own, others, of, blocks=of))
 
     def against_others(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = {}
+        found: dict[str, np.ndarray] = {}
         pearson = np.stack([each.metrics(weights, ["pearson"])["pearson"] for each in scores])
         shift = np.stack(
             [sums[:, 1] / np.where(sums[:, 0] > 0, sums[:, 0], np.nan) for sums in map(weights.__matmul__, shifts)]

@@ -128,7 +128,8 @@ def probe_dataset(dataset: Dataset, probe: Probe | str, *, scale: Scale, marker:
     probe = find_probe(probe)
     rows = dataset.to_list()
     others = _other_references(rows, seed) if probe.section == "reference" else {}
-    prompts, applied, reasons = [], [], {}
+    prompts, applied = [], []
+    reasons: dict[str, list[str]] = {}
     for index, row in enumerate(rows):
         try:
             prompts.append(apply_probe(probe, row, scale=scale, marker=marker, other=others.get(index)))
@@ -194,7 +195,7 @@ def probe_shifts(
         notes.append("mean_shift, share_raised, share_lowered: no row has an expected score both times")
     if groups.nunique() < 2:
         notes.append("interval: there are not two groups to resample")
-    result = {
+    result: dict[str, Any] = {
         "mean_shift": None if shifts.empty else float(shifts.mean()),
         "interval": None if groups.nunique() < 2 else _interval(shifts, groups, seed),
         "share_raised": None if shifts.empty else float((shifts > _NOISE).mean()),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize
 
 from real_trl.evaluation.calibration import MIN_PROBABILITY, calibration_columns
@@ -68,7 +69,7 @@ class Recalibration:
         return restored
 
 
-def means(probabilities: np.ndarray, values: Sequence[float]) -> np.ndarray:
+def means(probabilities: np.ndarray, values: ArrayLike) -> np.ndarray:
     """Mean `(n,)` of each distribution `(n, L)`, conditional on the labels."""
     return probabilities @ np.asarray(values, dtype=np.float64) / probabilities.sum(axis=1)
 
@@ -168,7 +169,8 @@ def fit(method: str, probabilities: np.ndarray, targets: np.ndarray, values: Seq
     def loss(log_temperature: float) -> float:
         return float(crps(fitted(log_temperature).apply(probabilities, values), targets, values).mean())
 
-    starts = np.linspace(*np.log(_TEMPERATURES), _STARTS)
+    lowest, highest = np.log(_TEMPERATURES)
+    starts = np.linspace(lowest, highest, _STARTS)
     best = int(np.argmin([loss(start) for start in starts]))
     around = starts[max(0, best - 1)], starts[min(_STARTS - 1, best + 1)]
     found = optimize.minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": 1e-2})

@@ -8,7 +8,7 @@ model cards are made from this, so that a new metric is an entry here (see docs/
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +17,8 @@ from scipy import stats
 from real_trl.evaluation.verdict import is_constant
 
 UNDEFINED = "n/a"
+
+T = TypeVar("T")
 
 
 class Sample(NamedTuple):
@@ -60,7 +62,11 @@ class Metric:
         )
         if constant or not len(sample.targets):
             return math.nan
-        return float(self.of_mean(np.mean(self.per_row(sample))) if self.per_row else self.of(sample))
+        if self.per_row is not None:
+            return float(self.of_mean(np.mean(self.per_row(sample))))
+        if self.of is None:
+            raise TypeError(f"{self.title} is not computed of a sample.")
+        return float(self.of(sample))
 
     def print(self, value: float | None, sign: bool = False) -> str:
         """`value` as text; `sign` shows a plus too."""
@@ -84,7 +90,7 @@ def is_undefined(value: float | None) -> bool:
 
 def number(value: float | None, decimals: int, factor: float = 1.0, sign: bool = False) -> str:
     """`factor * value` with that many decimals, `n/a` where it is undefined."""
-    if is_undefined(value):
+    if value is None or is_undefined(value):
         return UNDEFINED
     text = f"{factor * value:{'+' if sign else ''}.{decimals}f}"
     return text.lstrip("+-") if float(text) == 0 else text  # neither -0.0 nor +0.0
@@ -104,12 +110,12 @@ def finite_vector(values: ArrayLike, name: str) -> np.ndarray:
     return vector
 
 
-def nearest_values(scores: ArrayLike, values: Sequence[float]) -> np.ndarray:
+def nearest_values(scores: ArrayLike, values: ArrayLike) -> np.ndarray:
     """The value of `values` that is nearest to each score; ties go to the lower label (as [`Scale.nearest_label`])."""
-    scores, values = np.asarray(scores, dtype=np.float64), np.sort(np.asarray(values, dtype=np.float64))
-    upper = np.clip(np.searchsorted(values, scores), 1, len(values) - 1)
-    low, high = values[upper - 1], values[upper]
-    return np.where(scores - low <= high - scores, low, high)
+    x, rising = np.asarray(scores, dtype=np.float64), np.sort(np.asarray(values, dtype=np.float64))
+    upper = np.clip(np.searchsorted(rising, x), 1, len(rising) - 1)
+    low, high = rising[upper - 1], rising[upper]
+    return np.where(x - low <= high - x, low, high)
 
 
 def pairwise_accuracy(
@@ -157,14 +163,29 @@ def pair_credits(
     return credit, pairs
 
 
+def _given(value: T | None, name: str) -> T:
+    """What a metric needs of a sample; `ValueError` if it is not there."""
+    if value is None:
+        raise ValueError(
+            f"{name}: the sample has none, and this metric needs them. Pass them, or leave the metric out."
+        )
+    return value
+
+
+def _nearest(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and targets as the nearest values of the scale."""
+    values = _given(sample.values, "values")
+    return nearest_values(sample.predictions, values), nearest_values(sample.targets, values)
+
+
 def _is_hit(sample: Sample) -> np.ndarray:
-    predicted, true = (nearest_values(scores, sample.values) for scores in sample[:2])
+    predicted, true = _nearest(sample)
     return (predicted == true) & ~sample.wrong
 
 
 def _kappa(sample: Sample) -> float:
     """Cohen's kappa (1968) with weights (p − t)²: 1 − Σ w O / Σ w E, where Σ w E / n = E (p − t)² of independent p and t."""
-    predicted, true = (nearest_values(scores, sample.values) for scores in sample[:2])
+    predicted, true = _nearest(sample)
     if not np.ptp(np.concatenate([predicted, true])) > 0:
         return math.nan
     chance = float(np.var(predicted) + np.var(true) + (np.mean(predicted) - np.mean(true)) ** 2)
@@ -175,8 +196,12 @@ def _standardised(scores: np.ndarray) -> np.ndarray:
     return scores if is_constant(scores) else stats.zscore(scores)
 
 
-_SHARE = {"factor": 100.0, "decimals": 1, "best": max}
-_CORRELATION = {**_SHARE, "needs": ("spread",), "shown": "paper", "rank": 0}
+def _ordered(sample: Sample) -> float:
+    return pairwise_accuracy(sample.predictions, sample.targets, _given(sample.groups, "groups"), sample.wrong)[0]
+
+
+_SHARE: dict[str, Any] = {"factor": 100.0, "decimals": 1, "best": max}
+_CORRELATION: dict[str, Any] = {**_SHARE, "needs": ("spread",), "shown": "paper", "rank": 0}
 
 METRICS = {
     "pearson": Metric(
@@ -227,7 +252,7 @@ METRICS = {
     "pairwise_accuracy": Metric(
         title="Pairs",
         needs=("groups",),
-        of=lambda sample: pairwise_accuracy(sample.predictions, sample.targets, sample.groups, sample.wrong)[0],
+        of=_ordered,
         rank=5,
         legend="Pairs: answers to one question put in the right order, %.",
         undefined="no two rows of one group differ in target. A group_column says which rows are about one question",

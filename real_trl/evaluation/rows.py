@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MalformedHandling = Literal["force", "drop", "strict"]
 INFERENCES = {"standard": "sampled_score", "rail": "expected_score"}
 
-Rows: TypeAlias = "pd.DataFrame | Mapping[str, ArrayLike]"
+Column: TypeAlias = "Sequence[Any] | np.ndarray | pd.Series"
+Rows: TypeAlias = "pd.DataFrame | Mapping[str, Column]"
 
 
 @dataclass
@@ -102,7 +103,7 @@ def counted_rows(
     targets = columns["target"][counts]
     predictions = {inference: columns[name][counts] for inference, name in INFERENCES.items()}
     wrong = wrong[counts]
-    if wrong.any():
+    if values is not None and wrong.any():
         # From the middle both ends are as far, and of a scale of two labels the low one is the middle's nearest label
         farthest = np.where(targets - min(values) > max(values) - targets, min(values), max(values))
         predictions = {inference: np.where(wrong, farthest, scores) for inference, scores in predictions.items()}
@@ -121,7 +122,7 @@ def by_criterion(groups: np.ndarray, criteria: ArrayLike | None) -> np.ndarray:
     return np.unique(np.column_stack([groups, codes]), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def column(rows: Rows, name: str, length: int | None = None) -> ArrayLike:
+def column(rows: Rows, name: str, length: int | None = None) -> Column:
     """A column, `ValueError` if there is none or it is not `length` long."""
     if name not in rows:
         raise ValueError(f"`rows` has no column `{name}`: it has {', '.join(map(str, rows))}.")
@@ -132,8 +133,8 @@ def column(rows: Rows, name: str, length: int | None = None) -> ArrayLike:
 
 def numbers(rows: Rows, name: str, length: int | None = None) -> np.ndarray:
     """A numeric column as float64; a null becomes NaN, which the caller refuses where the row counts."""
-    values = column(rows, name, length)
-    values = np.asarray(values, dtype=object if isinstance(values, (list, tuple)) else None)
+    given = column(rows, name, length)
+    values = np.asarray(given, dtype=object if isinstance(given, (list, tuple)) else None)
     if values.dtype.kind in "fiu":
         return values.astype(np.float64)
     read = np.array([as_number(value) for value in values], dtype=np.float64)
@@ -162,7 +163,7 @@ def probability_matrix(rows: Rows, n_labels: int, length: int) -> np.ndarray | N
     return matrix
 
 
-def row_name(rows: Rows, index: int) -> Any:
+def row_name(rows: Rows, index: int | np.integer) -> Any:
     """What an error calls the row at a position: its `row`, if it has one."""
     return np.asarray(rows["row"])[index] if "row" in rows else index
 

@@ -10,7 +10,7 @@ from typing import Any
 from real_trl.engines import Judgment, check_num_samples
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.integrations.judged_together import judge_together
-from real_trl.integrations.prompt_fields import PromptFields, judge_template
+from real_trl.integrations.prompt_fields import Prompt, PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.text.json_text import finite
 from real_trl.text.thinking import ThinkingTags, tags_to_strip, without_thinking
@@ -99,9 +99,12 @@ def judge_scorer(
         answer = _answer(state, tags)
         if answer is None:
             return Score(value=math.nan, answer="", explanation=UNANSWERED, metadata={"status": "unanswered"})
-        messages = [] if isinstance(state.input, str) else state.input
-        said = [{"role": message.role, "content": message.text} for message in messages]
-        given = {"instruction": said or state.input, "response": answer}
+        asked: Prompt = (
+            state.input
+            if isinstance(state.input, str)
+            else [{"role": message.role, "content": message.text} for message in state.input]
+        )
+        given: dict[str, Prompt] = {"instruction": asked, "response": answer}
         prompt = fields.render({**state.metadata, "target": target.text}, given)
         try:
             loaded.engine.check([prompt])

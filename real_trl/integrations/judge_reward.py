@@ -115,8 +115,9 @@ class JudgeReward:
         self.__name__ = name
         self.normalize, self.malformed, self.num_samples, self.seed = normalize, malformed, num_samples, seed
         texts = {"rubric": rubric, "reference": reference}
-        self._fields = {"columns": columns, "texts": texts, "tags": self._tags}
-        self._path, self._options, self._warned, self._reasons = None, options, False, set()
+        self._fields: dict[str, Any] = {"columns": columns, "texts": texts, "tags": self._tags}
+        self._path, self._options, self._warned = None, options, False
+        self._reasons: set[str] = set()
         self._unanswered = False  # whether a completion ever was; from then on, their share is logged
         if not isinstance(judge, Judge):
             self._path, self._options = judge, {"malformed": malformed, **options}
@@ -301,7 +302,7 @@ class JudgeReward:
     def __setstate__(self, state: dict[str, Any]) -> None:
         loaded = state.pop("_judge", None)
         vars(self).update(state)
-        self._use(_load(self._path, self._options) if loaded is None else Judge(*loaded))
+        self._use(Judge(*loaded) if self._path is None else _load(self._path, self._options))
 
 
 def _load(path: str | Path, options: Mapping[str, Any]) -> Judge:

@@ -29,7 +29,8 @@ def policy_answers(
         `ValueError`: naming the row, if a completion is no text of the assistant.
     """
     texts = [_answer(index, completion, ()) for index, completion in enumerate(completions)]
-    by_batch = next((each for each in tags if any(map(each.shows_an_opened_prompt, texts))), None)
+    said = [text for text in texts if text is not None]
+    by_batch = next((each for each in tags if any(map(each.shows_an_opened_prompt, said))), None)
     opened = [_opened_by(prompt, tags) or by_batch for prompt in prompts]
     return [_answer(index, completion, tags, opened[index]) for index, completion in enumerate(completions)]
 

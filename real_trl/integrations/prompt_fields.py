@@ -114,8 +114,8 @@ def text_of(prompt: Prompt, tags: Sequence[ThinkingTags] = KNOWN) -> str:
     """
     if isinstance(prompt, str):
         return prompt
-    messages = [(message.get("role"), _said(message, tags)) for message in _messages("prompt", prompt)]
-    messages = [(role, content) for role, content in messages if content is not None] or [("user", "")]
+    said = [(message.get("role"), _said(message, tags)) for message in _messages("prompt", prompt)]
+    messages = [(role, content) for role, content in said if content is not None] or [("user", "")]
     if len(messages) == 1:
         return messages[0][1]
     return "\n\n".join(f"{str(role).capitalize()}: {content}" for role, content in messages)

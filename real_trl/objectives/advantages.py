@@ -35,8 +35,12 @@ def side_advantages(rewards: Tensor, mask: Tensor | None = None, rounding: Tenso
     [`leave_one_out_advantages`] of groups that hold two sides, one half each: a completion's baseline is that of the others of its own
     side, so that it does not depend on it. Shapes `(G, K)`, with `K` even and at least 4.
     """
-    sides = (None if each is None else each.reshape(-1, rewards.size(1) // 2) for each in (rewards, mask, rounding))
-    return leave_one_out_advantages(*sides).view_as(rewards)  # (2 G, K / 2) -> (G, K)
+
+    def sides(each: Tensor) -> Tensor:
+        return each.reshape(-1, rewards.size(1) // 2)
+
+    of_mask, of_rounding = (None if each is None else sides(each) for each in (mask, rounding))
+    return leave_one_out_advantages(sides(rewards), of_mask, of_rounding).view_as(rewards)  # (2 G, K / 2) -> (G, K)
 
 
 def _has_signal(rewards: Tensor, mask: Tensor, rounding: Tensor | None) -> Tensor:

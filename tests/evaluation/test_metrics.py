@@ -15,7 +15,7 @@ from scipy import stats
 
 from real_trl.evaluation.calibration import calibration_columns, calibration_metrics
 from real_trl.evaluation.metrics import evaluate_predictions, score_metrics
-from real_trl.evaluation.registry import nearest_values, pairwise_accuracy
+from real_trl.evaluation.registry import CALIBRATION, METRICS, Sample, nearest_values, pairwise_accuracy
 from real_trl.scale import Scale
 
 
@@ -451,3 +451,18 @@ class TestEvaluatePredictions:
             evaluate_predictions(rows)
         with pytest.raises(ValueError, match="`malformed` is 'ignore': choose one of force, drop, strict"):
             evaluate_predictions(make_rows(), malformed="ignore")
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"), [("accuracy", "values"), ("qwk", "values"), ("pairwise_accuracy", "groups")]
+)
+def test_a_metric_says_what_its_sample_lacks(name, needed):
+    scores = np.array([1.0, 2.0])
+    with pytest.raises(ValueError, match=f"^{needed}: the sample has none, and this metric needs them"):
+        METRICS[name](Sample(scores, scores, np.zeros(2, dtype=bool)))
+
+
+def test_a_figure_that_is_not_of_samples_says_so():
+    scores = np.array([1.0, 2.0])
+    with pytest.raises(TypeError, match="ECE is not computed of a sample"):
+        CALIBRATION["ece"](Sample(scores, scores, np.zeros(2, dtype=bool)))
