@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of RESULTS.md, in Markdown. Correlations times 100; intervals as of [`~experiments.analysis.Figure`]."""
+"""The tables of docs/results/, in Markdown. Correlations times 100; intervals as of [`~experiments.analysis.Figure`]."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -74,6 +74,15 @@ FAMILY_METHODS = {
     "listwise": "listwise",
     "pairs": "REAL from pairs",
     "real": "REAL",
+}
+
+# Of experiments/compare_simulation.py
+COMPARE = {
+    "180 answers at random": "180 answers at random",
+    "45 answers at random": "45 answers at random",
+    "60 questions, all answers": "all answers to 60 questions (180)",
+    "90 at random, 90 by label_next": "90 at random, then 90 by `--label_next`",
+    "180, judge knows nothing": "180 at random, a judge that knows nothing",
 }
 
 
@@ -230,6 +239,21 @@ def findings(results: Results) -> str:
 def questions(results: Results) -> str:
     """What it leaves open."""
     return _verdicts(results, QUESTIONS, ["question", "difference, r × 100", "seeds", ""])
+
+
+def compare(record: Mapping[str, Any]) -> str:
+    """What `experiments.compare_simulation` has stored: of every design the means over the three differences."""
+    header = ["people score", "judge alone covers", "people alone", "`compare`", "width: people alone", "`compare`"]
+    rows = []
+    for name, title in COMPARE.items():
+        means = {
+            way: {key: sum(values) / len(values) for key, values in each.items()}
+            for way, each in record["designs"][name].items()
+        }
+        row = [title, *(f"{100 * means[way]['coverage']:.1f}%" for way in ("judge", "people", "both"))]
+        row += [f"{means[way]['width']:.2f}" for way in ("people", "both")]
+        rows.append([*row, f"{means['both']['labels']:.0f}"])
+    return markdown([*header, "labels it is worth"], rows)
 
 
 def runs(results: Results, run: Mapping[str, Any]) -> str:

@@ -30,7 +30,8 @@ from real_trl.score_space import ScoreSpace
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]}
-TEXT = "\n".join(PAGES.values())
+# The commands of docs/results/ are experiments of hours; tests/experiments runs tiny ones
+TEXT = "\n".join(text for path, text in PAGES.items() if path.parent != ROOT / "docs" / "results")
 LINKED_FROM = [*PAGES, *sorted({*ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md")} - {*PAGES})]
 TINY = "--model_name_or_path tiny --report_to none"
 FEW = "--max_steps 2 --logging_steps 1"

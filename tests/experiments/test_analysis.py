@@ -1,8 +1,9 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Figures, differences and intervals of a grid's results; RESULTS.md holds what the stored ones give."""
+"""Figures, differences and intervals of a grid's results; RESULTS.md and docs/results/ hold what the stored ones give."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from scipy import stats
 from experiments import figures, tables
 from experiments.analysis import Reading, Results
 from experiments.findings import PAPER, QUESTIONS
-from experiments.real_scores_tables import RealScores, first_lines
-from experiments.report import blocks, filled
+from experiments.real_scores_tables import RealScores
+from experiments.report import blocks, filled, pages
+from experiments.summary import real_scores_verdicts
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "experiments" / "results"
@@ -98,9 +100,12 @@ def test_intervals_cover_the_truth(tmp_path):
 
 def test_blocks_are_filled_and_missed(tmp_path):
     text = "a\n<!-- results: x -->\nold\n<!-- end -->\nb\n"
-    assert filled(text, {"x": "new"}) == "a\n<!-- results: x -->\nnew\n<!-- end -->\nb\n"
-    with pytest.raises(ValueError, match="places for"):
-        filled(text, {"y": "new"})
+    one, two = Path("one.md"), Path("two.md")
+    new = "a\n<!-- results: x -->\nnew\n<!-- end -->\nb\n"
+    assert filled({one: text, two: text}, {"x": "new"}) == {one: new, two: new}
+    for wrong in ({"y": "new"}, {"x": "new", "y": "new"}, {}):
+        with pytest.raises(ValueError, match="places for"):
+            filled({one: text}, wrong)
 
 
 def test_verdicts():
@@ -143,10 +148,78 @@ def test_seeds_that_were_added_are_no_test():
         assert finding.verdict(figure) == "no test: added after a look"
 
 
-def test_the_report_holds_what_is_stored():
-    text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
-    assert filled(text, blocks(Results(STORED), STORED)) == text
-    first = {"real-scores": first_lines(RealScores(pd.read_parquet(STORED / "real_scores.parquet")))}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert filled(readme, first) == readme
+@pytest.fixture(scope="module")
+def every_block() -> dict[str, str]:
+    """Of the stored results."""
+    return blocks(Results(STORED), STORED)
+
+
+def test_the_pages_hold_what_is_stored(every_block):
+    texts = {ROOT / path: (ROOT / path).read_text(encoding="utf-8") for path in pages()}
+    assert {path.relative_to(ROOT).as_posix() for path in texts} > {
+        "README.md",
+        "RESULTS.md",
+        "docs/results/family.md",
+    }
+    assert filled(texts, every_block) == texts
     assert json.loads((STORED / "runs.json").read_text(encoding="utf-8"))["versions"]
+
+
+# What the text says of earlier looks, whose results are not stored
+EARLIER = {
+    "docs/results/paper-in-miniature.md": ["+3.7 [-3.7, 11.2]", "+7.1 [-3.8, 17.9]"],
+    "docs/results/family.md": [],
+    "RESULTS.md": [],
+}
+_ESTIMATE = re.compile(r"[+-]?\d[\d.]* \[[+-]?[\d.]+, [+-]?[\d.]+\]")
+
+
+def estimates(text: str) -> list[str]:
+    """`+1.8 [-0.5, 4.2]` and the like, with one kind of minus."""
+    return _ESTIMATE.findall(text.replace("−", "-"))
+
+
+def numbers(estimate: str) -> tuple[float, ...]:
+    return tuple(map(float, re.findall(r"[+-]?[\d.]+", estimate)))
+
+
+@pytest.mark.parametrize("page", EARLIER)
+def test_estimates_in_the_text_are_those_of_the_tables(every_block, page):
+    text = re.sub(r"<!-- results: .*?<!-- end -->", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    known = {numbers(each) for block in every_block.values() for each in estimates(block)}
+    known |= {(-value, -high, -low) for value, low, high in known}  # "below by 2.3 [0.1, 4.5]"
+    assert len(estimates(text)) >= 4
+    assert [each for each in estimates(text) if numbers(each) not in known] == EARLIER[page]
+
+
+def test_other_figures_of_the_findings_are_those_of_the_tables(every_block):
+    text = " ".join((ROOT / "RESULTS.md").read_text(encoding="utf-8").split())
+    for block, said, shown in (
+        ("smollm2", "always saying the mean label, 1.455", ["| 1.455 |"]),
+        ("smollm2", "88% of REAL's answers have no score", ["| 88% |"]),
+        ("compare", "intervals 94.0% to 95.3% hold", ["94.0%", "95.3%"]),
+        ("compare", "hardly worth more** than choosing them at random (304 for 296)", ["| 304 |", "| 296 |"]),
+        ("findings", "where the paper has +5.4", ["| REAL is above Standard RL | Table 2 | +5.4 |"]),
+        (
+            "findings",
+            "The paper has +14.7 above RAFT, which this interval excludes",
+            ["| +14.7 | +6.1 [+2.3, +10.0] |"],
+        ),
+    ):
+        assert said in text
+        for figure in shown:
+            assert figure in every_block[block]
+
+
+def test_the_findings_are_one_page():
+    assert len((ROOT / "RESULTS.md").read_bytes()) <= 13_000
+
+
+def test_what_is_shown_of_real_scores_needs_no_complete_grid():
+    predictions = pd.read_parquet(STORED / "real_scores.parquet")
+    few = predictions[predictions["method"].isin(["mean", "tfidf"])]
+    table = real_scores_verdicts(RealScores(few))
+    assert table.splitlines()[2:] == []
+    two = predictions[predictions["method"].isin(["tfidf", "other_grader"]) & (predictions["fold"] < 2)]
+    rows = real_scores_verdicts(RealScores(two)).splitlines()[2:]
+    assert len(rows) == 2 and all("TF-IDF and ridge − the other grader | 2 of 5 |" in row for row in rows)

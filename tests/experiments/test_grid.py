@@ -182,13 +182,13 @@ def test_a_stopped_grid_goes_on_and_is_reported(tmp_path):
     sizes = frame.groupby(["run", "seed"], observed=True).size()
     assert len(sizes) == 5 * 2 and sizes["real", 1] == 2 * 20 * 11 and sizes["real_mixed", 0] == 2 * 20 * 3
 
-    report = tmp_path / "RESULTS.md"
-    report.write_text(
+    page = tmp_path / "RESULTS.md"
+    page.write_text(
         "".join(f"<!-- results: {name} -->\n<!-- end -->\n" for name in [*TABLES, "runs"]), encoding="utf-8"
     )
-    options = ["--results", str(tmp_path / "results"), "--report", str(report), "--figures", str(tmp_path)]
+    options = ["--results", str(tmp_path / "results"), "--pages", str(page), "--figures", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "experiments.report", *options], cwd=ROOT, check=True, timeout=300)
-    assert "| REAL − Standard RL |" in report.read_text(encoding="utf-8")
+    assert "| REAL − Standard RL |" in page.read_text(encoding="utf-8")
     assert all((tmp_path / f"paper-{name}.png").stat().st_size > 5000 for name in ("methods", "curves", "ablations"))
 
     # Another recipe under the same name is refused
