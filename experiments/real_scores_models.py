@@ -123,7 +123,7 @@ def _read(judge: Path, rows: pd.DataFrame, settings: Mapping[str, Any], **option
         np.array([each.expected_score for each in judgments]),
         np.array([each.sampled_score for each in judgments]),
         np.array([each.mass for each in judgments]),
-        [list(each.probabilities) for each in judgments],
+        [list(each.probabilities.values()) for each in judgments],
     )
 
 

@@ -80,7 +80,7 @@ def train_with_rationales(
         np.array([each.expected_score for each in judgments]),
         np.array([each.sampled_score for each in judgments]),
         np.array([each.mass for each in judgments]),
-        [list(each.probabilities) for each in judgments],
+        [list(each.probabilities.values()) for each in judgments],
     )
     if method in RL:
         shutil.rmtree(judge)

@@ -37,6 +37,8 @@ class Judge:
     Args:
         config ([`JudgeConfig`]):
             Prompt template, scale, marker.
+        name (`str`, *optional*):
+            What it was loaded from.
 
     Attributes:
         labels (`tuple[str, ...]`): The labels, in the order of [`Judgment.probabilities`].
@@ -47,8 +49,8 @@ class Judge:
             calibrated by it, and the judge's own is their `raw`; without it (`judge.calibration = None`) they are the judge's own.
     """
 
-    def __init__(self, engine: Engine, config: JudgeConfig) -> None:
-        self.engine, self.config = engine, config
+    def __init__(self, engine: Engine, config: JudgeConfig, name: str | None = None) -> None:
+        self.engine, self.config, self.name = engine, config, name
         self.labels, self.values = engine.score_space.labels, engine.score_space.values
         self.criteria = config.criteria
         self._template = config.template()
@@ -73,7 +75,13 @@ class Judge:
         """
         asked = JudgeOptions.of(options)
         source = find_judge(name_or_path, asked)
-        return cls(source.load_engine(asked), source.config)
+        return cls(source.load_engine(asked), source.config, source.name)
+
+    def __repr__(self) -> str:
+        answer = "a rationale and a score" if self.config.rationale else "a score at once (direct)"
+        calibrated = ", calibrated" if self.calibration is not None else ""
+        scale, engine = self.engine.score_space.scale, type(self.engine).__name__
+        return f"Judge({self.name or 'unnamed'}: {answer} on the scale {scale}, {engine}{calibrated})"
 
     def score(
         self,

@@ -152,7 +152,9 @@ def test_an_engine(follow, tmp_path, monkeypatch):
     options = {"engine": "uniform", "engine_options": {"rationale": "No idea. "}}
     judge = Judge.from_pretrained(save_judge(tmp_path), **options)
     judgment = judge.score(**FIELDS)
-    assert judgment.probabilities == pytest.approx([0.2] * 5) and judgment.expected_score == pytest.approx(3.0)
+    assert list(judgment.probabilities.values()) == pytest.approx(
+        [0.2] * 5
+    ) and judgment.expected_score == pytest.approx(3.0)
     assert judgment.rationale == "No idea." and judgment.sampled_score in judge.values
     with pytest.raises(ValueError, match="engine 'uniform' does not take"):
         Judge.from_pretrained(tmp_path, **{**options, "engine_options": {"rational": ""}})

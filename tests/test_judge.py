@@ -51,8 +51,14 @@ def judge(folder):
     return Judge.from_pretrained(folder, **SETTINGS)
 
 
+def test_a_judge_is_printed_in_a_line(judge, folder):
+    said = f"Judge({folder}: a rationale and a score on the scale 1, 2, 3, 4, 5, TransformersEngine)"
+    assert repr(judge) == str(judge) == said
+
+
 def test_a_judgment_has_everything(judge):
     judgment = judge.score(**FIELDS)
+    assert list(judgment.probabilities) == list(judge.labels)
     rationale, _, label = judgment.completion.rpartition(" So the overall score is ")
     assert judgment.status == "ok" and judgment.rationale == rationale and judgment.sampled_score == float(label)
     ids = TOKENIZER(f"{PROMPT}\n{FIELDS['response']}")["input_ids"]
@@ -61,7 +67,7 @@ def test_a_judgment_has_everything(judge):
     with torch.no_grad():
         logits = judge.engine.model(torch.tensor([ids + before])).logits[0, -1]
     expected = logits.softmax(-1)[[path[0] for path in SPACE.token_ids]].tolist()
-    assert judgment.probabilities == pytest.approx(expected, abs=1e-5)
+    assert list(judgment.probabilities.values()) == pytest.approx(expected, abs=1e-5)
     mean = sum(k * p for k, p in enumerate(expected, 1))
     assert judgment.expected_score == pytest.approx(mean, abs=1e-5)
     assert judgment.most_likely_score == 1 + expected.index(max(expected))
@@ -162,9 +168,9 @@ def test_average_of_n(judge):
     assert len(samples) == 5 and len({s.completion for s in samples}) > 1
     for name in ("expected_score", "sampled_score", "mass", "num_tokens"):
         assert getattr(judgment, name) == pytest.approx(sum(getattr(s, name) for s in samples) / 5)
-    for k, p in enumerate(judgment.probabilities):
-        assert p == pytest.approx(sum(s.probabilities[k] for s in samples) / 5)
-    share = [p / sum(judgment.probabilities) for p in judgment.probabilities]
+    for label, p in judgment.probabilities.items():
+        assert p == pytest.approx(sum(s.probabilities[label] for s in samples) / 5)
+    share = [p / sum(judgment.probabilities.values()) for p in judgment.probabilities.values()]
     mean = sum(k * p for k, p in enumerate(share, 1))
     assert judgment.spread == pytest.approx(math.sqrt(sum(p * (k - mean) ** 2 for k, p in enumerate(share, 1))))
     assert judgment.most_likely_score == 1 + share.index(max(share))

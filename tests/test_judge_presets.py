@@ -542,7 +542,7 @@ def test_pairs_are_judged(relative, tmp_path):
     assert [judgment.status for judgment in judgments] == ["ok", "ok"]
     assert {judgment.completion[:-1] for judgment in judgments} == {"It is right. [RESULT]\n"}
     for judgment in judgments:
-        better, worse = (judgment.probabilities[judge.labels.index(label)] for label in "AB")
+        better, worse = (judgment.probabilities[label] for label in "AB")
         assert judgment.expected_score == pytest.approx(better / (better + worse), abs=1e-6)
         assert better + worse > 0.9
 

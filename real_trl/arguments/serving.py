@@ -29,4 +29,4 @@ class ServedJudge(JudgeOptions):
     def load(self) -> Judge:
         """Load the judge; errors as of [`Judge.from_pretrained`]."""
         source = find_judge(self.model_name_or_path, self)
-        return Judge(source.load_engine(self), source.config)
+        return Judge(source.load_engine(self), source.config, source.name)

@@ -48,7 +48,7 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
         columns: dict[str, list[Any]] = {name: [getattr(sample, name) for sample in scored] for name in _AVERAGED}
         means = {name: None if None in each else float(np.mean(each)) for name, each in columns.items()}
         distributions = [sample.probabilities for sample in scored if sample.probabilities is not None]
-        probabilities = np.mean(distributions, axis=0)
+        probabilities = np.mean([list(each.values()) for each in distributions], axis=0)
         share, scale = np.nan_to_num(probabilities) / np.nansum(probabilities), np.asarray(values, dtype=np.float64)
         off = np.abs(np.asarray(columns["expected_score"]) - means["expected_score"])
         nearest = scored[int(off.argmin())]
@@ -56,7 +56,7 @@ def average_judgments(samples: Sequence[Judgment], values: Sequence[float]) -> J
             "completion": nearest.completion,
             "rationale": nearest.rationale,
             "thinking": nearest.thinking,
-            "probabilities": probabilities.tolist(),
+            "probabilities": dict(zip(distributions[0], probabilities.tolist(), strict=True)),
             "most_likely_score": float(scale[share.argmax()]),
             "spread": float(np.sqrt(share @ (scale - share @ scale) ** 2)),
         }

@@ -27,17 +27,19 @@ def calibrated_judgment(
         group (`str`, *optional*):
             Group of the row, which may have an interval of its own width.
     """
-    own = judgment.probabilities
-    if own is None or not np.isfinite(own).all() or not np.sum(own) > 0:
+    if judgment.probabilities is None:
         return judgment
-    probabilities = calibration.recalibration.apply(np.array([own], dtype=np.float64), values)
+    own = np.array([list(judgment.probabilities.values())], dtype=np.float64)
+    if not np.isfinite(own).all() or not own.sum() > 0:
+        return judgment
+    probabilities = calibration.recalibration.apply(own, values)
     (interval,) = calibration.intervals.of(probabilities, values, [group])
     (mean,), scale = means(probabilities, values), np.asarray(values, dtype=np.float64)
     return replace(
         judgment,
         expected_score=float(mean),
         most_likely_score=float(scale[probabilities[0].argmax()]),
-        probabilities=probabilities[0].tolist(),
+        probabilities=dict(zip(judgment.probabilities, probabilities[0].tolist(), strict=True)),
         spread=float(np.sqrt(probabilities[0] @ (scale - mean) ** 2)),
         normalized=True,
         interval=interval.tolist(),

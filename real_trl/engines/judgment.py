@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a judge says about one prompt."""
 
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,10 @@ from real_trl.score_space import ScoreLocation, ScoreSpace
 _NO_SCORES: dict[str, Any] = dict.fromkeys(
     ("sampled_score", "most_likely_score", "expected_score", "probabilities", "spread", "mass")
 )
+_SHOWN_LABELS, _SHOWN_TEXT = 7, 80  # in one line
 
 
-@dataclass
+@dataclass(repr=False)
 class Judgment:
     """
     What a judge said about one prompt. The scores are `None` in a malformed completion that was dropped, and where there is no
@@ -39,8 +41,8 @@ class Judgment:
             Value of the most likely label.
         expected_score (`float`, *optional*):
             RAIL prediction `ŷ = Σ_k k · π(k | x, c)` (Alg. 1), divided by `mass` if `normalized`.
-        probabilities (`list[float]`, *optional*):
-            `π(k | x, c)` of every label, in the order of the labels, over the whole vocabulary. That of a label of
+        probabilities (`dict[str, float]`, *optional*):
+            Label → `π(k | x, c)`, in the order of the labels, over the whole vocabulary. That of a label of
             several tokens is exact (see [`LabelTree`]). NaN where the engine could not learn it.
         spread (`float`, *optional*):
             Standard deviation of the score, in score units, given that it is one of the labels.
@@ -76,7 +78,7 @@ class Judgment:
     sampled_score: float | None
     most_likely_score: float | None
     expected_score: float | None
-    probabilities: list[float] | None
+    probabilities: dict[str, float] | None
     spread: float | None
     mass: float | None
     missing_mass: float
@@ -89,6 +91,26 @@ class Judgment:
     samples: "list[Judgment]" = field(default_factory=list, repr=False)
     interval: list[float] | None = None
     raw: "Judgment | None" = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """The scores, the likeliest labels, and how the rationale begins."""
+        said: dict[str, Any] = {"expected_score": self.expected_score, "sampled_score": self.sampled_score}
+        said = {name: None if value is None else f"{value:.4g}" for name, value in said.items()}
+        if self.interval is not None:
+            said["interval"] = f"[{', '.join(f'{end:.4g}' for end in self.interval)}]"
+        if self.probabilities is not None:
+            likeliest = sorted(self.probabilities, key=lambda label: -(self.probabilities or {})[label])[
+                :_SHOWN_LABELS
+            ]
+            shown = [f"{label!r}: {p:.3f}" for label, p in self.probabilities.items() if label in likeliest]
+            said["probabilities"] = "{" + ", ".join(shown) + ", …" * (len(shown) < len(self.probabilities)) + "}"
+        said["status"] = repr(self.status)
+        for name, text in {"rationale": self.rationale, "error": self.error}.items():
+            if text:
+                said[name] = repr(textwrap.shorten(text, _SHOWN_TEXT, placeholder=" …"))
+        if self.samples:
+            said["samples"] = f"{len(self.samples)} judgments"
+        return f"Judgment({', '.join(f'{name}={text}' for name, text in said.items())})"
 
     @property
     def calibrated(self) -> bool:
@@ -174,7 +196,7 @@ class Judgment:
             known = score_log_probs.double()
             # What rounding puts above 1 is taken off all labels alike
             known = known.clamp(max=0) - known.clamp(max=0).exp().nansum().log().clamp(min=0)
-            probabilities = known.exp().tolist()
+            probabilities = dict(zip(space.labels, known.exp().tolist(), strict=True))
             known = known.nan_to_num(nan=-torch.inf)
             values = known.new_tensor(space.values)
             best = int(known.argmax())

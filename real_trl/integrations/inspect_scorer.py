@@ -111,7 +111,7 @@ def judge_scorer(
         except ValueError as error:
             return Score(value=math.nan, answer=answer, explanation=str(error))
         (judgment,) = await judge_together(loaded, [prompt], num_samples=num_samples, seed=seed)
-        return _as_score(judgment, loaded.labels, answer)
+        return _as_score(judgment, answer)
 
     return score
 
@@ -124,9 +124,8 @@ def _answer(state: TaskState, tags: Sequence[ThinkingTags]) -> str | None:
     return without_thinking(output.completion, tags)
 
 
-def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score:
+def _as_score(judgment: Judgment, answer: str) -> Score:
     """A judgment without a score is NaN, which Inspect keeps out of its metrics. Why the engine gave no answer is its explanation."""
-    probabilities = finite(judgment.probabilities or [])
     return Score(
         value=math.nan if judgment.expected_score is None else judgment.expected_score,
         answer=answer,
@@ -136,7 +135,7 @@ def _as_score(judgment: Judgment, labels: tuple[str, ...], answer: str) -> Score
             "error": judgment.error,
             "sampled_score": judgment.sampled_score,
             "most_likely_score": judgment.most_likely_score,
-            "probabilities": dict(zip(labels, probabilities, strict=True)) if probabilities else None,
+            "probabilities": finite(judgment.probabilities),
             "spread": finite(judgment.spread),
             "mass": judgment.mass,
             "normalized": judgment.normalized,

@@ -125,8 +125,9 @@ class PredictionRun:
         samples: dict[int, list[Judgment]] = {}
         for row in sorted(judged, key=lambda row: (row["row"], row["sample"])):
             known = self._later_columns() | {name: row[name] for name in JUDGMENT_COLUMNS if name in row}
-            if known["probabilities"] is not None:  # JSON has null in place of NaN
-                known["probabilities"] = [math.nan if p is None else p for p in known["probabilities"]]
+            if known["probabilities"] is not None:  # in the order of the labels; JSON has null in place of NaN
+                shares = [math.nan if p is None else p for p in known["probabilities"]]
+                known["probabilities"] = dict(zip(map(str, self.values), shares, strict=True))
             samples.setdefault(row["row"], []).append(Judgment(**known))
         rows = [_columns(average_judgments(samples[row], self.values)) for row in range(len(self.dataset))]
         return pd.concat([self._columns_of_the_data(), pd.DataFrame(rows)], axis=1)
@@ -153,4 +154,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _columns(judgment: Judgment) -> dict[str, Any]:
-    return {name: value for name, value in asdict(judgment).items() if name not in _NOT_KEPT}
+    """What is stored of a judgment; probabilities as a list in the order of the labels."""
+    columns = {name: value for name, value in asdict(judgment).items() if name not in _NOT_KEPT}
+    shares = judgment.probabilities
+    return columns | {"probabilities": None if shares is None else list(shares.values())}

@@ -23,9 +23,7 @@ EXTENSIONS = (".jsonl", ".csv", ".parquet")
 _ROWS_AT_ONCE = 1000
 
 
-def score_columns(
-    judgment: Judgment, labels: Sequence[str], prefix: str = "", *, calibrated: bool = False
-) -> dict[str, Any]:
+def score_columns(judgment: Judgment, prefix: str = "", *, calibrated: bool = False) -> dict[str, Any]:
     """
     The new columns of a row. A probability that the engine could not learn is null, which JSON has in place of NaN.
 
@@ -34,19 +32,19 @@ def score_columns(
             Whether the judge is: then there are the columns of `CALIBRATED_SCORES`, also for a judgment that could not be calibrated.
     """
     columns = {name: getattr(judgment, name) for name in SCORES}
-    columns["probabilities"] = _by_label(judgment.probabilities, labels)
+    columns["probabilities"] = _with_null(judgment.probabilities)
     if calibrated:
         raw = judgment.raw or judgment
         ends = judgment.interval or [None, None]
-        own = (judgment.calibrated, *ends, raw.expected_score, _by_label(raw.probabilities, labels))
+        own = (judgment.calibrated, *ends, raw.expected_score, _with_null(raw.probabilities))
         columns |= dict(zip(CALIBRATED_SCORES, own, strict=True))
     return {prefix + name: value for name, value in columns.items()}
 
 
-def _by_label(probabilities: Sequence[float] | None, labels: Sequence[str]) -> dict[str, float | None] | None:
+def _with_null(probabilities: Mapping[str, float] | None) -> dict[str, float | None] | None:
     if probabilities is None:
         return None
-    return dict(zip(labels, [None if math.isnan(p) else p for p in probabilities], strict=True))
+    return {label: None if math.isnan(p) else p for label, p in probabilities.items()}
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -319,9 +319,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prompts,
             [range(start, min(start + size, len(prompts))) for start in range(0, len(prompts), size)],
             ask=ask,
-            as_row=lambda place, judgment: score_columns(
-                judgment, judge.space.labels, prefixes[place % width], **known
-            ),
+            as_row=lambda place, judgment: score_columns(judgment, prefixes[place % width], **known),
             merge=merge,
             seed=args.seed,
             desc="Scoring",

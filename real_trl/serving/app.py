@@ -120,7 +120,7 @@ def create_app(judge: Judge, batcher: Batcher, name: str, limits: Limits, key: s
             return *reader.read(content), reader.groups(content)
 
         prompts, single, groups = await judging.read(request, read)
-        return [Score.of(each, judge.labels) for each in await judging.judge(request, prompts, groups)], single
+        return [Score.of(each) for each in await judging.judge(request, prompts, groups)], single
 
     @app.post("/score", response_model=Score | Scores, openapi_extra={"requestBody": body})
     async def score(request: Request) -> Score | Scores:

@@ -194,7 +194,7 @@ def completion(judgment: Judgment, reader: ChatReader) -> dict[str, Any]:
     said = judgment.completion
     if not said and judgment.sampled_score is not None:
         said = f"{space.marker}{space.label_of(judgment.sampled_score)}"
-    score = Score.of(judgment, space.labels)
+    score = Score.of(judgment)
     cut = judgment.status != "ok" and judgment.num_tokens >= reader.longest > 0
     tokens = {"prompt_tokens": score.tokens.prompt, "completion_tokens": score.tokens.completion}
     return {

@@ -3,7 +3,7 @@
 """A judgment as HTML: its figures, and its distribution as bars that need neither script nor library."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from real_trl.engines import Judgment
@@ -59,7 +59,7 @@ def judgment_html(judgment: Judgment, labels: Sequence[str]) -> str:
         + "</div>",
     ]
     if judgment.probabilities is not None:
-        parts.append(_bars(judgment.probabilities, labels))
+        parts.append(_bars(judgment.probabilities))
     parts += [f'<div class="note">{escape(note)}</div>' for note in notes]
     return f'<div class="judgment">{"".join(parts)}</div>'
 
@@ -69,14 +69,15 @@ def error_html(message: str) -> str:
     return f'<div class="judgment"><div class="error" role="alert">{escape(message)}</div></div>'
 
 
-def _bars(probabilities: Sequence[float], labels: Sequence[str]) -> str:
+def _bars(probabilities: Mapping[str, float]) -> str:
     """A bar a label, the highest as high as the chart."""
-    known = [0.0 if math.isnan(p) else p for p in probabilities]
+    labels = list(probabilities)
+    known = [0.0 if math.isnan(p) else p for p in probabilities.values()]
     highest = max(known) or 1.0
     many = len(labels) > _MANY_LABELS
     every = max(1, (len(labels) - 1) // 10) if many else 1
     bars = []
-    for place, (label, p, shown) in enumerate(zip(labels, probabilities, known, strict=True)):
+    for place, (label, p, shown) in enumerate(zip(labels, probabilities.values(), known, strict=True)):
         share = "n/a" if math.isnan(p) else f"{p:.1%}"
         bars.append(
             f'<div class="{"likely" if shown == highest else ""}" title="{escape(label)}: {share}">'

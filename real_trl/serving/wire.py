@@ -111,18 +111,18 @@ class Score(BaseModel):
     raw_probabilities: dict[str, float | None] | None = None
 
     @classmethod
-    def of(cls, judgment: Judgment, labels: tuple[str, ...]) -> "Score":
-        """A judgment on a scale with these labels."""
+    def of(cls, judgment: Judgment) -> "Score":
+        """Of a judgment."""
         raw = judgment.raw
 
-        def by_label(probabilities: list[float] | None) -> dict[str, float | None] | None:
-            return None if probabilities is None else dict(zip(labels, map(_known, probabilities), strict=True))
+        def with_null(probabilities: dict[str, float] | None) -> dict[str, float | None] | None:
+            return None if probabilities is None else {label: _known(p) for label, p in probabilities.items()}
 
         return cls(
             expected_score=_known(judgment.expected_score),
             sampled_score=_known(judgment.sampled_score),
             most_likely_score=_known(judgment.most_likely_score),
-            probabilities=by_label(judgment.probabilities),
+            probabilities=with_null(judgment.probabilities),
             spread=_known(judgment.spread),
             mass=_known(judgment.mass),
             missing_mass=_known(judgment.missing_mass),
@@ -134,7 +134,7 @@ class Score(BaseModel):
             calibrated=judgment.calibrated,
             interval=judgment.interval,
             raw_expected_score=None if raw is None else _known(raw.expected_score),
-            raw_probabilities=None if raw is None else by_label(raw.probabilities),
+            raw_probabilities=None if raw is None else with_null(raw.probabilities),
         )
 
 

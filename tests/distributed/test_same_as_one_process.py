@@ -112,7 +112,10 @@ def score(path: Path) -> list[list[float]]:
     tokenizer = AutoTokenizer.from_pretrained(path)
     space = JudgeConfig.load(path).score_space(tokenizer)
     engine = TransformersEngine(model.eval(), tokenizer, space, Decoding(do_sample=False, max_new_tokens=12))
-    return [judgment.probabilities for _, judgment in sorted(engine.judge(prompt_dataset([1.0] * 4)["prompt"]))]
+    return [
+        list(judgment.probabilities.values())
+        for _, judgment in sorted(engine.judge(prompt_dataset([1.0] * 4)["prompt"]))
+    ]
 
 
 @pytest.mark.parametrize("job", ["raft-full", "real-full", "real-lora", "new-lora"])

@@ -39,7 +39,7 @@ def exact(scale, rationale=""):
 def check(judgments, scale, rationale="", tolerance=1e-6):
     values = scale_space(scale).values
     for judgment, probabilities in zip(judgments, exact(scale, rationale), strict=True):
-        assert judgment.probabilities == pytest.approx(probabilities, abs=tolerance)
+        assert list(judgment.probabilities.values()) == pytest.approx(probabilities, abs=tolerance)
         expected = sum(v * p for v, p in zip(values, probabilities, strict=True))
         assert judgment.expected_score == pytest.approx(expected, abs=tolerance * 100 * max(values))
         likely = values[max(range(len(values)), key=probabilities.__getitem__)]
@@ -78,9 +78,11 @@ def test_server_with_text(scale):
         engine = ServerEngine(url, MODEL_NAME, space.tokenizer, space, direct(), top_logprobs=40)
         judgments = in_order(engine.judge(PROMPTS), len(PROMPTS))
     for judgment, probabilities in zip(judgments, exact(scale), strict=True):
-        hidden = sum(p for p, read in zip(probabilities, judgment.probabilities, strict=True) if math.isnan(read))
+        hidden = sum(
+            p for p, read in zip(probabilities, judgment.probabilities.values(), strict=True) if math.isnan(read)
+        )
         assert hidden <= judgment.missing_mass + 1e-6
-        for read, probability in zip(judgment.probabilities, probabilities, strict=True):
+        for read, probability in zip(judgment.probabilities.values(), probabilities, strict=True):
             assert math.isnan(read) or read == pytest.approx(probability, abs=2e-6)
         assert judgment.num_tokens == 0
 
@@ -119,7 +121,7 @@ def test_a_saved_judge_is_asked_as_it_was_trained(tmp_path, chat, end):
     with torch.no_grad():
         probabilities = warm_model().double()(torch.tensor([ids])).logits[0, -1].softmax(-1)
     right = probabilities[[path[0] for path in judge.engine.score_space.token_ids]].tolist()
-    assert judgment.probabilities == pytest.approx(right, abs=1e-6)
+    assert list(judgment.probabilities.values()) == pytest.approx(right, abs=1e-6)
     assert judgment.prompt_tokens == len(ids) - 5
     with pytest.raises(ValueError, match="num_samples: got 2, but a direct judge"):
         judge.score(prompt=prompt, num_samples=2)

@@ -3,6 +3,7 @@
 """Numbers of an engine that are no distribution never become a score; rounding is taken off."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from real_trl.engines import Judgment
 from real_trl.engines.averaging import average_judgments
 from real_trl.score_space import ScoreLocation, ScoreSpace
+from tests.tiny import DIGITS
 from tests.tokenizers_zoo import TOKENIZERS
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZERS["smollm"]())
@@ -55,16 +57,18 @@ def test_numbers_that_are_no_distribution_are_no_score(probabilities, missing_ma
 def test_rounding_is_no_fault_and_puts_no_mean_beyond_the_scale():
     found = judgment([0.001, 0.001, 0.001, 0.001, 1.00004])
     assert found.status == "ok" and found.error is None
-    assert found.mass == pytest.approx(1, abs=1e-12) and sum(found.probabilities) == pytest.approx(1, abs=1e-12)
+    assert found.mass == pytest.approx(1, abs=1e-12) and sum(found.probabilities.values()) == pytest.approx(
+        1, abs=1e-12
+    )
     assert found.expected_score == pytest.approx((0.001 * 10 + 5) / 1.004) and found.expected_score <= 5
     exact = judgment([0.02, 0.05, 0.2, 0.6, 0.1])
-    assert exact.probabilities == pytest.approx([0.02, 0.05, 0.2, 0.6, 0.1], abs=1e-6)
+    assert list(exact.probabilities.values()) == pytest.approx([0.02, 0.05, 0.2, 0.6, 0.1], abs=1e-6)
     assert exact.expected_score == pytest.approx(0.02 + 0.1 + 0.6 + 2.4 + 0.5, abs=1e-6)
 
 
 def test_labels_that_a_server_did_not_name_stay_unknown():
     found = judgment([None, 0.1, 0.2, 0.3, 0.1], missing_mass=0.3)
-    assert found.status == "ok" and math.isnan(found.probabilities[0]) and found.missing_mass == 0.3
+    assert found.status == "ok" and math.isnan(found.probabilities["1"]) and found.missing_mass == 0.3
 
 
 def test_an_average_leaves_out_samples_without_an_answer_and_says_so():
@@ -75,3 +79,26 @@ def test_an_average_leaves_out_samples_without_an_answer_and_says_so():
     none = average_judgments([refused, refused], SPACE.values)
     assert (none.status, none.expected_score, none.error) == ("unscored", None, "request 17: filtered")
     assert average_judgments([good, good], SPACE.values).error is None
+
+
+def test_it_is_printed_in_a_line():
+    found = replace(judgment([0.02, 0.05, 0.2, 0.6, 0.1]), rationale="It says\nwhat a stack does. " * 20)
+    line = repr(found)
+    assert line.startswith(
+        "Judgment(expected_score=3.62, sampled_score=4, probabilities={'1': 0.020, '2': 0.050, '3': 0.200, "
+    )
+    assert "status='ok', rationale='It says what a stack does. It says" in line and " …')" in line
+    assert len(line) < 240 and "\n" not in line
+    assert str(found) == line
+    unscored = Judgment.unscored("the server refuses it")
+    assert repr(unscored) == (
+        "Judgment(expected_score=None, sampled_score=None, status='unscored', error='the server refuses it')"
+    )
+
+
+def test_of_many_labels_the_likeliest_are_printed():
+    space = ScoreSpace.from_labels("0-100", DIGITS)
+    shares = torch.full((101,), 0.001, dtype=torch.float64)
+    shares[42] = 0.8
+    wide = Judgment.read(shares.log(), space, normalize=False, prompt_tokens=1)
+    assert "'42': 0.800" in repr(wide) and ", …}" in repr(wide) and repr(wide).count(": 0.001") == 6

@@ -46,9 +46,11 @@ def trained(tmp_path) -> str:
     return str(folder)
 
 
-def mean_of(judgment: Judgment, values=SPACE.values) -> float:
-    """Σ k·π(k) / Σ π(k), by hand."""
-    return sum(k * p for k, p in zip(values, judgment.probabilities, strict=True)) / sum(judgment.probabilities)
+def mean_of(judgment, values=SPACE.values) -> float:
+    """Σ k·π(k) / Σ π(k), by hand, of a judgment, or of a row of predictions, which has a list."""
+    shares = judgment.probabilities
+    shares = list(shares.values()) if isinstance(shares, dict) else list(shares)
+    return sum(k * p for k, p in zip(values, shares, strict=True)) / sum(shares)
 
 
 def test_at_mass_06_the_mean_reaches_the_end_of_the_scale():
@@ -92,9 +94,7 @@ def test_the_api_and_what_is_built_on_it(model):
     assert judgment.mass < 0.9 and judgment.normalized
     assert judgment.expected_score == pytest.approx(mean_of(judgment))
     assert judge.score(prompt=[PROMPT], num_samples=3)[0].normalized  # an average says so as well
-    assert Score.of(judgment, judge.labels).normalized and "mass on the labels" in judgment_html(
-        judgment, judge.labels
-    )
+    assert Score.of(judgment).normalized and "mass on the labels" in judgment_html(judgment, judge.labels)
     assert (
         ServedJudge(model_name_or_path=model, preset="feedback_collection").load().config.normalize_expectation
     )  # serve and demo

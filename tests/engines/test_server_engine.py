@@ -59,7 +59,7 @@ def exact(scale="1-10", **decoding):
 def check_known_labels(judgment, expected, tolerance=1e-6):
     """Known labels are right, and the others have no more than the missing mass; returns how many are known."""
     hidden, known = 0.0, 0
-    for probability, right in zip(judgment.probabilities, expected.probabilities, strict=True):
+    for probability, right in zip(judgment.probabilities.values(), expected.probabilities.values(), strict=True):
         if math.isnan(probability):
             hidden += right
         else:
@@ -103,7 +103,9 @@ def test_text_gives_the_labels_among_the_top_tokens(scale, top_logprobs, new_tok
         if known == len(right.probabilities):
             assert judgment.missing_mass == 0
             assert judgment.expected_score == pytest.approx(right.expected_score, abs=1e-4)
-    assert any(math.isnan(p) for j in judgments for p in j.probabilities) == (top_logprobs == 3 or scale == "0-100")
+    assert any(math.isnan(p) for j in judgments for p in j.probabilities.values()) == (
+        top_logprobs == 3 or scale == "0-100"
+    )
 
 
 def test_missing_mass_of_labels_of_one_token_is_what_the_top_tokens_leave():
@@ -126,7 +128,7 @@ def test_missing_mass_of_labels_of_one_token_is_what_the_top_tokens_leave():
                 continue
             assert judgment.status == "missing"
             assert judgment.missing_mass == pytest.approx(1 - top.values.sum().item(), abs=1e-6)
-            for path, probability in zip(space.token_ids, judgment.probabilities, strict=True):
+            for path, probability in zip(space.token_ids, judgment.probabilities.values(), strict=True):
                 if path[0] in top.indices.tolist():
                     assert probability == pytest.approx(probabilities[path[0]].item(), abs=1e-6)
                 else:
@@ -143,8 +145,8 @@ def test_chat_reads_what_the_completion_shows(scale, caplog):
             assert (judgment.completion, judgment.sampled_score) == (right.completion, right.sampled_score)
             assert check_known_labels(judgment, right) >= 1
             # the label that was written is never among the unknown ones, unless a longer one could have come of it
-            best = right.probabilities[scale_space(scale).values.index(judgment.sampled_score)]
-            assert best <= max(p for p in [*judgment.probabilities, judgment.missing_mass] if p == p) + 1e-6
+            best = right.probabilities[scale_space(scale).scale.label_of(judgment.sampled_score)]
+            assert best <= max(p for p in [*judgment.probabilities.values(), judgment.missing_mass] if p == p) + 1e-6
         engine = make_engine(url, scale, api="chat", decoding={"chat": True, "max_new_tokens": 3})
         with caplog.at_level(logging.WARNING):
             judgments = in_order(engine.judge(PROMPTS))

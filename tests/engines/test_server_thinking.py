@@ -76,7 +76,7 @@ def test_the_verdict_is_behind_the_thoughts(way, template):
     judgment = chat_judge(WAYS[way], template)
     assert (judgment.status, judgment.sampled_score, judgment.error) == ("ok", 4.0, None)
     assert judgment.thinking == THOUGHT and judgment.rationale == "Fine."
-    assert judgment.probabilities == pytest.approx(GOOD)
+    assert list(judgment.probabilities.values()) == pytest.approx(GOOD)
 
 
 UNCLOSED = {
@@ -157,7 +157,7 @@ def test_the_completions_api_closes_the_block_before_the_marker(opened):
         engine = ServerEngine(url, MODEL_NAME, tokenizer, space, Decoding(chat=True), extensions=False)
         judgment = in_order(engine.judge(["a prompt"]), 1)[0]
     assert judgment.status == "unclosed" and judgment.thinking == THOUGHT
-    assert judgment.probabilities == pytest.approx(GOOD)
+    assert list(judgment.probabilities.values()) == pytest.approx(GOOD)
     asked = "a prompt<think>\n" if opened else "a prompt"
     assert server.bodies[-1]["prompt"] == f"{asked}{text}\n</think>\n\nSo the overall score is "
 

@@ -64,7 +64,7 @@ def test_transformers(verdict):
     judgments = [judgment for _, judgment in engine.judge([PROMPT, PROMPT])]
     for judgment in judgments:
         assert judgment.status == "ok" and judgment.completion.strip().endswith(VERDICTS[verdict][4])
-        assert judgment.probabilities[1:4] == pytest.approx(expected(verdict), abs=1e-5)
+        assert list(judgment.probabilities.values())[1:4] == pytest.approx(expected(verdict), abs=1e-5)
         assert judgment.rationale.startswith("Two claims are wrong.") and "Result" not in judgment.rationale
         assert judgment.sampled_score == judgment.most_likely_score
 
@@ -78,4 +78,4 @@ def test_servers(verdict, extensions):
         engine = ServerEngine(url, MODEL_NAME, space.tokenizer, space, decoding)
         ((_, judgment),) = engine.judge([PROMPT])
     assert judgment.status == "ok"
-    assert judgment.probabilities[1:4] == pytest.approx(expected(verdict), abs=1e-5)
+    assert list(judgment.probabilities.values())[1:4] == pytest.approx(expected(verdict), abs=1e-5)

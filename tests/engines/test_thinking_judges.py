@@ -66,7 +66,7 @@ def test_the_verdict_is_the_one_behind_the_thinking(opened):
         assert judgment.sampled_score == float(score)
         assert judgment.completion.startswith("<think>") is not opened
         expected = dense(judging.model, judging.encode([prompt])[0] + ids_of(cot))
-        assert judgment.probabilities == pytest.approx(expected, abs=1e-5)
+        assert list(judgment.probabilities.values()) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("opened", [False, True], ids=["opened by the judge", "opened by the prompt"])
@@ -79,7 +79,7 @@ def test_cut_in_its_thinking_a_judge_has_not_answered(opened):
         assert judgment.status == "unclosed" and judgment.thinking == THOUGHT and judgment.rationale == ""
         written = judging.encode([prompt])[0] + ids_of(f"{'' if opened else '<think> '}{THOUGHT}{CLOSING}")
         expected = dense(judging.model, written)
-        assert judgment.probabilities == pytest.approx(expected, abs=1e-5)
+        assert list(judgment.probabilities.values()) == pytest.approx(expected, abs=1e-5)
         assert judgment.expected_score == pytest.approx(sum(k * p for k, p in enumerate(expected, 1)), abs=1e-5)
     for judgment in in_order(engine(opened, max_new_tokens=cut, malformed="drop").judge(PROMPTS)):
         assert judgment.status == "unclosed"

@@ -46,7 +46,7 @@ def test_recorded_distribution_is_that_of_a_dense_forward(options):
         cot, _, score = judgment.completion.rpartition(" ")
         ids = TOKENIZER(prompt)["input_ids"] + encode(cot, eos=False)
         expected = dense_probabilities(engine.model, ids, options.get("temperature", 1.0))
-        assert judgment.probabilities == pytest.approx(expected, abs=1e-5)
+        assert list(judgment.probabilities.values()) == pytest.approx(expected, abs=1e-5)
         assert judgment.expected_score == pytest.approx(sum(k * p for k, p in enumerate(expected, 1)), abs=1e-5)
         assert judgment.mass == pytest.approx(sum(expected), abs=1e-5)
         assert judgment.sampled_score == float(score)
@@ -63,7 +63,7 @@ def test_forced_distribution_is_that_of_the_marker_appended(temperature):
         assert judgment.num_tokens == len(cot) == 6
         ids = TOKENIZER(prompt)["input_ids"] + cot + encode(MARKER, eos=False)
         expected = dense_probabilities(engine.model, ids, temperature)
-        assert judgment.probabilities == pytest.approx(expected, abs=1e-5)
+        assert list(judgment.probabilities.values()) == pytest.approx(expected, abs=1e-5)
         assert judgment.sampled_score == 1 + expected.index(max(expected))
 
 
@@ -81,7 +81,7 @@ def test_padding_does_not_shift_absolute_positions():
         )[0].tolist()
         assert judgment.status == "missing" and TOKENIZER.eos_token_id not in ids
         expected = dense_probabilities(engine.model, ids + encode(MARKER, eos=False))
-        assert judgment.probabilities == pytest.approx(expected, abs=1e-6)
+        assert list(judgment.probabilities.values()) == pytest.approx(expected, abs=1e-6)
 
 
 def test_ok_and_malformed_completions_share_a_batch():
@@ -95,7 +95,7 @@ def test_ok_and_malformed_completions_share_a_batch():
             continue
         assert judgment.status == "truncated" and judgment.num_tokens == complete.num_tokens - 2
         ids = TOKENIZER(prompt)["input_ids"] + encode(f"{judgment.completion} {MARKER}", eos=False)
-        assert judgment.probabilities == pytest.approx(dense_probabilities(engine.model, ids), abs=1e-5)
+        assert list(judgment.probabilities.values()) == pytest.approx(dense_probabilities(engine.model, ids), abs=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 12, 100])
@@ -150,7 +150,7 @@ def test_a_seed_decides_everything():
 
 def test_temperature_sharpens_the_distribution():
     sharp, flat = judge(make_engine(temperature=0.1)), judge(make_engine(temperature=3.0, malformed="force"))
-    assert min(max(j.probabilities) for j in sharp) > max(max(j.probabilities) for j in flat)
+    assert min(max(j.probabilities.values()) for j in sharp) > max(max(j.probabilities.values()) for j in flat)
 
 
 def test_the_models_own_decoding_defaults_do_not_touch_the_scores():

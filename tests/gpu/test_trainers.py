@@ -150,7 +150,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, make, step):
 def scores(judge, rows):
     judgments = judge.score(rows)
     return [(judgment.completion, judgment.status) for judgment in judgments], torch.tensor(
-        [[*judgment.probabilities, judgment.expected_score, judgment.mass] for judgment in judgments],
+        [[*judgment.probabilities.values(), judgment.expected_score, judgment.mass] for judgment in judgments],
         dtype=torch.float64,
     )
 

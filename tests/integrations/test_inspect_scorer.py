@@ -95,7 +95,7 @@ def check(samples: list[tuple[str, str, str, dict]], judge: Path, metrics: dict[
         values.append(judgment.expected_score)
         assert score["value"] == pytest.approx(judgment.expected_score, abs=1e-4)
         assert (score["answer"], score["explanation"]) == (output, judgment.rationale)
-        expected = dict(zip("12345", judgment.probabilities, strict=True))
+        expected = dict(zip("12345", judgment.probabilities.values(), strict=True))
         assert score["metadata"]["probabilities"] == pytest.approx(expected, abs=1e-4)
         assert score["metadata"]["status"] == judgment.status
         assert score["metadata"]["sampled_score"] == judgment.sampled_score

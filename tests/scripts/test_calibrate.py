@@ -100,8 +100,8 @@ def test_judgments_say_what_they_are(folder):
     for new, old, row in zip(said(), said("raw"), ROWS, strict=True):
         assert new.calibrated and not old.calibrated and old.interval is None
         assert new.raw == old
-        mean = sum(p * v for p, v in zip(new.probabilities, SPACE.values, strict=True))
-        assert sum(new.probabilities) == pytest.approx(1) and new.expected_score == pytest.approx(mean)
+        mean = sum(p * v for p, v in zip(new.probabilities.values(), SPACE.values, strict=True))
+        assert sum(new.probabilities.values()) == pytest.approx(1) and new.expected_score == pytest.approx(mean)
         if calibration.intervals.kind == "absolute":
             margin = calibration.intervals.margins[row["kind"]]
             assert new.interval == pytest.approx([max(1, mean - margin), min(5, mean + margin)])
@@ -118,7 +118,7 @@ def test_without_the_calibration_they_are_the_judges_own(folder):
 def test_a_judgment_without_a_distribution_stays_as_it_is(folder):
     judge = Judge.from_pretrained("judge")
     (known,) = said("raw", ROWS[:1])
-    partial = Judgment(**{**vars(known), "probabilities": [float("nan"), *known.probabilities[1:]]})
+    partial = Judgment(**{**vars(known), "probabilities": {**known.probabilities, "1": float("nan")}})
     assert judge.calibrated(partial) is partial
     unscored = Judgment.unscored("busy")
     assert judge.calibrated(unscored) is unscored

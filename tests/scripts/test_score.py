@@ -84,7 +84,7 @@ def test_the_judges_scores_beside_the_rows(tmp_path, folder, capsys):
     assert len(scored) == len(ROWS)
     for row, own, judgment in zip(scored, ROWS, judgments, strict=True):
         assert list(row) == [*own, *SCORES] and {name: row[name] for name in own} == own
-        assert row["probabilities"] == dict(zip("12345", judgment.probabilities, strict=True))
+        assert row["probabilities"] == dict(zip("12345", judgment.probabilities.values(), strict=True))
         assert {name: row[name] for name in SCORES if name != "probabilities"} == {
             name: getattr(judgment, name) for name in SCORES if name != "probabilities"
         }

@@ -3,6 +3,7 @@
 """A judgment as HTML."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,7 +63,9 @@ def test_what_is_not_known_is_said():
 @pytest.mark.parametrize("evil", ['<img src=x onerror="alert(1)">', '"><script>alert(1)</script>'])
 def test_text_is_escaped(evil):
     assert "<img" not in error_html(evil) and "<script" not in error_html(evil)
-    page = judgment_html(judgment([0.2, 0.5, 0.3], "1-3"), ["1", evil, "3"])
+    page = judgment_html(
+        replace(judgment([0.2, 0.5, 0.3], "1-3"), probabilities={"1": 0.2, evil: 0.5, "3": 0.3}), ["1", evil, "3"]
+    )
     assert "<img" not in page and "<script" not in page and '">"' not in page
 
 

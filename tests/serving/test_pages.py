@@ -50,10 +50,10 @@ def test_the_demo_is_filled_in_and_submitted(judge_folder, tmp_path):
         tab.wait_for("document.querySelector('#result .bars') !== null")
         shown = bars(tab)
         assert [label for label, _, _ in shown] == ["1", "2", "3", "4", "5"]
-        assert [share for _, share, _ in shown] == [f"{p:.1%}" for p in expected.probabilities]
-        highest, largest = max(height for *_, height in shown), max(expected.probabilities)
+        assert [share for _, share, _ in shown] == [f"{p:.1%}" for p in expected.probabilities.values()]
+        highest, largest = max(height for *_, height in shown), max(expected.probabilities.values())
         assert highest > 100  # pixels: the bars are there to see
-        for (_, _, height), p in zip(shown, expected.probabilities, strict=True):
+        for (_, _, height), p in zip(shown, expected.probabilities.values(), strict=True):
             assert height == pytest.approx(highest * p / largest, abs=1.5)
         text = tab.evaluate("document.querySelector('#result').innerText")
         assert text.split()[0] == f"{expected.expected_score:.4g}"

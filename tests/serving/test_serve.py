@@ -78,7 +78,7 @@ def test_a_row_and_several(client, folder):
     for answer, expected in zip(answers, judge.score([ROWS[0], *ROWS]), strict=True):
         assert answer["expected_score"] == pytest.approx(expected.expected_score, abs=1e-5)
         assert list(answer["probabilities"]) == ["1", "2", "3", "4", "5"]
-        assert list(answer["probabilities"].values()) == pytest.approx(expected.probabilities, abs=1e-5)
+        assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
         assert answer["spread"] == pytest.approx(expected.spread, abs=1e-5)
         assert answer["tokens"] == {"prompt": expected.prompt_tokens, "completion": expected.num_tokens}
         for name in ("sampled_score", "most_likely_score", "rationale", "status"):

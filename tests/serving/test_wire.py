@@ -96,9 +96,11 @@ def test_the_rubric_may_come_in_parts(tmp_path):
 
 
 def test_scores_that_are_not_known_are_null():
-    judgment = Judgment("x", "x", "ok", 2.0, 2.0, float("nan"), [0.5, float("nan")], float("nan"), 0.5, 0.5, 7, 9)
-    score = Score.of(judgment, ("1", "2")).model_dump(mode="json")
+    judgment = Judgment(
+        "x", "x", "ok", 2.0, 2.0, float("nan"), {"1": 0.5, "2": float("nan")}, float("nan"), 0.5, 0.5, 7, 9
+    )
+    score = Score.of(judgment).model_dump(mode="json")
     assert score["probabilities"] == {"1": 0.5, "2": None} and score["tokens"] == {"prompt": 7, "completion": 9}
     assert score["expected_score"] is None and score["spread"] is None and score["mass"] == 0.5
     dropped = Judgment("x", "x", "missing", None, None, None, None, None, None, 0.0, 7, 9)
-    assert Score.of(dropped, ("1", "2")).probabilities is None
+    assert Score.of(dropped).probabilities is None

@@ -154,9 +154,9 @@ def test_engines_read_ten(judge, way):
             ((_, judgment),) = engine.judge(["Grade it."])
     assert judgment.completion.endswith(f"{DEFAULT_MARKER}10")
     assert (judgment.status, judgment.sampled_score) == ("ok", 10.0)
-    assert judgment.probabilities == pytest.approx(expected_probabilities(judge), abs=1e-6)
+    assert list(judgment.probabilities.values()) == pytest.approx(expected_probabilities(judge), abs=1e-6)
     assert judgment.expected_score == pytest.approx(
-        sum(p * value for p, value in zip(judgment.probabilities, space.values, strict=True)), abs=1e-6
+        sum(p * value for p, value in zip(judgment.probabilities.values(), space.values, strict=True)), abs=1e-6
     )
 
 
@@ -177,4 +177,4 @@ def test_no_request_where_another_spelling_is_next_to_impossible(judge, extensio
         before = len(server.bodies)
         ((_, judgment),) = engine.judge(["Grade it."])
     assert len(server.bodies) - before == 1
-    assert judgment.probabilities[9] > 0.1 and judgment.probabilities[0] < 1e-6
+    assert judgment.probabilities[space.labels[9]] > 0.1 and judgment.probabilities[space.labels[0]] < 1e-6
