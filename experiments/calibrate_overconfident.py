@@ -7,10 +7,11 @@ What a calibration does to a judge that is made overconfident on purpose: its re
 
 The distributions are those of `experiments/results/real_scores.parquet`. Two answers for each judge: what `real-trl calibrate` itself shows
 (every question predicted by what was fitted without it), and the means over splits of the questions in halves, of which one is fitted on
-and the other is not touched before it is predicted.
+and the other is not touched before it is predicted. Both are stored in `experiments/results/calibrate.json`.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,9 @@ def main() -> None:
     parser.add_argument("--power", type=float, default=4.0, help="of the judge's probabilities; default 4")
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--splits", type=int, default=20, help="into halves; default 20")
+    parser.add_argument("--output", type=Path, default=Path("experiments/results/calibrate.json"))
     args = parser.parse_args()
-    results = pd.read_parquet(args.results)
+    results, stored = pd.read_parquet(args.results), []
     for task, method, labels in JUDGES:
         rows = overconfident(results, task, method, labels, args.power)
         column = None if rows.groups is None else "assignment"
@@ -74,6 +76,14 @@ def main() -> None:
         table = halves(rows, column, args.coverage, args.splits)
         print(f"Halves that were not used, {args.splits} splits by question:")
         print(table.agg(["mean", "std", "min", "max"]).round(4).to_string())
+        shown = {
+            name: calibration.shown[name]
+            for name in ("rows", "questions", "crps", "rmse", "coverage", "interval", "width")
+        }
+        summary = table.agg(["mean", "min", "max"]).to_dict()
+        stored.append({"task": task, "method": method, "labels": labels, **shown, "halves": summary})
+    record = {"power": args.power, "coverage": args.coverage, "splits": args.splits, "judges": stored}
+    args.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

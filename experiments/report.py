@@ -76,9 +76,10 @@ def blocks(results: Results, folder: Path) -> dict[str, str]:
         made["smollm2"] = language_model.judges(predictions)
         made["smollm2-differences"] = language_model.differences(predictions)
         made["smollm2-training"] = language_model.training(history)
-    path = folder / "compare.json"
-    if path.is_file():
-        made["compare"] = tables.compare(json.loads(path.read_text(encoding="utf-8")))
+    for name, make in {"compare": tables.compare, "calibrate": tables.calibrate}.items():
+        path = folder / f"{name}.json"
+        if path.is_file():
+            made[name] = make(json.loads(path.read_text(encoding="utf-8")))
     path = folder / "real_scores.parquet"
     if path.is_file():
         predictions = pd.read_parquet(path)

@@ -76,6 +76,11 @@ FAMILY_METHODS = {
     "real": "REAL",
 }
 
+# Of experiments/calibrate_overconfident.py
+CALIBRATED = {
+    ("unseen_questions", "zero_shot"): "short answers, as it ships",
+    ("similarity", "raft"): "sentence similarity, RAFT",
+}
 # Of experiments/compare_simulation.py
 COMPARE = {
     "180 answers at random": "180 answers at random",
@@ -254,6 +259,26 @@ def compare(record: Mapping[str, Any]) -> str:
         row += [f"{means[way]['width']:.2f}" for way in ("people", "both")]
         rows.append([*row, f"{means['both']['labels']:.0f}"])
     return markdown([*header, "labels it is worth"], rows)
+
+
+def calibrate(record: Mapping[str, Any]) -> str:
+    """What `experiments.calibrate_overconfident` has stored: of every judge what is shown on questions left out, and on halves."""
+    header = ["", "rows", "CRPS before", "after", "RMSE before", "after", "inside, %", "width"]
+    rows = []
+    for judge in record["judges"]:
+        title = f"{CALIBRATED[judge['task'], judge['method']]}: left out"
+        cells = [f"{each:.3f}" for name in ("crps", "rmse") for each in judge[name]]
+        inside = estimate(judge["coverage"], judge["interval"])
+        rows.append([title, str(judge["rows"]), *cells, inside, f"{judge['width']:.2f}"])
+        halves = judge["halves"]
+        names = ("crps before", "crps after", "rmse before", "rmse after")
+        cells = [f"{halves[name]['mean']:.3f}" for name in names]
+        inside = estimate(halves["coverage"]["mean"], (halves["coverage"]["min"], halves["coverage"]["max"]))
+        rows.append(["… halves", "", *cells, inside, f"{halves['width']['mean']:.2f}"])
+        if worst := halves.get("lowest of a group"):
+            least = estimate(worst["mean"], (worst["min"], worst["max"]))
+            rows.append(["… halves, the worst assignment", "", *[""] * 4, least, ""])
+    return markdown(header, rows)
 
 
 def runs(results: Results, run: Mapping[str, Any]) -> str:

@@ -199,6 +199,9 @@ def test_other_figures_of_the_findings_are_those_of_the_tables(every_block):
         ("smollm2", "88% of REAL's answers have no score", ["| 88% |"]),
         ("compare", "intervals 94.0% to 95.3% hold", ["94.0%", "95.3%"]),
         ("compare", "hardly worth more** than choosing them at random (304 for 296)", ["| 304 |", "| 296 |"]),
+        ("calibrate", "(CRPS) falls from 0.784 to 0.541 points", ["| 0.784 | 0.541 |"]),
+        ("calibrate", "its RMSE, 1.518, becomes about", ["| 1.518 |"]),
+        ("calibrate", "hold 86 to 95% of the other half, the poor one's 81 to 94%", ["[85.6, 94.6]", "[81.3, 93.9]"]),
         ("findings", "where the paper has +5.4", ["| REAL is above Standard RL | Table 2 | +5.4 |"]),
         (
             "findings",
