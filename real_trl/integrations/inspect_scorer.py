@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from real_trl.engines import Judgment, check_num_samples
-from real_trl.evaluation.unscored import UNSCORED
-from real_trl.integrations.judged_together import judge_together
-from real_trl.integrations.prompt_fields import Prompt, PromptFields, judge_template
+from real_trl.integrations.prompt_fields import Prompt
+from real_trl.integrations.row_judge import RowJudge
 from real_trl.judge import Judge
-from real_trl.text.json_text import finite
-from real_trl.text.thinking import ThinkingTags, tags_to_strip, without_thinking
+from real_trl.text.thinking import ThinkingTags, without_thinking
 
 try:
     from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
@@ -22,9 +19,6 @@ except ImportError as error:
     raise ImportError(
         f'judge_scorer needs Inspect AI ({error}). Install it with: pip install "real_trl[inspect]"'
     ) from error
-
-
-UNANSWERED = "The output ends within its thinking, so that there is no answer to judge."
 
 
 @scorer(metrics=[mean(), stderr()])
@@ -84,65 +78,38 @@ def judge_scorer(
             sample's metadata lacks a field.
         `ImportError`: without Inspect AI, when this module is imported.
     """
-    if isinstance(judge, Judge) and options:
-        raise ValueError(f"{next(iter(options))}: the judge is loaded already. Set it where the judge is loaded.")
-    tags = tags_to_strip(strip_thinking)
-    if isinstance(judge, Judge):
-        loaded = judge
-    else:
-        loaded = Judge.from_pretrained(judge, **{"do_sample": num_samples > 1, **options})
-    check_num_samples(num_samples, loaded.engine.decoding.do_sample, loaded.engine.decoding.rationale)
-    texts = {"rubric": rubric, "reference": reference}
-    fields = PromptFields(judge_template(loaded.config), loaded.engine.score_space, columns, texts, tags)
+    rows = RowJudge(
+        judge,
+        rubric=rubric,
+        reference=reference,
+        columns=columns,
+        num_samples=num_samples,
+        seed=seed,
+        strip_thinking=strip_thinking,
+        **options,
+    )
 
     async def score(state: TaskState, target: Target) -> Score:
-        answer = _answer(state, tags)
-        if answer is None:
-            return Score(value=math.nan, answer="", explanation=UNANSWERED, metadata={"status": "unanswered"})
+        answer = _answer(state, rows.tags)
         asked: Prompt = (
             state.input
             if isinstance(state.input, str)
             else [{"role": message.role, "content": message.text} for message in state.input]
         )
-        given: dict[str, Prompt] = {"instruction": asked, "response": answer}
-        prompt = fields.render({**state.metadata, "target": target.text}, given)
-        try:
-            loaded.engine.check([prompt])
-        except ValueError as error:
-            return Score(value=math.nan, answer=answer, explanation=str(error))
-        (judgment,) = await judge_together(loaded, [prompt], num_samples=num_samples, seed=seed)
-        return _as_score(judgment, answer)
+        scored = await rows.ascore({**state.metadata, "target": target.text}, answer, asked)
+        return Score(
+            value=math.nan if scored.value is None else scored.value,  # NaN is kept out of Inspect's metrics
+            answer=answer or "",
+            explanation=scored.explanation,
+            metadata=scored.details,
+        )
 
     return score
 
 
 def _answer(state: TaskState, tags: Sequence[ThinkingTags]) -> str | None:
-    """What the judge is shown of an output, `None` if it ends within its thinking."""
+    """The output, `None` if it ends within thinking that Inspect keeps apart."""
     output = state.output
     if tags and output.choices and output.stop_reason == "max_tokens" and not output.completion.strip():
-        return None  # cut in thinking that Inspect keeps apart, or before there was anything
+        return None  # or before there was anything
     return without_thinking(output.completion, tags)
-
-
-def _as_score(judgment: Judgment, answer: str) -> Score:
-    """A judgment without a score is NaN, which Inspect keeps out of its metrics. Why the engine gave no answer is its explanation."""
-    return Score(
-        value=math.nan if judgment.expected_score is None else judgment.expected_score,
-        answer=answer,
-        explanation=f"unscored: {judgment.error}" if judgment.status == UNSCORED else judgment.rationale,
-        metadata={
-            "status": judgment.status,
-            "error": judgment.error,
-            "sampled_score": judgment.sampled_score,
-            "most_likely_score": judgment.most_likely_score,
-            "probabilities": finite(judgment.probabilities),
-            "spread": finite(judgment.spread),
-            "mass": judgment.mass,
-            "normalized": judgment.normalized,
-            **(
-                {"interval": judgment.interval, "raw_expected_score": judgment.raw.expected_score}
-                if judgment.raw
-                else {}
-            ),
-        },
-    )

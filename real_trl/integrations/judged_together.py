@@ -50,20 +50,29 @@ async def judge_together(
         num_samples, seed (*optional*):
             See [`Judge.judge`].
     """
-    line = _LINES.setdefault(judge, _Line())
-    request = _Request(prompts, num_samples, seed)
+    line, request = _line_up(judge, prompts, num_samples, seed)
+    if line.waiting:
+        await anyio.lowlevel.checkpoint()  # others that are ready get in line before the first is served
+    return await anyio.to_thread.run_sync(_serve, judge, line, request)
+
+
+def judge_in_threads(judge: Judge, prompts: Sequence[str], *, num_samples: int = 1, seed: int = 0) -> list[Judgment]:
+    """As [`judge_together`], for tools that ask from several threads: what threads ask while another is judged is one batch."""
+    line, request = _line_up(judge, prompts, num_samples, seed)
+    return _serve(judge, line, request)
+
+
+def _line_up(judge: Judge, prompts: Sequence[str], num_samples: int, seed: int) -> tuple[_Line, _Request]:
+    line, request = _LINES.setdefault(judge, _Line()), _Request(prompts, num_samples, seed)
     if not judge.engine.decoding.do_sample:
         line.waiting.append(request)
-        await anyio.lowlevel.checkpoint()  # others that are ready get in line before the first is served
-    await anyio.to_thread.run_sync(_serve, judge, line, request)
-    assert request.judgments is not None
-    return request.judgments
+    return line, request
 
 
-def _serve(judge: Judge, line: _Line, request: _Request) -> None:
+def _serve(judge: Judge, line: _Line, request: _Request) -> list[Judgment]:
     with line.turn:
         if request.judgments is not None:  # another call took it along
-            return
+            return request.judgments
         batch = [request]
         while line.waiting:
             other = line.waiting.popleft()
@@ -72,3 +81,5 @@ def _serve(judge: Judge, line: _Line, request: _Request) -> None:
         judged = iter(judge.judge(prompts, num_samples=request.num_samples, seed=request.seed))
         for each in batch:
             each.judgments = list(islice(judged, len(each.prompts)))
+        assert request.judgments is not None
+        return request.judgments

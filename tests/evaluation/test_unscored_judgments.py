@@ -1,6 +1,6 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""Judgments without an answer wherever judges are used: the service, the demo, rewards, Inspect, evaluation during training."""
+"""Judgments without an answer wherever judges are used: the service, the demo, rewards, other tools, evaluation during training."""
 
 import copy
 import json
@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import Decoding, Judgment, TransformersEngine
 from real_trl.integrations import JudgeReward
+from real_trl.integrations.row_judge import Asked, RowJudge, details
 from real_trl.prompts.template import PromptTemplate
 from real_trl.serving.app import Limits, create_app
 from real_trl.serving.batching import Batcher
@@ -103,15 +104,14 @@ def test_a_reward_is_none_counted_and_warned_of_once(judge, caplog):
     assert "2 of 4 responses" in warning and WORDS in warning
 
 
-def test_in_inspect_a_sample_is_unscored_with_the_reason(judge):
-    pytest.importorskip("inspect_ai")
-    from real_trl.integrations import inspect_scorer as scorer
-
-    score = scorer._as_score(judge.score(response=BAD), judge.labels, "answer")
-    assert math.isnan(score.value) and score.explanation.startswith("unscored: ") and WORDS in score.explanation
-    assert score.metadata["status"] == "unscored" and WORDS in score.metadata["error"]
+def test_in_other_tools_a_row_is_unscored_with_the_reason(judge):
+    good, bad = RowJudge(judge).score([Asked({}, "fine"), Asked({}, BAD)])
+    assert good.value == pytest.approx(3.62) and good.reward == pytest.approx(0.655)
+    assert (bad.value, bad.reward) == (None, None)
+    assert bad.explanation.startswith("unscored: ") and WORDS in bad.explanation
+    assert bad.details["status"] == "unscored" and WORDS in bad.details["error"]
     half = Judgment("a", "a", "ok", 4.0, 4.0, 4.0, [math.nan, 0.1, 0.1, 0.5, 0.1], math.nan, 0.8, 0.2, 3, 3)
-    strict(json.dumps(scorer._as_score(half, judge.labels, "answer").metadata))
+    strict(json.dumps(details(half, judge.labels)))
 
 
 # --- a model of this process whose numbers are none

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import torch
 
-from real_trl import JudgeConfig, ScoreSpace
+from real_trl import Judge, JudgeConfig, Judgment, ScoreSpace
 from real_trl.prompts.template import PromptTemplate
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, encode
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)
 TEMPLATE = PromptTemplate("{{ instruction }}\n{{ rubric }}\n{{ response }}\nGrade this", "homework.jinja")
 RUBRIC = "right close wrong"
+# Ten rows for the tools that evaluate
+INSTRUCTIONS = [f"{PROMPT} {LINES[i % 3]}" + " the" * i for i in range(10)]
+RESPONSES = [" ".join(["right", "close", "wrong", "."][: 1 + i % 4] * (1 + i // 4)) for i in range(10)]
+TOO_LONG = "right " * 400
+SETTINGS = {"max_new_tokens": 24}
 
 
 @cache
@@ -51,3 +56,21 @@ def save_judge(folder: Path, template: PromptTemplate | None = TEMPLATE) -> Path
     config.use_template(template)
     config.save(folder)
     return folder
+
+
+def own_judgments(folder: Path) -> list[Judgment]:
+    """What a judge in a folder says of the ten rows, without any tool. They are told apart by more than rounding."""
+    judge = Judge.from_pretrained(folder, do_sample=False, **SETTINGS)
+    judgments = judge.score(instruction=INSTRUCTIONS, response=RESPONSES, rubric=RUBRIC)
+    assert len({round(judgment.expected_score, 3) for judgment in judgments}) > 5
+    return judgments
+
+
+class Watched(Judge):
+    """Remembers how many prompts each call had."""
+
+    sizes = ()
+
+    def judge(self, prompts, **options):
+        self.sizes += (len(prompts),)
+        return super().judge(prompts, **options)

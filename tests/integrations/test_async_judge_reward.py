@@ -9,24 +9,13 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from real_trl import Judge
 from real_trl.integrations import AsyncJudgeReward, JudgeReward
-from tests.integrations.judges import save_judge
+from tests.integrations.judges import Watched, save_judge
 from tests.tiny import TOKENIZER, build_model, prompt_dataset
 
 PROMPTS = prompt_dataset([1.0] * 4)["prompt"][:]
 ANSWERS = ["right", "1) 7+4 is 12, right.", "wrong, wrong", "close"]
 RUBRICS = {"strict": "wrong counts", "mild": "close counts"}
-
-
-class Watched(Judge):
-    """Remembers how many prompts each call had."""
-
-    sizes = ()
-
-    def judge(self, prompts, **options):
-        self.sizes += (len(prompts),)
-        return super().judge(prompts, **options)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +101,7 @@ def test_a_real_grpo_run(tmp_path, folder):
     trainer.train()
     assert judge.sizes == (16,)  # both rewards of the step in one call
     (log,) = (entry for entry in trainer.state.log_history if "rewards/strict/mean" in entry)
-    assert [name for name, *_ in seen] == list(RUBRICS)
+    assert {name for name, *_ in seen} == {*RUBRICS} and len(seen) == 2
     for name, prompts, completions, rewards in seen:
         expected = [
             min(max((judgment.expected_score - 1) / 4, 0), 1)

@@ -7,8 +7,6 @@ import logging
 import math
 import pickle
 import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -16,7 +14,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict
 from trl import GRPOConfig, GRPOTrainer
 
-from real_trl import Judge, integrations
+from real_trl import Judge
 from real_trl.integrations import JudgeReward
 from real_trl.prompts.template import PromptTemplate
 from tests.integrations.judges import RUBRIC, save_judge
@@ -296,18 +294,3 @@ def test_pickled(folder, judge):
     for reward in (JudgeReward(judge, rubric=RUBRIC), JudgeReward(folder, rubric=RUBRIC, **SETTINGS)):
         again = pickle.loads(pickle.dumps(reward))
         assert again.__name__ == "judge" and again(PROMPTS, ANSWERS) == expected
-
-
-def test_inspect_is_not_imported_for_it():
-    assert set(integrations.__all__) == {"AsyncJudgeReward", "JudgeReward", "judge_scorer"}
-    code = "import sys; from real_trl.integrations import JudgeReward; assert 'inspect_ai' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    code = (
-        "import sys; sys.modules['inspect_ai'] = None\n"
-        "try: from real_trl.integrations import judge_scorer\n"
-        "except ImportError as error: print(error)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert 'pip install "real_trl[inspect]"' in said
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        integrations.nothing  # noqa: B018
