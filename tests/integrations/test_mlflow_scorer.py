@@ -69,7 +69,7 @@ def test_a_real_evaluation_of_ten_rows(folder):
         assert each["feedback"]["value"] == pytest.approx(own.expected_score, abs=1e-4)
         assert each["rationale"] == own.rationale and each["metadata"]["status"] == own.status
         assert json.loads(each["metadata"]["reward"]) == pytest.approx((own.expected_score - 1) / 4, abs=1e-4)
-        assert json.loads(each["metadata"]["probabilities"])["5"] == pytest.approx(own.probabilities[4], abs=1e-4)
+        assert json.loads(each["metadata"]["probabilities"]) == pytest.approx(own.probabilities, abs=1e-4)
     assert unscored["feedback"].get("value") is None
     assert unscored["feedback"]["error"]["error_code"] == "TOO_LONG"
     assert "tokens" in unscored["feedback"]["error"]["error_message"]

@@ -52,9 +52,7 @@ def check(scores, judgments):
         assert score.value == pytest.approx(own.expected_score, abs=1e-4)
         assert score.reward == pytest.approx(min(max((own.expected_score - 1) / 4, 0), 1), abs=1e-4)
         assert score.explanation == own.rationale
-        assert score.details["probabilities"] == pytest.approx(
-            dict(zip("12345", own.probabilities, strict=True)), abs=1e-4
-        )
+        assert score.details["probabilities"] == pytest.approx(own.probabilities, abs=1e-4)
         record = score.record()
         assert (record["expected_score"], record["status"]) == (score.value, own.status)
 
