@@ -111,7 +111,7 @@ def test_in_other_tools_a_row_is_unscored_with_the_reason(judge):
     assert bad.explanation.startswith("unscored: ") and WORDS in bad.explanation
     assert bad.details["status"] == "unscored" and WORDS in bad.details["error"]
     half = Judgment("a", "a", "ok", 4.0, 4.0, 4.0, [math.nan, 0.1, 0.1, 0.5, 0.1], math.nan, 0.8, 0.2, 3, 3)
-    strict(json.dumps(details(half, judge.labels)))
+    strict(json.dumps(details(half)))
 
 
 # --- a model of this process whose numbers are none
