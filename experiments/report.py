@@ -87,6 +87,7 @@ def blocks(results: Results, folder: Path) -> dict[str, str]:
         made |= real_scores_tables.blocks(predictions, record)
         scores = real_scores_tables.RealScores(predictions)
         made["real-scores"] = real_scores_tables.first_lines(scores)
+        made["real-scores-state"] = summary.real_scores_state(scores)
         made["real-scores-verdicts"] = summary.real_scores_verdicts(scores)
     return made
 

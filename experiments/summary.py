@@ -10,6 +10,7 @@ from experiments.tables import METHODS, markdown, with_interval
 
 _TRAININGS = 5  # folds or seeds that are planned
 _RAFT, _RIDGE, _PERSON = "**RAFT, RAIL**", "TF-IDF and ridge", "the other grader"
+_TRAINED = (_RAFT, "regression head", "SFT, decoded")
 # What a reader would use in the place of the second
 _PAIRS = [
     (_RAFT, _RIDGE),
@@ -47,7 +48,19 @@ def verdicts(results: Results) -> str:
             inside += finding.factor * figure.low <= finding.paper <= finding.factor * figure.high
     return (
         f"Of {sum(found.values())} findings of the paper that were tested, {found['reproduced']} are reproduced in their sign, {found['not shown']} are not shown, and of "
-        f"{found['opposite']} the opposite is shown. Of the {sized} that have a size in the paper, the interval holds it in {inside}."
+        f"{found['opposite'] or 'none'} the opposite is shown. Of the {sized} that have a size in the paper, the interval holds it in {inside}."
+    )
+
+
+def real_scores_state(scores: RealScores) -> str:
+    """How much of the grid is there, in a sentence."""
+    rows = [scores.rows(task, READINGS[name]) for task in TASKS for name in _TRAINED]
+    planned, there = _TRAININGS * len(rows), sum(0 if each is None else each["fold"].nunique() for each in rows)
+    if there >= planned:
+        return f"All {planned} trainings with all labels are there."
+    return (
+        f"**The grid is still being filled:** {there} of {planned} trainings with all labels are there. The tables say how many of five a row has (–: none yet), and the interval of a single "
+        "training is that of its test rows alone: a first look, no result."
     )
 
 

@@ -16,7 +16,7 @@ from experiments.analysis import Reading, Results
 from experiments.findings import PAPER, QUESTIONS
 from experiments.real_scores_tables import RealScores
 from experiments.report import blocks, filled, pages
-from experiments.summary import real_scores_verdicts
+from experiments.summary import real_scores_state, real_scores_verdicts
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "experiments" / "results"
@@ -222,7 +222,12 @@ def test_what_is_shown_of_real_scores_needs_no_complete_grid():
     predictions = pd.read_parquet(STORED / "real_scores.parquet")
     few = predictions[predictions["method"].isin(["mean", "tfidf"])]
     table = real_scores_verdicts(RealScores(few))
+    assert "0 of 45 trainings with all labels are there" in real_scores_state(RealScores(few))
     assert table.splitlines()[2:] == []
     two = predictions[predictions["method"].isin(["tfidf", "other_grader"]) & (predictions["fold"] < 2)]
     rows = real_scores_verdicts(RealScores(two)).splitlines()[2:]
     assert len(rows) == 2 and all("TF-IDF and ridge − the other grader | 2 of 5 |" in row for row in rows)
+    one = predictions.query("method == 'tfidf' and labels == 'all'").drop_duplicates("task")
+    names = [(method, fold) for method in ("raft", "sft", "head") for fold in range(5)]
+    complete = RealScores(pd.concat([one.assign(method=method, fold=fold) for method, fold in names]))
+    assert real_scores_state(complete) == "All 45 trainings with all labels are there."
