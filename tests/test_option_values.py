@@ -293,9 +293,13 @@ def test_deep_json_in_a_mapping(tmp_path, capsys):
         ("{base_url: http://x/v1, n: 2}", {"base_url": "http://x/v1", "n": 2}),
         ('{"rate": 1e-5,\t"face": "\\ud83d\\ude00"}', {"rate": 1e-5, "face": "😀"}),  # JSON as JSON has it
         ("", {}),
+        ("response: answer", {"response": "answer"}),
+        ("response=answer, instruction = question", {"response": "answer", "instruction": "question"}),
+        ("help=Is it of use, and right?,n=2", {"help": "Is it of use, and right?", "n": 2}),
+        ("base_url=http://x/v1?a=b", {"base_url": "http://x/v1?a=b"}),
     ],
 )
-def test_a_mapping_on_the_command_line_is_yaml_or_json(text, read):
+def test_a_mapping_on_the_command_line_is_yaml_or_json_or_pairs(text, read):
     assert as_mapping("columns", text) == read and EngineOptions(engine_options=text).engine_options == read
 
 
@@ -304,6 +308,7 @@ def test_a_mapping_on_the_command_line_is_yaml_or_json(text, read):
     [
         ("{a: 1, b: {c: 1, c: 2}}", "'c' stands twice"),
         ('{"a": {"b": 1, "b": 1}}', "'b' stands twice"),
+        ("a=1,a=2", "'a' is there twice"),
         ("[a", "got '[a'. Give a mapping"),
         ("rubric", "got 'rubric'. Give a mapping, not a str"),
         ("{a: .nan}", "columns.a: got nan"),

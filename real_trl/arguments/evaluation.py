@@ -13,7 +13,7 @@ from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
 from real_trl.evaluation.probes import PROBES, find_probe
-from real_trl.option_values import FieldError, as_mapping
+from real_trl.option_values import FieldError, as_mapping, is_pairs
 
 
 @dataclass
@@ -40,7 +40,7 @@ class EvaluateArguments(JudgingArguments):
         breakdown (`list[str]`, *optional*):
             Kept columns whose values are reported one by one. Defaults to the benchmarks' categories.
         probes (`list[str]`, *optional*):
-            Attempts to sway the judge, by name (see [`~real_trl.evaluation.probes.PROBES`]), or `all`.
+            Attempts to sway the judge, by name (see [`~real_trl.evaluation.probes.PROBES`]), or `all` of those that apply to the data.
         num_resamples (`int`, *optional*, defaults to `2000`):
             Bootstrap resamples and permutations.
     """
@@ -49,7 +49,8 @@ class EvaluateArguments(JudgingArguments):
 
     # The parser knows no more than this; a list in a recipe is passed on as it is
     judges: dict | str | None = field(
-        default=None, metadata={"help": "Judges to compare, {name: path, …}. Default: the one that --model names."}
+        default=None,
+        metadata={"help": "Judges to compare, name=path,… or {name: path, …}. Default: the one that --model names."},
     )
     benchmarks: list[str] | None = field(
         default=None, metadata={"help": f"Benchmarks by name: {', '.join([*BENCHMARKS, *CHOICE_BENCHMARKS])}."}
@@ -64,9 +65,12 @@ class EvaluateArguments(JudgingArguments):
     num_samples: int = field(default=1, metadata={"help": "Completions for each prompt, which are averaged."})
     breakdown: list[str] | None = field(default=None, metadata={"help": "Columns to report value by value."})
     probes: list[str] | None = field(
-        default=None, metadata={"help": "Attempts to sway the judge: `all`, or names of probes."}
+        default=None,
+        metadata={"help": "Attempts to sway the judge: names of probes, or `all` that apply to the data."},
     )
     num_resamples: int = field(default=2000, metadata={"help": "Bootstrap resamples."})
+
+    every_probe: bool = field(init=False, default=False)  # those that do not apply are left out then
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +82,8 @@ class EvaluateArguments(JudgingArguments):
         if unknown := sorted(set(self.benchmark_paths) - set(self.benchmarks or ())):
             said = f": {unknown[0]!r} is not among benchmarks={self.benchmarks}"
             raise FieldError("benchmark_paths", unknown[0], "Add it there, or remove it here.", said)
-        if "all" in (self.probes or ()):
+        self.every_probe = "all" in (self.probes or ())
+        if self.every_probe:
             self.probes = list(PROBES)
         for probe in self.probes or ():
             find_probe(probe)
@@ -88,8 +93,10 @@ class EvaluateArguments(JudgingArguments):
 class EvaluateDataArguments(DataArguments):
     """
     As [`DataArguments`]; the dataset may be left out where `benchmarks` are evaluated, for which only `max_rows` and
-    `prompt_score_reminder` are used.
+    `prompt_score_reminder` are used. Where `prompt_template` is not set, `columns` and the like are for the judge's own template.
     """
+
+    template_of_judge: ClassVar[bool] = True
 
     dataset_name: str | None = field(
         default=None,
@@ -111,7 +118,7 @@ class EvaluateDataArguments(DataArguments):
 
 def _names_and_paths(judges: Any) -> dict[str, str]:
     """Judges by name. On the command line: paths with commas, or a mapping."""
-    if isinstance(judges, str) and not judges.lstrip().startswith("{"):
+    if isinstance(judges, str) and not judges.lstrip().startswith("{") and not is_pairs(judges):
         judges = [judge.strip() for judge in judges.split(",")]
     if not isinstance(judges, list):
         return {_as_folder(str(name)): str(path) for name, path in as_mapping("judges", judges).items()}

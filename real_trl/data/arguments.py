@@ -3,7 +3,7 @@
 """What a recipe says about its data."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from real_trl.option_values import FieldError, as_mapping, check_numbers
 
@@ -16,11 +16,13 @@ class DataArguments:
     """
     What a recipe says about its data. The help of each field is in its metadata (`--help` shows it).
 
-    Fields that hold a mapping accept a dict or, on the command line, its YAML or JSON.
+    Fields that hold a mapping accept a dict or, on the command line, its YAML or JSON, or `name=value,name=value`.
 
     Raises:
         `ValueError`: if a field has an impossible value, or two fields exclude each other.
     """
+
+    template_of_judge: ClassVar[bool] = False  # whether there is a judge, which may bring a prompt template
 
     dataset_name: str = field(
         metadata={
@@ -54,8 +56,8 @@ class DataArguments:
     columns: dict | str | None = field(
         default=None,
         metadata={
-            "help": "For prompt_template: which column gives each variable, e.g. {instruction: question, response: "
-            "answer}. A path leads into nested cells: {instruction: data.question} (see real_trl/data/nested.py). The columns of Feedback-Collection, and columns called like the variable, are found without it."
+            "help": "For prompt_template: which column gives each variable, e.g. instruction=question,response=answer, or in a recipe "
+            "{instruction: question, response: answer}. A path leads into nested cells: {instruction: data.question} (see real_trl/data/nested.py). The columns of Feedback-Collection, and columns called like the variable, are found without it."
         },
     )
     prompt_replace: dict | str | None = field(
@@ -195,7 +197,7 @@ class DataArguments:
                 "Set holdout_group to a column that the rows about one item have in common: else its ratings are on both sides.",
             ),
             ("prompt_column", self.prompt_template, "Remove it, or prompt_template: its prompts are complete."),
-            ("columns", not self.prompt_template, "Set prompt_template, whose variables it fills."),
+            ("columns", self._lacks_template, "Set prompt_template, whose variables it fills."),
             ("prompt_replace", self.prompt_template, "Remove it, and edit a copy of prompt_template instead."),
             ("holdout_group", self.holdout_fraction is None, "Set holdout_fraction as well, e.g. to 0.2."),
         ):
@@ -211,7 +213,7 @@ class DataArguments:
             if not isinstance(text, str) or not text.strip():
                 said = f": {column!r} has the rubric {text!r:.60}"
                 raise FieldError("criteria", self.criteria, "Say in a text what it is about.", said)
-        if not self.prompt_template:
+        if self._lacks_template:
             fix = "Set it, e.g. to direct_criteria: the rubric of a criterion is a part of the prompt."
             raise FieldError("prompt_template", None, fix)
         for name in ("score_column", "histogram_column"):
@@ -232,7 +234,7 @@ class DataArguments:
             return
         if len(self.pair_columns) != 2 or len(set(self.pair_columns)) != 2:
             raise FieldError("pair_columns", self.pair_columns, "Name two columns, e.g. [chosen, rejected].")
-        if not self.prompt_template:
+        if self._lacks_template:
             fix = "Set it, e.g. to direct or feedback_collection: the response is a part of the prompt."
             raise FieldError("prompt_template", None, fix)
         if "response" in self.columns:
@@ -242,6 +244,10 @@ class DataArguments:
         for name in others:
             if getattr(self, name):
                 raise FieldError(name, getattr(self, name), "Remove it, or pair_columns, whose rows have no score.")
+
+    @property
+    def _lacks_template(self) -> bool:
+        return not self.prompt_template and not self.template_of_judge
 
     @property
     def named_columns(self) -> list[str]:

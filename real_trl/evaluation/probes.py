@@ -49,6 +49,20 @@ _MIRRORED = {"not up": "not down", "not down": "not up", "down": "up"}
 _NOISE = 0.01  # score units: numerical noise between batches and engines
 
 
+class AppliesToNone(ValueError):
+    """A probe finds nothing in any row to change, for the `reason` that it has."""
+
+    def __init__(self, reason: str, section: str) -> None:
+        super().__init__(reason, section)
+        self.reason, self.section = reason, section
+
+    def __str__(self) -> str:
+        return (
+            f"probes: {self.reason}. Make the prompts with prompt_template, keep the text with keep_columns: [{self.section}], or leave the "
+            "probe out."
+        )
+
+
 @dataclass(frozen=True)
 class Probe:
     """
@@ -123,7 +137,7 @@ def probe_dataset(dataset: Dataset, probe: Probe | str, *, scale: Scale, marker:
             Seed of the choice among other questions' references.
 
     Raises:
-        `ValueError`: if the probe applies to no row.
+        [`AppliesToNone`], a `ValueError`: if the probe applies to no row.
     """
     probe = find_probe(probe)
     rows = dataset.to_list()
@@ -138,10 +152,7 @@ def probe_dataset(dataset: Dataset, probe: Probe | str, *, scale: Scale, marker:
             reasons.setdefault(str(error), []).append(str(row.get("id", index)))
     report = "; ".join(f"{reason} ({len(ids)} rows: {first_few(ids)})" for reason, ids in reasons.items())
     if not applied:
-        raise ValueError(
-            f"probes: {probe.name!r} applies to none of the {len(rows)} rows: {report}. Make the prompts with "
-            f"prompt_template, keep the text with keep_columns: [{probe.section}], or leave the probe out."
-        )
+        raise AppliesToNone(f"{probe.name!r} applies to none of the {len(rows)} rows: {report}", probe.section)
     if reasons:
         logger.warning("probes: %r applies to %d of %d rows only: %s", probe.name, len(applied), len(rows), report)
     return Dataset.from_dict({**dataset.select(applied).to_dict(), "prompt": prompts})

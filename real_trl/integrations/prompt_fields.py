@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from real_trl.judge_config import JudgeConfig
-from real_trl.option_values import FieldError
+from real_trl.option_values import FieldError, as_mapping
 from real_trl.prompts.template import PromptTemplate
 from real_trl.score_space import ScoreSpace
 from real_trl.text.cells import plain_row
@@ -186,6 +186,8 @@ def _messages(field: str, value: Any) -> Sequence[Mapping[str, Any]]:
 
 
 def _checked_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
+    if isinstance(columns, str):
+        columns = as_mapping("columns", columns)
     if columns is not None and not isinstance(columns, Mapping):
         raise FieldError("columns", columns, "Give a mapping from field to column, {rubric: criteria}.")
     for field, column in (columns or {}).items():

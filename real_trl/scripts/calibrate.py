@@ -45,7 +45,8 @@ from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import RESULT, PredictionRun
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.scripts.evaluate import check_kept_columns, load_split, with_identity
+from real_trl.scripts._judged_data import load_split, with_identity
+from real_trl.scripts.evaluate import check_kept_columns
 from real_trl.text.shown import first_few, printable
 from real_trl.text.terminal import CleanConsole
 from real_trl.versions import package_versions

@@ -15,9 +15,9 @@ status is 3, and the same command asks for them again. Status 2 is an error that
 
 import gc
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,17 @@ from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArgumen
 from real_trl.arguments.judging import warn_of_other_template
 from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
-from real_trl.data.benchmarks import default_template, load_benchmark
-from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS, load_choice_benchmark
-from real_trl.data.choices import Choices, choices_of_pairs
-from real_trl.data.loading import load_judge_dataset
+from real_trl.data.choices import Choices
 from real_trl.data.scaled_benchmarks import scale_map
 from real_trl.engines import Engine
+from real_trl.engines.base import PromptError
+from real_trl.engines.refusals import NoAnswerTo
 from real_trl.evaluation.assemble import assemble_evaluation, breakdown_columns, check_breakdown
 from real_trl.evaluation.choices import assemble_choices
 from real_trl.evaluation.judge_calibration import Calibration
-from real_trl.evaluation.probes import probe_dataset
+from real_trl.evaluation.probes import AppliesToNone, probe_dataset
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
-from real_trl.prompts.template import TEMPLATE_NAMES
 from real_trl.publishing.lineage import base_among
 from real_trl.report import evaluation_table, html_report, latex_table, markdown_report, save_plots
 from real_trl.runs.command import command, user_errors
@@ -52,6 +50,7 @@ from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import OWN_COLUMNS, PredictionRun
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
 from real_trl.scale import Scale
+from real_trl.scripts._judged_data import load_datasets, of_kind, rater_names
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command, redacted
 from real_trl.text.shown import printable
@@ -65,78 +64,6 @@ def check_kept_columns(names: Sequence[str] | None) -> None:
     if taken := sorted(OWN_COLUMNS.intersection(names or ())):
         said = f": {taken[0]!r} is a column that the predictions have of their own"
         raise FieldError("keep_columns", taken[0], "Rename it in the data, or leave it out.", said)
-
-
-def load_datasets(
-    args: EvaluateArguments, data_args: EvaluateDataArguments, judge: JudgeSource
-) -> dict[str, Dataset | Choices]:
-    """Every dataset by name, its prompts as `judge` expects them: rows with scores, or responses that are compared."""
-    options: dict[str, Any] = {
-        "scale": judge.space.scale,
-        "marker": judge.space.marker,
-        "max_rows": data_args.max_rows,
-    }
-    template = own_template(judge) or default_template(judge.space.marker, judge.config.rationale)
-    options |= {"score_reminder": data_args.prompt_score_reminder, "template": template}
-    datasets = {}
-    if data_args.dataset_name is not None:
-        for split in args.eval_splits or [data_args.dataset_test_split]:
-            datasets[split] = load_split(data_args, split, judge)
-    for name in args.benchmarks or ():
-        load = load_choice_benchmark if name in CHOICE_BENCHMARKS else load_benchmark
-        datasets[name] = load(name, args.benchmark_paths.get(name), **options)
-    if not datasets:
-        raise FieldError("dataset_name", None, "Set one of them.", ": not set, and no benchmarks either")
-    return {name: with_identity(dataset) for name, dataset in datasets.items()}
-
-
-def of_kind(datasets: Mapping[str, Dataset | Choices], kind: type) -> list[str]:
-    """The datasets of one kind."""
-    return [name for name, dataset in datasets.items() if isinstance(dataset, kind)]
-
-
-def own_template(judge: JudgeSource) -> str | None:
-    """The template that a judge was trained with, where it is at hand."""
-    own = judge.config.prompt_template
-    return own if own is not None and (own in TEMPLATE_NAMES or Path(own).is_file()) else None
-
-
-def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset | Choices:
-    """One split; where it has no complete prompts and the recipe names no template, by the judge's own, and by its criteria."""
-    options = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
-    # What a hold-out keeps together is what intervals have to resample together
-    data_args = replace(data_args, group_column=data_args.group_column or data_args.holdout_group)
-    if data_args.pair_columns:
-        return choices_of_pairs(load_judge_dataset(data_args, split, **options, pairs=True))
-    try:
-        return load_judge_dataset(data_args, split, **options)
-    except FieldError as error:
-        own = own_template(judge)
-        if own is None or (error.field, error.value) != ("prompt_column", None):
-            raise
-        stated = data_args.score_column or data_args.histogram_column or "rubric" in data_args.columns
-        criteria = None if stated else judge.config.criteria
-        return load_judge_dataset(replace(data_args, prompt_template=own, criteria=criteria), split, **options)
-
-
-def rater_names(
-    data_args: EvaluateDataArguments, datasets: Iterable[str], benchmarks: Sequence[str]
-) -> dict[str, list[str]]:
-    """Dataset → the columns of its raters, where there is one for each."""
-    columns = data_args.score_column
-    columns = [name.strip() for name in columns.split(",")] if isinstance(columns, str) else list(columns or ())
-    return {name: columns for name in datasets if name not in benchmarks and len(columns) > 1}
-
-
-def with_identity(dataset: Dataset | Choices) -> Dataset | Choices:
-    """The dataset with the columns `id` (by default the row's number) and `group` (by default the id), which choices have anyway."""
-    if isinstance(dataset, Choices):
-        return dataset
-    if "id" not in dataset.column_names:
-        dataset = dataset.add_column("id", [str(row) for row in range(len(dataset))])
-    if "group" not in dataset.column_names:
-        dataset = dataset.add_column("group", dataset["id"][:])
-    return dataset
 
 
 def check_same_scale(judges: Mapping[str, JudgeSource]) -> Scale:
@@ -154,6 +81,7 @@ class _Plan:
     """What is to be judged: `(judge, dataset, probe or "")` → run."""
 
     runs: dict[tuple[str, str, str], PredictionRun]
+    left_out: list[str] = field(default_factory=list)  # of all probes those that do not apply, and why
 
     def of(self, judge: str) -> dict[tuple[str, str], PredictionRun]:
         return {(dataset, probe): run for (name, dataset, probe), run in self.runs.items() if name == judge}
@@ -166,7 +94,7 @@ def plan_runs(
     datasets: Mapping[str, Mapping[str, Dataset | Choices]],
 ) -> _Plan:
     """All runs, each checked against what its folder holds already; nothing is loaded yet."""
-    runs = {}
+    runs, left_out = {}, []
     for name, judge in judges.items():
         args.check_samples(args.num_samples, judge)
         made_with = args.describe(judge, model_args)
@@ -174,15 +102,20 @@ def plan_runs(
             compared = isinstance(dataset, Choices)
             variants = {"": dataset.responses if compared else dataset}
             for probe in () if compared else args.probes or ():
-                variants[probe] = probe_dataset(
-                    dataset, probe, scale=judge.space.scale, marker=judge.space.marker, seed=args.seed
-                )
+                try:
+                    variants[probe] = probe_dataset(
+                        dataset, probe, scale=judge.space.scale, marker=judge.space.marker, seed=args.seed
+                    )
+                except AppliesToNone as error:
+                    if not args.every_probe:
+                        raise
+                    left_out.append(f"{error.reason} ({name}, {dataset_name})")
             for probe, rows in variants.items():
                 folder = Path(args.output_dir, "predictions", name, dataset_name + (f"+{probe}" if probe else ""))
                 runs[name, dataset_name, probe] = PredictionRun(
                     folder, rows, made_with, args.num_samples, args.units_per_call, args.seed, judge.space.values
                 )
-    return _Plan(runs)
+    return _Plan(runs, left_out)
 
 
 def predict(
@@ -203,7 +136,14 @@ def predict(
 
         for (dataset, probe), run in plan.of(name).items():
             with user_errors():
-                run.run(engine, state, f"{name}: {dataset}" + (f", {probe}" if probe else ""))
+                try:
+                    run.run(engine, state, f"{name}: {dataset}" + (f", {probe}" if probe else ""))
+                except PromptError as error:  # too long with the probe, before anything was judged
+                    if not (probe and args.every_probe) or isinstance(error, NoAnswerTo):
+                        raise
+                    del plan.runs[name, dataset, probe]
+                    if state.is_main_process:
+                        print(printable(f"note: probes: {probe!r} is left out ({name}, {dataset}): {error}"))
         loaded.clear()
         gc.collect()  # engines hold themselves in circles, and two judges may not fit the memory
 
@@ -271,12 +211,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             first = next(iter(datasets.values()))
             check_breakdown(args.breakdown, first)
             compared = of_kind(first, Choices)
-            if args.probes and len(compared) == len(first):
+            if args.probes and len(compared) == len(first) and not args.every_probe:
                 said = ": all data are responses to compare, whose figures have no probes"
                 raise FieldError("probes", args.probes, "Remove it.", said)
             for judge in judges.values():
                 warn_of_other_template(judge.config, data_args.prompt_template)
             plan = plan_runs(args, model_args, judges, datasets)
+            if state.is_main_process:
+                print(
+                    *(printable(f"note: probes: {each}") for each in plan.left_out),
+                    sep="\n",
+                    end="\n" * bool(plan.left_out),
+                )
         predict(args, model_args, judges, plan, state)
         if not state.is_main_process:
             return

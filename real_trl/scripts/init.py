@@ -26,6 +26,7 @@ from real_trl.data.files import EXTENSIONS
 from real_trl.onboarding import InitOptions, Project, Unknown, open_data, open_project
 from real_trl.onboarding.recipes import DEFAULT_CRITERIA, Plan, describe, stages
 from real_trl.onboarding.sizing import Sizes
+from real_trl.option_values import as_mapping
 from real_trl.runs.command import command, user_errors
 from real_trl.runs.new_folder import check_new
 from real_trl.text.terminal import CleanConsole
@@ -69,7 +70,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--score_labels",
         help="the scale from worst to best: 1-5, 0-100, 1-5:0.5, 6-1 where 1 is the best, or words with commas",
     )
-    parser.add_argument("--criteria", help="what is judged, if no column says so, in a sentence")
+    parser.add_argument(
+        "--criteria",
+        help="what is judged, if no column says so, in a sentence; or {column: rubric, …}, as --criterion",
+    )
     parser.add_argument(
         "--criterion",
         metavar="COLUMN[=RUBRIC]",
@@ -155,18 +159,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = args.model or DEFAULT_MODEL
         if interactive and args.model is None:
             model = Prompt.ask("model to start from", default=DEFAULT_MODEL, console=console)
+        in_braces = (args.criteria or "").lstrip().startswith("{")
+        by_column = as_mapping("--criteria", args.criteria) if in_braces else {}
         options = InitOptions(
             data=args.data,
             output_dir=folder,
             model=model,
             columns={role: getattr(args, role) for role in _ROLES},
             score_labels=args.score_labels,
-            criteria=args.criteria,
+            criteria=None if by_column else args.criteria,
             gpus=args.gpus,
             drop_incomplete=args.drop_incomplete,
             na=args.na,
             dataset_config=args.dataset_config,
-            criterion=args.criterion,
+            criterion=[*args.criterion, *(f"{column}={rubric}" for column, rubric in by_column.items())],
         )
         project = open_with_questions(options, console if interactive else None)
         sizes = project.write()

@@ -3,7 +3,7 @@
 """
 Score a file: a judge's scores beside its rows, whether or not they have labels.
 
-    real-trl score answers.jsonl --model outputs/my-real --columns '{response: answer}' --rubric "Is it helpful?"
+    real-trl score answers.jsonl --model outputs/my-real --columns response=answer --rubric "Is it helpful?"
 
 Writes `answers.scored.jsonl` (or `output`, as .jsonl, .csv or .parquet): the rows in their order with all their columns, and
 `expected_score` (RAIL), `sampled_score`, `most_likely_score`, `probabilities` (label → probability), `spread`, `rationale` and
@@ -90,7 +90,10 @@ class ScoreArguments(JudgingArguments):
         default=None, metadata={"help": "File to write: .jsonl, .csv, .parquet. Default: <data>.scored.jsonl."}
     )
     columns: dict | str | None = field(
-        default=None, metadata={"help": "Field of the judge's prompt → column, e.g. {response: answer}."}
+        default=None,
+        metadata={
+            "help": "Field of the judge's prompt → column, e.g. response=answer, or in a recipe {response: answer}."
+        },
     )
     rubric: str | None = field(default=None, metadata={"help": "One rubric for all rows."})
     reference: str | None = field(default=None, metadata={"help": "One reference answer for all rows."})

@@ -13,9 +13,10 @@ import yaml
 
 from real_trl import Judge, JudgeConfig
 from real_trl.engines import TransformersEngine
+from real_trl.evaluation.probes import PROBES
 from real_trl.runs.output_lock import only_writer
 from real_trl.score_space import ScoreSpace
-from real_trl.scripts import evaluate
+from real_trl.scripts import _judged_data, evaluate
 from tests.tiny import LINES, PROMPT, TOKENIZER, build_model, warm_model
 
 SPACE = ScoreSpace.from_labels("1-5", TOKENIZER)
@@ -193,7 +194,13 @@ def test_the_judges_own_template_makes_the_prompts(tmp_path, judges):
     path.write_text(json.dumps({"instruction": PROMPT, "rubric": "right", "response": LINES[0], "score": 4}) + "\n")
     keys = {"id_column": None, "group_column": None, "keep_columns": None}
     output = run(tmp_path, model_name_or_path=str(judge), dataset_name=str(path), **keys)
-    assert read(output, "templated")["prompt"].tolist() == [f"{PROMPT}\nright\n{LINES[0]}\nFeedback:"]
+    prompts = [f"{PROMPT}\nright\n{LINES[0]}\nFeedback:"]
+    assert read(output, "templated")["prompt"].tolist() == prompts
+    # Columns of other names, said as `score` takes them
+    path.write_text(json.dumps({"question": PROMPT, "rubric": "right", "answer": LINES[0], "score": 4}) + "\n")
+    keys |= {"model_name_or_path": str(judge), "dataset_name": str(path), "output_dir": str(tmp_path / "mapped")}
+    output = run(tmp_path, columns="instruction=question,response=answer", **keys)
+    assert read(output, "templated")["prompt"].tolist() == prompts
 
 
 def test_average_of_n(tmp_path, judges, data):
@@ -224,6 +231,19 @@ def test_probes(tmp_path, judges, data):
     pairs = base.merge(planted, on="id")
     shift = (pairs["expected_score_y"] - pairs["expected_score_x"]).mean()
     assert probes["planted_verdict"]["mean_shift"] == pytest.approx(shift)
+
+
+def test_all_probes_are_those_that_apply(tmp_path, judges, data, capsys):
+    """The data have no reference answers, and 360 words of padding are more than the judge reads."""
+    keys = {"model_name_or_path": judges["warm"], "dataset_name": data, "keep_columns": ["response"], "max_rows": 2}
+    output = run(tmp_path, **keys, probes=["all"], do_sample=False, max_new_tokens=8)
+    probes = json.loads((output / "evaluation.json").read_text())["probes"]["all"]["warm"]
+    assert list(probes) == [name for name in PROBES if name not in ("padding", "swapped_reference")]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: probes: 'swapped_reference' applies to none of the 2 rows: " in said and "(warm, all)" in said
+    assert "note: probes: 'padding' is left out (warm, all): prompt 0 " in said
+    message = refusal(capsys, tmp_path, **keys, probes=["swapped_reference"], output_dir=str(tmp_path / "named"))
+    assert "probes: 'swapped_reference' applies to none of the 2 rows" in message and "leave the probe out" in message
 
 
 def test_a_benchmark_from_a_file(tmp_path, judges, capsys):
@@ -338,7 +358,7 @@ def test_the_judge_of_an_evaluation_is_the_judge_of_the_class(tmp_path, judges, 
 def test_raters_are_called_as_their_columns():
     def names(score_column):
         data_args = evaluate.EvaluateDataArguments(dataset_name="data.csv", score_column=score_column)
-        return evaluate.rater_names(data_args, ["test", "mt_bench"], ["mt_bench"])
+        return _judged_data.rater_names(data_args, ["test", "mt_bench"], ["mt_bench"])
 
     assert names(["ann", "bob"]) == names("ann, bob") == {"test": ["ann", "bob"]}
     assert names("score") == names(None) == {}
