@@ -102,9 +102,14 @@ def base_among(config: JudgeConfig, models: Mapping[str, str]) -> str | None:
         models (`Mapping[str, str]`): Name → directory or model id on the Hub.
 
     Returns:
-        `str` or `None`: The name of the one that the earliest stage started from that started from any of them.
+        `str` or `None`: The name of the one that the earliest stage started from that started from any of them; none where a judge on
+        the way cannot be read.
     """
-    for stage in find_lineage(config).stages:
+    try:
+        stages = find_lineage(config).stages
+    except (ValueError, OSError):
+        return None
+    for stage in stages:
         for name, model in models.items():
             if stage.base_model is not None and _same_model(stage.base_model, model):
                 return name

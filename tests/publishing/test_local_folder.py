@@ -16,7 +16,7 @@ from real_trl import Judge
 from real_trl.judge_config import JudgeConfig
 from real_trl.methods import METHODS
 from real_trl.publishing import Publication, build_card, check_card, find_judge_files, read_evaluation, write_folder
-from real_trl.publishing.lineage import mark_local
+from real_trl.publishing.lineage import base_among, mark_local
 from real_trl.publishing.results import eval_results, evaluation_table
 from real_trl.runs.fingerprints import model_fingerprint
 from real_trl.scale import Scale
@@ -123,6 +123,20 @@ def test_the_base_model_and_people_stand_beside_the_judge(judge, tmp_path):
     # The metadata of the card is about the judge alone
     names = {each.metric_name for each in eval_results(read_evaluation(path, files))}
     assert names == {each.metric_name for each in eval_results(alone)}
+
+
+def test_a_judge_s_base_is_the_earliest_of_its_stages_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raft = judge_config("acme/base-8b")
+    (tmp_path / "raft").mkdir()
+    raft.save(tmp_path / "raft")
+    real = judge_config("./raft")
+    judges = {"start": "acme/base-8b", "warm": str(tmp_path / "raft"), "other": "acme/other"}
+    assert base_among(real, judges) == "start" and base_among(raft, judges) == "start"
+    del judges["start"]
+    assert base_among(real, judges) == "warm" and base_among(raft, judges) is None
+    (tmp_path / "raft" / "judge_config.json").write_text("{")
+    assert base_among(real, judges) is None
 
 
 def test_what_the_intervals_resample_is_said(judge, tmp_path):
