@@ -5,7 +5,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # Resolved on first use, so that `import real_trl.objectives` or `real-trl --help` does not pay for importing TRL
 _EXPORTS = {

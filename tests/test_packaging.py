@@ -46,6 +46,12 @@ def test_the_citation_is_of_this_version_and_of_the_paper():
     assert people in CITATION
 
 
+def test_the_changelog_has_this_version_with_its_date():
+    """And what is not released stands above it."""
+    heads = re.findall(r"^## \[(.+?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert heads[:2] == [("Unreleased", ""), (real_trl.__version__, f" - {read('CITATION.cff')['date-released']}")]
+
+
 def test_a_bug_report_asks_for_what_the_doctor_prints():
     report = read(".github/ISSUE_TEMPLATE/bug_report.yml")
     asked = {part["id"]: part for part in report["body"] if "id" in part}
