@@ -23,6 +23,7 @@ from real_trl.methods import CITATION, METHODS
 from real_trl.objectives.importance_sampling import importance_weights, weighted_gradient
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import training_format
+from real_trl.trainers.completion_blocks import print_completions
 from real_trl.trainers.context_check import config_of, prompt_fits
 from real_trl.trainers.data_checks import askable, of_both_prompts, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
@@ -167,6 +168,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
                 quantization_config=quantization_config,
                 peft_config=peft_config,
             )
+        self.num_completions_to_print = -1  # of TRL's table; `log` has another form
         if self.use_vllm:
             ask_for_log_probs(self)
         self._check_loaded()
@@ -339,3 +341,5 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         if correlation is not None:
             self._metrics[self._mode]["score/pearson"] = [correlation]
         super().log(logs, start_time)
+        if self.log_completions and self.accelerator.is_main_process:
+            print_completions(self._logs, self.state.global_step, self.args.num_completions_to_print)

@@ -556,7 +556,9 @@ def test_log_completions_prints_scores_beside_the_text(tmp_path, capsys, malform
     shown = [not math.isnan(value) for value in logs["extra"]["expected_score"]]
     assert shown == [malformed == "force"] * 3 + [True] + [malformed == "force"] * 3 + [True]
     assert len(logs["rewards"]["regression"]) == len(logs["advantages"]) == 2 * K
-    assert "right" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "right" in printed and f"completion 1 of {2 * K}" in printed and "target 4" in printed
+    assert "┃" not in printed  # TRL's table, whose columns are too narrow
 
 
 def test_iterable_dataset(tmp_path):
