@@ -26,7 +26,7 @@ TRAINING = {
 _JUDGE = {"Judge": "model_name_or_path judges preset tokenizer trust_remote_code"}
 _USE = {
     "A model that was not trained as a judge": f"{_SCALE} chat system_prompt normalize_expectation",
-    "Engine": "engine engine_options dtype load_in_4bit batch_size truncate_prompts",
+    "Engine": "engine engine_options device dtype load_in_4bit batch_size truncate_prompts",
     "Completions": "do_sample temperature top_p max_new_tokens num_samples seed malformed max_distance show_score",
 }
 JUDGING = {

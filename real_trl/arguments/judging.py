@@ -16,9 +16,9 @@ from real_trl.judge_source import JudgeSource, find_judge
 from real_trl.option_values import FieldError
 from real_trl.runs.fingerprints import model_fingerprint
 
-# Options of the engine that are described elsewhere: the types of the weights with their loading, the plan of the sampling with
+# Options of the engine that are described elsewhere, or do not change what it says: the types of the weights with their loading, the plan of the sampling with
 # the run, and what becomes of completions without a score with what is made of them
-_NOT_DECODING = ("dtype", "batch_size", "malformed")
+_NOT_DECODING = ("dtype", "batch_size", "device", "malformed")
 
 
 @dataclass(kw_only=True)

@@ -24,7 +24,9 @@ class ServedJudge(JudgeOptions):
 
     model_name_or_path: str
     do_sample: bool = field(default=False, metadata={"help": "Sample the rationale; by default it is greedy."})
-    batch_size: int = field(default=16, metadata={"help": "Prompts that are judged together."})
+    batch_size: int | str | None = field(
+        default=16, metadata={"help": "Prompts that are judged together; auto: as many as fit the memory of the GPU."}
+    )
 
     def load(self) -> Judge:
         """Load the judge; errors as of [`Judge.from_pretrained`]."""

@@ -165,7 +165,10 @@ class DataArguments:
     holdout_split: str = field(
         default="train", metadata={"help": "Split of a Hub dataset or a directory that the hold-out split divides."}
     )
-    max_rows: int | None = field(default=None, metadata={"help": "Use the first rows only. Default: all rows."})
+    max_rows: int | None = field(
+        default=None,
+        metadata={"help": "Use the first rows only; also --limit. Default: all rows.", "aliases": ["--limit"]},
+    )
 
     def __post_init__(self):
         for name in ("dataset_options", "columns", "criteria", "prompt_replace"):

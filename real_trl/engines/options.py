@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Self
 import torch
 
 from real_trl.engines import ENGINES, MALFORMED_HANDLING
-from real_trl.option_values import FieldError, as_mapping, check_numbers
+from real_trl.engines.registry import AUTO
+from real_trl.option_values import FieldError, as_mapping, check_number, check_numbers
 from real_trl.text.redaction import check_not_redacted
 from real_trl.text.thinking import THINKING_HELP
 
@@ -153,7 +154,17 @@ class EngineOptions(_Options):
     truncate_prompts: bool = field(
         default=False, metadata={"help": "Cut the beginning of prompts that are too long, instead of refusing them."}
     )
-    batch_size: int = field(default=8, metadata={"help": "Prompts per generation batch and process."})
+    # `str` before `None`: the command line takes text, a recipe text or a number
+    batch_size: int | str | None = field(
+        default=8,
+        metadata={
+            "help": "Prompts per generation batch and process; auto: as many as fit the memory of the GPU, found by trying."
+        },
+    )
+    device: str | None = field(
+        default=None,
+        metadata={"help": "Where the model runs: cpu, cuda:1, mps. Default: the accelerator, where there is one."},
+    )
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -163,9 +174,37 @@ class EngineOptions(_Options):
             raise FieldError("malformed", self.malformed, f"Set it to one of: {', '.join(self.malformed_handling)}.")
         self.engine_options = as_mapping("engine_options", self.engine_options)
         check_not_redacted("engine_options", self.engine_options)
+        self.batch_size = _batch_size(self.batch_size)
+        if self.device is not None:
+            self._check_device(self.device)
         known = self.dtype == "auto" or isinstance(getattr(torch, str(self.dtype), None), torch.dtype)
         if not known and not isinstance(self.dtype, torch.dtype):
             raise FieldError("dtype", self.dtype, "Set it to auto, float32, bfloat16 or float16.")
+
+    def _check_device(self, device: str) -> None:
+        if ENGINES[self.engine].weights != "transformers":
+            said = f": got {device!r}, and the engine {self.engine!r} says itself where the model runs"
+            raise FieldError("device", device, "Remove it; for vllm set CUDA_VISIBLE_DEVICES.", said)
+        if "device_map" in self.engine_options:
+            said = f": got {device!r} beside device_map in engine_options"
+            raise FieldError("device", device, "Remove one of the two.", said)
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            said = f": got {device!r}, which is not to be had here ({str(error).splitlines()[0]})"
+            raise FieldError("device", device, "Set it to cpu, or leave it out.", said) from error
+
+
+def _batch_size(value: Any) -> int | str:
+    """A number, or `"auto"`; `FieldError` if it is neither."""
+    if value == AUTO:
+        return AUTO
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        raise FieldError("batch_size", value, "Set it to a whole number, 1 or more, or to auto.") from None
+    check_number("batch_size", number, int)
+    return number
 
 
 @dataclass

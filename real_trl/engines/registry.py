@@ -5,6 +5,9 @@
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
+AUTO = "auto"
+"""As a batch size: as many as fit the memory."""
+_AUTO_UNITS = 64  # completions that an engine which has to find its batch size is given at once
 _OWN_BATCHES = 256  # completions that an engine which makes batches of its own is given at once, or more
 
 
@@ -22,9 +25,10 @@ class EngineEntry(NamedTuple):
         module, name = self.where.split(":")
         return getattr(import_module(module), name)
 
-    def units_per_call(self, batch_size: int) -> int:
-        """Completions that the engine is given at once."""
-        return max(batch_size, _OWN_BATCHES) if self.own_batches else batch_size
+    def units_per_call(self, batch_size: int | str) -> int:
+        """Completions that the engine is given at once: the same on all machines, whatever fits their memory."""
+        size = _AUTO_UNITS if isinstance(batch_size, str) else batch_size
+        return max(size, _OWN_BATCHES) if self.own_batches else size
 
 
 ENGINES = {

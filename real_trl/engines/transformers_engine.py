@@ -8,11 +8,12 @@ cache of the generation, so that no sequence is read twice. Completions of the s
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from transformers import (
     GenerationConfig,
@@ -44,6 +45,7 @@ from real_trl.weights.finite import check_finite
 from real_trl.weights.pretrained import distributed_state, eos_ids
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _BROKEN = "the model's logits are no distribution (NaN or infinite)"
 
@@ -103,6 +105,21 @@ def _no_decoding_defaults(model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = own
 
 
+def _first_size(device: torch.device) -> int:
+    """The batch size that is tried first, where it is to be found."""
+    return 8 if device.type == "cpu" else 64
+
+
+def _random_state() -> tuple[Tensor, list[Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _set_random_state(state: tuple[Tensor, list[Tensor]]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
+
+
 class TransformersEngine:
     """
     Generates judgments with a Transformers model.
@@ -110,8 +127,10 @@ class TransformersEngine:
     Args:
         model ([`~transformers.PreTrainedModel`]):
             Causal LM, on the device where it is to run. In half precision, its logits are computed in float32.
-        batch_size (`int`, *optional*, defaults to `8`):
-            Prompts per generation batch.
+        batch_size (`int` or `"auto"`, *optional*, defaults to `8`):
+            Prompts per generation batch. `"auto"`: on a GPU at first 64, and half as many each time that the memory does not do, which holds
+            from then on; on a CPU, whose memory is not refused in time, 8. A judgment is the same in any batch, up to rounding; what is
+            sampled depends on the batch as it does on the seed.
     """
 
     def __init__(
@@ -121,11 +140,12 @@ class TransformersEngine:
         score_space: ScoreSpace,
         decoding: Decoding | None = None,
         *,
-        batch_size: int = 8,
+        batch_size: int | str = 8,
     ) -> None:
         decoding = decoding or Decoding()
         self.model, self.tokenizer, self.score_space = model.eval(), tokenizer, score_space
-        self.decoding, self.batch_size = decoding, batch_size
+        self.decoding, self._finds_size = decoding, isinstance(batch_size, str)
+        self.batch_size: int = _first_size(model.device) if isinstance(batch_size, str) else batch_size
         self.stop_ids = eos_ids(tokenizer, model.generation_config) or eos_ids(tokenizer, model.config)
         if not self.stop_ids:
             raise ValueError(
@@ -151,6 +171,8 @@ class TransformersEngine:
     def from_source(cls, source: Any, asked: Any, decoding: Decoding, **options: Any) -> "TransformersEngine":
         """Options are those of `from_pretrained`; see [`~real_trl.engines.Engine`]."""
         safe = {} if "gguf_file" in options else {"use_safetensors": True}
+        if asked.device is not None:
+            options["device_map"] = asked.device
         model = source.load_weights(dtype=asked.dtype, **{**safe, **options})
         if not getattr(model, "is_quantized", False) and "device_map" not in options:  # else placed as it loads
             model = model.to(distributed_state().device)
@@ -171,9 +193,29 @@ class TransformersEngine:
         if seed is not None:
             torch.manual_seed(seed)
         for batch in self.batches(prompt_ids):
-            with float32_logits(self.model):
-                judgments = self._judge_batch([prompt_ids[i] for i in batch])
-            yield from zip(batch, judgments, strict=True)
+            for part, judgments in self._as_fits(batch, lambda part: self._judge_batch([prompt_ids[i] for i in part])):
+                yield from zip(part, judgments, strict=True)
+
+    def _as_fits(self, batch: list[int], run: Callable[[list[int]], T]) -> Iterator[tuple[list[int], T]]:
+        """What `run` makes of a batch, or of parts of it that fit the memory, if the batch size is to be found."""
+        while batch:
+            part = batch[: self.batch_size] if self._finds_size else batch
+            drawn = _random_state() if self._finds_size else None
+            try:
+                with float32_logits(self.model):
+                    made = run(part)
+            except RuntimeError as error:
+                if drawn is None or len(part) == 1 or not should_reduce_batch_size(error):
+                    raise
+            else:
+                yield part, made
+                batch = batch[len(part) :]
+                continue
+            # Without the error, whose frames hold what is to be freed
+            self.batch_size = len(part) // 2
+            clear_device_cache(garbage_collection=True)
+            _set_random_state(drawn)
+            logger.warning("batch_size: %d do not fit the memory; going on with %d.", len(part), self.batch_size)
 
     def read(self, prompts: Sequence[str], rationales: Sequence[str] | None = None) -> Iterator[tuple[int, Judgment]]:
         """See [`~real_trl.engines.Engine`]: prompts that begin alike are read together, and that beginning once in a batch."""
@@ -181,19 +223,8 @@ class TransformersEngine:
         texts = [prompt_ids + opening for prompt_ids, opening in parts]
         order = sorted(range(len(texts)), key=texts.__getitem__)
         for places in batches_that_share([texts[i] for i in order], self.batch_size):
-            batch = [order[place] for place in places]
-            with float32_logits(self.model):
-                log_probs = read_prefill(
-                    self.model,
-                    self.score_space.tree,
-                    [texts[i] for i in batch],
-                    self.decoding.temperature,
-                    self.pad_id,
-                )
-            scores = self.score_space.tree.label_log_probs(
-                *log_probs.split(self.score_space.tree.num_log_probs, dim=1)
-            )
-            for i, row in zip(batch, scores, strict=True):
+            whole = [order[place] for place in places]
+            for i, row in self._prefilled_rows(whole, texts):
                 yield (
                     i,
                     Judgment.read(
@@ -205,6 +236,16 @@ class TransformersEngine:
                         fault=_BROKEN if row.isnan().any() else None,
                     ),
                 )
+
+    def _prefilled_rows(self, batch: list[int], texts: Sequence[list[int]]) -> Iterator[tuple[int, Tensor]]:
+        for part, scores in self._as_fits(batch, lambda part: self._prefilled([texts[i] for i in part])):
+            yield from zip(part, scores, strict=True)
+
+    def _prefilled(self, texts: list[list[int]]) -> Tensor:
+        """Log-probabilities `(n, L)` of the labels behind each text."""
+        tree = self.score_space.tree
+        log_probs = read_prefill(self.model, tree, texts, self.decoding.temperature, self.pad_id)
+        return tree.label_log_probs(*log_probs.split(tree.num_log_probs, dim=1))
 
     def batches(self, prompt_ids: Sequence[list[int]]) -> list[list[int]]:
         """

@@ -67,8 +67,7 @@ class ScoreArguments(JudgingArguments):
         output (`str`, *optional*):
             The file to write: .jsonl, .csv or .parquet. Defaults to `<data>.scored.jsonl`.
         columns (`dict`, *optional*):
-            Field of the judge's prompt → column, `{response: answer}`. Columns that are called like a field are found
-            without it.
+            Field of the judge's prompt → column, `{response: answer}`. Columns that are called like a field are found without it.
         rubric, reference (`str`, *optional*):
             The same for all rows, instead of columns.
         criteria (`dict`, *optional*):
@@ -82,6 +81,8 @@ class ScoreArguments(JudgingArguments):
             What the names of the new columns begin with, so that several judges can score the same rows.
         num_samples (`int`, *optional*, defaults to `1`):
             Completions for each row, which are averaged (Table 3).
+        max_rows (`int`, *optional*):
+            Score the first rows only, which are all that is written.
     """
 
     output_dir: str = field(init=False, default="")  # scores go into one file
@@ -107,6 +108,10 @@ class ScoreArguments(JudgingArguments):
     prompt_column: str | None = field(default=None, metadata={"help": "Column with complete prompts."})
     prefix: str = field(default="", metadata={"help": "What the names of the new columns begin with."})
     num_samples: int = field(default=1, metadata={"help": "Completions for each row, which are averaged."})
+    max_rows: int | None = field(
+        default=None,
+        metadata={"help": "Score the first rows only; also --limit. Default: all rows.", "aliases": ["--limit"]},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -271,6 +276,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 argv = ["--data", *argv]
             args, model_args = make_parser().parse_args_and_config(argv)
             source = read_rows(args.data)
+            if args.max_rows is not None:
+                source = source.select(range(min(len(source), args.max_rows)))
             judge = args.find(model_args.model_name_or_path, model_args)
             args.check_samples(args.num_samples, judge)
             criteria = criteria_of(args, judge)

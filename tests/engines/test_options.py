@@ -122,7 +122,7 @@ def test_what_is_described_is_every_option(model, tmp_path):
     )
     described = args.describe(args.find(str(model), model_args), model_args)
     names = {name for section in described.values() for name in section}
-    elsewhere = {"batch_size", "malformed", "preset", "prompt_template", "tokenizer", "trust_remote_code"}
+    elsewhere = {"batch_size", "device", "malformed", "preset", "prompt_template", "tokenizer", "trust_remote_code"}
     assert set(NAMES) - elsewhere <= names and not elsewhere & names
 
 

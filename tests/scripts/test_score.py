@@ -75,6 +75,16 @@ def refusal(capsys, *args) -> str:
 # --- what is written -------------------------------------------------------------------------------------------------
 
 
+def test_the_first_rows_in_batches_that_fit(tmp_path, folder):
+    data = write(tmp_path / "answers.jsonl", ROWS)
+    run(data, folder, "--limit", 2, "--batch_size", "auto", "--device", "cpu", "--do_sample", "false")
+    scored = read(tmp_path / "answers.scored.jsonl")
+    assert [row["question"] for row in scored] == [0, 1]
+    judge = Judge.from_pretrained(folder, max_new_tokens=24, do_sample=False)
+    for row, judgment in zip(scored, judge.score(ROWS[:2]), strict=True):
+        assert row["expected_score"] == pytest.approx(judgment.expected_score, abs=1e-6)
+
+
 def test_the_judges_scores_beside_the_rows(tmp_path, folder, capsys):
     data = write(tmp_path / "answers.jsonl", ROWS)
     run(data, folder)
