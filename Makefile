@@ -46,7 +46,7 @@ test-marked: $(VENV)/.installed smollm2
 ADAPTERS := build/adapters
 MODEL_SIDE := accelerate|datasets|huggingface_hub|numpy|pandas|peft|safetensors|tokenizers|torch|transformers|trl
 SITE := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
-$(ADAPTERS)/tools/.installed: NEEDED := -e ".[lm_eval,mlflow,ragas,verifiers]"
+$(ADAPTERS)/tools/.installed: NEEDED := -e ".[lm-eval,mlflow,ragas,verifiers]"
 $(ADAPTERS)/deepeval/.installed: NEEDED := "deepeval>=4.3"
 $(ADAPTERS)/%/.installed: setup.cfg constraints.txt $(VENV)/.installed
 	$(PYTHON) -m venv $(@D)

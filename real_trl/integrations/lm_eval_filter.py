@@ -12,7 +12,7 @@ try:
     from lm_eval.api.filter import Filter
 except ImportError as error:
     raise ImportError(
-        f'LMEvalJudge needs lm-evaluation-harness ({error}). Install it with: pip install "real_trl[lm_eval]"'
+        f'LMEvalJudge needs lm-evaluation-harness ({error}). Install it with: pip install "real_trl[lm-eval]"'
     ) from error
 
 

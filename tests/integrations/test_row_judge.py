@@ -29,7 +29,7 @@ ROWS = [Asked({"rubric": RUBRIC}, response, text) for text, response in zip(INST
 # Name in real_trl.integrations → module of the tool, extra
 TOOLS = {
     "DeepEvalJudge": ("deepeval", "deepeval"),
-    "LMEvalJudge": ("lm_eval", "lm_eval"),
+    "LMEvalJudge": ("lm_eval", "lm-eval"),
     "RagasJudge": ("ragas", "ragas"),
     "VerifiersJudge": ("verifiers", "verifiers"),
     "judge_scorer": ("inspect_ai", "inspect"),
