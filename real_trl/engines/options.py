@@ -185,7 +185,7 @@ class EngineOptions(_Options):
         if ENGINES[self.engine].weights != "transformers":
             said = f": got {device!r}, and the engine {self.engine!r} says itself where the model runs"
             raise FieldError("device", device, "Remove it; for vllm set CUDA_VISIBLE_DEVICES.", said)
-        if "device_map" in self.engine_options:
+        if "device_map" in as_mapping("engine_options", self.engine_options):
             said = f": got {device!r} beside device_map in engine_options"
             raise FieldError("device", device, "Remove one of the two.", said)
         try:

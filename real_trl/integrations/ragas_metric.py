@@ -49,7 +49,7 @@ class RagasJudge(BaseMetric, SingleTurnMetric):
     def __init__(self, judge: str | Path | Judge, *, name: str = "judge", **options: Any) -> None:
         self.judge = RowJudge(judge, **options)
         super().__init__(name=name, allowed_values=(self.judge.scale.low, self.judge.scale.high))
-        self._required_columns = {}  # of the judge's fields, the error says what a row lacks
+        self._required_columns: dict[Any, Any] = {}  # of the judge's fields, the error says what a row lacks
 
     async def ascore(self, *, response: str | None = None, user_input: Any = None, **row: Any) -> MetricResult:
         """Score of one response; of those that are scored at the same time, in one batch."""

@@ -85,7 +85,13 @@ def draw_scatter(
     jittered = target + np.random.default_rng(0).uniform(-0.25 * gap, 0.25 * gap, size=len(target))
     axes.scatter(jittered[~crossed], predicted[~crossed], s=14, alpha=0.35, color=color, linewidths=0)
     if crossed.any():
-        style = {"s": 26, "color": "black", "marker": "x", "linewidths": 1.2, "label": "malformed answer"}
+        style: dict[str, Any] = {
+            "s": 26,
+            "color": "black",
+            "marker": "x",
+            "linewidths": 1.2,
+            "label": "malformed answer",
+        }
         axes.scatter(jittered[crossed], predicted[crossed], **style)
     if len(levels) <= 20:  # more is a continuous target, with too few rows at each value for a mean
         means = [predicted[target == level].mean() for level in levels]

@@ -51,7 +51,9 @@ def plot_quickstart(
     if not log_histories or not predictions:
         raise ValueError("`log_histories` and `predictions` each need at least one entry: there is nothing to draw.")
     names = list(dict.fromkeys([*log_histories, *predictions]))
-    style = {name: {"color": f"C{i}", "label": (labels or {}).get(name, name)} for i, name in enumerate(names)}
+    style: dict[str, dict[str, Any]] = {
+        name: {"color": f"C{i}", "label": (labels or {}).get(name, name)} for i, name in enumerate(names)
+    }
 
     widths = [4.6, 3.7 * len(predictions)]
     figure = new_figure(sum(widths), 5.0)
@@ -82,7 +84,7 @@ def plot_quickstart(
 
 
 def _draw_curve(
-    axes: "Axes", run: str, history: Sequence[Mapping[str, Any]], key: str, style: dict[str, str], factor: float
+    axes: "Axes", run: str, history: Sequence[Mapping[str, Any]], key: str, style: dict[str, Any], factor: float
 ) -> None:
     logged = logged_values(history, key)
     if not len(logged):

@@ -49,7 +49,7 @@ def browser_data(
     rows = []
     for dataset, frames in predictions.items():
         begins: dict[Any, str] = {}
-        for frame in reversed(frames.values()):
+        for frame in reversed(list(frames.values())):
             begins |= dict(zip(map(plain, frame["row"]), snippets(frame), strict=True))
         joined: dict[Any, dict[str, Any]] = {}
         for judge, frame in frames.items():
