@@ -15,11 +15,11 @@ from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate, add_score_reminder, checked_text
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing
+from real_trl.text.column_names import OWN
 
 logger = logging.getLogger(__name__)
 
 CANONICAL = ("prompt", "score", "feedback", HISTOGRAM_COLUMN)
-_FEEDBACK_COLUMNS = ("feedback", "orig_feedback")  # the canonical name, then Feedback-Collection's
 _RESULT = re.compile(r"\s*\[RESULT\](?:[^\n\d]{0,20}\d+(?:\.\d+)?)?[^\w\n]*$")
 
 
@@ -64,13 +64,13 @@ class RowReader:
             template.check_columns(args.columns, source.columns)
         self.scores = ScoreReader(args, source, scale)
         self.score_columns = self.scores.columns
-        feedback_exists = any(column in source.columns for column in _FEEDBACK_COLUMNS)
+        feedback_exists = any(column in source.columns for column in OWN["feedback"])
         self.feedback_columns: list[str] = []
         if require_feedback is None:
             require_feedback = bool(args.feedback_column) or feedback_exists
         self.require_feedback = require_feedback
         if args.feedback_column or require_feedback or feedback_exists:
-            self.feedback_columns = source.several_columns("feedback_column", args.feedback_column, _FEEDBACK_COLUMNS)
+            self.feedback_columns = source.several_columns("feedback_column", args.feedback_column, OWN["feedback"])
         self._feedback_field = f"feedback_column {', '.join(map(repr, self.feedback_columns))}"
         # No rating of its own is left to keep in a row per rating, or known behind a histogram
         self.keep_ratings = keep_ratings and args.raters != "separate" and not self.scores.from_histogram

@@ -14,9 +14,8 @@ from real_trl.data.files import Source
 from real_trl.data.nested import answer
 from real_trl.scale import Scale, as_number
 from real_trl.text.cells import is_empty
+from real_trl.text.column_names import OWN
 
-# The canonical name, then Feedback-Collection's, then that of Prometheus' benchmark files
-_SCORE_COLUMNS = ("score", "orig_score", "gpt4_score")
 HISTOGRAM_COLUMN = "score_histogram"
 RATINGS_COLUMN = "ratings"
 
@@ -74,7 +73,7 @@ class ScoreReader:
         if histogram is not None:
             self.columns = [source.column("histogram_column", histogram)]
         else:
-            self.columns = source.several_columns("score_column", args.score_column, _SCORE_COLUMNS)
+            self.columns = source.several_columns("score_column", args.score_column, OWN["score"])
         setting = "histogram_column" if self.from_histogram else "score_column"
         self.field = f"{setting} {self.columns[0]!r}" if len(self.columns) == 1 else f"{setting} {self.columns}"
         self._form: str | None = None  # of the first histogram: list or mapping

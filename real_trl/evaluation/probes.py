@@ -24,6 +24,7 @@ from scipy.stats import bootstrap
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.prompts.sections import section_span
 from real_trl.scale import Scale
+from real_trl.text.column_names import OWN
 from real_trl.text.shown import first_few
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,6 @@ REPEATED = "{response}\n\n{response}\n\n{response}"
 FILLER = "This paragraph adds nothing to what was said before and is here only to make the text longer."
 PADDING_WORDS = 360
 
-_COLUMNS = {"response": ("response", "orig_response"), "reference": ("reference", "orig_reference_answer")}
 _MIRRORED = {"not up": "not down", "not down": "not up", "down": "up"}
 _NOISE = 0.01  # score units: numerical noise between batches and engines
 
@@ -243,12 +243,12 @@ def _find(row: Mapping[str, Any], section: str) -> slice:
     try:
         return section_span(row["prompt"], section)
     except ValueError as error:
-        for column in _COLUMNS[section]:
+        for column in OWN[section]:
             text = row.get(column)
             if isinstance(text, str) and text.strip() and row["prompt"].count(text) == 1:
                 start = row["prompt"].index(text)
                 return slice(start, start + len(text))
-        missing = f"there is no column {_COLUMNS[section][0]!r} whose text stands in it exactly once"
+        missing = f"there is no column {section!r} whose text stands in it exactly once"
         raise ValueError(f"{error}, and {missing}") from error
 
 

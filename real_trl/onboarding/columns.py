@@ -13,9 +13,9 @@ from real_trl.data.files import Source
 from real_trl.data.nested import is_of_people, split_path
 from real_trl.data.scores import ratings_in
 from real_trl.onboarding.criteria import default_rubric, read_criteria, usual_criteria
-from real_trl.onboarding.names import NAMES, RATER, RATERS, SPLITS, key
 from real_trl.scale import as_number
 from real_trl.text.cells import is_empty
+from real_trl.text.column_names import NAMES, RATER, RATERS, SPLITS, key
 
 NONE = "none"
 _IDENTIFIER = re.compile(

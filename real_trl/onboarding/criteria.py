@@ -10,10 +10,10 @@ from statistics import fmean
 
 from real_trl.data.files import Source
 from real_trl.data.scores import ratings_in
-from real_trl.onboarding.names import are_like_raters, key
 from real_trl.option_values import FieldError
 from real_trl.scale import as_number
 from real_trl.text.cells import is_empty
+from real_trl.text.column_names import are_like_raters, key
 
 # Usual names, as `key` writes them, and what is asked about each
 _RUBRICS = {

@@ -14,10 +14,10 @@ from real_trl.data.files import Source
 from real_trl.data.rows import strip_score_sentence
 from real_trl.data.scores import ratings_in
 from real_trl.onboarding.columns import Roles, values_of
-from real_trl.onboarding.names import split_of
 from real_trl.onboarding.scores import Scores
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty
+from real_trl.text.column_names import split_of
 from real_trl.text.near_duplicates import near_duplicates
 from real_trl.text.rationales import is_rationale, rationale_faults
 from real_trl.text.shown import first_few

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
 from real_trl.data.sources import read_splits
-from real_trl.onboarding.names import SPLITS
 from real_trl.option_values import FieldError
+from real_trl.text.column_names import SPLITS
 
 SPLIT_COLUMN = "split"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -20,20 +20,13 @@ from real_trl.score_space import DEFAULT_MARKER
 from real_trl.shipped import find_file
 from real_trl.templates.limited import MAX_SOURCE, TEMPLATE_ERRORS, LimitedEnvironment
 from real_trl.text.cells import plain
+from real_trl.text.column_names import DESCRIPTION, own_names, usual_column
 from real_trl.text.unicode import well_formed
 
 TEMPLATE_DIR = Path(__file__).parent.parent / "templates"
 TEMPLATE_NAMES = tuple(sorted(path.stem for path in TEMPLATE_DIR.glob("*.jinja")))
 ASKS_FOR_RATIONALE = tuple(name for name in TEMPLATE_NAMES if not name.startswith(("direct", "homework")))
 
-# Where a variable comes from when the recipe's `columns` says nothing: Feedback-Collection's name, else its own name.
-_FEEDBACK_COLLECTION = {
-    "instruction": "orig_instruction",
-    "response": "orig_response",
-    "reference": "orig_reference_answer",
-    "criteria": "orig_criteria",
-}
-_DESCRIPTION = re.compile(r"score(\d+)_description")
 _NUMERAL = re.compile(r"-?\d+(?:\.\d+)?")
 TEXTS = ("instruction", "response", "response_a", "response_b", "reference", "rubric", "criteria")
 NEEDED_TEXTS = (
@@ -108,7 +101,7 @@ class PromptTemplate:
         """
         available = list(available)
         for variable, column in columns.items():
-            in_rubric = "rubric" in self.variables and (variable == "criteria" or _DESCRIPTION.fullmatch(variable))
+            in_rubric = "rubric" in self.variables and (variable == "criteria" or DESCRIPTION.fullmatch(variable))
             if variable in SETTINGS or not (variable in self.variables or in_rubric):
                 said = f": the prompt template {self.name!r} has no column variable {variable!r}; it has "
                 said += str(sorted(self.variables - SETTINGS))
@@ -123,8 +116,7 @@ class PromptTemplate:
         """Returns the column that `variable` is read from, or `None` if there is no such column."""
         if columns and variable in columns:
             return columns[variable]
-        default = _FEEDBACK_COLLECTION.get(variable, f"orig_{variable}" if _DESCRIPTION.fullmatch(variable) else "")
-        return next((name for name in (default, variable) if name in available), None)
+        return next((name for name in own_names(variable) if name in available), None)
 
     def text_columns(self, available: Iterable[str], columns: Mapping[str, str] | None = None) -> dict[str, str]:
         """Those of `TEXTS` that the template reads, and the column of each, where there is one."""
@@ -217,7 +209,7 @@ class PromptTemplate:
         column = self.column_of(name, row, columns)
         reason = "no column gives it" if column is None else f"column {column!r} is empty"
         fix = (
-            f"{available} Map it with `columns: {{{name}: <column>}}`, fill the column, or guard the variable in the "
+            f"{available} Map it with `columns: {{{name}: {usual_column(name, row) or '<column>'}}}`, fill the column, or guard the variable in the "
             f"template with `{{% if {name} is defined %}}`."
         )
         said = f": the variable {name!r} is undefined ({reason}) in prompt_template={self.name!r}"

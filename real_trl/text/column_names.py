@@ -1,10 +1,25 @@
 # Copyright 2026 The real_trl authors
 # SPDX-License-Identifier: Apache-2.0
-"""What people usually call their columns, and their splits."""
+"""
+What columns are called, for all that look for one by its name: names that are read without being asked (`OWN`), and those that people
+usually give (`NAMES`), which are offered, or asked about.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+# What recipes and commands read where nothing is said: the names of this library, and those of the Feedback-Collection, in order
+OWN = {
+    "instruction": ("orig_instruction", "instruction"),
+    "response": ("orig_response", "response"),
+    "reference": ("orig_reference_answer", "reference"),
+    "criteria": ("orig_criteria", "criteria"),
+    "score": ("score", "orig_score", "gpt4_score"),  # the last of Prometheus' benchmark files
+    "feedback": ("feedback", "orig_feedback"),
+}
+DESCRIPTION = re.compile(r"score(\d+)_description")
+"""The column that describes a score of the Feedback-Collection's rubrics."""
 
 # Usual names of each role, the likeliest first. They are compared in lower case, without punctuation.
 NAMES = {
@@ -98,6 +113,17 @@ RATERS = re.compile(
     r"(rater|annotator|rating|score|judge|expert|human|grader|label|grade|worker|evaluator|person|coder|reviewer)s?$"
 )
 """A column of one of several raters: what it is called, and the number or letter at its end."""
+
+
+def own_names(role: str) -> tuple[str, ...]:
+    """The names of a role's column that are read without being asked, the first that there is; by default its own name."""
+    return OWN.get(role, (f"orig_{role}", role) if DESCRIPTION.fullmatch(role) else (role,))
+
+
+def usual_column(role: str, columns: Iterable[str]) -> str | None:
+    """The column that people would most likely mean by a role, to be offered; `None` if none has a usual name."""
+    named = {key(column): column for column in columns}
+    return next((named[name] for name in NAMES.get(role, ()) if name in named), None)
 
 
 def key(name: str) -> str:
