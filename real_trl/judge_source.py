@@ -244,7 +244,7 @@ def _stated_config(
     name: str, asked: SourceOptions, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[JudgeConfig, ScoreSpace]:
     """What is said about a model that says nothing itself."""
-    preset = PRESETS.get(asked.preset)
+    preset = PRESETS.get(asked.preset) if asked.preset is not None else None
     labels = asked.score_labels or (preset and preset.score_labels)
     if not labels:
         raise ValueError(

@@ -57,9 +57,9 @@ class LabelTree:
         cls, paths: Sequence[Sequence[int]], other_paths: Sequence[tuple[int, Sequence[int]]] = ()
     ) -> "LabelTree":
         """The tree of labels whose token ids are `paths`, and `other_paths`; `ValueError` if one is empty or there twice."""
-        paths = tuple(tuple(path) for path in paths)
-        other_paths = tuple((label, tuple(path)) for label, path in other_paths)
-        spelled = (*paths, *(path for _, path in other_paths))
+        own = tuple(tuple(path) for path in paths)
+        others = tuple((label, tuple(path)) for label, path in other_paths)
+        spelled = (*own, *(path for _, path in others))
         if not all(spelled) or len(set(spelled)) < len(spelled):
             raise ValueError(
                 f"paths: {spelled} holds an empty path, or one twice. Each label needs tokens of its own."
@@ -68,11 +68,11 @@ class LabelTree:
         edges = dict.fromkeys((nodes[path[:end]], path[end]) for path in spelled for end in range(len(path)))
         prefixes = list(nodes)[1:]
         return cls(
-            paths=paths,
+            paths=own,
             context_tokens=tuple(prefix[-1] for prefix in prefixes),
             parents=tuple(nodes[prefix[:-1]] for prefix in prefixes),
             edges=tuple(edges),
-            other_paths=other_paths,
+            other_paths=others,
         )
 
     @cached_property
@@ -183,7 +183,7 @@ class LabelTree:
     @cached_property
     def _path_rests(self) -> Tensor:
         """`(S,)`: index of the rest of the node where each spelling ends, `R` if nothing can follow."""
-        index = {node: i for i, node in enumerate(self.rests)}
+        index: dict[int | None, int] = {node: i for i, node in enumerate(self.rests)}
         return torch.tensor([index.get(self._node_of.get(path), len(index)) for path in self.labels])
 
     @cached_property
@@ -223,8 +223,8 @@ class LabelTree:
                 ended[index] = torch.stack(
                     [ended[index], *(edges[..., edge] + ended[i] for edge, i in below)]
                 ).logsumexp(0)
-            ended = torch.stack([*ended, torch.zeros_like(ended[0])], -1)
-            spelled = spelled + ended[..., self._path_rests.to(device)]
+            followed = torch.stack([*ended, torch.zeros_like(ended[0])], -1)
+            spelled = spelled + followed[..., self._path_rests.to(device)]
         if not self.other_paths:
             return spelled
         spelled = torch.cat([spelled, spelled.new_full((*batch, 1), -torch.inf)], -1)

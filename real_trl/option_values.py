@@ -15,7 +15,7 @@ from datetime import date
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -25,6 +25,13 @@ from real_trl.text.yaml_text import DuplicateKeyError, read_json_or_yaml
 _LARGEST = 2**53  # of an integer; 2^53 + 1 is no longer a float
 # What fields may be beside their type, which has only what a command line can say
 _ALSO = {"score_labels": list, "thinking": list, "judges": list, "resume_from_checkpoint": bool}
+
+# The type of a field that is a mapping: what a command line can say of one, and for a type checker what `as_mapping` has made of it
+# before anything reads the field
+if TYPE_CHECKING:
+    MappingOption: TypeAlias = dict[str, Any]
+else:
+    MappingOption = dict | str | None
 
 
 _PAIR = re.compile(r"(?:^|,)\s*([^\s=,:/{}\[\]\"']+)\s*=")  # no path has a name before its first `=`
@@ -312,6 +319,11 @@ def checked_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def is_pairs(text: str) -> bool:
     """Whether `text` is a mapping written as `name=value,name=value`."""
     return bool(_PAIR.match(text))
+
+
+def mapping_option(text: str) -> Any:
+    """A field of a dataclass with the type `MappingOption`, and with `text` as its help."""
+    return dataclasses.field(default=None, metadata={"help": text})
 
 
 def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:

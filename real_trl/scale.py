@@ -179,9 +179,9 @@ def parse_labels(labels: str | int | float | Sequence[str | int | float]) -> tup
 def _spell_range(text: str) -> tuple[str, ...]:
     letters, numbers = _LETTERS.fullmatch(text.strip()), _NUMBERS.fullmatch(text.strip())
     if letters:
-        low, high = (ord(end) for end in letters.groups() if end)
-        if low < high:
-            return tuple(map(chr, range(low, high + 1)))
+        first, last = (ord(end) for end in letters.groups() if end)
+        if first < last:
+            return tuple(map(chr, range(first, last + 1)))
     if numbers:
         low, high, step = (Decimal(part or 1) for part in numbers.groups())  # exact: 0.1 + 0.2 is 0.3
         if low != high and step:
@@ -199,7 +199,7 @@ def _spell_range(text: str) -> tuple[str, ...]:
     raise FieldError("score_labels", text, fix, f"={shown(text)} is not a scale: it is neither a range nor a list")
 
 
-def _parse_values(labels: tuple[str, ...], values: Sequence[float] | None) -> tuple[float, ...]:
+def _parse_values(labels: tuple[str, ...], values: Sequence[float | str] | None) -> tuple[float, ...]:
     if values is None:
         words = [label for label in labels if not math.isfinite(as_number(label))]
         if words:

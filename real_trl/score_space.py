@@ -31,7 +31,7 @@ from real_trl.scale import Scale, parse_labels
 from real_trl.text.label_spellings import other_spellings
 from real_trl.text.score_location import MALFORMED_STATUSES, ScoreLocation, goes_on, set_off_label
 from real_trl.text.thinking import Thinking, ThinkingTags
-from real_trl.text.tokens import raw_ids, raw_text
+from real_trl.text.tokens import decoded, raw_ids, raw_text
 from real_trl.text.unicode import well_formed
 
 __all__ = ["DEFAULT_MARKER", "MALFORMED_STATUSES", "ScoreLocation", "ScoreSpace", "parse_labels"]
@@ -196,7 +196,7 @@ class ScoreSpace:
     @cached_property
     def _plain_marker(self) -> str:
         """The marker as it is left in a completion whose special tokens are gone."""
-        return self.tokenizer.decode(self.marker_ids, skip_special_tokens=True).strip()
+        return decoded(self.tokenizer, self.marker_ids, skip_special_tokens=True).strip()
 
     def forced_ids(
         self, completion_ids: Sequence[int], location: ScoreLocation, opened: ThinkingTags | None = None

@@ -13,7 +13,7 @@ from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
 from real_trl.evaluation.probes import PROBES, find_probe
-from real_trl.option_values import FieldError, as_mapping, is_pairs
+from real_trl.option_values import FieldError, MappingOption, as_mapping, is_pairs, mapping_option
 
 
 @dataclass
@@ -55,9 +55,7 @@ class EvaluateArguments(JudgingArguments):
     benchmarks: list[str] | None = field(
         default=None, metadata={"help": f"Benchmarks by name: {', '.join([*BENCHMARKS, *CHOICE_BENCHMARKS])}."}
     )
-    benchmark_paths: dict | str | None = field(
-        default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}
-    )
+    benchmark_paths: MappingOption = mapping_option("Files of the benchmarks, {mt_bench: path, …}. Default: the Hub.")
     eval_splits: list[str] | None = field(default=None, metadata={"help": "Splits. Default: dataset_test_split."})
     malformed: str = field(
         default="force", metadata={"help": "How completions without a score count: `force`, `drop` or `strict`."}
@@ -122,7 +120,7 @@ def _names_and_paths(judges: Any) -> dict[str, str]:
         judges = [judge.strip() for judge in judges.split(",")]
     if not isinstance(judges, list):
         return {_as_folder(str(name)): str(path) for name, path in as_mapping("judges", judges).items()}
-    named = {}
+    named: dict[str, str] = {}
     for path in judges:
         name = judge_name(path)
         if name in named:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments
 from real_trl.data.benchmarks import load_benchmark
 from real_trl.data.loading import load_judge_dataset
-from real_trl.option_values import FieldError, as_mapping, check_numbers
+from real_trl.option_values import FieldError, MappingOption, as_mapping, check_numbers, mapping_option
 from real_trl.score_space import ScoreSpace
 
 
@@ -41,8 +41,8 @@ class HeldOutArguments:
         default=None, metadata={"help": "Splits of dataset_name to judge. Default: dataset_test_split."}
     )
     judge_eval_benchmarks: list[str] | None = field(default=None, metadata={"help": "Benchmarks to judge, by name."})
-    judge_eval_benchmark_paths: dict | str | None = field(
-        default=None, metadata={"help": "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."}
+    judge_eval_benchmark_paths: MappingOption = mapping_option(
+        "Files of the benchmarks, {mt_bench: path, …}. Default: the Hub."
     )
     judge_eval_rows: int | None = field(default=None, metadata={"help": "Judge the first rows only. Default: all."})
     judge_eval_max_new_tokens: int | None = field(default=None, metadata={"help": "Longest completion."})

@@ -4,8 +4,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence, Set
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence, Set
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trl import TrlParser
 
@@ -31,6 +31,10 @@ class RecipeParser(TrlParser):
 
     _stated: Set[str] = frozenset()  # what the recipe says
 
+    if TYPE_CHECKING:  # TRL's signature names a type of its own for any dataclass
+
+        def __init__(self, dataclass_types: type | Iterable[type], **kwargs: Any) -> None: ...
+
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         """As argparse's; the model is `--model`, with its other names as aliases."""
         if f"--{MODEL}" in names:
@@ -48,7 +52,7 @@ class RecipeParser(TrlParser):
 
     def parse_args_and_config(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
         own = args is None
-        args = list(sys.argv[1:] if own else args)
+        args = list(sys.argv[1:] if args is None else args)
         remember(args)
         if own:  # trackers record the command line
             sys.argv[1:] = redact_command(args)

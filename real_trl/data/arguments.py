@@ -5,7 +5,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from real_trl.option_values import FieldError, as_mapping, check_numbers
+from real_trl.option_values import FieldError, MappingOption, as_mapping, check_numbers, mapping_option
 
 CRITERION_COLUMN = "criterion"
 """Column of the result that says which of `criteria` a row is about."""
@@ -35,13 +35,10 @@ class DataArguments:
     dataset_test_split: str = field(
         default="test", metadata={"help": "Split to evaluate on. 'all' is the whole of a single file."}
     )
-    dataset_options: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Settings of the source: of the embedded generator (size, one number or a mapping from split to "
-            "number; seed; rater_noise; ...), or keyword arguments of datasets.load_dataset (revision, data_files, "
-            "cache_dir, ...)."
-        },
+    dataset_options: MappingOption = mapping_option(
+        "Settings of the source: of the embedded generator (size, one number or a mapping from split to "
+        "number; seed; rater_noise; ...), or keyword arguments of datasets.load_dataset (revision, data_files, "
+        "cache_dir, ...)."
     )
     prompt_column: str | None = field(
         default=None,
@@ -53,19 +50,13 @@ class DataArguments:
             "help": "'feedback_collection', 'direct', 'direct_criteria', 'prometheus', or a .jinja file that makes the prompt from columns."
         },
     )
-    columns: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "For prompt_template: which column gives each variable, e.g. instruction=question,response=answer, or in a recipe "
-            "{instruction: question, response: answer}. A path leads into nested cells: {instruction: data.question} (see real_trl/data/nested.py). The columns of Feedback-Collection, and columns called like the variable, are found without it."
-        },
+    columns: MappingOption = mapping_option(
+        "For prompt_template: which column gives each variable, e.g. instruction=question,response=answer, or in a recipe "
+        "{instruction: question, response: answer}. A path leads into nested cells: {instruction: data.question} (see real_trl/data/nested.py). The columns of Feedback-Collection, and columns called like the variable, are found without it."
     )
-    prompt_replace: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "For complete prompts: old text -> new text, e.g. to turn the output format of a Prometheus "
-            "prompt into the one with the score marker. Text that occurs in no prompt is an error."
-        },
+    prompt_replace: MappingOption = mapping_option(
+        "For complete prompts: old text -> new text, e.g. to turn the output format of a Prometheus "
+        "prompt into the one with the score marker. Text that occurs in no prompt is an error."
     )
     prompt_score_reminder: bool = field(
         default=False,
@@ -81,13 +72,10 @@ class DataArguments:
             "list, or text with commas) hold one rater each, of whom some may have given none. Default: 'score', 'orig_score' or 'gpt4_score'."
         },
     )
-    criteria: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Instead of score_column, where rows have scores by several criteria: column with the score -> the rubric, e.g. "
-            "{helpfulness: 'Is it helpful?', correctness: 'Is it right?'}. Each score becomes a row, with its criterion's rubric in the "
-            "prompt and the column 'criterion'; a missing one is left out. All criteria are on one scale."
-        },
+    criteria: MappingOption = mapping_option(
+        "Instead of score_column, where rows have scores by several criteria: column with the score -> the rubric, e.g. "
+        "{helpfulness: 'Is it helpful?', correctness: 'Is it right?'}. Each score becomes a row, with its criterion's rubric in the "
+        "prompt and the column 'criterion'; a missing one is left out. All criteria are on one scale."
     )
     pair_columns: list[str] | str | None = field(
         default=None,

@@ -16,6 +16,7 @@ list of a copy on the Hub and code that reads the set.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
@@ -188,7 +189,7 @@ def load_benchmark(
     benchmark = BENCHMARKS[name]
     if isinstance(benchmark, ScaledBenchmark):
         template = template or default_template(marker)
-        options = {"max_rows": max_rows, "score_reminder": score_reminder}
+        options: dict[str, Any] = {"max_rows": max_rows, "score_reminder": score_reminder}
         return load_scaled_benchmark(benchmark, path, scale=scale, marker=marker, template=template, **options)
     own, asked = (dict(zip(s.labels, s.values, strict=True)) for s in (scale, BENCHMARK_SCALE))
     if own != asked:

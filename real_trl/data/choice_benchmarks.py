@@ -252,7 +252,7 @@ def load_choice_benchmark(
     )
     questions = []
     for number, row in enumerate(benchmark.read(path, max_rows)):
-        texts = {key: row.pop(key) for key in ("instruction", "rubric", "reference") if key in row}
+        texts: dict[str, Any] = {key: row.pop(key) for key in ("instruction", "rubric", "reference") if key in row}
         if not described:
             texts["rubric"] = _DESCRIPTIONS.sub("", texts["rubric"]).strip()
         prompts = []

@@ -44,7 +44,8 @@ class CriteriaReader:
             said = f": {template.name!r} does not show the rubric ({{{{ rubric }}}}), so all criteria would be judged alike"
             raise FieldError("prompt_template", template.name, "Use another template, such as direct_criteria.", said)
         self.criteria, self.needed = args.criteria, source.columns
-        self.missing, self._rows = Counter(), 0
+        self.missing: Counter[str] = Counter()
+        self._rows = 0
         with_rubric = replace(source, columns=list(dict.fromkeys([*source.columns, "rubric"])))
         feedback = args.feedback_column
         each = isinstance(feedback, list) and len(feedback) == len(self.criteria)
@@ -52,7 +53,7 @@ class CriteriaReader:
             name: RowReader(
                 replace(
                     args,
-                    criteria=None,
+                    criteria={},
                     score_column=name,
                     columns={**args.columns, "rubric": "rubric"},
                     feedback_column=feedback[place] if each else feedback,

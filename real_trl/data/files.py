@@ -30,7 +30,15 @@ from real_trl.text.json_text import unique_names
 from real_trl.text.shown import first_few
 
 EXTENSIONS = (".json", ".jsonl", ".csv", ".tsv", ".xlsx", ".parquet")
-SCORES = ("expected_score", "sampled_score", "most_likely_score", "probabilities", "spread", "mass", "missing_mass")
+SCORES: tuple[str, ...] = (
+    "expected_score",
+    "sampled_score",
+    "most_likely_score",
+    "probabilities",
+    "spread",
+    "mass",
+    "missing_mass",
+)
 SCORES += ("rationale", "status", "error")
 """The columns that `real-trl score` writes."""
 CALIBRATED_SCORES = ("calibrated", "interval_low", "interval_high", "raw_expected_score", "raw_probabilities")

@@ -7,7 +7,7 @@ Nothing is dropped silently: rows that cannot be used are counted and the first 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +121,7 @@ def read_rows(
     """
     source = source.with_paths(args.named_columns)
     source = replace(source, na=source.na.union(str(text).strip() for text in args.na or ()))
-    kind = CriteriaReader if args.criteria else PairReader if args.pair_columns else RowReader
+    kind: Callable[..., Any] = CriteriaReader if args.criteria else PairReader if args.pair_columns else RowReader
     reader = kind(args, source, template, scale, require_feedback, marker, keep_ratings)
     if args.rater_column is not None:
         source = _one_row_per_item(source, args, reader)

@@ -151,7 +151,7 @@ def _speaker(message: Any) -> str | None:
 def _content(message: Mapping[str, Any]) -> str:
     content = message["content"] if "role" in message else message["value"]
     parts = content if isinstance(content, list | tuple) else [] if content is None else [{"text": content}]
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    texts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"a message holds {content!r:.60}; a judge reads text only. Remove the row.")
     return "\n".join(texts)

@@ -68,9 +68,9 @@ class PairReader:
         self.shares = False
         if self.preference is not None:
             source.column("preference_column", self.preference)
-            said = [as_number(row[self.preference]) for row in source.iterate([self.preference])]
+            shares = [as_number(row[self.preference]) for row in source.iterate([self.preference])]
             # 1 and 2 name the responses; 0, or what lies between 0 and 1, does not
-            self.shares = all(0 <= n <= 1 for n in said) and any(n < 1 for n in said)
+            self.shares = all(0 <= n <= 1 for n in shares) and any(n < 1 for n in shares)
         self.needed = source.columns
         self.readers = [
             _PromptReader(

@@ -191,7 +191,9 @@ class RowReader:
         return [{"score": score, "feedback": self._feedback(text)} for score, text in pairs if score is not None]
 
     def _optional(self, ratings: Ratings) -> dict[str, list[float | None]]:
-        columns = {} if ratings.histogram is None else {HISTOGRAM_COLUMN: ratings.histogram}
+        columns: dict[str, list[float | None]] = (
+            {} if ratings.histogram is None else {HISTOGRAM_COLUMN: list(ratings.histogram)}
+        )
         if self.keep_ratings:
             columns[RATINGS_COLUMN] = ratings.scores
             self.several |= ratings.several

@@ -224,12 +224,12 @@ def load_scaled_benchmark(
         raise ValueError(f"benchmarks: {benchmark.name}: there is no row with a score. {benchmark.how_to_get()}")
     source = Source(benchmark.name, rows, list(rows[0]), range(len(rows)))
     made = load_template(template)
-    texts = {name: name for name in ("instruction", "response") if name in made.variables}
+    texts: dict[str, Any] = {name: name for name in ("instruction", "response") if name in made.variables}
     args = DataArguments(
         dataset_name=benchmark.name,
         prompt_template=template,
         columns=texts,
-        criteria=benchmark.criteria or None,
+        criteria=dict(benchmark.criteria or {}),
         score_column=None if benchmark.criteria else "score",
         group_column="group",
         keep_columns=[name for name in benchmark.category_columns if name in source.columns],

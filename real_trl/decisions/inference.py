@@ -7,6 +7,7 @@ arXiv 2311.01453), clustered by question. Arrays only.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -79,7 +80,8 @@ class ScoredRows:
         """
         share = (self.n_labels / self.n_rows)[self.systems]
         found, most = (self._of_pairs(each) for each in (self.is_labelled - share, np.sqrt(share * (1 - share))))
-        return tuple(float(np.clip(x / y, 0, 1)) if y > 0 else 0.0 for x, y in zip(found, most, strict=True))
+        one, two = (float(np.clip(x / y, 0, 1)) if y > 0 else 0.0 for x, y in zip(found, most, strict=True))
+        return one, two
 
     def _of_pairs(self, values: np.ndarray) -> tuple[float, float]:
         """Sum of v_i v_j over the pairs of rows of one question, of one system and of two."""
@@ -241,20 +243,20 @@ def prediction_powered(rows: ScoredRows, weight: float | None = None) -> Means:
     of_human = np.sqrt(few) * rows.sums(shares * _centred(rows, human, shares))
     of_judge = np.sqrt(few) * rows.sums(shares * _centred(rows, rows.judge, shares))
     of_all = _widened_for_questions(rows, rows.sums(in_all * _centred(rows, rows.judge, in_all)))
-    tuned = weight is None
+    chosen: Any = weight
     without = np.zeros((rows.n_questions, 1))  # the weight without each question
-    if tuned:
+    if weight is None:
         moved = (of_all - of_judge)[:, rows.is_told]
         products, squares = -np.sum(of_human[:, rows.is_told] * moved, axis=1), np.sum(moved**2, axis=1)
         least = (_TINY * np.abs(rows.judge).max()) ** 2 / len(rows.judge) + np.finfo(float).tiny  # rounding
-        weight = _ratio(products.sum(), squares.sum(), least)
-        if weight > 0:
+        chosen = _ratio(products.sum(), squares.sum(), least)
+        if chosen > 0:
             without = _ratio(products.sum() - products, squares.sum() - squares, least)[:, None]
     else:
-        without = without + weight
-    residual = human - weight * rows.judge
-    means = np.bincount(rows.systems, shares * residual + in_all * weight * rows.judge, rows.n_systems)
-    expected = few * _alike(rows, residual, shares) + weight**2 * _alike(rows, rows.judge, in_all)
+        without = without + chosen
+    residual = human - chosen * rows.judge
+    means = np.bincount(rows.systems, shares * residual + in_all * chosen * rows.judge, rows.n_systems)
+    expected = few * _alike(rows, residual, shares) + chosen**2 * _alike(rows, rows.judge, in_all)
     single = (shares * _centred(rows, human - without[rows.questions, 0] * rows.judge, shares)) ** 2
     return Means(
         rows,
@@ -263,9 +265,9 @@ def prediction_powered(rows: ScoredRows, weight: float | None = None) -> Means:
         without * of_all,
         expected,
         few * np.bincount(rows.systems, single, rows.n_systems),
-        float(max(np.abs(human).max(), weight * np.abs(rows.judge).max())),
-        float(weight),
-        int(tuned),
+        float(max(np.abs(human).max(), chosen * np.abs(rows.judge).max())),
+        float(chosen),
+        int(weight is None),
     )
 
 

@@ -3,6 +3,7 @@
 """A ranking that says what is not known: which places a system can have, and which systems cannot be told apart."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def possible_places(systems: Sequence[str], better: Mapping[str, set[str]]) -> dict[str, tuple[int, int]]:
@@ -23,7 +24,7 @@ def alike_sets(systems: Sequence[str], better: Mapping[str, set[str]]) -> list[l
     The largest sets of systems of which no two are shown to differ, in the order of `systems` (best first). A system may be in several: A may not be
     told from B, nor B from C, and yet A is better than C.
     """
-    alike = {
+    alike: dict[Any, set[str]] = {
         name: {other for other in systems if other != name and other not in better[name] and name not in better[other]}
         for name in systems
     }
@@ -39,4 +40,6 @@ def alike_sets(systems: Sequence[str], better: Mapping[str, set[str]]) -> list[l
 
     extend(set(), set(systems), set())
     place = {name: index for index, name in enumerate(systems)}
-    return sorted((sorted(each, key=place.get) for each in found), key=lambda each: [place[name] for name in each])
+    return sorted(
+        (sorted(each, key=place.__getitem__) for each in found), key=lambda each: [place[name] for name in each]
+    )

@@ -191,7 +191,7 @@ def _probabilities_of_labels(source: Source, column: str, cells: Sequence[Any], 
     chosen = np.array([as_number(cell) for cell in cells])
     wrong = labelled & ~((chosen > 0) & (chosen <= 1))
     if wrong.any():
-        bad = [f"{cells[index]!r:.40} in {source.where(index)}" for index in np.flatnonzero(wrong)]
+        bad = [f"{cells[index]!r:.40} in {source.where(index)}" for index in np.flatnonzero(wrong).tolist()]
         fix = "Every row with a human score needs the probability with which it was chosen, above 0 and at most 1."
         raise FieldError("--probability", column, fix, f": {first_few(bad)}")
     return np.where((chosen > 0) & (chosen <= 1), chosen, np.nan)

@@ -79,7 +79,11 @@ def compare_systems(
         if adjusted[index] <= alpha:
             winner, loser = (a, b) if sign * difference.value > 0 else (b, a)
             better[names[winner]].add(names[loser])
-        row = {"a": names[a], "b": names[b], **{way: _difference(each[index], level) for way, each in found.items()}}
+        row: dict[str, Any] = {
+            "a": names[a],
+            "b": names[b],
+            **{way: _difference(each[index], level) for way, each in found.items()},
+        }
         row |= {"p_adjusted": adjusted[index], "better": None if winner is None else names[winner]}
         if by == "combined":
             strictest, counts = alpha / len(pairs), [int(sum(each[[a, b]])) for each in (rows.n_labels, rows.n_rows)]
@@ -87,7 +91,9 @@ def compare_systems(
             row["detectable"] = detectable(difference, strictest, power)
             if detect is not None:
                 enough = np.isfinite(difference.error)
-                row["labels_needed"] = needed_labels(difference, *counts, detect, strictest, power) if enough else None
+                row["labels_needed"] = (
+                    needed_labels(difference, counts[0], counts[1], detect, strictest, power) if enough else None
+                )
         row["win_rate"] = None if distributions is None else _win_rate(systems, distributions, a, b, level)
         differences.append(row)
     order = sorted(range(len(names)), key=lambda s: _rank_key(sign * means[by][s].value))

@@ -55,7 +55,7 @@ def compare_units(source: Source, human: np.ndarray, judge: np.ndarray, values: 
         return Units(False, [text])
     if not outside.any():
         return Units()
-    said = first_few([f"{human[index]:g} in {source.where(index)}" for index in np.flatnonzero(outside)])
+    said = first_few([f"{human[index]:g} in {source.where(index)}" for index in np.flatnonzero(outside).tolist()])
     scale = f"the judge's scale, {low:g} to {high:g}" if values else f"what the judge gave, {low:.3g} to {high:.3g}"
     count = f"{outside.sum()} of {len(given)} human scores {'is' if outside.sum() == 1 else 'are'}"
     if (human > high + _FAR * (high - low)).any() or (human < low - _FAR * (high - low)).any():

@@ -8,7 +8,7 @@ An error is the norm of a difference over the norm of what is right. It may be a
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ def attention_errors(subject: Subject, tree: LabelTree, groups: int) -> Errors:
     )
 
     def packed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return row.layout.attend(0, *(x.unsqueeze(0) for x in (query, key, value)), scale)[0]
+        return row.layout.attend(0, query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), scale)[0]
 
     def dense(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return _dense_attention(query, key, value, scale, mask)
@@ -142,7 +142,7 @@ def random_rows(seed: int = 0) -> list[tuple[list[int], list[int], int]]:
 
 def as_batch(rows: Sequence[tuple[list[int], list[int], int]], device: torch.device) -> dict[str, Tensor]:
     """The arguments of [`~real_trl.forward.dense.policy_forward`]: prompts padded on the left, completions on the right."""
-    batch = {}
+    batch: dict[str, Tensor] = {}
     for name, index in (("prompt", 0), ("completion", 1)):
         length = max(len(row[index]) for row in rows)
         ids, mask = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length, dtype=torch.long)
@@ -216,7 +216,7 @@ def model_errors(subject: Subject, *, autocast: bool = False, reentrant: bool | 
     return Errors(errors(True), errors(False))
 
 
-def _whole_model(**options: bool | None) -> Check:
+def _whole_model(**options: Any) -> Check:
     def check(subject: Subject) -> Finding:
         if reason := why_config_not_exact(subject.small_config()):
             return skipped(f"prompts are not shared: {reason}")
@@ -234,7 +234,7 @@ def padded(subject: Subject) -> Finding:
     exact = exact_reading(model, rows, tree)
     found = read(prepared(model, subject.device, shared=False), [rows], tree, shared=False)
     errors = {name: relative_error(x, exact[name]) for name, x in found.items()}
-    worst = max(errors, key=errors.get)
+    worst = max(errors, key=errors.__getitem__)
     advice = "Padding changes what a model gives: the attention of this torch and transformers is not to be relied on here. Report this."
     return judged(errors[worst] < 1e-4, f"{worst} {errors[worst]:.1e}", "1e-4 in float32", advice)
 

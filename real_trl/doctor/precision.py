@@ -50,7 +50,8 @@ def _last_hidden(model: PreTrainedModel, kept: list[Tensor]) -> torch.utils.hook
 @torch.no_grad()
 def scores_in_training(subject: Subject) -> Finding:
     """Log-probabilities of labels in the trainers' forward, against the same hidden states and weights in float64."""
-    model, tree, hidden = _model_with_large_logits(subject), TREES["digits"], []
+    model, tree = _model_with_large_logits(subject), TREES["digits"]
+    hidden: list[Tensor] = []
     batch = as_batch(random_rows(), subject.device)
     handle = _last_hidden(model, hidden)
     with torch.autocast(subject.device.type, subject.dtype, enabled=subject.dtype != torch.float32):
@@ -64,7 +65,8 @@ def scores_in_training(subject: Subject) -> Finding:
 @torch.no_grad()
 def scores_in_judging(subject: Subject) -> Finding:
     """The logits that the Transformers engine reads, in the same way."""
-    model, hidden = _model_with_large_logits(subject), []
+    model = _model_with_large_logits(subject)
+    hidden: list[Tensor] = []
     ids = as_batch(random_rows(), subject.device)["completion_ids"][:1]
     handle = _last_hidden(model, hidden)
     with (

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from time import perf_counter
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -197,7 +197,7 @@ def _names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): x for name, x in weights.items()}
 
 
-def _told(value: float | None) -> float:
+def _told(value: Any) -> Any:
     """What the main process knows."""
     known = [value]
     broadcast_object_list(known)

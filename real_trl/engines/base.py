@@ -25,7 +25,8 @@ class PromptError(ValueError):
 
     def __init__(self, index: int, said: str) -> None:
         super().__init__(index, said)
-        self.index, self.said, self.place = index, said, None
+        self.index, self.said = index, said
+        self.place: str | None = None
 
     def __str__(self) -> str:
         return f"{self.place or f'prompt {self.index} (counted from 0)'}{self.said}"

@@ -15,7 +15,7 @@ gradient hooks need.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import is_peft_model
@@ -72,14 +72,16 @@ class PolicyOutput(NamedTuple):
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:
     """The model itself, found through DDP / DeepSpeed and PEFT wrappers."""
-    while hasattr(model, "module"):
-        model = model.module
-    return model.get_base_model() if is_peft_model(model) else model
+    inner: Any = model
+    while hasattr(inner, "module"):
+        inner = inner.module
+    return inner.get_base_model() if is_peft_model(inner) else inner
 
 
-def backbone(model: nn.Module) -> nn.Module:
+def backbone(model: nn.Module) -> PreTrainedModel:
     """The decoder under the LM head, found through the same wrappers."""
-    return causal_lm(model).base_model
+    decoder: Any = causal_lm(model).base_model
+    return decoder
 
 
 @dataclass
@@ -109,7 +111,7 @@ def select_hidden_rows(model: nn.Module, rows: Tensor, scores: TokenSelection | 
             What scores are read from. The output of the model, with TRL's fused LM head, then is a [`ScoredCausalLMOutput`]. This, too,
             happens within the model's forward.
     """
-    aside = []
+    aside: list[Tensor] = []
     options = None if scores is None else HeadOptions.of(causal_lm(model))
 
     def select(module, args, output):

@@ -97,6 +97,7 @@ def generate_groups(
         with `generation_config.return_dict_in_generate`.
     """
     base = causal_lm(model)
+    whole: Any = model  # `generate` and an adapter's attributes are not in its type
     ids = [torch.tensor(prompt, dtype=torch.long) for prompt in prompt_ids]
     inputs = {
         "input_ids": pad(ids, pad_token_id, "left").to(base.device),
@@ -107,18 +108,18 @@ def generate_groups(
     separate_rows(base)
     inputs["generation_config"] = generation_without_cache(base.config, prompt_ids, generation_config)
     reason = why_not_exact(base, dropout="of shared tokens" if base.training else "none")
-    if is_peft_model(model) and model.active_peft_config.is_prompt_learning:
+    if is_peft_model(model) and whole.active_peft_config.is_prompt_learning:
         reason = "the adapter is a learned prompt"
     output = None
     if reason is None:
         try:
             with prefix_attention_installed(base), padded_head(base):
-                output = model.generate(**inputs, custom_generate=shared_prefill)
+                output = whole.generate(**inputs, custom_generate=shared_prefill)
         except _CannotShare as error:
             reason = str(error)
     if output is None:
         _warn_once(reason)
-        output = model.generate(**inputs)
+        output = whole.generate(**inputs)
     return output if isinstance(output, GenerateDecoderOnlyOutput) else GenerateDecoderOnlyOutput(sequences=output)
 
 

@@ -84,7 +84,7 @@ def attend_backward(
     if causal:
         part = Part(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
         grads = part.backward(grad.unsqueeze(0), out.unsqueeze(0), lse.unsqueeze(0), scale)
-        return tuple(x[0] for x in grads)
+        return grads[0][0], grads[1][0], grads[2][0]
     # On the CPU the kernel divides its work by sequence and head only: blocks of queries stand for sequences there
     divisors = (1, 2, 4) if query.device.type == "cpu" else (1,)
     blocks = max(n for n in divisors if query.size(0) * query.size(1) // key.size(0) % n == 0)
@@ -120,12 +120,15 @@ class Part(NamedTuple):
             return grads
         size, heads, *rest = self.key.shape
         # (N, H, S, D) -> (N, J, H/J, S, D) -> (N, J, S, D)
-        return grads[0], *(x.view(size, heads, -1, *rest).sum(2) for x in grads[1:])
+        of_key, of_value = (x.view(size, heads, -1, *rest).sum(2) for x in grads[1:])
+        return grads[0], of_key, of_value
 
-    def _expanded(self) -> list[Tensor]:
+    def _expanded(self) -> tuple[Tensor, Tensor]:
         groups = self.query.size(1) // self.key.size(1)
+        if groups == 1:
+            return self.key, self.value
         # (N, J, S, D) -> (N, H, S, D)
-        return [x if groups == 1 else x.repeat_interleave(groups, dim=1) for x in (self.key, self.value)]
+        return self.key.repeat_interleave(groups, dim=1), self.value.repeat_interleave(groups, dim=1)
 
 
 def merge(first: Attended, second: Attended) -> Attended:
@@ -179,12 +182,12 @@ def _backward(
         grads = _aten._scaled_dot_product_flash_attention_for_cpu_backward(
             grad, query, key, value, out, lse, 0.0, causal, attn_mask=bias, scale=scale
         )
-        return tuple(x.to(dtype) for x in grads)
+        return grads[0].to(dtype), grads[1].to(dtype), grads[2].to(dtype)
     probs = (_scores(query, key, scale, causal, mask) - lse.unsqueeze(-1)).exp()
     grad, out = grad.to(probs.dtype), out.to(probs.dtype)
     grad_scores = probs * (grad @ value.to(probs.dtype).mT - (grad * out).sum(-1, keepdim=True)) * scale
-    grads = grad_scores @ key.to(probs.dtype), grad_scores.mT @ query.to(probs.dtype), probs.mT @ grad
-    return tuple(x.to(y.dtype) for x, y in zip(grads, (query, key, value), strict=True))
+    of_query, of_key = grad_scores @ key.to(probs.dtype), grad_scores.mT @ query.to(probs.dtype)
+    return of_query.to(query.dtype), of_key.to(key.dtype), (probs.mT @ grad).to(value.dtype)
 
 
 def _kernel(query: Tensor, mask: Tensor | None) -> str:

@@ -7,7 +7,7 @@ Near 35, where logits often are, numbers in bfloat16 are 0.25 apart. Rounded log
 distribution (up to 0.09 of ŷ on 1-5), and as large as the differences between the rewards of a group.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FunctionType, MethodType
@@ -194,7 +194,7 @@ def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
             module.forward = own
 
 
-def _linear_layers(head: nn.Module) -> list[nn.Module]:
+def _linear_layers(head: nn.Module) -> Sequence[nn.Module]:
     """The modules whose forward is a plain product with their `weight`."""
     if type(head) is nn.Linear:
         return [head]
@@ -206,11 +206,12 @@ def _linear_layers(head: nn.Module) -> list[nn.Module]:
     return []
 
 
-def _precise_forward(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+def _precise_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     def forward(hidden: Tensor) -> Tensor:
         if isinstance(layer, TrainableTokensLayer):
             if layer.disable_adapters or layer.merged:
-                return precise_logits(hidden, layer.base_layer.weight, layer.base_layer.bias)
+                base: Any = layer.base_layer
+                return precise_logits(hidden, base.weight, base.bias)
             weight = layer.get_merged_weights(layer.active_adapters)
             return precise_logits(hidden, weight, None)  # as PEFT, without a bias
         return precise_logits(hidden, layer.weight, layer.bias)

@@ -77,8 +77,8 @@ class PackedSequences:
         """See [`AttentionLayout`]; `B` is 1."""
         if takes_flash(query):
             # (1, H, T, D) -> (T, H, D) -> (1, H, T, D)
-            rows = (x[0].transpose(0, 1) for x in (query, key, value))
-            return varlen_attention(*rows, self.calls(query.device), scale).transpose(0, 1).unsqueeze(0)
+            q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+            return varlen_attention(q, k, v, self.calls(query.device), scale).transpose(0, 1).unsqueeze(0)
         # (1, H, T, D) -> (H, T, D) -> (1, H, T, D)
         return _PackedAttention.apply(query[0], key[0], value[0], self, scale).unsqueeze(0)
 
@@ -132,7 +132,8 @@ class Bucket:
 
     def to(self, device: torch.device) -> "Bucket":
         """The same on `device`."""
-        return Bucket(*(None if x is None else x.to(device) for x in vars(self).values()))
+        moved: dict[str, Any] = {name: None if x is None else x.to(device) for name, x in vars(self).items()}
+        return Bucket(**moved)
 
     def gather(self, x: Tensor, fill: float | None = None) -> Tensor:
         """Rows of `x` `(H, T, ...)` as `(N, H, S, ...)`; at padding `fill`, or any."""
@@ -243,8 +244,8 @@ class _PackedAttention(torch.autograd.Function):
             own_out, own_lse = bucket.part(query, key, value).attend(scale, bucket.tree_mask)
             out[:, bucket.positions], lse[:, bucket.positions] = map(bucket.ungather, (own_out, own_lse))
         for rows, keys in _crossings(layout):
-            part = attend(query[:, rows], key[:, keys], value[:, keys], scale, causal=False)
-            out[:, rows], lse[:, rows] = merge(part, (out[:, rows], lse[:, rows]))
+            crossing = attend(query[:, rows], key[:, keys], value[:, keys], scale, causal=False)
+            out[:, rows], lse[:, rows] = merge(crossing, (out[:, rows], lse[:, rows]))
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.layout, ctx.buckets, ctx.scale = layout, buckets, scale
         return out

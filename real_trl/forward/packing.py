@@ -84,8 +84,8 @@ def pack_row(
             contexts.append((start, start + seen))
         branches.append((group_start, len(ids)))
     layout = PackedSequences(prefixes, branches, own, contexts, tree.ancestors)
-    row = (torch.tensor([values]).to(device) for values in (ids, positions))
-    return PackedRow(*row, layout, torch.tensor(spans).to(device), tree)
+    input_ids, position_ids = (torch.tensor([values]).to(device) for values in (ids, positions))
+    return PackedRow(input_ids, position_ids, layout, torch.tensor(spans).to(device), tree)
 
 
 def pack_texts(

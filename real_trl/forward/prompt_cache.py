@@ -61,7 +61,8 @@ class PromptAttention:
         for bucket in self._buckets:
             for layer, kept in prompts.items():
                 if len(bucket.groups) == 1:
-                    bucket.stacked[layer] = tuple(x.unsqueeze(0) for x in kept[bucket.groups[0]])
+                    key, value = kept[bucket.groups[0]]
+                    bucket.stacked[layer] = key.unsqueeze(0), value.unsqueeze(0)
                     continue
                 # (J, P, D) -> (groups, J, P, D)
                 keys, values = (torch.stack([kept[group][i] for group in bucket.groups]) for i in (0, 1))
@@ -88,8 +89,8 @@ class PromptAttention:
                 bucket.groups = [bucket.groups[place] for place in places]
                 index = torch.tensor(places, device=self._device)
                 bucket.stacked = {
-                    layer: tuple(x.index_select(0, index) for x in stacked)
-                    for layer, stacked in bucket.stacked.items()
+                    layer: (keys.index_select(0, index), values.index_select(0, index))
+                    for layer, (keys, values) in bucket.stacked.items()
                 }
             left.append(bucket)
         self._buckets = left
@@ -110,7 +111,7 @@ class PromptAttention:
         back, place = [0] * starts[-1], 0
         for bucket in self._buckets:
             most = max(self._sizes[group] for group in bucket.groups)
-            rows = []
+            rows: list[int] = []
             for group in bucket.groups:
                 own = list(range(starts[group], starts[group + 1]))
                 for offset, row in enumerate(own):

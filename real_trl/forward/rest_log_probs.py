@@ -50,11 +50,11 @@ class _RestLogProbs(torch.autograd.Function):
                 logits, slope = ctx.options.apply(_logits(hidden, weight, bias, tokens, grad.dtype))
                 among_rest = (logits - rest.unsqueeze(1)).exp().masked_fill(_within(outside, tokens), 0.0)
                 shares = (among_rest - (logits - total.unsqueeze(1)).exp()) * grad.unsqueeze(1) * slope
-                if wants_hidden:
+                if grad_hidden is not None:
                     grad_hidden += shares @ weight[tokens].to(grad.dtype)
-                if wants_weight:
+                if grad_weight is not None:
                     grad_weight[tokens] = (shares.T @ hidden.to(grad.dtype)).to(weight.dtype)  # (tokens, Q) @ (Q, H)
-                if wants_bias:
+                if grad_bias is not None:
                     grad_bias[tokens] = shares.sum(0).to(bias.dtype)
         return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None
 

@@ -123,11 +123,11 @@ class _LogProbs(torch.autograd.Function):
                     mine = asked.within(here)
                     shares.index_put_((rows[mine] - here.start, tokens[mine]), grad[mine], accumulate=True)
                     grads[block] = shares if not ctx.options.changes else shares * slope
-                if wants_hidden:
+                if grad_hidden is not None:
                     grad_hidden[chunk] = product.hidden_grad(grads).to(hidden.dtype)
-                if wants_weight:
+                if grad_weight is not None:
                     product.add_weight_grad(grad_weight, grads, hidden[chunk])
-                if wants_bias:
+                if grad_bias is not None:
                     grad_bias += grads.sum(0, dtype=grad_bias.dtype)
         return (
             grad_hidden,

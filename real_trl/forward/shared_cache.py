@@ -48,8 +48,8 @@ class PromptReading:
             if device not in self._calls:
                 self._calls[device] = VarlenCall.each_causal(self._lengths, device)
             # (1, H, T, D) -> (T, H, D) -> (1, H, T, D)
-            rows = (x[0].transpose(0, 1) for x in (query, key, value))
-            return self._calls[device].attend(*rows, scale)[0].transpose(0, 1).unsqueeze(0)
+            q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+            return self._calls[device].attend(q, k, v, scale)[0].transpose(0, 1).unsqueeze(0)
         # (1, T, H, D) -> (1, H, T, D), the memory order in which the model reads it
         out = query.new_empty(1, length, heads, size).transpose(1, 2)
         for (start, end), parts in zip(self._spans, kept, strict=True):
@@ -74,14 +74,18 @@ class DecodingGroups:
 
     def own(self, row: int) -> dict[int, KeysAndValues]:
         """For each layer, a copy of the keys and values `(J, length, D)` of what follows the prompt in `row`."""
-        return {layer: tuple(x[row, :, : self.length].clone() for x in own) for layer, own in self._own.items()}
+
+        def copied(buffer: Tensor) -> Tensor:
+            return buffer[row, :, : self.length].clone()
+
+        return {layer: (copied(keys), copied(values)) for layer, (keys, values) in self._own.items()}
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all rows but these, in ascending order."""
         self.prompts.keep(rows)
-        for layer, own in self._own.items():
-            index = torch.tensor(rows, device=own[0].device)
-            self._own[layer] = tuple(x.index_select(0, index) for x in own)
+        for layer, (keys, values) in self._own.items():
+            index = torch.tensor(rows, device=keys.device)
+            self._own[layer] = keys.index_select(0, index), values.index_select(0, index)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """`query` `(N, H, 1, D)`, `key` and `value` `(N, J, 1, D)` of the new tokens to `(N, H, 1, D)`."""
@@ -95,14 +99,12 @@ class DecodingGroups:
         return merged_output(self.prompts.attend(layer, folded, scale), own).view(query.shape)
 
     def _append(self, layer: int, key: Tensor, value: Tensor) -> KeysAndValues:
-        own = self._own.get(layer)
-        if own is None or own[0].size(2) < self.length:
-            own = self._own[layer] = tuple(
-                self._buffer(x, old) for x, old in zip((key, value), own or (None, None), strict=True)
-            )
-        for buffer, new in zip(own, (key, value), strict=True):
+        keys, values = self._own.get(layer, (None, None))
+        if keys is None or values is None or keys.size(2) < self.length:
+            keys, values = self._own[layer] = self._buffer(key, keys), self._buffer(value, values)
+        for buffer, new in ((keys, key), (values, value)):
             buffer[:, :, self.length - 1] = new[:, :, 0]  # (N, J, 1, D) -> (N, J, D)
-        return tuple(buffer[:, :, : self.length] for buffer in own)
+        return keys[:, :, : self.length], values[:, :, : self.length]
 
     def _buffer(self, new: Tensor, old: Tensor | None) -> Tensor:
         rows, heads, _, size = new.shape
@@ -116,7 +118,7 @@ class DecodingGroups:
 def merged_output(first: Attended, second: Attended) -> Tensor:
     """The output of [`~real_trl.forward.kernels.merge`], where its log-sum-exp is not needed."""
     weight = torch.sigmoid(first[1] - second[1]).unsqueeze(-1)
-    return torch.lerp(*(part[0].to(weight.dtype) for part in (second, first)), weight).to(first[0].dtype)
+    return torch.lerp(second[0].to(weight.dtype), first[0].to(weight.dtype), weight).to(first[0].dtype)
 
 
 def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tuple[Layers, Tensor]:
@@ -124,7 +126,8 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tu
     Prefill by a model with [`~real_trl.forward.packed_attention.install_prefix_attention`]: the tokens of each group's prompt, not
     empty, are read once. For each layer, keys and values `(J, P, D)` of every prompt, and the logits `(groups, V)` of what comes next.
     """
-    device, layers, logits = model.device, {}, []
+    device, logits = model.device, []
+    layers: Layers = {}
     for pack in _packs(prompts):
         reading = PromptReading([len(prompt) for prompt in pack])
         ids = torch.tensor([[token for prompt in pack for token in prompt]], device=device)
@@ -145,7 +148,8 @@ def read_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> tu
 
 
 def _packs(prompts: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-    packs, tokens = [[]], 0
+    packs: list[list[Sequence[int]]] = [[]]
+    tokens = 0
     for prompt in prompts:
         if packs[-1] and tokens + len(prompt) > _PACKED_TOKENS:
             packs.append([])

@@ -48,8 +48,8 @@ def pack_groups(
         completion's tree.
     """
     if [] in prompt_ids:
-        row = list(prompt_ids).index([])
-        raise ValueError(f"prompt_ids: row {row} is empty; give every completion a prompt of one token at least.")
+        empty = list(prompt_ids).index([])
+        raise ValueError(f"prompt_ids: row {empty} is empty; give every completion a prompt of one token at least.")
     groups = [list(rows) for _, rows in groupby(range(len(prompt_ids)), key=lambda row: prompt_ids[row])]
     # The hidden state of a token predicts the next one
     read = [ids[: max(len(ids) - 1, score)] for ids, score in zip(completion_ids, score_positions, strict=True)]
@@ -93,11 +93,11 @@ def shared_prefix_forward(
         others:
             As there. Completions of the same prompt must follow each other to share it.
     """
-    lists = [
+    prompts, completions = (
         [ids[mask].tolist() for ids, mask in zip(rows.cpu(), masks.bool().cpu(), strict=True)]
         for rows, masks in ((prompt_ids, prompt_mask), (completion_ids, completion_mask))
-    ]
-    row, selection = pack_groups(*lists, score_positions.tolist(), tree, prompt_ids.device)
+    )
+    row, selection = pack_groups(prompts, completions, score_positions.tolist(), tree, prompt_ids.device)
     return PolicyOutput.unpacked(model(**row.inputs, selection=selection), selection, completion_mask, tree)
 
 

@@ -117,7 +117,7 @@ def head_log_probs(
     model: PreTrainedModel, hidden: Tensor, selection: TokenSelection, options: HeadOptions
 ) -> SelectedLogProbs:
     """What `selection` asks for, of hidden states `(tokens, H)`; to be called within the forward of `model`."""
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()
     # As in TRL: a model split over devices can end on another than the head's; FSDP2 has sharded parameters
     weight, bias = (
         x.full_tensor() if isinstance(x, DTensor) else x for x in (head.weight, getattr(head, "bias", None))

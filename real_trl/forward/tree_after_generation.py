@@ -82,9 +82,9 @@ def read_from_cache(
         prompt_mask = prompt_mask[rows]
     prompts, length = prompt_mask.size(1), cache.get_seq_length()
     # What was generated after the context (a score, EOS, padding) is in the cache too, but hidden
-    cached = [min(len(place.context), length - prompts) for place in places]
-    tail = _Tail.of(places, cached, tree, device)
-    cached = torch.tensor(cached, device=device).unsqueeze(1)  # (n, 1)
+    lengths = [min(len(place.context), length - prompts) for place in places]
+    tail = _Tail.of(places, lengths, tree, device)
+    cached = torch.tensor(lengths, device=device).unsqueeze(1)  # (n, 1)
     in_cache = torch.cat([prompt_mask.bool(), torch.arange(length - prompts, device=device) < cached], dim=1)
     logits = model(
         input_ids=tail.input_ids,
@@ -115,8 +115,8 @@ def read_from_rows(
     prompts = {layer: [kept[group] for group, _ in groups] for layer, kept in finished.prompts.items()}
     sizes = [size for _, size in groups]
     in_cache = torch.arange(max(cached), device=device) < torch.tensor(cached, device=device).unsqueeze(1)
-    starts = [kept[0].size(1) for kept, size in zip(prompts[0], sizes, strict=True) for _ in range(size)]
-    starts = torch.tensor([start + end for start, end in zip(starts, cached, strict=True)], device=device)
+    own_starts = [kept[0].size(1) for kept, size in zip(prompts[0], sizes, strict=True) for _ in range(size)]
+    starts = torch.tensor([start + end for start, end in zip(own_starts, cached, strict=True)], device=device)
     logits = model(
         input_ids=tail.input_ids,
         attention_mask=no_mask(tail.input_ids),
@@ -224,7 +224,7 @@ def read_by_forward(
     [`read_from_cache`] with whole sequences, prompts of the batch and what follows them, and a forward for each node of the tree: for
     any model, and slow. The root's edges are included.
     """
-    paths = [[]]
+    paths: list[list[int]] = [[]]
     for token, parent in zip(tree.context_tokens, tree.parents, strict=True):
         paths.append([*paths[parent], token])
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from real_trl.forward.positions import constant_up_to
 from real_trl.forward.support import why_not_masked
@@ -36,7 +37,7 @@ class TreeForward(NamedTuple):
 
 
 def tree_forward(
-    model: nn.Module,
+    model: PreTrainedModel,
     tree: LabelTree,
     input_ids: Tensor,
     attention_mask: Tensor,
@@ -106,7 +107,7 @@ def tree_mask(visible: Tensor, tree: LabelTree) -> Tensor:
     return torch.cat([visible.unsqueeze(1).expand(-1, nodes, -1), ancestors], dim=2)
 
 
-def as_attention_mask(allowed: Tensor, model: nn.Module) -> Tensor:
+def as_attention_mask(allowed: Tensor, model: PreTrainedModel) -> Tensor:
     """`allowed` `(N, Q, T)` as the 4D mask that the model's attention takes: bool for sdpa, to be added for eager."""
     allowed = allowed.unsqueeze(1)  # (N, Q, T) -> (N, 1, Q, T), for all heads
     if model.config._attn_implementation != "eager":
@@ -116,7 +117,7 @@ def as_attention_mask(allowed: Tensor, model: nn.Module) -> Tensor:
 
 
 def tree_inputs(
-    model: nn.Module,
+    model: PreTrainedModel,
     tree: LabelTree,
     input_ids: Tensor,
     attention_mask: Tensor,

@@ -51,11 +51,14 @@ class VarlenCall:
         cls, queries: Sequence[Sequence[int]], keys: Sequence[Sequence[int]], device: torch.device, *, causal: bool
     ) -> "VarlenCall":
         """Of the rows of each sequence."""
-        rows = [_rows(parts, device) for parts in (queries, keys)]
+        query_rows, key_rows = _rows(queries, device), _rows(keys, device)
         lengths = [list(map(len, parts)) for parts in (queries, keys)]
-        starts = [torch.tensor([0, *accumulate(sizes)], dtype=torch.int32).to(device) for sizes in lengths]
+        from_query, from_key = (
+            torch.tensor([0, *accumulate(sizes)], dtype=torch.int32).to(device) for sizes in lengths
+        )
         # FlashAttention folds heads into queries where no sequence has more than one of these; a bound of 2 keeps it to one order of results
-        return cls(*rows, *starts, max(2, *lengths[0]), max(lengths[1]), causal)
+        longest = max(2, *lengths[0])
+        return cls(query_rows, key_rows, from_query, from_key, longest, max(lengths[1]), causal)
 
     @classmethod
     def each_causal(cls, lengths: Sequence[int], device: torch.device) -> "VarlenCall":
@@ -65,7 +68,7 @@ class VarlenCall:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Attended:
         """Of all rows, `(T, H, D)` and `(T, J, D)`: output `(Q, H, D)` of the queries, and log-sum-exp of their scores `(H, Q)`."""
-        return varlen_attn(
+        output, lse = varlen_attn(
             query[self.queries],
             key[self.keys],
             value[self.keys],
@@ -75,6 +78,7 @@ class VarlenCall:
             window_size=(-1, 0 if self.causal else -1),
             enable_gqa=True,
         )
+        return output, lse
 
     def backward(
         self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, scale: float
@@ -122,7 +126,7 @@ def calls_of_row(
         lengths += [end - start, *[1] * nodes]
     # The last in its row is the node itself
     above = [(node, row.nonzero().flatten().tolist()[:-1]) for node, row in enumerate(ancestors)]
-    crossings = [
+    crossings: list[list[tuple[Sequence[int], Sequence[int]]]] = [
         [(range(*group), range(*prefix)) for group, prefix in zip(branches, prefixes, strict=True) if range(*group)],
         [
             (range(end, end + nodes), range(*context))
@@ -133,7 +137,11 @@ def calls_of_row(
     ]
     return [
         VarlenCall.each_causal(lengths, device),
-        *(VarlenCall.of(*zip(*pairs, strict=True), device, causal=False) for pairs in crossings if pairs),
+        *(
+            VarlenCall.of([queries for queries, _ in pairs], [keys for _, keys in pairs], device, causal=False)
+            for pairs in crossings
+            if pairs
+        ),
     ]
 
 

@@ -83,7 +83,7 @@ def notes_on_columns(source: Source, columns: Sequence[str], criteria: Mapping[s
     """What several columns with scores were taken for, and what speaks against it."""
     if len(columns) < 2 or (not criteria and are_like_raters(columns)):
         return []
-    scores = {column: [] for column in columns}
+    scores: dict[str, list[list[float]]] = {column: [] for column in columns}
     for row in source.iterate(columns):
         for column in columns:
             scores[column].append([as_number(cell) for cell in ratings_in(row[column]) if not is_empty(cell)])

@@ -128,7 +128,7 @@ class Project:
     def _check(self, plan: Plan, target: Path) -> None:
         """Load every split as the stages will."""
         options = data_options(plan, target)
-        load = {"scale": plan.scores.scale}
+        load: dict[str, Any] = {"scale": plan.scores.scale}
         for split in ("train", "validation", "test"):
             load_judge_dataset(DataArguments(**options), split, **load)
         if not plan.direct:
@@ -245,6 +245,7 @@ def _make_prompts(
 ) -> tuple[PromptTemplate | None, list[str]]:
     """The template, if prompts are not complete, and the prompt of each row."""
     template = make_template(roles, options.criteria, direct=not roles.feedback)
+    asked: dict[str, Any]
     if template is None:
         asked = {"prompt_column": roles.prompt}
     else:

@@ -196,7 +196,7 @@ def _sizes(
         "learning_rate": 1e-5 if lora else 1e-6,
         **common,
     }
-    evaluate = {"batch_size": 16 if hardware.gpu else 8, "max_new_tokens": completion}
+    evaluate: dict[str, Any] = {"batch_size": 16 if hardware.gpu else 8, "max_new_tokens": completion}
     if not found.feedback:  # a direct judge, which reads its prompts and generates nothing
         evaluate = {"batch_size": 64 if hardware.gpu else 16}
     if hardware.gpu or hardware.fast_half:

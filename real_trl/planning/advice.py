@@ -5,6 +5,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from real_trl.planning.memory import Memory, plan_memory
 from real_trl.planning.models import ModelSize
@@ -53,7 +54,7 @@ def possible_changes(setup: Setup, with_lora: Callable[[], ModelSize] | None = N
             Sizes of the same model with a LoRA adapter; `None` if it has one.
     """
 
-    def change(option: str, text: str, **values: object) -> Change:
+    def change(option: str, text: str, **values: Any) -> Change:
         return Change(option, text, lambda setup: replace(setup, **values))
 
     if setup.generation == "vllm":

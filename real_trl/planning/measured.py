@@ -99,8 +99,8 @@ class MeasuredMachine:
 
     def prepare(self, jobs: list[Job]) -> None:
         """Measure `jobs`, with each model built once; raises [`CannotMeasure`]."""
-        wanted = dict.fromkeys(self._smaller(job) for job in jobs)
-        wanted = [job for job in wanted if job not in self._times]
+        smaller = dict.fromkeys(self._smaller(job) for job in jobs)
+        wanted = [job for job in smaller if job not in self._times]
         if not wanted:
             return
         try:

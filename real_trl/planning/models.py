@@ -5,6 +5,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -152,7 +153,7 @@ def find_config(name: str | None, recipe: Path, *, synthetic: bool = False) -> t
     except (OSError, ValueError):
         pass
     if name in PUBLISHED:
-        dimensions = dict(PUBLISHED[name])
+        dimensions: dict[str, Any] = dict(PUBLISHED[name])
         return CONFIG_MAPPING[dimensions.pop("model_type")](**dimensions), f"the published dimensions of {name}"
     look_for_hub(name)
     try:

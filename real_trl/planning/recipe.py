@@ -160,8 +160,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str], stage: str | None) -
         said = ": got true for full training, which weights in 4 bits cannot have"
         raise FieldError("load_in_4bit", True, "Set use_peft to true, or load_in_4bit to false.", said)
     stated = {**yaml.safe_load(text), **_options(overrides)}
-    said = [str(stated[name]).lower() == "true" for name in ("bf16", "fp16") if stated.get(name) is not None]
-    half = any(said) if said else None
+    asked = [str(stated[name]).lower() == "true" for name in ("bf16", "fp16") if stated.get(name) is not None]
+    half = any(asked) if asked else None
     model_config, source = find_config(model.model_name_or_path, path, synthetic=data.dataset_name == "synthetic")
     return Recipe(path, stage, data, config, model, stage_args, half, model_config, source)
 

@@ -163,7 +163,8 @@ def plan_time(recipe: Recipe, setup: Setup, steps: int | None, lengths: Lengths)
             name = " (evaluation during training)"
             parts += judging_parts(rows, batch, texts, direct=lengths.direct, name=name, often=often, every=every)
         cases.append(parts)
-    time = time_parts(machine_for(recipe, setup), *cases, setup)
+    low, high = cases
+    time = time_parts(machine_for(recipe, setup), low, high, setup)
     return replace(time, notes=[*time.notes, *notes])
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from real_trl.score_space import ScoreSpace
 from real_trl.text.thinking import ThinkingTags
-from real_trl.text.tokens import raw_text
+from real_trl.text.tokens import decoded, raw_text
 
 
 class Spoken(NamedTuple):
@@ -31,7 +31,7 @@ def spoken(space: ScoreSpace, completion_ids: Sequence[int], opened: ThinkingTag
     text = raw_text(space.tokenizer, completion_ids)
     if space.thinking.answer_start(text, opened) != 0:
         return spoken_text(space, text, opened)
-    return Spoken("", space.rationale_of(space.tokenizer.decode(completion_ids, skip_special_tokens=True)))
+    return Spoken("", space.rationale_of(decoded(space.tokenizer, completion_ids, skip_special_tokens=True)))
 
 
 def spoken_text(space: ScoreSpace, completion: str, opened: ThinkingTags | None = None) -> Spoken:

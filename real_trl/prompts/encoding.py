@@ -213,7 +213,7 @@ class PromptEncoding:
                 "chat: prompts are to go through the chat template, but the tokenizer has none. Set chat to false (give prompts as "
                 "text), or use a chat model."
             )
-        options = {
+        options: dict[str, Any] = {
             "tokenize": False,
             "add_generation_prompt": add_generation_prompt,
             **self.format.template_arguments(),

@@ -121,7 +121,7 @@ def training_format(dataset: Any, tokenizer: Any, args: Any) -> PromptFormat:
     Raises:
         ValueError: if a judge could not be asked that way.
     """
-    row = next(iter(dataset), {}) if dataset is not None else {}
+    row: dict[str, Any] = next(iter(dataset), {}) if dataset is not None else {}
     arguments = {**(args.chat_template_kwargs or {}), **_row_arguments(row)}
     prompt = row.get("prompt")
     if not prompt or not is_conversation(prompt):

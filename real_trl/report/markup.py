@@ -88,8 +88,8 @@ def paper_table(evaluation: Evaluation) -> PaperTable:
         for metric in paper_metrics():
             printed = [METRICS[metric].print(block[key].get(metric)) for key in keys]
             cells = [Cell(text, doubtful=key in doubtful[name]) for text, key in zip(printed, keys, strict=True)]
-            always = [Cell(METRICS[metric].print(constants[name].get(metric)))] if constants else []
-            columns.append([*with_best(cells, metric), *always])
+            same = [Cell(METRICS[metric].print(constants[name].get(metric)))] if constants else []
+            columns.append([*with_best(cells, metric), *same])
     rows = [(judge, _training(evaluation, judge), INFERENCES[inference]) for judge, inference in keys]
     rows += [("Always the mean of the labels", "–", "–")] if constants else []
     return PaperTable(list(blocks), rows, [list(row) for row in zip(*columns, strict=True)])

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of an evaluation, from its results and its predictions. Figures of matplotlib; nothing is shown or saved."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,7 +151,7 @@ def plot_breakdown(
             if is_undefined(value):
                 axes.text(0, y, " n/a", va="center", fontsize="small")
                 continue
-            style = {"color": COLORS[index % len(COLORS)], "height": 0.9 * height}
+            style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "height": 0.9 * height}
             axes.barh(y, spec.factor * value, **style)
             interval = results[judge].get("intervals", {}).get(inference, {}).get(metric)
             if interval is not None and not any(map(is_undefined, interval)):
@@ -174,16 +174,16 @@ def _ends(evaluation: Evaluation, dataset: str) -> tuple[float, float]:
 
 
 def _cycle(items: Sequence[Any]) -> Sequence[Any]:
-    return items * 100
+    return [*items] * 100
 
 
 def _short(text: str, limit: int = 12) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _legend_below(figure: "Figure", panels: Sequence[Any]) -> None:
+def _legend_below(figure: "Figure", panels: Iterable[Any]) -> None:
     """One legend for all panels, each name once."""
-    named = {}
+    named: dict[str, Any] = {}
     for axes in panels:
         named |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=3, fontsize="small")

@@ -57,7 +57,8 @@ def plot_quickstart(
 
     widths = [4.6, 3.7 * len(predictions)]
     figure = new_figure(sum(widths), 5.0)
-    left, right = figure.subfigures(1, 2, width_ratios=widths, wspace=0.03)
+    halves: Any = figure.subfigures(1, 2, width_ratios=widths, wspace=0.03)
+    left, right = halves
 
     left.suptitle("RL training (thick: running mean)", fontsize="large")
     curves = left.subplots(len(_CURVES), 1, sharex=True)

@@ -31,7 +31,7 @@ def print_summary(path: Path, config: JudgeConfig, prefixes: Sequence[str] = (""
     """What the scores in a file come to, and last whether they are worth anything; of several sets of columns, each. Returns its text."""
     rows, scale = list(read_file(path).iterate()), Scale(tuple(config.score_labels), tuple(config.score_values))
     lines = [Text(f"{len(rows)} rows scored: {path}")]
-    known = {"normalized": config.normalize_expectation, "direct": not config.rationale}
+    known: dict[str, Any] = {"normalized": config.normalize_expectation, "direct": not config.rationale}
     known["calibration"] = config.read_calibration()
     for prefix in prefixes:
         if len(prefixes) > 1:

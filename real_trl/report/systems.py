@@ -145,7 +145,11 @@ def decision(comparison: Comparison) -> list[Remark]:
         if row["better"] is not None:
             better.setdefault(row["better"], []).append(row["b"] if row["better"] == row["a"] else row["a"])
     place = {system["name"]: index for index, system in enumerate(comparison["systems"])}
-    shown = [f"{name} is better than {_and(sorted(better[name], key=place.get))}" for name in place if name in better]
+    shown = [
+        f"{name} is better than {_and(sorted(better[name], key=place.__getitem__))}"
+        for name in place
+        if name in better
+    ]
     alone = " by the judge alone" if comparison["by"] == "judge" else ""
     doubt = (
         ""

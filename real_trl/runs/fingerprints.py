@@ -41,10 +41,10 @@ def model_fingerprint(name_or_path: str, revision: str | None = None) -> str:
     """
     folder = Path(name_or_path)
     if not folder.is_dir():
-        for file in ("config.json", "adapter_config.json"):
-            path = cached_file(name_or_path, file, revision=revision, _raise_exceptions_for_missing_entries=False)
-            if path is not None:
-                return f"commit {extract_commit_hash(path, None)}"
+        for name in ("config.json", "adapter_config.json"):
+            cached = cached_file(name_or_path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+            if cached is not None:
+                return f"commit {extract_commit_hash(cached, None)}"
         said = f": {name_or_path!r} holds no config.json"
         raise FieldError("model", name_or_path, "Give a model.", said)
     digest = hashlib.sha256()

@@ -105,8 +105,8 @@ class Rationales:
             try:
                 for place, read in engine.read(prompts, [waiting[index][1] for index in indices]):
                     judgment, _ = waiting.pop(indices[place])
-                    distribution = {name: getattr(read, name) for name in _DISTRIBUTION}
-                    lost = {} if read.error is None else {"status": UNSCORED, "error": read.error}
+                    distribution: dict[str, Any] = {name: getattr(read, name) for name in _DISTRIBUTION}
+                    lost: dict[str, Any] = {} if read.error is None else {"status": UNSCORED, "error": read.error}
                     yield indices[place], replace(judgment, **distribution, **lost)
             except PromptError as error:  # other tokens than were generated, too many with the marker
                 index = indices[error.index]
@@ -212,4 +212,5 @@ class Rationales:
 
 
 def _unread(judgment: Judgment) -> Judgment:
-    return replace(judgment, **dict.fromkeys(_DISTRIBUTION))
+    nothing: dict[str, Any] = dict.fromkeys(_DISTRIBUTION)
+    return replace(judgment, **nothing)

@@ -35,7 +35,7 @@ def score_columns(judgment: Judgment, prefix: str = "", *, calibrated: bool = Fa
     columns["probabilities"] = _with_null(judgment.probabilities)
     if calibrated:
         raw = judgment.raw or judgment
-        ends = judgment.interval or [None, None]
+        ends: Sequence[float | None] = judgment.interval or (None, None)
         own = (judgment.calibrated, *ends, raw.expected_score, _with_null(raw.probabilities))
         columns |= dict(zip(CALIBRATED_SCORES, own, strict=True))
     return {prefix + name: value for name, value in columns.items()}

@@ -55,7 +55,7 @@ def own_template(judge: JudgeSource) -> str | None:
 
 def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset | Choices:
     """One split; where it has no complete prompts and the recipe names no template, by the judge's own, and by its criteria."""
-    options = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
+    options: dict[str, Any] = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
     # What a hold-out keeps together is what intervals have to resample together
     data_args = replace(data_args, group_column=data_args.group_column or data_args.holdout_group)
     if not data_args.prompt_template and (data_args.columns or data_args.criteria or data_args.pair_columns):
@@ -73,7 +73,7 @@ def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource)
         if own is None or (error.field, error.value) != ("prompt_column", None):
             raise
         stated = data_args.score_column or data_args.histogram_column or "rubric" in data_args.columns
-        criteria = None if stated else judge.config.criteria
+        criteria = {} if stated else judge.config.criteria
         return load_judge_dataset(replace(data_args, prompt_template=own, criteria=criteria), split, **options)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -37,6 +37,7 @@ from real_trl.trainers.checkpoints import StopWithCheckpoint, without_nan
 from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.context_check import check_held_out, config_of, held_out_tokens
 from real_trl.trainers.evaluation_callback import JudgeEvaluationCallback
+from real_trl.trainers.mixed_in import JudgeTrainer
 from real_trl.trainers.recipe_check import check_recipe, checkpoint_to_resume, resolve_recipe
 from real_trl.trainers.starting_judge import check_writes_rationales, stage_format
 from real_trl.trainers.trackers import check_trackers
@@ -191,13 +192,17 @@ def _choose_rationale(training_args: RAFTConfig, data_args: DataArguments, train
         )
 
 
-def make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:
+def make_trainer(
+    trainer_class: Callable[..., JudgeTrainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]
+) -> JudgeTrainer:
     """The stage's trainer on `to_rows(dataset)`. This loads the model."""
     with naming_open_options(stage.recipe, stage.training_args, stage.model_args):
         return _make_trainer(trainer_class, stage, to_rows)
 
 
-def _make_trainer(trainer_class: type[Trainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]) -> Trainer:
+def _make_trainer(
+    trainer_class: Callable[..., JudgeTrainer], stage: Stage, to_rows: Callable[[Dataset], Dataset]
+) -> JudgeTrainer:
     train_dataset = to_rows(stage.train_dataset)
     eval_dataset = to_rows(stage.eval_dataset) if stage.eval_dataset is not None else None
     _check_held_out(stage)
@@ -273,7 +278,7 @@ def load_policy(stage: Stage) -> str | PreTrainedModel | PeftModel:
     return model if continues else merge_whole(model, "use_peft", "Set use_peft to true").requires_grad_(True)
 
 
-def train_and_save(trainer: Trainer, stage: Stage) -> None:
+def train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
     """Train, and save the judge and the training log to `output_dir`. A run that cannot go on says why, with status 2."""
     with writing(
         stage.training_args.output_dir, "Complete checkpoints, and a judge that was there before, are as they were"
@@ -281,7 +286,7 @@ def train_and_save(trainer: Trainer, stage: Stage) -> None:
         _train_and_save(trainer, stage)
 
 
-def _train_and_save(trainer: Trainer, stage: Stage) -> None:
+def _train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
     args = stage.training_args
     try:
         with naming_open_options(stage.recipe, args, stage.model_args, trainer=trainer):
@@ -305,7 +310,7 @@ def _train_and_save(trainer: Trainer, stage: Stage) -> None:
             trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)
 
 
-def _save_curves(trainer: Trainer, stage: Stage) -> None:
+def _save_curves(trainer: JudgeTrainer, stage: Stage) -> None:
     """Draw what was logged of the held-out data (Fig. 2 and 4)."""
     path = Path(stage.training_args.output_dir, "training_curves.png")
     try:

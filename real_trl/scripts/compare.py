@@ -202,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(note)
         human = source.several_columns("--human", args.human) if args.human else []
         systems = read_systems(source, args.system.strip(), human, args.group, args.probability, args.prefix)
-        places, columns = (np.array([], dtype=int), {})
+        places: Any = np.array([], dtype=int)
+        columns: dict[str, Any] = {}
         if args.label_next:
             places, columns = choose_next(args, source, systems)
         comparison = compare_systems(systems, args.level, args.detect, args.power)

@@ -40,7 +40,7 @@ from real_trl.evaluation.judge_calibration import Calibration
 from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
-from real_trl.option_values import FieldError, as_mapping
+from real_trl.option_values import FieldError, MappingOption, as_mapping, mapping_option
 from real_trl.prompts.template import checked_text, load_template
 from real_trl.report.score_summary import print_summary
 from real_trl.runs.command import command, user_errors
@@ -90,19 +90,13 @@ class ScoreArguments(JudgingArguments):
     output: str | None = field(
         default=None, metadata={"help": "File to write: .jsonl, .csv, .parquet. Default: <data>.scored.jsonl."}
     )
-    columns: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Field of the judge's prompt → column, e.g. response=answer, or in a recipe {response: answer}."
-        },
+    columns: MappingOption = mapping_option(
+        "Field of the judge's prompt → column, e.g. response=answer, or in a recipe {response: answer}."
     )
     rubric: str | None = field(default=None, metadata={"help": "One rubric for all rows."})
     reference: str | None = field(default=None, metadata={"help": "One reference answer for all rows."})
-    criteria: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Criterion → rubric, of which each gives a set of columns. Default: the judge's own, if it has any."
-        },
+    criteria: MappingOption = mapping_option(
+        "Criterion → rubric, of which each gives a set of columns. Default: the judge's own, if it has any."
     )
     prompt_template: str | None = field(default=None, metadata={"help": "Default: the judge's own."})
     prompt_column: str | None = field(default=None, metadata={"help": "Column with complete prompts."})
@@ -191,7 +185,8 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source, crite
     else:
         texts = [{"rubric": rubric, "reference": args.reference} for rubric in criteria.values() or [args.rubric]]
         asked = [PromptFields(template, judge.space, args.columns, each, pairs=True).render for each in texts]
-    prompts, problems = [], {}
+    prompts: list[str] = []
+    problems: dict[str, list[str]] = {}
     for index, row in enumerate(source.iterate(column and [column])):
         try:
             prompts += [prompt_of(row) for prompt_of in asked]
@@ -206,7 +201,7 @@ def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source, crite
     return prompts
 
 
-def groups_of(calibration: Calibration | None, source: Source, criteria: Sequence[str]) -> list[str | None]:
+def groups_of(calibration: Calibration | None, source: Source, criteria: Sequence[str]) -> Sequence[str | None]:
     """The group of every prompt by which the judge's calibration has intervals; none where the data do not say."""
     column = calibration and calibration.intervals.column
     if column == CRITERION_COLUMN and criteria:

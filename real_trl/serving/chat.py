@@ -182,7 +182,9 @@ def _text(message: Mapping[str, Any], where: str) -> str:
     """The text of a message: its content, or that of its parts."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts]
+    texts: list[Any] = [
+        part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts
+    ]
     if not all(isinstance(text, str) for text in texts):
         raise Refused(400, "a judge reads text only. Give text, or parts of type text.", f"{where}.content")
     return "".join(texts)

@@ -103,11 +103,8 @@ class BoundedConnection(H11Protocol):
     def _make_room(self) -> bool:
         """Whether another connection could be closed."""
         latest = self.loop.time() - _GRACE
-        owing = [
-            other
-            for other in self.connections
-            if other._since < latest and (other._awaits_head or other.cycle.more_body)
-        ]
+        others: set[Any] = self.connections  # connections of this class, which uvicorn's annotation does not know
+        owing = [other for other in others if other._since < latest and (other._awaits_head or other.cycle.more_body)]
         if not owing:
             return False
         victim = min(owing, key=lambda other: (other._answered, other._since))

@@ -186,11 +186,11 @@ def _walk(value: Any, known: Sequence[str], kind: _Kind | None = None) -> Any:
         ]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and hasattr(value, "__dict__"):
-        shown = copy.copy(value)
+        copied = copy.copy(value)
         for name, item in vars(value).items():
             # Frozen ones, too
-            shown.__dict__[name] = _walk(item, known, _kind(name, kind))
-        return shown
+            copied.__dict__[name] = _walk(item, known, _kind(name, kind))
+        return copied
     if kind is _Kind.SECRET:
         return value if value == "" else REDACTED
     if isinstance(value, str | Path):

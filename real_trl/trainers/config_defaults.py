@@ -4,13 +4,18 @@
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from transformers.utils import is_torch_bf16_gpu_available
 
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.redaction import redacted
 from real_trl.text.thinking import THINKING_HELP
+
+if TYPE_CHECKING:  # what these are mixed into; at run time they come before the library's arguments and have no base
+    from transformers import TrainingArguments as _Arguments
+else:
+    _Arguments = object
 
 
 def default_precision(config: Any) -> None:
@@ -19,7 +24,7 @@ def default_precision(config: Any) -> None:
         config.bf16 = False
 
 
-class PrivateArguments:
+class PrivateArguments(_Arguments):
     """
     Training arguments that are written without their secrets: pickled (`training_args.bin`, also by whoever copies and saves them, as
     Weights & Biases' callback does), as a mapping (what trackers are given) and as text. A copy in this process has them.

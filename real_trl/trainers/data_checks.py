@@ -12,6 +12,7 @@ from real_trl.data.table_rows import check_one_split
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat, answer_message, prompt_text
 from real_trl.score_space import ScoreSpace
+from real_trl.trainers.mixed_in import JudgeTrainer
 from real_trl.trainers.row_checks import check_any_row, check_columns, check_judge_dataset, read_numbers
 
 # Rows, what an error calls each of them (`row 3`), and the dataset's name
@@ -72,8 +73,8 @@ def checked_data(dataset: Any, name: str, columns: Sequence[str], space: ScoreSp
         dataset = read_numbers(dataset, name, space)
     check_judge_dataset(dataset, name, columns, space)
     if isinstance(dataset, IterableDataset):
-        check = _StreamCheck(name, columns, space, checks)
-        return dataset.map(check, with_indices=True, features=dataset.features)
+        checked = _StreamCheck(name, columns, space, checks)
+        return dataset.map(checked, with_indices=True, features=dataset.features)
     if isinstance(dataset, Dataset):
         present = [column for column in (*columns, *_SETTINGS) if column in dataset.column_names]
         rows = iter(dataset.select_columns(present))
@@ -125,7 +126,7 @@ def of_both_prompts(check: RowsCheck) -> RowsCheck:
     return check_both
 
 
-class CheckedDataMixin:
+class CheckedDataMixin(JudgeTrainer):
     """
     Every way into a trainer has the same checks: what it is built with, and what `evaluate` and `predict` are given. Expects
     `self.score_space`.

@@ -23,6 +23,7 @@ from real_trl.trainers.config_defaults import JUDGE_METRICS
 from real_trl.trainers.context_check import check_held_out, held_out_tokens
 from real_trl.trainers.data_checks import checked_data, one_dataset
 from real_trl.trainers.fsdp import gathered
+from real_trl.trainers.mixed_in import JudgeTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class JudgeEvaluationCallback(TrainerCallback):
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: JudgeTrainer,
         datasets: Mapping[str, Dataset],
         steps: int,
         *,

@@ -13,6 +13,7 @@ from torch import Tensor
 from real_trl.option_values import shown
 from real_trl.text.shown import first_few
 from real_trl.trainers.learning_signal import NoSignalError
+from real_trl.trainers.mixed_in import JudgeTrainer
 from real_trl.weights.finite import not_finite
 
 
@@ -20,7 +21,7 @@ class NotFiniteError(NoSignalError):
     """A loss, a gradient or a weight is NaN or infinite. No checkpoint is written of such weights, and none deleted for them."""
 
 
-class FiniteMixin:
+class FiniteMixin(JudgeTrainer):
     """
     Looks at everything on its way into the weights: the model that training starts from, what is sampled from it, each loss before its
     backward (under DeepSpeed the last one of a step updates the weights), the gradient before the update; under DeepSpeed, which does not

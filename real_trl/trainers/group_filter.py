@@ -121,7 +121,7 @@ class GroupSampler:
 
     def fill(
         self, groups: list[Group], sample: Callable[[list[dict[str, Any]]], list[Group]], accelerator: Accelerator
-    ) -> tuple[list[Group], dict[str, float]]:
+    ) -> tuple[list[Group], dict[str, int]]:
         """
         Keep the groups that pass, and sample others in place of the rest.
 

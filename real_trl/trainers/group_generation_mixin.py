@@ -23,6 +23,7 @@ from real_trl.forward.positions import (
 )
 from real_trl.prompts.format import prompt_text
 from real_trl.trainers.fsdp import gathered
+from real_trl.trainers.mixed_in import OnlineJudgeTrainer
 from real_trl.trainers.preflight import first_rollouts
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.rollout import Rollout, collate_rollouts
@@ -61,7 +62,7 @@ def check_generation(config: PreTrainedConfig | None, args: REALConfig) -> None:
         raise ValueError(f"use_vllm: vllm_max_model_length is {length}. {reason}set use_vllm to false.")
 
 
-class GroupGenerationMixin:
+class GroupGenerationMixin(OnlineJudgeTrainer):
     """
     From a batch of rows to micro-batches of whole groups, or of parts of one, in the place of what [`~trl.RLOOTrainer`] does before its loss: groups of
     completions are generated, filtered ([`GroupSampler`]), divided, and kept for the steps that use them. Expects a trainer of judges.

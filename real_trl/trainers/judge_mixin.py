@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import get_config_model_id
 
 from real_trl.forward.dense import backbone
@@ -53,7 +53,7 @@ _RECORDED_ARGUMENTS = (
 
 
 def resolve_tokenizer(
-    model: str | PreTrainedModel, processing_class: PreTrainedTokenizerBase | None, args: TrainingArguments
+    model: str | PreTrainedModel, processing_class: PreTrainedTokenizerBase | None, args: Any
 ) -> PreTrainedTokenizerBase:
     """The tokenizer that was given, or else the model's own; loaded before the model, so that bad labels are found first."""
     if processing_class is None:
@@ -189,7 +189,7 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         output_dir = output_dir if output_dir is not None else self.args.output_dir
         precise = self._float32_weights
-        if precise:
+        if precise and state_dict is not None:
             state_dict = {name: precise.get(name, value) for name, value in state_dict.items()}
         elif state_dict is not None and self.is_fsdp_enabled:
             state_dict = tied(state_dict, self.model)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from real_trl.trainers.checkpoints import StopWithCheckpoint
+from real_trl.trainers.mixed_in import JudgeTrainer
 from real_trl.trainers.real_config import REALConfig
 from real_trl.trainers.rewards import Rewards, score_advantages
 
@@ -17,7 +18,7 @@ class NoSignalError(StopWithCheckpoint):
     """There is nothing to learn from: no answer with a score, or no gradient for many steps or in a whole run."""
 
 
-class SignalMixin:
+class SignalMixin(JudgeTrainer):
     """
     Ends training after `args.max_steps_without_signal` steps in a row without a gradient. Steps that half precision (fp16) leaves out,
     because their gradient is not finite, count among them.

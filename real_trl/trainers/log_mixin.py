@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from real_trl.trainers.mixed_in import JudgeTrainer
 
-class LogMixin:
+
+class LogMixin(JudgeTrainer):
     """
     Keeps in every checkpoint what the next line of the log is made from: the sum of the losses, which `train_loss` is the mean of; the
     tokens trained on (`num_tokens`); and the figures since the last line. Transformers and TRL count all of it from the resumption on,

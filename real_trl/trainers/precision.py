@@ -13,11 +13,12 @@ from accelerate.utils import DistributedType
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import TrainableTokensWrapper
 from torch import Tensor, nn
-from transformers import AutoConfig, Trainer, TrainingArguments
+from transformers import AutoConfig, TrainingArguments
 
 from real_trl.forward.dense import causal_lm
 from real_trl.forward.logits import HALF
 from real_trl.forward.support import why_head_unknown
+from real_trl.trainers.mixed_in import JudgeTrainer
 from real_trl.trainers.visible_updates import watch_updates
 from real_trl.trainers.vllm_weights import send_merged_copies
 
@@ -39,7 +40,7 @@ _COMPENSATES = (
 )
 
 
-def prepare_precision(trainer: Trainer) -> None:
+def prepare_precision(trainer: JudgeTrainer) -> None:
     """
     What a trainer that has just been built does about precision: [`check_output_layer`], [`match_adapters`], [`check_master_weights`], [`watch_updates`],
     and [`send_merged_copies`].
@@ -104,9 +105,7 @@ def float32_weights(model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def check_dtype(
-    model: Any, args: TrainingArguments, peft_config: Any, optimizer: torch.optim.Optimizer | None
-) -> None:
+def check_dtype(model: Any, args: Any, peft_config: Any, optimizer: torch.optim.Optimizer | None) -> None:
     """
     Before a model is loaded: `ValueError` if all of it is to be trained in half precision and nothing keeps a float32 copy; see
     [`check_master_weights`]. Where the weights themselves decide that (`dtype="auto"`), its configuration is asked.
@@ -129,7 +128,7 @@ def check_dtype(
         raise ValueError(_refusal({"all": dtype}, args))
 
 
-def match_adapters(trainer: Trainer) -> None:
+def match_adapters(trainer: JudgeTrainer) -> None:
     """
     Give adapters the type of the layers that they are on where ZeRO-3 gathers both into one buffer, and fails on two types. TRL does so
     for a new adapter; one that training goes on with was loaded in float32. DeepSpeed keeps float32 copies of what it trains.
@@ -150,7 +149,7 @@ def _adapter_weights(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Parameter
             yield from ((base, p) for child in module.children() if child is not base for p in child.parameters())
 
 
-def check_master_weights(trainer: Trainer) -> None:
+def check_master_weights(trainer: JudgeTrainer) -> None:
     """
     `ValueError` if weights in half precision are to be trained, and nothing keeps a float32 copy of them for the updates to add up in:
     DeepSpeed in bf16 or fp16, FSDP in mixed precision, or an optimizer that makes up for it. At a learning rate of 1e-6, 98 % of such
@@ -197,7 +196,7 @@ def _keeps_masters(args: TrainingArguments, optimizer: torch.optim.Optimizer | N
     return option is None or given.get(option, "").lower() in ("true", "1", "yes")
 
 
-def _is_fsdp_mixed(trainer: Trainer) -> bool:
+def _is_fsdp_mixed(trainer: JudgeTrainer) -> bool:
     """Whether accelerate turns trained weights into float32 when it shards them, as it does but for quantised models."""
     state, quantized = trainer.accelerator, getattr(causal_lm(trainer.model), "is_quantized", False)
     return state.distributed_type == DistributedType.FSDP and state.mixed_precision != "no" and not quantized

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from accelerate.logging import get_logger
 from accelerate.utils import gather_object
-from trl import RLOOTrainer
 
 from real_trl.trainers.learning_signal import WHAT_TO_DO, NoSignalError
+from real_trl.trainers.mixed_in import OnlineJudgeTrainer
 from real_trl.trainers.resume_mixin import kept_random_states
 from real_trl.trainers.rollout import Rollout
 from real_trl.trainers.row_checks import last_text
@@ -36,7 +36,7 @@ class _Answer(NamedTuple):
     text: str
 
 
-def first_rollouts(trainer: RLOOTrainer, batch: list[dict[str, Any]]) -> list[Rollout]:
+def first_rollouts(trainer: OnlineJudgeTrainer, batch: list[dict[str, Any]]) -> list[Rollout]:
     """
     The rollouts of a run's first generation batch, after a look at how many of its answers show a score.
 
@@ -67,7 +67,7 @@ def first_rollouts(trainer: RLOOTrainer, batch: list[dict[str, Any]]) -> list[Ro
     return rollouts
 
 
-def _sample(trainer: RLOOTrainer, batch: list[dict[str, Any]], answers: list[_Answer]) -> list[_Answer]:
+def _sample(trainer: OnlineJudgeTrainer, batch: list[dict[str, Any]], answers: list[_Answer]) -> list[_Answer]:
     """`answers` with as many more as it takes to see that there are scores, or to be sure that there are not."""
     size, world, drawn = trainer.num_generations, trainer.accelerator.num_processes, 0
     while not answers or (_too_few(trainer, answers) and len(answers) < _ENOUGH and trainer.args.malformed != "force"):
@@ -81,7 +81,7 @@ def _sample(trainer: RLOOTrainer, batch: list[dict[str, Any]], answers: list[_An
     return answers
 
 
-def _check(trainer: RLOOTrainer, answers: list[_Answer]) -> None:
+def _check(trainer: OnlineJudgeTrainer, answers: list[_Answer]) -> None:
     if not _too_few(trainer, answers):
         return
     message = _describe(trainer, answers)
@@ -95,7 +95,7 @@ def _check(trainer: RLOOTrainer, answers: list[_Answer]) -> None:
     )
 
 
-def _answer(trainer: RLOOTrainer, rollout: Rollout) -> _Answer:
+def _answer(trainer: OnlineJudgeTrainer, rollout: Rollout) -> _Answer:
     stops = [*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]
     cut = rollout.status != "ok" and (not rollout.completion_ids or rollout.completion_ids[-1] not in stops)
     return _Answer(rollout.status, cut, str(last_text(rollout.completion)))
@@ -105,11 +105,11 @@ def _scored(answers: list[_Answer]) -> int:
     return sum(answer.status == "ok" for answer in answers)
 
 
-def _too_few(trainer: RLOOTrainer, answers: list[_Answer]) -> bool:
+def _too_few(trainer: OnlineJudgeTrainer, answers: list[_Answer]) -> bool:
     return _scored(answers) < trainer.args.preflight_scored_rate * len(answers)
 
 
-def _describe(trainer: RLOOTrainer, answers: list[_Answer]) -> str:
+def _describe(trainer: OnlineJudgeTrainer, answers: list[_Answer]) -> str:
     faults = Counter(answer.status for answer in answers if answer.status != "ok").most_common()
     names = {"marker": trainer.score_space.marker, "labels": trainer.score_space.scale}
     kinds = [f"{count} {_FAULTS.get(status, status).format(**names)}" for status, count in faults]
@@ -127,7 +127,7 @@ def _excerpt(text: str) -> str:
 
 
 @contextmanager
-def _left_as_it_was(trainer: RLOOTrainer) -> Iterator[None]:
+def _left_as_it_was(trainer: OnlineJudgeTrainer) -> Iterator[None]:
     """Afterwards, the trainer's random states, metrics and counts are what they were."""
     tokens = trainer.state.num_input_tokens_seen
     metrics = {name: list(values) for name, values in trainer._metrics["train"].items()}

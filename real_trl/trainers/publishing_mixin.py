@@ -20,6 +20,7 @@ from real_trl.publishing.lineage import mark_local
 from real_trl.publishing.push import CARD_NAME, Publication, upload
 from real_trl.publishing.results import public_data_name
 from real_trl.text.redaction import redact_text
+from real_trl.trainers.mixed_in import JudgeTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def check_publishing(args: TrainingArguments) -> None:
         raise FieldError("push_to_hub", True, fix, said)
 
 
-class PublishingMixin:
+class PublishingMixin(JudgeTrainer):
     """
     Publishes a judge out of a trainer: only the files that belong to it, with a card of its own. Expects `self.judge_config`,
     and `self.recipe` for what it says about the data.

@@ -27,7 +27,7 @@ from real_trl.forward.token_selection import TokenSelection
 from real_trl.label_tree import LabelTree
 from real_trl.prompts.format import training_format
 from real_trl.trainers.context_check import row_fits
-from real_trl.trainers.data_checks import askable, one_dataset
+from real_trl.trainers.data_checks import RowsCheck, askable, one_dataset
 from real_trl.trainers.direct import has_rationales, no_rationales
 from real_trl.trainers.direct_pairs import (
     PairSampler,
@@ -112,6 +112,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
             cannot tell the labels apart, or the adapter is one of virtual tokens; after tokenization, if a completion does not hold its score.
     """
 
+    args: RAFTConfig
     _tag_names = ["trl", "raft"]
     _name = "RAFT"
     _score_columns = ("score", "score_position", "written_label", "score_histogram", "preference")
@@ -143,7 +144,10 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         self._is_direct = self._has_pairs or not (
             has_rationales(train_dataset, self.score_space) if args.rationale is None else args.rationale
         )
-        checks = [askable(prompt_format), row_fits(model, args, processing_class, prompt_format, self.score_space)]
+        checks: list[RowsCheck] = [
+            askable(prompt_format),
+            row_fits(model, args, processing_class, prompt_format, self.score_space),
+        ]
         checks += [no_rationales(self.score_space)] if self._is_direct else []
         columns: tuple[str, ...] = ("prompt", "completion", "score")
         if self._has_pairs:

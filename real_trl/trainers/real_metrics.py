@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from trl import RLOOTrainer
 
 from real_trl import objectives
 from real_trl.forward.dense import PolicyOutput
 from real_trl.objectives.importance_sampling import ImportanceWeights, log_prob_differences
 from real_trl.score_space import MALFORMED_STATUSES
+from real_trl.trainers.mixed_in import OnlineJudgeTrainer
 from real_trl.trainers.pair_metrics import log_pair_metrics
 from real_trl.trainers.split_groups import silent_groups
 
 
 @torch.no_grad()
 def log_real_metrics(
-    trainer: RLOOTrainer,
+    trainer: OnlineJudgeTrainer,
     inputs: dict[str, Any],
     output: PolicyOutput,
     rewards: Tensor,
@@ -116,7 +116,7 @@ def log_real_metrics(
 
 @torch.no_grad()
 def log_sampling_metrics(
-    trainer: RLOOTrainer, inputs: dict[str, Any], log_probs: Tensor, weights: ImportanceWeights | None
+    trainer: OnlineJudgeTrainer, inputs: dict[str, Any], log_probs: Tensor, weights: ImportanceWeights | None
 ) -> None:
     """
     Append to the trainer's metrics, under TRL's names, `sampling/sampling_logp_difference/mean` and `/max`: |log π − log μ| of the tokens that the

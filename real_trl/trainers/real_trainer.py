@@ -3,6 +3,7 @@
 """REAL, Standard RL and JEPO as one subclass of TRL's RLOO trainer."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -25,7 +26,7 @@ from real_trl.option_values import FieldError
 from real_trl.prompts.format import training_format
 from real_trl.trainers.completion_blocks import print_completions
 from real_trl.trainers.context_check import config_of, prompt_fits
-from real_trl.trainers.data_checks import askable, of_both_prompts, one_dataset, targets_are_labels
+from real_trl.trainers.data_checks import RowsCheck, askable, of_both_prompts, one_dataset, targets_are_labels
 from real_trl.trainers.group_filter import GroupFilter, GroupSampler
 from real_trl.trainers.group_generation_mixin import GroupGenerationMixin, check_generation
 from real_trl.trainers.judge_mixin import JudgeTrainerMixin
@@ -138,7 +139,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         train_dataset = one_dataset(train_dataset, "train_dataset")
         prompt_format = training_format(train_dataset, processing_class, args)
         fits = prompt_fits(model, args, self.score_space, processing_class, prompt_format)
-        checks = [askable(prompt_format), fits]
+        checks: list[RowsCheck] = [askable(prompt_format), fits]
         columns: tuple[str, ...] = ("prompt", "score")
         if METHODS[args.reward].label_targets:
             checks.append(targets_are_labels(self.score_space))
@@ -194,7 +195,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> list[Rollout]:
         prompts = asked_prompts(inputs, self._group_size, self._has_pairs)
         prompt_ids, completion_ids, completions = self._generate(prompts)
-        sampling_log_probs = self._sampling_log_probs or [None] * len(inputs)
+        sampling_log_probs: Sequence[list[float] | None] = self._sampling_log_probs or [None] * len(inputs)
         return [
             make_rollout(
                 self.score_space,

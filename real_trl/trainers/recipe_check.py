@@ -142,7 +142,8 @@ def check_recipe(checkpoint: str | Path, recipe: dict[str, dict[str, Any]], *, a
     if old is None:
         return [f"{checkpoint} does not record its recipe (it was not written by a stage): it cannot be compared"]
     same_data = old["training_data"] == recipe["training_data"]
-    safe, unsafe = [], []
+    safe: list[str] = []
+    unsafe: list[str] = []
     for section, values in recipe.items():
         for name, value in values.items():
             before = old.get(section, {}).get(name, value)

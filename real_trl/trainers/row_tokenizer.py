@@ -22,8 +22,10 @@ class RowTokenizer:
     def __init__(self, encoding: PromptEncoding, space: ScoreSpace | None = None, *, direct: bool = False) -> None:
         self.encoding, self.direct = encoding, direct
         # Without a score space nothing is known of the judge's own words
-        opened = space and space.thinking.opened_by(encoding.generation_tail)
-        self.words = space and partial(own_words, space, opened=opened)
+        self.words = None
+        if space is not None:
+            opened = space.thinking.opened_by(encoding.generation_tail)
+            self.words = partial(own_words, space, opened=opened)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, list[int]]:
         prompt = prompt_text(row, self.encoding.format)

@@ -46,7 +46,7 @@ class ScoreRows:
         if truncation_mode not in ("keep_start", "keep_end"):
             raise FieldError("truncation_mode", truncation_mode, "Set it to keep_start or keep_end.")
         self.space, self.name, self.max_length, self.truncation_mode = space, name, max_length, truncation_mode
-        self.losses = Counter()
+        self.losses: Counter[str] = Counter()
 
     def prepare(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
         """

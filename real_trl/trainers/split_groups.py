@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl import RLOOTrainer
+
+from real_trl.trainers.mixed_in import OnlineJudgeTrainer
 
 _COLUMNS = ("targets", "label_weights", "sampled_scores", "has_score")
 
 
 @torch.no_grad()
-def score_whole_groups(trainer: RLOOTrainer, micro_batches: list[dict[str, Any]]) -> None:
+def score_whole_groups(trainer: OnlineJudgeTrainer, micro_batches: list[dict[str, Any]]) -> None:
     """
     Add to each micro-batch of a generation batch `advantages`, `objective` and `is_silent` (whether no advantage of the group differs
     from 0) `(N,)`, and `objective_slope` `(N, L)`. Its groups are whole in the micro-batches together.

@@ -14,9 +14,10 @@ from accelerate.logging import get_logger
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from real_trl.forward.dense import causal_lm
+from real_trl.trainers.mixed_in import JudgeTrainer
 
 logger = get_logger(__name__)
 
@@ -55,7 +56,7 @@ class VisibleUpdateCallback(TrainerCallback):
             The type that the policy reads its weights in.
     """
 
-    def __init__(self, trainer: Trainer, dtype: torch.dtype) -> None:
+    def __init__(self, trainer: JudgeTrainer, dtype: torch.dtype) -> None:
         self.trainer, self.dtype = trainer, dtype
         self._first: dict[str, tuple[Tensor, Tensor]] = {}
         self._begin = 0
@@ -106,7 +107,8 @@ class VisibleUpdateCallback(TrainerCallback):
         for name, parameter in chosen:
             copies = _master_and_seen(parameter, self.dtype)
             if copies is not None and copies[0].numel():
-                found[name] = tuple(x[:: max(1, x.numel() // _NUMBERS)].clone() for x in copies)
+                master, seen = (x[:: max(1, x.numel() // _NUMBERS)].clone() for x in copies)
+                found[name] = master, seen
         return found
 
 
@@ -138,7 +140,7 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
     return len(shape) > 1 or hasattr(parameter, "_is_flat_param")  # FSDP's are flat
 
 
-def log_share(trainer: Trainer, share: float | None, dtype: torch.dtype, steps: int | None = None) -> None:
+def log_share(trainer: JudgeTrainer, share: float | None, dtype: torch.dtype, steps: int | None = None) -> None:
     """
     Put a share among the trainer's metrics.
 
@@ -170,7 +172,7 @@ def log_share(trainer: Trainer, share: float | None, dtype: torch.dtype, steps: 
     )
 
 
-def watch_updates(trainer: Trainer) -> None:
+def watch_updates(trainer: JudgeTrainer) -> None:
     """
     Add a [`VisibleUpdateCallback`] to a trainer whose policy reads its weights in half precision. What vLLM sees of adapters is looked at
     where they are merged for it.

@@ -15,11 +15,11 @@ from contextlib import contextmanager, nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from trl import RLOOTrainer
 from trl.extras.profiling import ProfilingContext, profiling_context
 from trl.generation import vllm_generation as trl_vllm
 
 from real_trl.option_values import FieldError
+from real_trl.trainers.mixed_in import OnlineJudgeTrainer
 
 if TYPE_CHECKING:
     from trl.generation.vllm_generation import VLLMGeneration
@@ -63,7 +63,7 @@ def engine_like_trainer(args: "REALConfig") -> Iterator[None]:
         trl_vllm.LLM = make
 
 
-def ask_for_log_probs(trainer: RLOOTrainer) -> None:
+def ask_for_log_probs(trainer: OnlineJudgeTrainer) -> None:
     """
     Let vLLM return, with each completion, the log-probabilities of its tokens, which TRL's RLOO does not ask for.
 
@@ -86,7 +86,7 @@ def ask_for_log_probs(trainer: RLOOTrainer) -> None:
 
 
 @contextmanager
-def weights_in_sync(trainer: RLOOTrainer) -> Iterator[None]:
+def weights_in_sync(trainer: OnlineJudgeTrainer) -> Iterator[None]:
     """
     Within it vLLM has the trainer's weights, which must not change: they are handed over at most once, however often it generates. TRL
     does so once an optimizer step, but with `vllm_enable_sleep_mode` at every generation, since an engine that sleeps loses them; here

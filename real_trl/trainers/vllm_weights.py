@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel
 
 from real_trl.forward.logits import HALF
 from real_trl.option_values import FieldError
+from real_trl.trainers.mixed_in import OnlineJudgeTrainer
 from real_trl.trainers.visible_updates import FIRST_STEPS, log_share
 from real_trl.weights.merged import MergeShare, merged_parameters, why_not_mergeable
 
 _EVERY = 8  # adapted modules
 
 
-def check_vllm_weights(model: "str | PreTrainedModel", args: TrainingArguments, quantization_config: Any) -> None:
+def check_vllm_weights(model: "str | PreTrainedModel", args: Any, quantization_config: Any) -> None:
     """`ValueError`, before a model is loaded, if vLLM is to sample from one in 4 bits, whose merged weights it cannot be given as they are."""
     quantized = quantization_config or getattr(model, "quantization_method", None)
     if args.use_vllm and (quantized or (args.model_init_kwargs or {}).get("quantization_config")):
@@ -28,7 +29,7 @@ def check_vllm_weights(model: "str | PreTrainedModel", args: TrainingArguments, 
         )
 
 
-def send_merged_copies(trainer: Trainer) -> None:
+def send_merged_copies(trainer: OnlineJudgeTrainer) -> None:
     """
     Replace how TRL's [`~trl.generation.vllm_generation.VLLMGeneration`] goes through the weights of a model with adapters. The base
     stays as it is, bit for bit; a module at a time is merged, and under ZeRO-3 gathered. `update/visible_share` tells what vLLM sees of the

@@ -10,6 +10,7 @@ frozen drifts with every such round. Here a copy of a layer is merged, handed ou
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -36,7 +37,7 @@ class AdaptedModule:
     """
 
     base: nn.Module
-    layers: list[BaseTunerLayer] = field(default_factory=list)
+    layers: list[Any] = field(default_factory=list)  # of PEFT, whose base class does not say that they are modules
 
     def parameters(self) -> list[nn.Parameter]:
         """Those of the module and of its adapters."""
@@ -84,7 +85,9 @@ def merged_parameters(
         Name and tensor. The tensor is not changed later.
     """
     gather = gather or (lambda parameters: nullcontext())
-    adapted, adapters, copies = _adapted_modules(model), set(), {}
+    adapted = _adapted_modules(model)
+    adapters: set[int] = set()
+    copies: dict[str, str] = {}
     for module in adapted.values():
         adapters.update(id(p) for p in module.parameters() if all(p is not q for q in module.base.parameters()))
     for name, module in model.named_modules():
@@ -139,7 +142,7 @@ def why_not_mergeable(model: PeftModel) -> str | None:
     Why a model with its adapters merged would not be the model that was trained, for a message; `None` if it is: embeddings and LM
     head that share their weights cannot differ afterwards.
     """
-    base = model.get_base_model()
+    base: Any = model.get_base_model()
     if not getattr(base.config.get_text_config(), "tie_word_embeddings", False):
         return None
     for layer in (base.get_input_embeddings(), base.get_output_embeddings()):
@@ -182,7 +185,7 @@ class MergeShare:
         seen, first = (
             x[rows] if self.dtype is None else x[rows].to(self.dtype) for x in (module.base.weight.data, original)
         )
-        change = sum(layer.get_delta_weight(name)[rows].double() for name in adapters)
+        change: Any = sum(layer.get_delta_weight(name)[rows].double() for name in adapters)
         self._sums[0] += ((seen.double() - first.double()) * change).sum().item()
         self._sums[1] += change.square().sum().item()
 
