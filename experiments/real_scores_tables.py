@@ -66,6 +66,7 @@ RATIONALES = {
 _FIRST = [
     "zero-shot, RAIL",
     "SFT, decoded",
+    "SFT, RAIL",
     "**RAFT, RAIL**",
     "regression head",
     "TF-IDF and ridge",
