@@ -147,11 +147,13 @@ def numbers(rows: Rows, name: str, length: int | None = None) -> np.ndarray:
 
 
 def probability_matrix(rows: Rows, n_labels: int, length: int) -> np.ndarray | None:
-    """Column `probabilities` as `(N, L)`, NaN in a row without; `None` if there is no such column."""
+    """Column `probabilities`, lists in the order of the labels or mappings from them, as `(N, L)`, NaN in a row without; `None` if there is no such column."""
     if "probabilities" not in rows:
         return None
     matrix = np.full((length, n_labels), np.nan)
     for index, probabilities in enumerate(column(rows, "probabilities", length)):
+        if isinstance(probabilities, Mapping):
+            probabilities = list(probabilities.values())
         if probabilities is None or np.ndim(probabilities) == 0:  # a table without lists in it holds NaN
             continue
         if len(probabilities) != n_labels:

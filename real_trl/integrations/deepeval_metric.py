@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A judge as a metric of DeepEval (https://deepeval.com)."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from real_trl.integrations.row_judge import Asked, RowJudge, RowScore
 from real_trl.judge import Judge
+from real_trl.text.json_text import to_json
 
 try:
     from deepeval.metrics import BaseMetric
@@ -77,7 +77,7 @@ class DeepEvalJudge(BaseMetric):
         self.score, self.reason = scored.reward, scored.explanation
         self.error = scored.explanation if scored.value is None else None
         self.score_breakdown = scored.record()
-        self.verbose_logs = json.dumps(self.score_breakdown)
+        self.verbose_logs = to_json(self.score_breakdown, indent=None)
         self.is_successful()
         return self.score
 

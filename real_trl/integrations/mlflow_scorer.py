@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A judge as a scorer of MLflow (https://mlflow.org/docs/latest/genai/eval-monitor)."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from real_trl.integrations.prompt_fields import Prompt
 from real_trl.integrations.row_judge import Asked, RowJudge
 from real_trl.judge import Judge
+from real_trl.text.json_text import to_json
 
 try:
     from mlflow.entities import AssessmentError, Feedback
@@ -61,7 +61,9 @@ def mlflow_judge(judge: str | Path | Judge, *, name: str = "judge", **options: A
             row.setdefault("reference", row["expected_response"])
         response = None if outputs is None else parse_outputs_to_str(outputs)
         (scored,) = rows.score([Asked(row, response, _instruction(inputs or {}))])
-        metadata = {key: text if isinstance(text, str) else json.dumps(text) for key, text in scored.record().items()}
+        metadata = {
+            key: text if isinstance(text, str) else to_json(text, indent=None) for key, text in scored.record().items()
+        }
         if scored.value is None:
             fault = AssessmentError(error_code=scored.details["status"].upper(), error_message=scored.explanation)
             return Feedback(name=name, error=fault, metadata=metadata)

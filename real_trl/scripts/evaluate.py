@@ -101,6 +101,8 @@ def plan_runs(
         for dataset_name, dataset in datasets[name].items():
             compared = isinstance(dataset, Choices)
             variants = {"": dataset.responses if compared else dataset}
+            if compared and args.every_probe:
+                left_out.append(f"responses to compare have none ({name}, {dataset_name})")
             for probe in () if compared else args.probes or ():
                 try:
                     variants[probe] = probe_dataset(

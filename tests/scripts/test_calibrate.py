@@ -140,7 +140,7 @@ def test_score_writes_them(folder, extension, capsys):
         assert frame[name].tolist() == pytest.approx([of(each) for each in judged], abs=1e-5), name
     cell = frame["raw_probabilities"][0]
     cell = json.loads(cell) if extension == "csv" else cell
-    assert list(cell.values()) == pytest.approx(judged[0].raw.probabilities, abs=1e-5)
+    assert list(cell.values()) == pytest.approx(list(judged[0].raw.probabilities.values()), abs=1e-5)
     assert "50% intervals are" in capsys.readouterr().out.replace("\n", " ")
 
 
@@ -168,7 +168,9 @@ def test_serve_answers_with_them(folder):
     assert every["calibrated"] and every["raw_expected_score"] == pytest.approx(wanted[0].raw.expected_score, abs=1e-3)
     assert [each["interval"] for each in rows["scores"]] == [pytest.approx(each.interval, abs=2e-3) for each in wanted]
     assert every["interval"] == pytest.approx(wanted[2].interval, abs=2e-3)  # in another batch
-    assert list(every["raw_probabilities"].values()) == pytest.approx(wanted[0].raw.probabilities, abs=1e-3)
+    assert list(every["raw_probabilities"].values()) == pytest.approx(
+        list(wanted[0].raw.probabilities.values()), abs=1e-3
+    )
     with service(folder / "raw") as (_, client):
         plain = client.post("/score", json=row).json()
     assert (plain["calibrated"], plain["interval"], plain["raw_expected_score"]) == (False, None, None)

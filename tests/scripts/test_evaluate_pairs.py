@@ -138,8 +138,10 @@ def test_an_interrupted_evaluation_of_pairs_goes_on(tmp_path, judges, data, monk
 
 def test_probes_of_pairs_are_refused(tmp_path, judges, data, capsys):  # noqa: F811
     with pytest.raises(SystemExit) as error:
-        run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data, probes=["all"])
+        run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data, probes=["empty"])
     assert error.value.code == 2 and "probes" in capsys.readouterr().err
+    run(tmp_path, model_name_or_path=judges["warm"], dataset_name=data, probes=["all"])
+    assert "note: probes: responses to compare have none (warm, all)" in capsys.readouterr().out
 
 
 def test_benchmarks_of_other_kinds_by_name(tmp_path, judges, capsys):  # noqa: F811

@@ -347,7 +347,7 @@ def test_a_folder_of_unknown_origin_is_refused(tmp_path, judge, data, capsys):
         ({"keep_columns": ["question", "feedback"]}, "keep_columns: 'feedback'"),
         ({"score_labels": "0-9"}, "score_labels: got"),
         ({"dataset_name": "nowhere.jsonl"}, "dataset_name='nowhere.jsonl'"),
-        ({"model_name_or_path": "./nowhere"}, "model_name_or_path"),
+        ({"model_name_or_path": "./nowhere"}, "model: "),
     ],
 )
 def test_bad_settings_are_refused(tmp_path, judge, data, capsys, keys, expected):

@@ -435,7 +435,7 @@ def test_bad_settings_are_refused_before_the_model_is_loaded(tmp_path, no_weight
 def test_a_model_that_does_not_exist_is_named(tmp_path, capsys, stage):
     keys = {"score_labels": "1-5"}
     message = refusal(capsys, stage, tmp_path, tmp_path / "no-such-model", **keys)
-    assert "model_name_or_path" in message and "no-such-model" in message
+    assert "model: " in message and "no-such-model" in message
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ PROMPTS = ["\n".join([PROMPT, *(LINES[(start + i) % 3] for i in range(n))]) for 
 class GatedJudge(Judge):
     """A judge that can be held up, and remembers what it was given."""
 
-    def __init__(self, engine, config):
-        super().__init__(engine, config)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
         self.batches = []
