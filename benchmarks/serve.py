@@ -211,7 +211,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 def expected_scores(judge: Judge, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What `Judge` says of each row alone."""
-    return [Score.of(judge.score([row])[0], judge.labels).model_dump() for row in rows]
+    return [Score.of(judge.score([row])[0]).model_dump() for row in rows]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -93,7 +93,7 @@ def test_the_report_of_an_evaluation_is_sorted_and_a_row_opened(tmp_path):
         tab.open(path.as_uri())
         tab.click("#rows thead button[data-sort=target]")
         column = "[...document.querySelectorAll('#rows thead th')].findIndex(e => e.hasAttribute('aria-sort'))"
-        tab.wait_for(f"document.querySelectorAll('#rows thead th')[{column}].innerText.startsWith('y*')")
+        tab.wait_for(f"document.querySelectorAll('#rows thead th')[{column}].innerText.startsWith('true y*')")
         cells = f"[...document.querySelectorAll('#rows tr.row')].map(row => +row.cells[{column}].innerText)"
         shown = tab.evaluate(cells)
         targets = sorted(predictions["mt_bench"]["raft"]["target"], reverse=True)
