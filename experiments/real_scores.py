@@ -6,9 +6,10 @@ Judges trained on real human scores without a rationale, beside what a user woul
     python -m experiments.real_scores --data DIR --model outputs/smollm2-135m/base     # experiments/real_scores.yaml
     python -m experiments.report
 
-Cells are run in the order of the plan, one after the other on one core. A cell that has its predictions is not run again, so the same
-command goes on where it was stopped; after each, what is there is stored for the report: the predictions of every test row, by row
-numbers (no texts), and beside them settings, chosen learning rates, times and versions.
+Cells are run in the order of the plan, one after the other on one core. A cell that has its predictions, in `--output_dir` or in
+`--results`, is not run again, so the same command goes on where it was stopped, also in a new clone; after each, what is there is
+stored for the report: the predictions of every test row, by row numbers (no texts), and beside them settings, chosen learning rates,
+times and versions.
 
 What it costs, on one core with AMX (bfloat16 with float32 masters; 2.4 s a step of 16 similarity rows of 28 tokens, 4 s of 16 answers of 65, of
 which about 1.5 s do not depend on the tokens; float32 takes twice as long):
@@ -27,12 +28,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -41,6 +40,7 @@ from experiments.real_scores_baselines import BASELINES
 from experiments.real_scores_data import TASKS, Fold, load_rows, make_fold
 from experiments.real_scores_models import TRAINED, UNTRAINED, judge_untrained, predictions, train_and_judge
 from experiments.real_scores_rationales import WITH_RATIONALES, train_with_rationales
+from experiments.real_scores_results import Cell, Results, write_results
 from experiments.run import logged
 from real_trl.evaluation.metrics import score_metrics
 from real_trl.runs.output_lock import only_writer, write_whole
@@ -49,29 +49,7 @@ from real_trl.text.json_text import to_json
 from real_trl.versions import package_versions
 
 _CELLS_PER_PROCESS = 2
-# Of what a training logged last, what is stored
-_LOGGED = ("train_loss", "num_tokens", "epoch", "score/squared_error", "reward", "completions/mean_length")
 METHODS = (*BASELINES, *UNTRAINED, *TRAINED, *WITH_RATIONALES)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """
-    One method on one fold.
-
-    Args:
-        task, method (`str`):
-            Of [`TASKS`] and [`METHODS`].
-        labels (`int` or `str`):
-            Training rows, 0 for none, or `"all"`.
-        fold (`int`):
-            The fold, and the seed of everything in it.
-    """
-
-    task: str
-    method: str
-    labels: int | str
-    fold: int
 
 
 class Experiment:
@@ -89,6 +67,8 @@ class Experiment:
             Folder of the cells.
         pool (`concurrent.futures.Executor`, *optional*):
             Where models are trained and asked. Defaults to this process, which holds on to memory of each training.
+        earlier (`Results`, *optional*):
+            What need not be run again.
     """
 
     def __init__(
@@ -98,7 +78,9 @@ class Experiment:
         base: Path,
         output: Path,
         pool: Executor | None = None,
+        earlier: Results | None = None,
     ) -> None:
+        self.earlier = earlier or Results()
         self.settings, self.rationales = grid["settings"], grid["rationales"]
         self.rows, self.base, self.output, self.pool = rows, base, output, pool
 
@@ -135,6 +117,8 @@ class Experiment:
         """RMSE of the expected score on the validation rows for every learning rate; what is not there is run."""
         tuning = self.settings["tuning"]
         task = "unseen_questions" if task == "unseen_answers" else task
+        if known := self.earlier.validation_errors.get(f"{task}: {method}"):
+            return known
         cell, errors = Cell(task, method, tuning["labels"], 0), {}
         for rate in tuning["learning_rates"]:
             self._train(cell, rate)
@@ -161,12 +145,15 @@ class Experiment:
 
     def stored(self, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         """Predictions of the test rows and the record of a cell, or `None` if it, or what its rate is chosen by, is not there."""
+        if cell in self.earlier.cells:
+            return self.earlier.cells[cell]
         path = self._path(cell)
         if cell.method in TRAINED:
             tuning = self.settings["tuning"]
             task = "unseen_questions" if cell.task == "unseen_answers" else cell.task
-            tuned = Cell(task, cell.method, tuning["labels"], 0)
-            if not all(self._path(tuned, rate).is_file() for rate in tuning["learning_rates"]):
+            tuned, known = Cell(task, cell.method, tuning["labels"], 0), self.earlier.validation_errors
+            done = all(self._path(tuned, rate).is_file() for rate in tuning["learning_rates"])
+            if not done and f"{task}: {cell.method}" not in known:
                 return None
             path = self._path(cell, self.rate(cell))
         if not path.is_file():
@@ -224,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(str(error))
         with _workers() as pool:
             write_whole(args.output_dir / "made_with.json", to_json(made_with, indent=1))
-            experiment = Experiment(grid, rows, args.model, args.output_dir, pool)
+            experiment = Experiment(grid, rows, args.model, args.output_dir, pool, Results(args.results))
             chosen = [cell for cell in cells if not args.methods or cell.method in args.methods]
             for place, cell in enumerate(chosen):
                 if experiment.stored(cell):
@@ -273,34 +260,16 @@ def cells_of(grid: Mapping[str, Any]) -> Iterator[Cell]:
                             yield cell
 
 
-def collect(experiment: Experiment, cells: Sequence[Cell], made_with: Mapping[str, Any], results: Path) -> None:
-    """Store what is there: predictions in `results`, and beside it, in JSON, how they were made."""
-    frames, records, rates, versions = [], [], {}, {}
-    for cell in cells:
-        if (found := experiment.stored(cell)) is None:
-            continue
-        frame, record = found
-        for package, version in record.pop("versions").items():
-            versions.setdefault(package, []).append(version)
-        frames.append(frame)
-        record["logged"] = {key: value for key, value in record.get("logged", {}).items() if key in _LOGGED}
-        records.append({**vars(cell), **record})
-        if cell.method in TRAINED:
-            rates[f"{cell.task}: {cell.method}"] = experiment.validation_errors(cell.task, cell.method)
-    if not frames:
-        return
-    results.parent.mkdir(parents=True, exist_ok=True)
-    frame = pd.concat(frames, ignore_index=True)
-    frame["probabilities"] = [
-        None if each is None else np.round(each, 3).astype("float32") for each in frame["probabilities"]
-    ]
-    numbers = ["target", "expected_score", "sampled_score", "mass"]
-    frame[numbers] = frame[numbers].round(3).astype("float32")
-    names = {name: "category" for name in ("task", "method", "labels", "group")}
-    write_whole(results, frame.astype(names | {"fold": "int8"}).to_parquet(compression="zstd", index=False))
-    versions = {package: sorted(set(found)) for package, found in versions.items()}
-    told = {**made_with, "validation_rmse": rates, "cells": records, "versions": versions}
-    write_whole(results.with_suffix(".json"), to_json(told, indent=1, ensure_ascii=True) + "\n")
+def collect(experiment: Experiment, cells: Sequence[Cell], made_with: Mapping[str, Any], path: Path) -> None:
+    """Store what is there for the report, see [`write_results`]."""
+    found = {cell: stored for cell in cells if (stored := experiment.stored(cell)) is not None}
+    errors = {
+        f"{cell.task}: {cell.method}": experiment.validation_errors(cell.task, cell.method)
+        for cell in found
+        if cell.method in TRAINED
+    }
+    if found:
+        write_results(path, found, errors, experiment.earlier.versions, made_with)
 
 
 def _timed(log: Path, function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, Any]]:

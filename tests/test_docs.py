@@ -5,6 +5,7 @@ Every command of the README and of docs/ is run here, by another test, or needs 
 shortened is said beside the command: fewer steps, a tiny local model in the place of one on the Hub. Links lead somewhere.
 """
 
+import ast
 import json
 import os
 import re
@@ -255,7 +256,9 @@ def test_commands(folder):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert re.fullmatch(r"[\d.]+ [\[(][\d., e-]+[\])]", done.stdout.strip())
+    expected, probabilities = done.stdout.strip().split(" ", 1)
+    probabilities = ast.literal_eval(probabilities)
+    assert float(expected) == pytest.approx(sum(int(label) * p for label, p in probabilities.items()), abs=1e-4)
 
 
 def ask(folder: Path, command: str) -> None:
