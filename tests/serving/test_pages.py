@@ -14,12 +14,10 @@ from tests.tiny import LINES, PROMPT
 
 pytest.importorskip("gradio", reason="needs the extra demo")
 pytest.importorskip("websockets", reason="needs websockets, to drive the browser")
-from tests.helpers.browser import CHROMIUM, open_tab  # noqa: E402
+from tests.helpers.browser import open_tab  # noqa: E402
+from tests.helpers.chromium import needs_chromium  # noqa: E402
 
-pytestmark = [
-    pytest.mark.integrations,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome in the PATH"),
-]
+pytestmark = [pytest.mark.integrations, needs_chromium]
 
 
 @pytest.fixture(scope="module")
