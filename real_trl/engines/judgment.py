@@ -201,7 +201,7 @@ class Judgment:
             values = known.new_tensor(space.values)
             best = int(known.argmax())
             decoded = best if location.label_index is None else location.label_index
-            mass = known.exp().sum()
+            mass = known.exp().sum().clamp(max=1)
             mean = expected_score(known, values, normalize=True)
             spread = (((values - mean) ** 2 * known.exp()).sum() / mass).sqrt().item()
             scores = {

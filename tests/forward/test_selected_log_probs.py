@@ -112,4 +112,4 @@ def test_products_of_half_precision_are_added_up_in_float32(monkeypatch, vocabul
     assert min(errors()) > 5e-4  # as it is on a CPU
     monkeypatch.setattr(module, "has_float32_products", lambda x: x.dtype == torch.bfloat16)
     monkeypatch.setattr(torch, "mm", lambda a, b, out_dtype: mm(a.to(out_dtype), b.to(out_dtype)))
-    assert max(errors()) < 1e-6
+    assert max(errors()) < 5e-6  # sums of 16,389 products, in an order that differs between processors
