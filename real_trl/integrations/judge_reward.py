@@ -297,7 +297,11 @@ class JudgeReward:
     def __getstate__(self) -> dict[str, Any]:
         """A judge that was given by its path is loaded again; a compiled template cannot be pickled."""
         state = {name: value for name, value in vars(self).items() if name not in ("judge", "fields")}
-        return state if self._path is not None else {**state, "_judge": (self.judge.engine, self.judge.config)}
+        return (
+            state
+            if self._path is not None
+            else {**state, "_judge": (self.judge.engine, self.judge.config, self.judge.name)}
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         loaded = state.pop("_judge", None)

@@ -3,7 +3,6 @@
 """A file's rows with a judge's scores beside them, written row by row as the scores are read."""
 
 import csv
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from real_trl.data.files import CALIBRATED_SCORES, SCORES, Source
 from real_trl.engines import Judgment
 from real_trl.option_values import FieldError
 from real_trl.runs.output_lock import whole_file
-from real_trl.text.json_text import to_json
+from real_trl.text.json_text import finite, to_json
 from real_trl.text.shown import spreadsheet_cell
 
 EXTENSIONS = (".jsonl", ".csv", ".parquet")
@@ -32,19 +31,13 @@ def score_columns(judgment: Judgment, prefix: str = "", *, calibrated: bool = Fa
             Whether the judge is: then there are the columns of `CALIBRATED_SCORES`, also for a judgment that could not be calibrated.
     """
     columns = {name: getattr(judgment, name) for name in SCORES}
-    columns["probabilities"] = _with_null(judgment.probabilities)
+    columns["probabilities"] = finite(judgment.probabilities)
     if calibrated:
         raw = judgment.raw or judgment
         ends: Sequence[float | None] = judgment.interval or (None, None)
-        own = (judgment.calibrated, *ends, raw.expected_score, _with_null(raw.probabilities))
+        own = (judgment.calibrated, *ends, raw.expected_score, finite(raw.probabilities))
         columns |= dict(zip(CALIBRATED_SCORES, own, strict=True))
     return {prefix + name: value for name, value in columns.items()}
-
-
-def _with_null(probabilities: Mapping[str, float] | None) -> dict[str, float | None] | None:
-    if probabilities is None:
-        return None
-    return {label: None if math.isnan(p) else p for label, p in probabilities.items()}
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

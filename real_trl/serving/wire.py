@@ -3,7 +3,6 @@
 """What goes over the wire: the rows that a client sends, the scores that it gets, and errors that name field and fix."""
 
 import difflib
-import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,6 +12,7 @@ from real_trl.engines import Judgment
 from real_trl.judge import Judge
 from real_trl.option_values import FieldError
 from real_trl.serving.fields import ROW_FIELDS, check_size, prompt_fields, reads
+from real_trl.text.json_text import finite
 
 _NAMES = {str: "text", int: "a number", float: "a number", bool: "a truth value", list: "a list", dict: "an object"}
 _NAMES |= {type(None): "null"}
@@ -114,18 +114,14 @@ class Score(BaseModel):
     def of(cls, judgment: Judgment) -> "Score":
         """Of a judgment."""
         raw = judgment.raw
-
-        def with_null(probabilities: dict[str, float] | None) -> dict[str, float | None] | None:
-            return None if probabilities is None else {label: _known(p) for label, p in probabilities.items()}
-
         return cls(
-            expected_score=_known(judgment.expected_score),
-            sampled_score=_known(judgment.sampled_score),
-            most_likely_score=_known(judgment.most_likely_score),
-            probabilities=with_null(judgment.probabilities),
-            spread=_known(judgment.spread),
-            mass=_known(judgment.mass),
-            missing_mass=_known(judgment.missing_mass),
+            expected_score=finite(judgment.expected_score),
+            sampled_score=finite(judgment.sampled_score),
+            most_likely_score=finite(judgment.most_likely_score),
+            probabilities=finite(judgment.probabilities),
+            spread=finite(judgment.spread),
+            mass=finite(judgment.mass),
+            missing_mass=finite(judgment.missing_mass),
             normalized=judgment.normalized,
             rationale=judgment.rationale,
             status=judgment.status,
@@ -133,8 +129,8 @@ class Score(BaseModel):
             tokens=Tokens(prompt=judgment.prompt_tokens, completion=judgment.num_tokens),
             calibrated=judgment.calibrated,
             interval=judgment.interval,
-            raw_expected_score=None if raw is None else _known(raw.expected_score),
-            raw_probabilities=None if raw is None else with_null(raw.probabilities),
+            raw_expected_score=None if raw is None else finite(raw.expected_score),
+            raw_probabilities=None if raw is None else finite(raw.probabilities),
         )
 
 
@@ -307,7 +303,3 @@ def _invalid(error: ValidationError, path: str = "") -> Refused:
     found = _NAMES.get(type(first["input"]), "something else")
     fix = _FIXES.get(first["type"], "Correct it.")
     return Refused(422, f"{first['msg']}, and is {found}. {fix}", path or "body")
-
-
-def _known(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

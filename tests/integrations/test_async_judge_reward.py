@@ -10,17 +10,12 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from real_trl.integrations import AsyncJudgeReward, JudgeReward
-from tests.integrations.judges import Watched, save_judge
+from tests.integrations.judges import Watched
 from tests.tiny import TOKENIZER, build_model, prompt_dataset
 
 PROMPTS = prompt_dataset([1.0] * 4)["prompt"][:]
 ANSWERS = ["right", "1) 7+4 is 12, right.", "wrong, wrong", "close"]
 RUBRICS = {"strict": "wrong counts", "mild": "close counts"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge"))
 
 
 def rewards_of(kind, judge):

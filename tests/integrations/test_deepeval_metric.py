@@ -17,7 +17,6 @@ from tests.integrations.judges import (
     TOO_LONG,
     Watched,
     own_judgments,
-    save_judge,
 )
 from tests.tiny import PROMPT
 
@@ -26,11 +25,6 @@ pytestmark = [
     pytest.mark.skipif(find_spec("deepeval") is None, reason="DeepEval is not installed: make test-adapters"),
 ]
 os.environ |= {"DEEPEVAL_TELEMETRY_OPT_OUT": "1", "DEEPEVAL_DISABLE_DOTENV": "1", "DEEPEVAL_NO_INSPECT_PROMPT": "1"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge"))
 
 
 @pytest.fixture(autouse=True)

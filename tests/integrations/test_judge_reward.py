@@ -26,11 +26,6 @@ ANSWERS = ["right", "1) 7+4 is 12, right.", "wrong, wrong", "close"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge"))
-
-
-@pytest.fixture(scope="module")
 def judge(folder):
     return Judge.from_pretrained(folder, **SETTINGS)
 
@@ -294,3 +289,4 @@ def test_pickled(folder, judge):
     for reward in (JudgeReward(judge, rubric=RUBRIC), JudgeReward(folder, rubric=RUBRIC, **SETTINGS)):
         again = pickle.loads(pickle.dumps(reward))
         assert again.__name__ == "judge" and again(PROMPTS, ANSWERS) == expected
+        assert repr(again.judge) == repr(judge)

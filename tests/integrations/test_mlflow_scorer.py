@@ -17,7 +17,6 @@ from tests.integrations.judges import (
     TOO_LONG,
     Watched,
     own_judgments,
-    save_judge,
 )
 from tests.tiny import PROMPT
 
@@ -26,11 +25,6 @@ pytestmark = [
     pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed: make test-adapters"),
 ]
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,6 @@ from tests.integrations.judges import (
     TOO_LONG,
     Watched,
     own_judgments,
-    save_judge,
 )
 from tests.tiny import PROMPT
 
@@ -28,11 +27,6 @@ pytestmark = [
 ]
 os.environ["RAGAS_DO_NOT_TRACK"] = "true"
 ROWS = [{"user_input": text, "response": said} for text, said in zip(INSTRUCTIONS, RESPONSES, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge"))
 
 
 def test_evaluate_scores_ten_samples(folder):

@@ -21,7 +21,6 @@ from tests.integrations.judges import (
     TOO_LONG,
     Watched,
     own_judgments,
-    save_judge,
 )
 from tests.tiny import PROMPT
 
@@ -35,11 +34,6 @@ TOOLS = {
     "judge_scorer": ("inspect_ai", "inspect"),
     "mlflow_judge": ("mlflow", "mlflow"),
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge"))
 
 
 @pytest.fixture
