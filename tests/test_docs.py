@@ -102,6 +102,7 @@ ELSEWHERE = {
 # Command → what it needs
 NEEDS = {
     "make test": "runs this",
+    "source .venv/bin/activate": "a shell that stays open",
     'pip install -c constraints.txt -e ".[plots]"': "the Makefile's installation",
     'pip install -c constraints-gpu.txt -e ".[vllm,deepspeed,qlora,plots]"': "a GPU; `make resolve` resolves it",
     "git clone URL real_trl && cd real_trl": "the address of the repository",
@@ -253,12 +254,20 @@ def test_commands(folder):
             ask(folder, command)
         else:
             run(folder, command)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    expected, probabilities = done.stdout.strip().split(" ", 1)
+    expected, probabilities = printed_by_the_block(README, folder).split(" ", 1)
     probabilities = ast.literal_eval(probabilities)
     assert float(expected) == pytest.approx(sum(int(label) * p for label, p in probabilities.items()), abs=1e-4)
+    # Ridge regression on what `init` wrote
+    printed = printed_by_the_block(PAGES[ROOT / "docs" / "your-data.md"], folder)
+    assert -100 <= float(printed.removeprefix("r × 100 = ")) <= 100
+
+
+def printed_by_the_block(page: str, folder: Path) -> str:
+    """What the only block of Python in a page prints."""
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
 
 
 def ask(folder: Path, command: str) -> None:

@@ -29,7 +29,8 @@ os.environ |= {"DEEPEVAL_TELEMETRY_OPT_OUT": "1", "DEEPEVAL_DISABLE_DOTENV": "1"
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # DeepEval writes .deepeval into the current folder
+    monkeypatch.chdir(tmp_path)  # DeepEval writes .deepeval into the current folder; 2.9 makes it when it is imported
+    (tmp_path / ".deepeval").mkdir()
 
 
 def evaluate(metric, cases):
