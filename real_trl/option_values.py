@@ -8,7 +8,6 @@ lets NaN through, and a recipe gives a field whatever YAML makes of it; neither 
 import dataclasses
 import json
 import math
-import re
 import reprlib
 from collections.abc import Mapping
 from datetime import date
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, ge
 import yaml
 
 from real_trl.text.redaction import redacted, yaml_fault
-from real_trl.text.yaml_text import DuplicateKeyError, read_json_or_yaml
+from real_trl.text.yaml_text import DuplicateKeyError, is_pairs, read_json_or_yaml, read_pairs
 
 _LARGEST = 2**53  # of an integer; 2^53 + 1 is no longer a float
 # What fields may be beside their type, which has only what a command line can say
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     MappingOption: TypeAlias = dict[str, Any]
 else:
     MappingOption = dict | str | None
-
-
-_PAIR = re.compile(r"(?:^|,)\s*([^\s=,:/{}\[\]\"']+)\s*=")  # no path has a name before its first `=`
 
 
 class Range(NamedTuple):
@@ -316,11 +312,6 @@ def checked_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_pairs(text: str) -> bool:
-    """Whether `text` is a mapping written as `name=value,name=value`."""
-    return bool(_PAIR.match(text))
-
-
 def mapping_option(text: str) -> Any:
     """A field of a dataclass with the type `MappingOption`, and with `text` as its help."""
     return dataclasses.field(default=None, metadata={"help": text})
@@ -330,7 +321,7 @@ def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
     """Reads a field that holds a mapping; text, as on the command line, is YAML or JSON, or `name=value,name=value`."""
     if isinstance(value, str):
         try:
-            value = _pairs(value) if is_pairs(value) else read_json_or_yaml(value)
+            value = read_pairs(value) if is_pairs(value) else read_json_or_yaml(value)
         except DuplicateKeyError as error:
             raise FieldError(name, value, str(error)) from None
         # Not YAML, or nested too deep, or a number of thousands of digits
@@ -340,19 +331,3 @@ def as_mapping(name: str, value: Mapping | str | None) -> dict[str, Any]:
         raise FieldError(name, value, f"Give a mapping, not a {type(value).__name__}.")
     _check_within(name, value)
     return dict(value or {})
-
-
-def _pairs(text: str) -> dict[str, Any]:
-    """Each value as YAML has it, if that is one text or number; a comma that no name follows is a part of it."""
-    found = list(_PAIR.finditer(text))
-    pairs: dict[str, Any] = {}
-    for match, end in zip(found, [*(match.start() for match in found[1:]), len(text)], strict=True):
-        if match[1] in pairs:
-            raise DuplicateKeyError(f"{match[1]!r} is there twice. Remove one of the two.")
-        said = text[match.end() : end].strip()
-        try:
-            value = read_json_or_yaml(said)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            value = said
-        pairs[match[1]] = value if isinstance(value, str | bool | int | float) else said
-    return pairs

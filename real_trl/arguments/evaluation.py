@@ -13,7 +13,8 @@ from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.assemble import MALFORMED_CONVENTIONS
 from real_trl.evaluation.probes import PROBES, find_probe
-from real_trl.option_values import FieldError, MappingOption, as_mapping, is_pairs, mapping_option
+from real_trl.option_values import FieldError, MappingOption, as_mapping, mapping_option
+from real_trl.text.yaml_text import is_pairs
 
 
 @dataclass
