@@ -261,13 +261,13 @@ def cells_of(grid: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def collect(experiment: Experiment, cells: Sequence[Cell], made_with: Mapping[str, Any], path: Path) -> None:
-    """Store what is there for the report, see [`write_results`]."""
+    """Store for the report what is there, also of cells that the plan no longer has; see [`write_results`]."""
     found = {cell: stored for cell in cells if (stored := experiment.stored(cell)) is not None}
-    errors = {
-        f"{cell.task}: {cell.method}": experiment.validation_errors(cell.task, cell.method)
-        for cell in found
-        if cell.method in TRAINED
-    }
+    found |= {cell: stored for cell, stored in experiment.earlier.cells.items() if cell not in found}
+    errors = dict(experiment.earlier.validation_errors)
+    for cell in found:
+        if cell.method in TRAINED:
+            errors[f"{cell.task}: {cell.method}"] = experiment.validation_errors(cell.task, cell.method)
     if found:
         write_results(path, found, errors, experiment.earlier.versions, made_with)
 

@@ -327,8 +327,13 @@ def test_it_goes_on_where_it_was_stopped_and_mixes_nothing(folder, base, tmp_pat
     assert not set(found.columns) & {"prompt", "question", "first", "second"}
     record = json.loads((tmp_path / "stored.json").read_text(encoding="utf-8"))
     assert [cell["fold"] for cell in record["cells"]] == [0, 0, 1, 1] and record["versions"]["torch"]
-    real_scores.main([*command, "--output_dir", str(tmp_path / "another")])  # what is stored for the report is enough
-    assert len(ran) == 5
+    # What is stored for the report is enough, and stays there where the plan no longer has it
+    (tmp_path / "less.yaml").write_text(
+        yaml.safe_dump(GRID | {"settings": SETTINGS, "plan": [{**plan[0], "methods": ["mean"]}]}), encoding="utf-8"
+    )
+    for grid in ("less.yaml", "grid.yaml"):
+        real_scores.main([*command, "--output_dir", str(tmp_path / "another"), "--grid", str(tmp_path / grid)])
+        assert len(ran) == 5 and len(pd.read_parquet(tmp_path / "stored.parquet")) == len(found)
     assert pd.read_parquet(tmp_path / "stored.parquet").equals(found)
     assert json.loads((tmp_path / "stored.json").read_text(encoding="utf-8")) == record
     (tmp_path / "grid.yaml").write_text(
