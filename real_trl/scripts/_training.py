@@ -4,7 +4,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -21,7 +21,7 @@ from real_trl.arguments.open_options import OpenOptionError, naming_open_options
 from real_trl.arguments.training import make_parser
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
-from real_trl.judge_config import check_public
+from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig, check_public
 from real_trl.methods import METHODS
 from real_trl.option_values import FieldError
 from real_trl.prompts.format import PromptFormat
@@ -288,6 +288,7 @@ def train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
 
 def _train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
     args = stage.training_args
+    calibration = _calibration(args.output_dir)
     try:
         with naming_open_options(stage.recipe, args, stage.model_args, trainer=trainer):
             trainer.train(resume_from_checkpoint=stage.checkpoint)
@@ -296,6 +297,7 @@ def _train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
     except (StopWithCheckpoint, OpenOptionError) as error:
         with user_errors():
             raise ValueError(str(error)) from error
+    _say_what_was_left(trainer, stage, calibration)
     # Judge and training log, beside what is there until all of it is written
     with replaced_files(Path(args.output_dir), args.should_save, trainer.accelerator.wait_for_everyone) as new:
         trainer.save_model(str(new), _internal_call=True)
@@ -308,6 +310,29 @@ def _train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
     if args.push_to_hub:
         with user_errors():
             trainer.push_to_hub(dataset_name=stage.data_args.dataset_name)
+
+
+def _calibration(folder: str) -> dict[str, Any] | None:
+    """Of the judge that is there already; a configuration that cannot be read is replaced at the end."""
+    if not Path(folder, JUDGE_CONFIG_NAME).is_file():
+        return None
+    with suppress(ValueError):
+        return JudgeConfig.load(folder).calibration
+    return None
+
+
+def _say_what_was_left(trainer: JudgeTrainer, stage: Stage, calibration: dict[str, Any] | None) -> None:
+    """A judge's `calibration` is of its weights: kept where the run had been finished before, and else missed aloud."""
+    done = 0
+    if stage.checkpoint is not None:
+        done = TrainerState.load_from_json(str(Path(stage.checkpoint, TRAINER_STATE_NAME))).global_step
+    if done == trainer.state.global_step:
+        trainer.accelerator.print(f"Nothing was left to train: {stage.checkpoint} is the end of the run.")
+        trainer.judge_config.calibration = calibration
+    elif calibration is not None:
+        trainer.accelerator.print(
+            "The judge that was here had been calibrated. The weights are others now: run `real-trl calibrate` again."
+        )
 
 
 def _save_curves(trainer: JudgeTrainer, stage: Stage) -> None:

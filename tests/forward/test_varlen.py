@@ -251,7 +251,9 @@ def test_varlen_attn_takes_what_it_is_given():
         *("is_causal", "rng_state", "scale", "window_size"),
     ]
     assert [argument.name for argument in schema.arguments[: len(given)]] == given
-    assert all(argument.has_default_value() for argument in schema.arguments[len(given) :])  # the backend, from 2.15 on
+    assert all(
+        argument.has_default_value() for argument in schema.arguments[len(given) :]
+    )  # the backend, from 2.15 on
 
 
 def test_the_operators_take_these_calls():

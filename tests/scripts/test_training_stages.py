@@ -16,6 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from real_trl import JudgeConfig
 from real_trl.data.homework import build_model, build_tokenizer, make_dataset
 from real_trl.data.loading import build_completion
+from real_trl.evaluation.conformal import Intervals
+from real_trl.evaluation.judge_calibration import Calibration
+from real_trl.evaluation.recalibration import Recalibration
 from real_trl.prompts.format import PromptFormat
 from real_trl.scripts import evaluate, rl, sft
 from tests.tiny import TOKENIZER, chat_tokenizer, prompt_dataset, warm_model
@@ -342,7 +345,18 @@ def test_checkpoints_are_resumed_and_not_overwritten(tmp_path, untrained, capsys
     message = refusal(capsys, stage, tmp_path, untrained, **again)
     assert "max_steps: 1 in the checkpoint, 2 now" in message and "--allow_changed_recipe true" in message
     assert (output / "model.safetensors").read_bytes() == before
+    # The command that was finished, given again, leaves the judge as it is, its calibration included
+    config = JudgeConfig.load(output)
+    config.calibration = Calibration(Recalibration(), Intervals("absolute", 0.9, 1.0)).stored()
+    config.save(output)
+    capsys.readouterr()
+    run(stage, tmp_path, untrained, max_steps=1, **saving)
+    assert "Nothing was left to train" in capsys.readouterr().out
+    assert (output / "model.safetensors").read_bytes() == before
+    assert JudgeConfig.load(output).calibration == config.calibration
     run(stage, tmp_path, untrained, "--allow_changed_recipe", "true", **again)
+    assert "run `real-trl calibrate` again" in " ".join(capsys.readouterr().out.split())
+    assert JudgeConfig.load(output).calibration is None
     state = json.loads((output / "trainer_state.json").read_text())
     assert [log["step"] for log in state["log_history"] if "loss" in log] == [1, 2]
     message = refusal(capsys, stage, tmp_path, untrained, "--resume_from_checkpoint", tmp_path / "nowhere")
