@@ -21,6 +21,7 @@ from real_trl.publishing.privacy import check_nothing_private
 from real_trl.runs.new_folder import new_folder
 from real_trl.text.redaction import redact_text
 from real_trl.weights.finite import check_finite_files
+from real_trl.weights.hub import forget_unreachable
 
 CARD_NAME = "README.md"
 
@@ -143,6 +144,7 @@ def upload(
     Raises:
         `ValueError`: naming what is wrong and the fix, without a token in it, if something is missing or the Hub refuses.
     """
+    forget_unreachable()  # found hours ago, when the training began
     api = api or HfApi()
     repo_id = check_repo_id(publication.name)
     if not token and not api.token and not get_token():

@@ -33,6 +33,14 @@ def look_for_hub(name: str) -> None:
             logger.warning("%s: %s. Only what is in the cache on this machine is used.", name, _unreachable)
 
 
+def forget_unreachable() -> None:
+    """To be called before something is sent to the Hub, which may be reached by now: what was found when loading is no reason not to try."""
+    global _unreachable
+    if _unreachable is not None:
+        _unreachable = None
+        _tell_libraries(offline=False)
+
+
 def why_offline() -> str | None:
     """Why nothing can be loaded from the Hub, if that is known; else `None`."""
     return _unreachable or ("HF_HUB_OFFLINE is set" if constants.is_offline_mode() else None)

@@ -19,6 +19,7 @@ from real_trl.judge_config import JudgeConfig
 from real_trl.publishing import Publication, find_judge_files, upload
 from real_trl.publishing.lineage import find_lineage
 from real_trl.scripts import sft
+from real_trl.weights.hub import look_for_hub, why_offline
 from tests.publishing.hub_server import USER, Hub, serve_hub
 from tests.publishing.judges import PUBLISHED, TOKEN, write_adapter, write_judge
 from tests.tiny import LINES, TOKENIZER, prompt_dataset, warm_model
@@ -158,6 +159,15 @@ def test_a_wrong_token_and_a_foreign_account_are_told(hub, judge, monkeypatch):
     with pytest.raises(ValueError, match=r"^token: .*The token is not valid"):
         upload(publication(judge))
     assert not hub.repos
+
+
+def test_a_hub_that_was_out_of_reach_when_the_training_began_is_tried_again(hub, judge, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        look_for_hub("someone/a-model")
+    assert constants.HF_HUB_OFFLINE and why_offline()
+    upload(publication(judge))
+    assert REPO in hub.repos and why_offline() is None
 
 
 def test_an_unreachable_hub_is_told(judge, monkeypatch):
