@@ -116,13 +116,16 @@ class Judge:
             [`Judgment`], or a list of them in the order given, if any argument was a sequence.
 
         Raises:
-            `ValueError`: naming field, row and fix, if a field is missing or no text, if lengths differ, or if a prompt
-                is longer than the model can read.
+            `ValueError`: naming field, row and fix, if a field is missing or no text, if one is given that the judge's prompt does not
+                have, if lengths differ, or if a prompt is longer than the model can read.
         """
         fields = {"instruction": instruction, "response": response, "rubric": rubric, "reference": reference}
         given = {name: value for name, value in {**fields, "prompt": prompt}.items() if value is not None}
         if (rows is None) == (not given):
             raise ValueError("score: give either rows, or fields such as response=, or prompt=.")
+        if self._template is not None:  # columns that a table has beside are no fault; what was named here was meant
+            for name in fields.keys() & given.keys() - self._template.variables:
+                raise self._template.no_such_field(name)
         single = isinstance(rows, Mapping) or (rows is None and all(isinstance(v, str) for v in given.values()))
         rows = _rows_of(given) if rows is None else as_rows(rows, "score")
         prompts, groups = self.prompts(rows), [self.group(row) for row in rows]

@@ -221,6 +221,10 @@ def test_a_seed_repeats_and_other_seeds_differ(judge):
             lambda j: j.score(response="a"),
             r"instruction: row 0 has none, and the judge's prompt \(homework.jinja\) needs it",
         ),
+        (
+            lambda j: j.score(**FIELDS, rubric="Is it kind?"),
+            r"rubric: the judge's prompt \(homework.jinja\) has no such field; it reads instruction, response. Leave it out",
+        ),
     ],
 )
 def test_bad_fields_are_named(judge, call, message):

@@ -56,10 +56,7 @@ class PromptFields:
             if not isinstance(text, str) or not text.strip():
                 raise FieldError(name, text, "Give a text, or leave it out.")
             if name not in template.variables:
-                raise ValueError(
-                    f"{name}: the judge's prompt ({template.name}) has no such field; it reads {sorted(template.variables)}. "
-                    "Leave it out."
-                )
+                raise template.no_such_field(name)
             if name in self.columns:
                 raise ValueError(
                     f"{name}: given as a text, and in columns as {self.columns[name]!r}. Remove one of the two."

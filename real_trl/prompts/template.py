@@ -85,6 +85,12 @@ class PromptTemplate:
             said = f"={name!r}, line {error.lineno}: {error.message}"
             raise FieldError("prompt_template", name, "Fix the template.", said) from error
 
+    def no_such_field(self, name: str) -> FieldError:
+        """What is to be raised for a field `name` that was given, and that this template does not read."""
+        read = ", ".join(sorted(self.variables - SETTINGS))
+        said = f": the judge's prompt ({self.name}) has no such field; it reads {read}"
+        return FieldError(name, None, "Leave it out.", said)
+
     def check_columns(self, columns: Mapping[str, str], available: Iterable[str]) -> None:
         """
         Checks a recipe's `columns` mapping against this template and the columns of a dataset.
