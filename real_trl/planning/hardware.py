@@ -32,7 +32,8 @@ def find_hardware(gpus: str | None = None) -> Hardware:
         cluster = Cluster(1, torch.cuda.device_count(), properties.name.replace(" ", "-"), properties.total_memory)
         return Hardware(f"{cluster.world} x {properties.name}, {properties.total_memory / GIB:.0f} GiB", True, cluster)
     memory = psutil.virtual_memory().available
-    fast_half = bool(torch.cpu.get_capabilities().get("amx_bf16"))  # without AMX, bfloat16 is slower than float32
+    can = torch.cpu.get_capabilities()
+    fast_half = bool(can.get("amx_bf16") or can.get("avx512_bf16"))  # without them bfloat16 is slower than float32
     name = f"the processor, {memory / GIB:.0f} GiB of memory free"
     return Hardware(name, False, Cluster(1, 1, CPU, memory), fast_half)
 

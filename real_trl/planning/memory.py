@@ -167,6 +167,11 @@ def generation(setup: Setup) -> tuple[list[Item], int | None, list[str]]:
     return items, tokens, problems
 
 
+def on_processor(setup: Setup) -> bool:
+    """Whether the run is without a GPU."""
+    return setup.cluster.name.upper() == CPU
+
+
 def plan_memory(setup: Setup) -> Memory:
     """Work out the need for memory of a run."""
     items, host, source = model_states(setup)
@@ -175,7 +180,9 @@ def plan_memory(setup: Setup) -> Memory:
         width = 2 if setup.sharding.stage and not setup.sharding.fsdp and setup.half else setup.weight_bytes
         items.append(Item("reference model", width * setup.size.total // parts, BOTH, "for the KL penalty (beta)"))
     generating, kv_tokens, problems = generation(setup)
-    items += [*activations(setup), *generating, Item("CUDA context, NCCL", CONTEXT, BOTH, "assumed")]
+    items += [*activations(setup), *generating]
+    if not on_processor(setup):
+        items.append(Item("CUDA context, NCCL", CONTEXT, BOTH, "assumed"))
     items = [item for item in items if item.bytes]
     size, length = setup.size, setup.prompt + setup.completion
     if setup.stage == "rl" and size.context and length > size.context:
@@ -192,7 +199,7 @@ def plan_memory(setup: Setup) -> Memory:
         problems=problems,
         source=source,
     )
-    per_gpu = "" if setup.cluster.name.upper() == CPU else " per GPU"
+    per_gpu = "" if on_processor(setup) else " per GPU"
     for moment in (GENERATION, UPDATE) if setup.stage == "rl" and setup.generation != "server" else (UPDATE,):
         if memory.peak(moment) > memory.capacity:
             problems.append(

@@ -59,7 +59,7 @@ class Cluster:
 
     def __str__(self) -> str:
         nodes = f"{self.nodes}x" if self.nodes > 1 else ""
-        return f"{nodes}{self.gpus}x{self.name}-{self.memory / GIB:g}GB"
+        return f"{nodes}{self.gpus}x{self.name}-{self.memory / GIB:.4g}GB"
 
 
 @dataclass(frozen=True)

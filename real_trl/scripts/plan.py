@@ -27,7 +27,7 @@ from real_trl.option_values import FieldError, check_number
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.hardware import find_hardware
 from real_trl.planning.lengths import token_lengths
-from real_trl.planning.memory import Memory, kv_bytes, plan_memory
+from real_trl.planning.memory import Memory, kv_bytes, on_processor, plan_memory
 from real_trl.planning.models import GATED_DECODERS
 from real_trl.planning.recipe import (
     CONFIGS,
@@ -195,7 +195,8 @@ def print_plan(plan: Plan) -> None:
     rest = f" on {setup.cluster}: {count(size.total)} parameters, {count(size.trainable)} trained"
     console.print(Text.assemble((title, "bold"), rest, " (LoRA)" if size.lora else ""))
     moments = (GENERATION, UPDATE) if setup.stage == "rl" else (UPDATE,)
-    table = Table(title="Memory per GPU, GiB", title_justify="left")
+    processor = on_processor(setup)
+    table = Table(title=f"Memory{'' if processor else ' per GPU'}, GiB", title_justify="left")
     table.add_column("")
     for moment in moments:
         table.add_column(moment, justify="right")
@@ -204,7 +205,8 @@ def print_plan(plan: Plan) -> None:
         cells = [f"{item.bytes / GIB:.2f}" if moment in item.moments else "" for moment in moments]
         table.add_row(item.name, *cells, item.how)
     table.add_section()
-    usable = f"{memory.capacity / GIB:.1f} of {setup.cluster.memory / GIB:g} are usable"
+    free = ", the memory that is free now," if processor else ""
+    usable = f"{memory.capacity / GIB:.1f} of {setup.cluster.memory / GIB:.4g}{free} are usable"
     table.add_row("together", *(f"{memory.peak(moment) / GIB:.2f}" for moment in moments), usable)
     console.print(table)
     steps = Table(title="Steps", title_justify="left", show_header=False)
@@ -223,7 +225,12 @@ def print_plan(plan: Plan) -> None:
     for problem in memory.problems:
         console.print(f"  {problem}.")
     if not advice:
-        console.print("No four changes known here make it fit: use more or larger GPUs, or a smaller model.")
+        larger = (
+            "free memory (what other programs hold is not counted as usable)"
+            if processor
+            else "use more or larger GPUs"
+        )
+        console.print(f"No four changes known here make it fit: {larger}, or a smaller model.")
         return
     console.print("It fits with" + (" any one of:" if len(advice) > 1 else ":"))
     for each in advice:

@@ -494,6 +494,7 @@ def test_all_training_recipes_of_the_large_models_are_planned():
 @pytest.mark.parametrize("name", ["raft", "real"])
 def test_the_quickstart_is_planned(name, capsys):
     plan = run_json(capsys, "--config", f"recipes/quickstart/{name}.yaml", "--gpus", "1xCPU-8GB")
+    assert "CUDA context, NCCL" not in [item["name"] for item in plan["memory"]["items"]]
     assert plan["fits"]
     assert plan["setup"]["sharding"]["stage"] == 0
     lengths = plan["schedule"]["lengths"]
