@@ -20,6 +20,7 @@ from real_trl.arguments.recipe_file import (
 )
 from real_trl.option_values import checked_values
 from real_trl.text.redaction import check_not_redacted, redact_command, remember
+from real_trl.text.shown import printable
 
 _MODEL_HELP = (
     "Directory or Hub id of the model or judge. Also --judge and --model_name_or_path, which is its name in recipes."
@@ -73,6 +74,11 @@ class RecipeParser(TrlParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """As argparse does it; every value, of the command line, the recipe or a default, is one that its field can have."""
         namespace, rest = super().parse_known_args(args, namespace)
+        if stray := next((each for each in rest if "=" in each and not each.startswith("-")), None):
+            raise ValueError(
+                f"{printable(stray)!r} on the command line belongs to no option. Separate entries of a mapping by commas (a=b,c=d), or put "
+                "the whole in quotes."
+            )
         # argparse has None for some fields that nobody set, whatever their default
         stated = {name: value for name, value in vars(namespace).items() if value is not None or name in self._stated}
         for cls in self.dataclass_types:

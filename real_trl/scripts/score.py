@@ -21,7 +21,7 @@ a share of the rows; the result is the same.
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,16 +32,12 @@ from trl import ModelConfig
 from real_trl.arguments.complete import Asked
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser
-from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.files import EXTENSIONS, Source, read_file
 from real_trl.engines import ENGINES, Engine, Judgment, check_num_samples
 from real_trl.engines.base import PromptError
-from real_trl.evaluation.judge_calibration import Calibration
-from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge import Judge
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError, MappingOption, as_mapping, mapping_option
-from real_trl.prompts.template import checked_text, load_template
 from real_trl.report.score_summary import print_summary
 from real_trl.runs.command import command, user_errors
 from real_trl.runs.folder import GeneratedFolder
@@ -49,8 +45,9 @@ from real_trl.runs.output_lock import only_writer
 from real_trl.runs.resumable import Resumable
 from real_trl.runs.scored_file import ScoredFile, score_columns
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
+from real_trl.scripts._score_prompts import criteria_of, empty_responses, groups_of, make_prompts
 from real_trl.text.json_text import to_json
-from real_trl.text.shown import first_few, first_reasons, printable
+from real_trl.text.shown import printable
 from real_trl.weights.pretrained import distributed_state
 
 _BATCHES_AT_ONCE = 4  # of the engine, which puts rows of similar length together
@@ -146,75 +143,6 @@ def read_rows(path: str) -> Source:
     return source
 
 
-def criteria_of(args: ScoreArguments, judge: JudgeSource) -> dict[str, str]:
-    """Criterion → rubric, by each of which every row is scored; none where rows have another rubric, or complete prompts."""
-    other = args.criteria or args.rubric or args.prompt_column or "rubric" in args.columns
-    return args.criteria if other else judge.config.criteria
-
-
-def make_prompts(args: ScoreArguments, judge: JudgeSource, source: Source, criteria: Mapping[str, str]) -> list[str]:
-    """
-    The complete prompt of every row, or those by all `criteria` of the first row, then of the second, ….
-
-    Raises:
-        `ValueError`: naming field, row and fix, if a prompt cannot be made, or if it is not clear how.
-    """
-    column = args.prompt_column
-    source = source.with_paths([*args.columns.values(), *([column] if column else [])])
-    template = load_template(args.prompt_template) if args.prompt_template else judge.config.template()
-    stated = args.columns or args.rubric or args.reference or args.prompt_template or criteria
-    if column is None and stated:
-        template = template or judge_template(judge.config)
-    if column is None and not stated and "prompt" in source.columns:
-        if template is not None and template.column_of("response", source.columns):
-            raise ValueError(
-                "prompt_column: not set, and there are the columns 'prompt' and "
-                f"{template.column_of('response', source.columns)!r}. If 'prompt' holds complete judge prompts, set prompt_column to "
-                "prompt; if it is the instruction, set columns to {instruction: prompt}."
-            )
-        column = "prompt"
-    if column is None and template is None:
-        column = source.column("prompt_column", None, ("prompt",))
-    if column is not None:
-        source.column("prompt_column", column)
-
-        def prompt_of(row: Mapping[str, Any]) -> str:
-            return checked_text("prompt_column", row[column], f" {column!r}")
-
-        asked = [prompt_of]
-    else:
-        texts = [{"rubric": rubric, "reference": args.reference} for rubric in criteria.values() or [args.rubric]]
-        asked = [PromptFields(template, judge.space, args.columns, each, pairs=True).render for each in texts]
-    prompts: list[str] = []
-    problems: dict[str, list[str]] = {}
-    for index, row in enumerate(source.iterate(column and [column])):
-        try:
-            prompts += [prompt_of(row) for prompt_of in asked]
-        except ValueError as error:
-            problems.setdefault(str(error), []).append(source.where(index))
-    if problems:
-        lines = [
-            f"data: {sum(map(len, problems.values()))} of {len(source)} rows of {source.name!r} cannot be scored (rows count from 0):"
-        ]
-        lines += first_reasons({reason: first_few(where) for reason, where in problems.items()})
-        raise ValueError("\n".join(lines))
-    return prompts
-
-
-def groups_of(calibration: Calibration | None, source: Source, criteria: Sequence[str]) -> Sequence[str | None]:
-    """The group of every prompt by which the judge's calibration has intervals; none where the data do not say."""
-    column = calibration and calibration.intervals.column
-    if column == CRITERION_COLUMN and criteria:
-        return list(criteria) * len(source)
-    width = max(1, len(criteria))
-    if not column or column not in source.columns:
-        if column:
-            print(printable(f"note: the data have no column {column!r}, so intervals are those of rows of any."))
-        return [None] * len(source) * width
-    cells = [row[column] for row in source.iterate([column])]
-    return [None if cell is None else str(cell) for cell in cells for _ in range(width)]
-
-
 def open_output(
     args: ScoreArguments, model_args: ModelConfig, judge: JudgeSource, prompts: Sequence[str], criteria: Sequence[str]
 ) -> GeneratedFolder:
@@ -283,8 +211,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             state = distributed_state()
             held.enter_context(only_writer(args.output_path, "output", state))
             prompts = make_prompts(args, judge, source, criteria)
+            empty = empty_responses(args, judge, source)
             warn_of_other_template(judge.config, args.prompt_template)
             output = open_output(args, model_args, judge, prompts, list(criteria))
+            if empty and state.is_main_process:
+                print(printable(f"note: {empty}"))
             if criteria and state.is_main_process:
                 print(printable(f"Every row is scored by {', '.join(criteria)}."))  # names that a judge brings
         with user_errors():

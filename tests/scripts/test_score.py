@@ -219,6 +219,17 @@ def test_one_rubric_for_all(tmp_path):
     assert scores[0] == scores[1]
 
 
+def test_empty_responses_are_scored_and_counted(tmp_path, folder, capsys):
+    answers = ["right.", "", "close.", "  "]
+    data = write(tmp_path / "a.jsonl", [{"instruction": PROMPT, "data": {"text": answer}} for answer in answers])
+    run(data, folder, "--columns", "response=data.text")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: 2 of 4 rows have an empty response ('data.text')" in said
+    assert [row["status"] for row in read(tmp_path / "a.scored.jsonl")] == ["ok"] * 4
+    run(write(tmp_path / "b.jsonl", ROWS), folder)
+    assert "empty response" not in capsys.readouterr().out
+
+
 def test_complete_prompts(tmp_path, folder):
     prompts = prompt_dataset([1.0] * 3)["prompt"][:]
     judge = Judge.from_pretrained(folder, max_new_tokens=24, batch_size=2)
@@ -451,6 +462,10 @@ def test_user_errors(tmp_path, folder, capsys, monkeypatch):
         ((data, "--columns", "{respons: response}"), "no column variable 'respons'"),
         ((data, "--columns", "{response: answer}"), "columns: 'response' is read from 'answer', which does not exist"),
         ((data, "--columns", "[a"), "columns: got '[a'. Give a mapping"),
+        (
+            (data, "--columns", "instruction=question", "response=instruction"),
+            "'response=instruction' on the command line belongs to no option. Separate entries of a mapping by commas",
+        ),
         ((data, "--rubric", "x"), "rubric: the judge's prompt (homework.jinja) has no such field"),
         ((data, "--prompt_column", "text"), "prompt_column='text' is not a column"),
         ((data, "--prompt_column", "response", "--rubric", "x"), "to which rubric='x' adds nothing"),
