@@ -259,7 +259,7 @@ def test_commands(folder):
     assert float(expected) == pytest.approx(sum(int(label) * p for label, p in probabilities.items()), abs=1e-4)
     # Ridge regression on what `init` wrote
     printed = printed_by_the_block(PAGES[ROOT / "docs" / "your-data.md"], folder)
-    assert -100 <= float(printed.removeprefix("r × 100 = ")) <= 100
+    assert re.fullmatch(r"r × 100 = (-?[\d.]+|nan)", printed)  # of twelve rows that a tiny vocabulary writes
 
 
 def printed_by_the_block(page: str, folder: Path) -> str:
