@@ -544,6 +544,56 @@ def test_scales_are_guessed(tmp_path, values, scale):
     assert open_project(options).plan.scores.labels == scale
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "scale"),
+    [
+        ("Points (0-10)", [2, 5, 10], "0-10"), ("score 0–100", [11, 100], "0-100"), ("Rating [1 to 7]", [1, 2, 3], "1-7"),
+        ("Note (6-1)", [1, 2, 4], "6-1"), ("rating_1_5", [2, 3], "1-5"), ("score_0-4", [1, 2], "0-4"), ("score (0-1000)", [3, 700], "0-1000"),
+        ("grade (0-10)", [2.5, 9], "0-10:0.5"), ("grade (0.5-5)", [2.5, 4], "0.5-5:0.5"), ("score (0-1)", [0.1, 0.7], "0-1:0.1"),
+        ("score (0-100 %)", [1.3, 4], "0-100"), ("score (1-5, was 0-10)", [2, 4], "1-5"), ("score v1-2", [2, 4], "1-5"),
+        ("score 2024-10-12", [2, 4], "1-5"), ("score (0-3)", [2, 4], "1-5"), ("score (4-4)", [2, 4], "1-5"), ("score_2_6", [3, 4], "1-5"),
+    ],
+)  # fmt: skip
+def test_a_scale_in_the_name_of_the_column_is_taken(tmp_path, column, values, scale):
+    data = table(question=QUESTIONS, answer=ANSWERS, **{column: (values * 30)[:30]})
+    options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
+    plan = open_project(options).plan
+    assert plan.scores.labels == scale
+    notes = " ".join(plan.found.notes)
+    assert ("Scale: the name of the column says " in notes) == (scale != "1-5" or column == "rating_1_5")
+    assert ("(the name of the column says 0-3, which does not hold them all)" in notes) == (column == "score (0-3)")
+    assert ("says 6-1, of which 1 is the best: taken as 6-1" in notes) == (scale == "6-1")
+
+
+def test_a_number_in_the_name_of_one_of_several_columns_is_no_scale(tmp_path):
+    data = table(question=QUESTIONS, answer=ANSWERS, rating_1_5=[2, 3] * 15, rating_2_5=[3, 2] * 15)
+    file = str(write_csv(tmp_path / "data.csv", data))
+    for score in ("rating_1_5", "rating_1_5,rating_2_5"):
+        options = InitOptions(file, "judge", "nowhere/to-be-found", {"score": score})
+        assert "the name of the column" not in " ".join(open_project(options).plan.found.notes)
+    data = [
+        {"question": row["question"], "answer": row["answer"], "A (0-4)": 2, "B (0-4)": row["rating_1_5"]}
+        for row in data
+    ]
+    file = str(write_csv(tmp_path / "both.csv", data))
+    options = InitOptions(file, "judge", "nowhere/to-be-found", {"score": "A (0-4),B (0-4)"})
+    assert open_project(options).plan.scores.labels == "0-4"
+
+
+def test_a_lower_end_that_scores_cannot_tell_is_named(tmp_path):
+    def note(*values: float) -> str:
+        data = table(question=QUESTIONS, answer=ANSWERS, score=(list(values) * 30)[:30])
+        options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
+        return next(note for note in open_project(options).plan.found.notes if note.startswith("Scale: "))
+
+    assert (
+        "from 11 to 100: taken as 1-100; if 0 could be given too, which none of them has: --score_labels 0-100."
+        in note(11, 100)
+    )
+    assert "--score_labels 0-5:0.5." in note(1.5, 3)
+    assert "if 0" not in note(0, 4) and "if 0" not in note(1, 2, 3)
+
+
 def test_a_folder_of_splits_is_read_as_one(tmp_path, model):
     folder = tmp_path / "scored"
     folder.mkdir()
