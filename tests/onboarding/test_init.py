@@ -241,6 +241,42 @@ def test_what_cannot_be_used_is_named_with_the_fix(tmp_path, capsys, data, optio
     assert message in refused(capsys, str(write_csv(tmp_path / "data.csv", data)), *options)
 
 
+def said_by(speaker: str, texts: list[str]) -> list[list[dict]]:
+    asked = {"role": "user", "content": "Why?"}
+    return [[asked, {"role": speaker, "content": text}] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (table(prompt=QUESTIONS, chosen=ANSWERS, rejected=ANSWERS[::-1]), "pair_columns: [chosen, rejected]; columns: {instruction: prompt}"),
+        (table(prompt=QUESTIONS, chosen=ANSWERS, rejected=ANSWERS[::-1], margin=[1, 2] * 15), "pair_columns: [chosen, rejected]; columns: {instruction: prompt}"),
+        (table(q=QUESTIONS, response_chosen=ANSWERS, response_rejected=ANSWERS, score_chosen=[1, 2] * 15), "pair_columns: [response_chosen, response_rejected]; columns: {instruction: COLUMN}"),
+        (table(instruction=QUESTIONS, Response_A=ANSWERS, Response_B=ANSWERS[::-1], Winner=["A", "B"] * 15), "pair_columns: [Response_A, Response_B]; preference_column: Winner; columns: {instruction: instruction}"),
+        (table(prompt=QUESTIONS, output_1=ANSWERS, output_2=ANSWERS[::-1], preference=[1, 2] * 15), "pair_columns: [output_1, output_2]; preference_column: preference; columns"),
+        (table(chosen=said_by("assistant", ANSWERS), rejected=said_by("assistant", ANSWERS[::-1])), "pair_columns: [chosen.response, rejected.response]; columns: {instruction: chosen.instruction}"),
+    ],
+    ids=["chosen", "margin", "names", "winner", "numbers", "conversations"],
+)  # fmt: skip
+def test_preferences_are_known_and_lead_to_their_recipe(tmp_path, capsys, data, lines):
+    said = " ".join(refused(capsys, str(write_jsonl(tmp_path / "pairs.jsonl", data))).split())
+    assert "pairs.jsonl' holds preferences and no scores: " in said and f"in both recipes write {lines}" in said
+    assert "docs/your-data.md has them complete (Preferences in place of scores)" in said
+    page = (Path(__file__).parents[2] / "docs" / "your-data.md").read_text(encoding="utf-8")
+    assert "## Preferences in place of scores" in page
+
+
+def test_two_responses_do_not_make_preferences(tmp_path, capsys):
+    data = table(question=QUESTIONS, answer=ANSWERS, rejected=ANSWERS, chosen=ANSWERS, score=[1, 2, 3] * 10)
+    options = InitOptions(str(write_jsonl(tmp_path / "scored.jsonl", data)), "judge", "nowhere/to-be-found")
+    assert open_project(options).plan.roles.scores == ["score"]
+    data = table(question=QUESTIONS, answer_a=ANSWERS, answer_b=ANSWERS[::-1], score=[1, 2, 3] * 10)
+    file = str(write_jsonl(tmp_path / "two.jsonl", data))
+    assert "--response: no column" in refused(capsys, file)
+    plan = open_project(InitOptions(file, "judge", "nowhere/to-be-found", {"response": "answer_a"})).plan
+    assert (plan.roles.response, plan.roles.scores) == ("answer_a", ["score"])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
