@@ -22,6 +22,7 @@ from transformers import LlamaConfig
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
+from real_trl.evaluation.cross_fitting import MIN_ROWS
 from real_trl.onboarding import InitOptions, inspection, open_project, sizing
 from real_trl.onboarding.splits import divide
 from real_trl.planning.memory import plan_memory
@@ -392,7 +393,11 @@ def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
     data[7]["rater_1"] = "N/A"  # beside one of the other's
     file = write_csv(tmp_path / "gaps.csv", data)
     assert "--na N/A" in refused(capsys, str(file))
-    assert "rater_1' is empty in 1 rows: row 6 (line 8)" in refused(capsys, str(write_gap(file, data)), "--na", "N/A")
+    said = " ".join(refused(capsys, str(write_gap(file, data)), "--na", "N/A").split())
+    assert (
+        "no rater gave a score in 1 rows: row 6 (line 8) ('rater_1' is empty in 2, 'rater_2' is empty in 6: a row with"
+        in said
+    )
     raft = init(file, model, "--na", "N/A", "--na", "-", "--drop_incomplete")["raft"]
     assert raft["score_column"] == ["rater_1", "rater_2"]
     arguments = DataArguments("judge/data", prompt_column="answer", score_column=raft["score_column"])
@@ -402,7 +407,17 @@ def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
         scores |= dict(zip(loaded["prompt"], loaded["score"], strict=True))
     assert len(scores) == 29 and "Answer 6." not in scores
     assert (scores["Answer 0."], scores["Answer 1."], scores["Answer 7."]) == (1.5, 2, 3)
-    assert "6 rows have fewer than 2 ratings" in " ".join(Path("judge", "README.md").read_text().split())
+    readme = " ".join(Path("judge", "README.md").read_text().split())
+    assert (
+        "6 rows have fewer than 2 ratings ('rater_1' is empty in 1, 'rater_2' is empty in 5): the score is" in readme
+    )
+
+
+def test_rows_that_no_criterion_scores_are_counted_by_criterion(tmp_path, capsys):
+    data = table(question=QUESTIONS, answer=ANSWERS, helpfulness=[1, "", 3] * 10, correctness=[2, "", ""] * 10)
+    said = refused(capsys, str(write_csv(tmp_path / "criteria.csv", data)))
+    assert "there is no score by any criterion in 10 rows: row 1 (line 3)" in said
+    assert "('helpfulness' is empty in 10, 'correctness' is empty in 20: " in said
 
 
 def rated_rows(comment: bool) -> list[dict]:
@@ -539,6 +554,9 @@ def test_few_questions_are_said_to_be_few(tmp_path):
     assert "The test split has 2 questions: the evaluation gives no intervals below 6" in notes(10)
     assert "10 questions are few" in notes(10)
     assert "questions are few" not in notes(40) and "no intervals" not in notes(40)
+    assert f"needs at least {MIN_ROWS} scored rows" in notes(10)
+    assert "(validation 4, test 8): collect" in notes(10) and "real-trl calibrate" not in notes(40)
+    assert "test 28; the two in one file are enough): collect" in notes(35)
 
 
 def test_a_guessed_group_that_merges_all_questions_is_ignored(tmp_path, model):
