@@ -5,6 +5,7 @@
 import io
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
@@ -25,6 +26,7 @@ from real_trl.data.loading import load_judge_dataset
 from real_trl.evaluation.cross_fitting import MIN_ROWS
 from real_trl.onboarding import InitOptions, inspection, open_project, sizing
 from real_trl.onboarding.splits import divide
+from real_trl.option_values import as_mapping
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.recipe import Lengths, make_setup, read_recipe
 from real_trl.planning.setup import Cluster, Sharding
@@ -182,7 +184,9 @@ def test_complete_prompts_fractions_and_leaking_splits_are_found(tmp_path, model
     assert topics["test"] == {0, 1, 2} and 0 not in topics["train"]
     assert not topics["train"] & topics["validation"]
     assert sum(len(rows(split)) for split in topics) == 55  # the row that leaks is in none
-    assert "1 of the rows are about questions" in Path("judge", "README.md").read_text()
+    readme = Path("judge", "README.md").read_text()
+    assert "1 of the rows are about questions" in readme
+    assert "a sentence that new ones need as well: `Please think step by step, and at the very end write" in readme
 
 
 @pytest.mark.parametrize("file", [comments_csv, raters_jsonl, prompts_parquet])
@@ -687,6 +691,34 @@ def test_hardware_decides_about_size(tmp_path):
     recipe = read_recipe(Path("judge-1xT4-16GB", "real.yaml"), [], None)
     lengths = Lengths(longest_prompt=project.plan.found.prompt.longest)
     assert not plan_memory(make_setup(recipe, Cluster.parse("1xT4-16GB"), Sharding(), lengths)).problems
+
+
+def scoring(file: Path, model: str, *options: str) -> tuple[list[str], str]:
+    """The options of `score` in the README of a file, and the last line of its Python."""
+    init(file, model, "--yes", *options)
+    text = Path("judge", "README.md").read_text(encoding="utf-8")
+    shutil.rmtree("judge")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    compile(code, "README.md", "exec")
+    return shlex.split(re.search(r"^real-trl score (.*)$", text, re.MULTILINE)[1]), code.splitlines()[-1]
+
+
+def test_the_readme_scores_the_columns_as_they_are_called(tmp_path, model):
+    rest = dict(answer=ANSWERS, score=[1, 2, 3] * 10)
+    for column in ("the question", "a,b=c", "yes"):
+        data = table(**{column: QUESTIONS}, **rest)
+        command, _ = scoring(write_csv(tmp_path / "odd.csv", data), model, "--instruction", column)
+        assert as_mapping("columns", command[-1]) == {"instruction": column, "response": "answer"}
+    command, python = scoring(raters_jsonl(tmp_path), model)
+    assert command[0] == "new.jsonl" and command[2] == "judge/outputs/raft"
+    assert python == 'print(judge.score(instruction="…", response="…", rubric="…").expected_score)'
+    command, _ = scoring(comments_csv(tmp_path), model)
+    assert command[2] == "judge/outputs/real"
+    command, python = scoring(prompts_parquet(tmp_path), model)
+    assert command[-2:] == ["--prompt_column", "prompt"] and 'score(prompt="…")' in python
+    data = table(question=QUESTIONS, helpfulness=[1, 2, 3] * 10, **rest)
+    _, python = scoring(write_csv(tmp_path / "by.csv", data), model, "--criterion", "helpfulness")
+    assert python.endswith('response="…", rubric=judge.criteria["helpfulness"]).expected_score)')
 
 
 def test_questions_are_asked_on_a_terminal_only(tmp_path, model, monkeypatch):
