@@ -93,6 +93,8 @@ ELSEWHERE = {
     "real-trl calibrate outputs/quickstart/seed-0/real held_out.jsonl": "tests/scripts/test_calibrate.py",
     "real-trl --accelerate_config recipes/accelerate_configs/zero3.yaml doctor": "tests/doctor/test_processes.py",
     "real-trl demo --model outputs/quickstart/seed-0/real": "tests/serving/test_pages.py",
+    "real-trl sft --config my-pairs.yaml": "tests/scripts/test_pairs.py",
+    "real-trl evaluate --config my-pairs-evaluate.yaml": "tests/scripts/test_pairs.py",
     "real-trl recipes": "tests/test_shipped.py",
     "real-trl recipes copy qwen3-8b": "tests/test_shipped.py",
     "python -m pytest -m gpu tests/gpu tests/forward": "Makefile",  # test-marked, on the CPU

@@ -13,6 +13,7 @@ from real_trl.data.files import Source
 from real_trl.data.nested import is_of_people, split_path
 from real_trl.data.scores import ratings_in
 from real_trl.onboarding.criteria import default_rubric, read_criteria, usual_criteria
+from real_trl.onboarding.preferences import check_no_preferences
 from real_trl.scale import as_number
 from real_trl.text.cells import is_empty
 from real_trl.text.column_names import NAMES, RATER, RATERS, SPLITS, key
@@ -97,7 +98,7 @@ def find_roles(source: Source, stated: Mapping[str, str | None], criteria: Seque
 
     Raises:
         [`Unknown`], a `ValueError`: if the response or the score could not be found.
-        `ValueError`: if a stated column does not exist.
+        `ValueError`: if a stated column does not exist, or the file holds preferences in place of scores.
     """
     chosen: dict[str, str] = {}
     guessed: dict[str, str] = {}
@@ -112,7 +113,11 @@ def find_roles(source: Source, stated: Mapping[str, str | None], criteria: Seque
         )
     taken = set(chosen.values())
     # "prompt" beside a response is what the response answers
-    whole = "prompt" in chosen or ("response" not in chosen and not _named(source, "response", taken))
+    response = chosen.get("response") or _named(source, "response", taken)
+    if "response" not in chosen and not stated.get("score") and not criteria:
+        # Before a number beside them, such as a margin, is taken for the score of the prompt
+        check_no_preferences(source, response)
+    whole = "prompt" in chosen or not response
     roles = ("prompt",) if whole else ("response", "instruction", "rubric", "reference")
     for role in (*roles, *(() if "group" in absent else ("group",)), "split"):
         if role not in chosen and (column := _named(source, role, taken)):

@@ -81,21 +81,30 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
         `ValueError`: naming the first of them, if it was not, or if too few rows are left.
     """
     faults: dict[str, list[int]] = defaultdict(list)
+    unscored: list[int] = []
     for index, row in enumerate(source.iterate()):
-        empty = [column for column in roles.texts if is_empty(row[column])]
-        if all(is_empty(rating) for column in roles.scores for rating in ratings_in(row[column])):
-            empty.append(roles.scores[0])
-        for column in empty:
-            faults[column].append(index)
-    if len(faults[roles.scores[0]]) == len(source):
+        for column in roles.texts:
+            if is_empty(row[column]):
+                faults[column].append(index)
+        if all(has_no_score(row[column]) for column in roles.scores):
+            unscored.append(index)
+    if len(unscored) == len(source):
         raise ValueError(
             f"score column {', '.join(map(repr, roles.scores))}: every cell is empty. Fill in the scores, or name another column: --score COLUMN."
         )
-    bad = sorted({index for indices in faults.values() for index in indices})
+    bad = sorted({*unscored, *(index for indices in faults.values() for index in indices)})
     if bad and not drop:
         lines = []
+        if len(roles.scores) == 1 and unscored:
+            faults[roles.scores[0]] = unscored
         for column, indices in faults.items():
             lines.append(f"{column!r} is empty in {len(indices)} rows: {first_few([*map(source.where, indices)])}")
+        if len(roles.scores) > 1 and unscored:
+            what = "there is no score by any criterion" if roles.criteria else "no rater gave a score"
+            lines.append(
+                f"{what} in {len(unscored)} rows: {first_few([*map(source.where, unscored)])} ({missing_by_column(source, roles.scores)}: "
+                "a row with one score can stay)"
+            )
         raise ValueError(
             f"{source.name!r}: {'; '.join(lines)} (rows count from 0). Fill the cells, remove the rows, or leave them out with --drop_incomplete."
         )
@@ -106,6 +115,17 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
             "Collect more scores."
         )
     return kept, len(bad)
+
+
+def has_no_score(cell: object) -> bool:
+    """Whether a cell holds no rating, be it empty or a list of nothing."""
+    return all(map(is_empty, ratings_in(cell)))
+
+
+def missing_by_column(source: Source, columns: Sequence[str]) -> str:
+    """In how many rows each column has no rating, in words; the columns that always have one are not named."""
+    counts = Counter(column for row in source.iterate(columns) for column in columns if has_no_score(row[column]))
+    return ", ".join(f"{column!r} is empty in {counts[column]}" for column in columns if counts[column])
 
 
 def question_keys(

@@ -12,11 +12,12 @@ from real_trl.data.files import Source
 from real_trl.data.loading import load_judge_dataset, read_rows
 from real_trl.data.raters import merge_raters
 from real_trl.data.scores import ratings_in
+from real_trl.evaluation.cross_fitting import MIN_ROWS as CALIBRATION_ROWS
 from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.onboarding.columns import Roles, find_roles, values_of
 from real_trl.onboarding.criteria import check_alone, notes_on_columns
 from real_trl.onboarding.hours import stage_times
-from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all
+from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all, missing_by_column
 from real_trl.onboarding.people import notes_on_people
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,
@@ -172,8 +173,9 @@ def open_project(options: InitOptions) -> Project:
     scores = read_scores(source, roles, options.score_labels)
     notes += notes_on_columns(source, roles.scores, roles.criteria, "score" in roles.guessed)
     if scores.most_raters > 1 and (partly := sum(len(row) < scores.most_raters for row in scores.rows)):
+        each = missing_by_column(source, roles.scores) if len(roles.scores) > 1 else ""
         notes.append(
-            f"{partly} rows have fewer than {scores.most_raters} ratings: the score is the mean of those given."
+            f"{partly} rows have fewer than {scores.most_raters} ratings{f' ({each})' if each else ''}: the score is the mean of those given."
         )
     count = token_counter(options.model)
     template, prompts = _make_prompts(source, roles, scores, options)
@@ -201,6 +203,9 @@ def open_project(options: InitOptions) -> Project:
         notes.append(
             f"The test split has {tested} questions: the evaluation gives no intervals below {INTERVAL_GROUPS}. Collect scores of more questions."
         )
+    notes += _notes_on_calibration(
+        {name: splits.count(name) * max(1, len(roles.criteria)) for name in ("validation", "test")}
+    )
     group_column = "group"
     while group_column in source.columns:
         group_column = f"question_{group_column}"
@@ -221,6 +226,18 @@ def open_project(options: InitOptions) -> Project:
         notes=notes,
     )
     return Project(options, source, plan, splits)
+
+
+def _notes_on_calibration(held_out: Mapping[str, int]) -> list[str]:
+    """Whether what training does not see is too little to calibrate on. `held_out`: split → its scores."""
+    if max(held_out.values()) >= CALIBRATION_ROWS:
+        return []
+    shown = ", ".join(f"{name} {count}" for name, count in held_out.items())
+    together = "; the two in one file are enough" if sum(held_out.values()) >= CALIBRATION_ROWS else ""
+    return [
+        f"`real-trl calibrate`, which gives scores intervals, needs at least {CALIBRATION_ROWS} scored rows that training has not seen, and the held-out "
+        f"splits have fewer ({shown}{together}): collect more scores, or calibrate on other rows."
+    ]
 
 
 def _one_row_per_item(source: Source, roles: Roles) -> tuple[Source, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from real_trl.onboarding.afterwards import how_to_score
 from real_trl.onboarding.columns import Roles
 from real_trl.onboarding.inspection import Inspection
 from real_trl.onboarding.scores import Scores
@@ -289,6 +290,8 @@ def readme(plan: Plan, sizes: Sizes, folder: Path) -> str:
         else f"The prompt is the built-in template `{built_in(plan.roles, plan.direct)}`, with the rubric of each "
         + ("criterion (`criteria` in the recipes: read them)." if plan.roles.criteria else "row."),
     }[plan.template is None]
+    judge = folder / "outputs" / list(stages(plan))[-2]
+    scoring = how_to_score(plan.data, judge, plan.roles, prompt_columns(plan.roles), reminder=plan.reminder)
     return f"""# A judge from {plan.data}
 
 Run these from the directory in which `real-trl init` was run:
@@ -298,8 +301,11 @@ Run these from the directory in which `real-trl init` was run:
 ```
 
 The last one prints how well the judge agrees with the human scores on the test questions, and writes
-`{folder / "outputs" / "evaluation" / "report.html"}`. A stage that was stopped goes on with the same command.{_to_score(plan, folder)}
+`{folder / "outputs" / "evaluation" / "report.html"}`. A stage that was stopped goes on with the same command.
 {prompt}
+
+{scoring}
+## What was found
 
 | | |
 |---|---|
@@ -307,15 +313,6 @@ The last one prints how well the judge agrees with the human scores on the test 
 
 {notes}
 """
-
-
-def _to_score(plan: Plan, folder: Path) -> str:
-    if not plan.roles.criteria:
-        return ""
-    judge = folder / "outputs" / ("raft" if plan.direct else "real")
-    columns = ", ".join(f"{name}: {column}" for name, column in prompt_columns(plan.roles).items())
-    command = f"real-trl score FILE --judge {judge} --columns '{{{columns}}}'"
-    return f"\n`{command}` writes the scores of a file by each criterion."
 
 
 def _cell(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from real_trl.data.files import Source
 from real_trl.data.scores import ratings_in
 from real_trl.onboarding.columns import Roles
+from real_trl.onboarding.named_scales import stated_range
 from real_trl.option_values import FieldError
 from real_trl.scale import Scale, abridged, as_number
 from real_trl.text.cells import is_empty
@@ -95,7 +96,9 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
         if not _all_numbers(labels):
             values = [float(number) for number in range(1, labels.count(",") + 2)]
     elif numbers:
-        labels, note = guess_scale([as_number(cell) for cell in numbers], field)
+        labels, note = guess_scale(
+            [as_number(cell) for cell in numbers], field, stated_range(roles.scores, source.columns)
+        )
         values = None
     else:
         labels, note = _word_scale([str(cell).strip() for cell in given], field, classes)
@@ -111,9 +114,13 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
     return Scores(labels, values, scale, rows, note)
 
 
-def guess_scale(values: list[float], field: str = "score") -> tuple[str, str]:
+def guess_scale(values: list[float], field: str = "score", stated: tuple[str, str] | None = None) -> tuple[str, str]:
     """
     The scale that scores are probably on, and what should be known about the guess.
+
+    Args:
+        stated (`tuple[str, str]`, *optional*):
+            Worst and best score as the column's name states them. They are the scale if every score lies between them.
 
     Raises:
         `ValueError`: if they are on none that is usual.
@@ -121,26 +128,48 @@ def guess_scale(values: list[float], field: str = "score") -> tuple[str, str]:
     low, high = min(values), max(values)
     whole = all(value.is_integer() for value in values)
     halves = all((2 * value).is_integer() for value in values)
+    other = ""
+    if stated:
+        least, most = sorted(map(float, stated))
+        if least <= low and high <= most:
+            step, about = _step(least, most, whole, halves)
+            scale = f"{stated[0]}-{stated[1]}{step}"
+            best = f", of which {stated[1]} is the best" if float(stated[1]) == least else ""
+            return scale, f"the name of the column says {stated[0]}-{stated[1]}{best}: taken as {scale}{about}"
+        other = f" (the name of the column says {stated[0]}-{stated[1]}, which does not hold them all)"
     if low < 0 or high > 100:
         shown = ", ".join(f"{value:g}" for value in sorted(set(values))[:5])
         raise ValueError(
-            f"{field}: the scores go from {low:g} to {high:g} ({shown}, …), which is no usual scale. Correct those that are slips, or state "
+            f"{field}: the scores go from {low:g} to {high:g} ({shown}, …){other}, which is no usual scale. Correct those that are slips, or state "
             "the scale: --score_labels low-high, low-high:step, or all labels with commas (--score_labels=-1,0,1)."
         )
     if not whole and high <= 1:
-        return "0-1:0.1", f"scores from {low:g} to {high:g} with fractions: taken as 0-1, in steps of 0.1"
+        return "0-1:0.1", f"scores from {low:g} to {high:g} with fractions{other}: taken as 0-1, in steps of 0.1"
     full = whole and low in (0, 1) and low < high <= _LONGEST_FULL and len(set(values)) == high - low + 1
     if full and len(values) >= _ENOUGH_SCORES:
         scale = f"{low:g}-{high:g}"
-        return scale, f"every whole number from {low:g} to {high:g} occurs, and no other: taken as {scale}"
+        return scale, f"every whole number from {low:g} to {high:g} occurs, and no other{other}: taken as {scale}"
     usual = _FROM_ZERO if low < 1 else _FROM_ONE
     scale = next(text for text in usual if high <= float(text.split("-")[1]))
-    note = f"scores from {low:g} to {high:g}: taken as {scale}"
-    if not whole and halves and float(scale.split("-")[1]) <= 10:
-        return f"{scale}:0.5", f"{note}, in steps of 0.5"
-    return scale, note + (
-        "" if whole else "; a score between two labels stays what it is, and is written as the nearest one"
+    least, most = map(float, scale.split("-"))
+    step, about = _step(least, most, whole, halves)
+    # An end that nobody gave leaves no trace in the scores
+    unseen = (
+        f"; if 0 could be given too, which none of them has: --score_labels 0-{most:g}{step}" if least == 1 else ""
     )
+    return f"{scale}{step}", f"scores from {low:g} to {high:g}{other}: taken as {scale}{step}{about}{unseen}"
+
+
+def _step(least: float, most: float, whole: bool, halves: bool) -> tuple[str, str]:
+    """The end of a scale from `least` to `most` that gives its step, and what to say of it."""
+    ends_whole = least.is_integer() and most.is_integer()
+    if whole and ends_whole:
+        return "", ""
+    if halves and (2 * least).is_integer() and (2 * most).is_integer() and most <= 10 and most - least > 1:
+        return ":0.5", ", in steps of 0.5"
+    if most - least <= 1 or not ends_whole:
+        return ":0.1", ", in steps of 0.1"
+    return "", "; a score between two labels stays what it is, and is written as the nearest one"
 
 
 def _cells(row: dict[str, Any], columns: list[str]) -> list[Any]:

@@ -5,6 +5,7 @@
 import io
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
@@ -22,8 +23,10 @@ from transformers import LlamaConfig
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.loading import load_judge_dataset
+from real_trl.evaluation.cross_fitting import MIN_ROWS
 from real_trl.onboarding import InitOptions, inspection, open_project, sizing
 from real_trl.onboarding.splits import divide
+from real_trl.option_values import as_mapping
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.recipe import Lengths, make_setup, read_recipe
 from real_trl.planning.setup import Cluster, Sharding
@@ -181,7 +184,9 @@ def test_complete_prompts_fractions_and_leaking_splits_are_found(tmp_path, model
     assert topics["test"] == {0, 1, 2} and 0 not in topics["train"]
     assert not topics["train"] & topics["validation"]
     assert sum(len(rows(split)) for split in topics) == 55  # the row that leaks is in none
-    assert "1 of the rows are about questions" in Path("judge", "README.md").read_text()
+    readme = Path("judge", "README.md").read_text()
+    assert "1 of the rows are about questions" in readme
+    assert "a sentence that new ones need as well: `Please think step by step, and at the very end write" in readme
 
 
 @pytest.mark.parametrize("file", [comments_csv, raters_jsonl, prompts_parquet])
@@ -239,6 +244,42 @@ ANSWERS = [f"Answer {number}." for number in range(30)]
 )  # fmt: skip
 def test_what_cannot_be_used_is_named_with_the_fix(tmp_path, capsys, data, options, message):
     assert message in refused(capsys, str(write_csv(tmp_path / "data.csv", data)), *options)
+
+
+def said_by(speaker: str, texts: list[str]) -> list[list[dict]]:
+    asked = {"role": "user", "content": "Why?"}
+    return [[asked, {"role": speaker, "content": text}] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (table(prompt=QUESTIONS, chosen=ANSWERS, rejected=ANSWERS[::-1]), "pair_columns: [chosen, rejected]; columns: {instruction: prompt}"),
+        (table(prompt=QUESTIONS, chosen=ANSWERS, rejected=ANSWERS[::-1], margin=[1, 2] * 15), "pair_columns: [chosen, rejected]; columns: {instruction: prompt}"),
+        (table(q=QUESTIONS, response_chosen=ANSWERS, response_rejected=ANSWERS, score_chosen=[1, 2] * 15), "pair_columns: [response_chosen, response_rejected]; columns: {instruction: COLUMN}"),
+        (table(instruction=QUESTIONS, Response_A=ANSWERS, Response_B=ANSWERS[::-1], Winner=["A", "B"] * 15), "pair_columns: [Response_A, Response_B]; preference_column: Winner; columns: {instruction: instruction}"),
+        (table(prompt=QUESTIONS, output_1=ANSWERS, output_2=ANSWERS[::-1], preference=[1, 2] * 15), "pair_columns: [output_1, output_2]; preference_column: preference; columns"),
+        (table(chosen=said_by("assistant", ANSWERS), rejected=said_by("assistant", ANSWERS[::-1])), "pair_columns: [chosen.response, rejected.response]; columns: {instruction: chosen.instruction}"),
+    ],
+    ids=["chosen", "margin", "names", "winner", "numbers", "conversations"],
+)  # fmt: skip
+def test_preferences_are_known_and_lead_to_their_recipe(tmp_path, capsys, data, lines):
+    said = " ".join(refused(capsys, str(write_jsonl(tmp_path / "pairs.jsonl", data))).split())
+    assert "pairs.jsonl' holds preferences and no scores: " in said and f"in both recipes write {lines}" in said
+    assert "docs/your-data.md has them complete (Preferences in place of scores)" in said
+    page = (Path(__file__).parents[2] / "docs" / "your-data.md").read_text(encoding="utf-8")
+    assert "## Preferences in place of scores" in page
+
+
+def test_two_responses_do_not_make_preferences(tmp_path, capsys):
+    data = table(question=QUESTIONS, answer=ANSWERS, rejected=ANSWERS, chosen=ANSWERS, score=[1, 2, 3] * 10)
+    options = InitOptions(str(write_jsonl(tmp_path / "scored.jsonl", data)), "judge", "nowhere/to-be-found")
+    assert open_project(options).plan.roles.scores == ["score"]
+    data = table(question=QUESTIONS, answer_a=ANSWERS, answer_b=ANSWERS[::-1], score=[1, 2, 3] * 10)
+    file = str(write_jsonl(tmp_path / "two.jsonl", data))
+    assert "--response: no column" in refused(capsys, file)
+    plan = open_project(InitOptions(file, "judge", "nowhere/to-be-found", {"response": "answer_a"})).plan
+    assert (plan.roles.response, plan.roles.scores) == ("answer_a", ["score"])
 
 
 @pytest.mark.parametrize(
@@ -356,7 +397,11 @@ def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
     data[7]["rater_1"] = "N/A"  # beside one of the other's
     file = write_csv(tmp_path / "gaps.csv", data)
     assert "--na N/A" in refused(capsys, str(file))
-    assert "rater_1' is empty in 1 rows: row 6 (line 8)" in refused(capsys, str(write_gap(file, data)), "--na", "N/A")
+    said = " ".join(refused(capsys, str(write_gap(file, data)), "--na", "N/A").split())
+    assert (
+        "no rater gave a score in 1 rows: row 6 (line 8) ('rater_1' is empty in 2, 'rater_2' is empty in 6: a row with"
+        in said
+    )
     raft = init(file, model, "--na", "N/A", "--na", "-", "--drop_incomplete")["raft"]
     assert raft["score_column"] == ["rater_1", "rater_2"]
     arguments = DataArguments("judge/data", prompt_column="answer", score_column=raft["score_column"])
@@ -366,7 +411,17 @@ def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
         scores |= dict(zip(loaded["prompt"], loaded["score"], strict=True))
     assert len(scores) == 29 and "Answer 6." not in scores
     assert (scores["Answer 0."], scores["Answer 1."], scores["Answer 7."]) == (1.5, 2, 3)
-    assert "6 rows have fewer than 2 ratings" in " ".join(Path("judge", "README.md").read_text().split())
+    readme = " ".join(Path("judge", "README.md").read_text().split())
+    assert (
+        "6 rows have fewer than 2 ratings ('rater_1' is empty in 1, 'rater_2' is empty in 5): the score is" in readme
+    )
+
+
+def test_rows_that_no_criterion_scores_are_counted_by_criterion(tmp_path, capsys):
+    data = table(question=QUESTIONS, answer=ANSWERS, helpfulness=[1, "", 3] * 10, correctness=[2, "", ""] * 10)
+    said = refused(capsys, str(write_csv(tmp_path / "criteria.csv", data)))
+    assert "there is no score by any criterion in 10 rows: row 1 (line 3)" in said
+    assert "('helpfulness' is empty in 10, 'correctness' is empty in 20: " in said
 
 
 def rated_rows(comment: bool) -> list[dict]:
@@ -503,6 +558,9 @@ def test_few_questions_are_said_to_be_few(tmp_path):
     assert "The test split has 2 questions: the evaluation gives no intervals below 6" in notes(10)
     assert "10 questions are few" in notes(10)
     assert "questions are few" not in notes(40) and "no intervals" not in notes(40)
+    assert f"needs at least {MIN_ROWS} scored rows" in notes(10)
+    assert "(validation 4, test 8): collect" in notes(10) and "real-trl calibrate" not in notes(40)
+    assert "test 28; the two in one file are enough): collect" in notes(35)
 
 
 def test_a_guessed_group_that_merges_all_questions_is_ignored(tmp_path, model):
@@ -544,6 +602,56 @@ def test_scales_are_guessed(tmp_path, values, scale):
     assert open_project(options).plan.scores.labels == scale
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "scale"),
+    [
+        ("Points (0-10)", [2, 5, 10], "0-10"), ("score 0–100", [11, 100], "0-100"), ("Rating [1 to 7]", [1, 2, 3], "1-7"),
+        ("Note (6-1)", [1, 2, 4], "6-1"), ("rating_1_5", [2, 3], "1-5"), ("score_0-4", [1, 2], "0-4"), ("score (0-1000)", [3, 700], "0-1000"),
+        ("grade (0-10)", [2.5, 9], "0-10:0.5"), ("grade (0.5-5)", [2.5, 4], "0.5-5:0.5"), ("score (0-1)", [0.1, 0.7], "0-1:0.1"),
+        ("score (0-100 %)", [1.3, 4], "0-100"), ("score (1-5, was 0-10)", [2, 4], "1-5"), ("score v1-2", [2, 4], "1-5"),
+        ("score 2024-10-12", [2, 4], "1-5"), ("score (0-3)", [2, 4], "1-5"), ("score (4-4)", [2, 4], "1-5"), ("score_2_6", [3, 4], "1-5"),
+    ],
+)  # fmt: skip
+def test_a_scale_in_the_name_of_the_column_is_taken(tmp_path, column, values, scale):
+    data = table(question=QUESTIONS, answer=ANSWERS, **{column: (values * 30)[:30]})
+    options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
+    plan = open_project(options).plan
+    assert plan.scores.labels == scale
+    notes = " ".join(plan.found.notes)
+    assert ("Scale: the name of the column says " in notes) == (scale != "1-5" or column == "rating_1_5")
+    assert ("(the name of the column says 0-3, which does not hold them all)" in notes) == (column == "score (0-3)")
+    assert ("says 6-1, of which 1 is the best: taken as 6-1" in notes) == (scale == "6-1")
+
+
+def test_a_number_in_the_name_of_one_of_several_columns_is_no_scale(tmp_path):
+    data = table(question=QUESTIONS, answer=ANSWERS, rating_1_5=[2, 3] * 15, rating_2_5=[3, 2] * 15)
+    file = str(write_csv(tmp_path / "data.csv", data))
+    for score in ("rating_1_5", "rating_1_5,rating_2_5"):
+        options = InitOptions(file, "judge", "nowhere/to-be-found", {"score": score})
+        assert "the name of the column" not in " ".join(open_project(options).plan.found.notes)
+    data = [
+        {"question": row["question"], "answer": row["answer"], "A (0-4)": 2, "B (0-4)": row["rating_1_5"]}
+        for row in data
+    ]
+    file = str(write_csv(tmp_path / "both.csv", data))
+    options = InitOptions(file, "judge", "nowhere/to-be-found", {"score": "A (0-4),B (0-4)"})
+    assert open_project(options).plan.scores.labels == "0-4"
+
+
+def test_a_lower_end_that_scores_cannot_tell_is_named(tmp_path):
+    def note(*values: float) -> str:
+        data = table(question=QUESTIONS, answer=ANSWERS, score=(list(values) * 30)[:30])
+        options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
+        return next(note for note in open_project(options).plan.found.notes if note.startswith("Scale: "))
+
+    assert (
+        "from 11 to 100: taken as 1-100; if 0 could be given too, which none of them has: --score_labels 0-100."
+        in note(11, 100)
+    )
+    assert "--score_labels 0-5:0.5." in note(1.5, 3)
+    assert "if 0" not in note(0, 4) and "if 0" not in note(1, 2, 3)
+
+
 def test_a_folder_of_splits_is_read_as_one(tmp_path, model):
     folder = tmp_path / "scored"
     folder.mkdir()
@@ -583,6 +691,34 @@ def test_hardware_decides_about_size(tmp_path):
     recipe = read_recipe(Path("judge-1xT4-16GB", "real.yaml"), [], None)
     lengths = Lengths(longest_prompt=project.plan.found.prompt.longest)
     assert not plan_memory(make_setup(recipe, Cluster.parse("1xT4-16GB"), Sharding(), lengths)).problems
+
+
+def scoring(file: Path, model: str, *options: str) -> tuple[list[str], str]:
+    """The options of `score` in the README of a file, and the last line of its Python."""
+    init(file, model, "--yes", *options)
+    text = Path("judge", "README.md").read_text(encoding="utf-8")
+    shutil.rmtree("judge")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    compile(code, "README.md", "exec")
+    return shlex.split(re.search(r"^real-trl score (.*)$", text, re.MULTILINE)[1]), code.splitlines()[-1]
+
+
+def test_the_readme_scores_the_columns_as_they_are_called(tmp_path, model):
+    rest = dict(answer=ANSWERS, score=[1, 2, 3] * 10)
+    for column in ("the question", "a,b=c", "yes"):
+        data = table(**{column: QUESTIONS}, **rest)
+        command, _ = scoring(write_csv(tmp_path / "odd.csv", data), model, "--instruction", column)
+        assert as_mapping("columns", command[-1]) == {"instruction": column, "response": "answer"}
+    command, python = scoring(raters_jsonl(tmp_path), model)
+    assert command[0] == "new.jsonl" and command[2] == "judge/outputs/raft"
+    assert python == 'print(judge.score(instruction="…", response="…", rubric="…").expected_score)'
+    command, _ = scoring(comments_csv(tmp_path), model)
+    assert command[2] == "judge/outputs/real"
+    command, python = scoring(prompts_parquet(tmp_path), model)
+    assert command[-2:] == ["--prompt_column", "prompt"] and 'score(prompt="…")' in python
+    data = table(question=QUESTIONS, helpfulness=[1, 2, 3] * 10, **rest)
+    _, python = scoring(write_csv(tmp_path / "by.csv", data), model, "--criterion", "helpfulness")
+    assert python.endswith('response="…", rubric=judge.criteria["helpfulness"]).expected_score)')
 
 
 def test_questions_are_asked_on_a_terminal_only(tmp_path, model, monkeypatch):

@@ -62,7 +62,7 @@ def test_the_recipes_say_both(folder):
     readme = (folder / "judge/README.md").read_text()
     assert "helpfulness, correctness are taken as criteria of their own" in readme
     assert "Scores that are missing are left out (9 by correctness)" in readme
-    assert "| criteria (guessed) | helpfulness, correctness |" in readme and "real-trl score FILE" in readme
+    assert "| criteria (guessed) | helpfulness, correctness |" in readme and "real-trl score new." in readme
 
 
 def test_the_judge_knows_its_criteria(folder):

@@ -3,6 +3,8 @@
 """From a file of scores without rationales to a direct judge, by the commands."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,24 @@ def test_score_gives_the_same(folder):
     said = judge.score(instruction=[row["question"] for row in rows], response=[row["answer"] for row in rows])
     assert [row["expected_score"] for row in rows] == pytest.approx([j.expected_score for j in said], abs=1e-5)
     assert {row["rationale"] for row in rows} == {""}
+
+
+def test_the_readme_says_how_new_answers_are_scored(folder, capsys):
+    """By a command and three lines of Python, both of which run as they are written."""
+    text = Path("judge/README.md").read_text(encoding="utf-8")
+    command = re.search(r"^real-trl score (.*)$", text, re.MULTILINE)[1]
+    assert command == "new.csv --model judge/outputs/raft --columns instruction=question,response=answer"
+    new = [{"question": row["question"], "answer": row["answer"]} for row in sheet(questions=2, seed=1)]
+    write_csv(folder / "new.csv", new)
+    score.main(shlex.split(command))
+    scored = [json.loads(line) for line in Path("new.scored.jsonl").read_text().splitlines()]
+    assert len(scored) == len(new) and all(0 < row["expected_score"] <= 5 for row in scored)
+    assert "`instruction` and `response`, whatever the columns are called" in " ".join(text.split())
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code.splitlines()) == 3
+    capsys.readouterr()
+    exec(code, {})
+    assert 0 < float(capsys.readouterr().out) <= 5
 
 
 def test_samples_of_it_are_refused(capsys):

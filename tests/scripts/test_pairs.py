@@ -3,11 +3,15 @@
 """The stages `rl` and `sft` on preferences between two responses, from a file of them to a judge."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from real_trl import Judge, JudgeConfig
 from real_trl.data.homework import make_dataset
+from real_trl.scripts import evaluate, sft
+from tests.onboarding.files import sheet, write_model
 from tests.scripts.test_training_stages import refusal, run, untrained, write_rows
 
 __all__ = ["untrained"]  # a fixture
@@ -65,3 +69,31 @@ def test_pairs_and_the_reward_belong_together(tmp_path, file, untrained, capsys)
     assert "pair_columns: got ['first', 'second'], but scores are needed here" in said
     said = refusal(capsys, "rl", tmp_path, untrained, reward="preference")
     assert "pair_columns is not set" in said
+
+
+def test_the_recipes_of_the_page_run_as_written(tmp_path, monkeypatch):
+    """But for the model, and the number of steps."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "your-data.md").read_text(encoding="utf-8")
+    section = page[page.index("## Preferences in place of scores") : page.index("## Rationales that a model")]
+    for block in re.findall(r"```(?:yaml|jinja)\n(.*?)```", section, re.DOTALL):
+        name = re.match(r"(?:#|\{#) (\S+)", block)[1]
+        Path(name).write_text(block, encoding="utf-8")
+    Path("data").mkdir()
+    worst_first = sorted(sheet(), key=lambda row: (row["question"], row["score"]))
+    pairs = [
+        {"prompt": low["question"], "chosen": high["answer"], "rejected": low["answer"]}
+        for low, high in zip(worst_first, worst_first[1:], strict=False)
+        if low["question"] == high["question"] and low["score"] < high["score"]
+    ]
+    write_rows(Path("data/pairs.jsonl"), pairs)
+    tiny = ["--model_name_or_path", str(write_model(tmp_path / "tiny")), "--report_to", "none"]
+    sft.main(["--config", "my-pairs.yaml", *tiny, "--max_steps", "2"])
+    evaluate.main(["--config", "my-pairs-evaluate.yaml"])
+    config = JudgeConfig.load("outputs/my-pairs")
+    assert (config.method, config.rationale) == ("raft_pairs", False)
+    found = json.loads(Path("outputs/my-pairs/evaluation/evaluation.json").read_text())["choices"]["test"]
+    held_out = found["n_questions"]
+    assert found["kind"] == "pairs" and 0 < held_out < len(pairs) / 2
+    judge = Judge.from_pretrained("outputs/my-pairs")
+    assert judge.score(instruction=pairs[0]["prompt"], response=pairs[0]["chosen"]).status == "ok"
