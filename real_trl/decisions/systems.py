@@ -44,7 +44,7 @@ def compare_systems(
     Returns:
         `dict`, of plain numbers and text, an undefined number NaN:
 
-        - `n_rows`, `n_questions`, `n_labels`, `level`, `power`, `detect`, `lower_is_better`, `weight` (λ), `random_sample` (`False` where the labelled rows do
+        - `n_rows`, `n_questions` (`None` where no column says which rows are about one), `n_labels`, `level`, `power`, `detect`, `lower_is_better`, `weight` (λ), `random_sample` (`False` where the labelled rows do
           not look like one);
         - `by`: `"combined"`, or `"judge"` where there are no labels: what `differences` decide by;
         - `systems`, best first: `name`, `n_rows`, `n_labels`, `judge`, `humans`, `combined` (each `{"mean", "interval"}`), `bias` (the
@@ -115,7 +115,7 @@ def compare_systems(
         )
     return {
         "n_rows": len(rows.judge),
-        "n_questions": rows.n_questions,
+        "n_questions": rows.n_questions if systems.has_questions else None,
         "n_labels": int(rows.n_labels.sum()),
         "level": level,
         "power": power,
@@ -214,7 +214,7 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
         )
     if not systems.has_questions:
         notes.append(
-            "No --group: all rows count as independent. Where several rows are about one question, name the column that says which."
+            f"{len(rows.judge)} rows, no question column: rows are taken as independent of each other. Where several are about one question, name the column that says which: --group COLUMN."
         )
     else:
         answered = rows.sums(np.ones(len(rows.judge))) > 0

@@ -31,9 +31,16 @@ def calibration_text(calibration: Calibration) -> list[str]:
     if not shown:
         return lines
     (crps, crps_after), (rmse, rmse_after) = shown["crps"], shown["rmse"]
-    over = f"; resampling questions, {_range(shown['by_question'])}" if "by_question" in shown else ""
+    rows, unit = f"{shown['rows']:,} rows of {shown['questions']:,} questions", "its question"
+    by_rows = "grouped_by" in calibration.made_with and calibration.made_with["grouped_by"] is None
+    if shown["rows"] == shown["questions"]:
+        rows, unit = f"{shown['rows']:,} rows", "it"
+    elif by_rows:  # with several criteria each
+        rows, unit = f"{shown['rows']:,} scores of {shown['questions']:,} rows", "its row"
+    what = "rows" if by_rows else "questions"
+    over = f"; resampling {what}, {_range(shown['by_question'])}" if "by_question" in shown else ""
     lines.append(
-        f"On {shown['rows']:,} rows of {shown['questions']:,} questions, each predicted by what was fitted without its question: CRPS {crps:.3f} "
+        f"On {rows}, each predicted by what was fitted without {unit}: CRPS {crps:.3f} "
         f"before and {crps_after:.3f} after, RMSE {rmse:.3f} and {rmse_after:.3f}; {100 * shown['coverage']:.1f}% of the human scores lie in "
         f"their interval (95% binomial interval {_range(shown['interval'])}{over}), whose mean width is {shown['width']:.2f}."
     )

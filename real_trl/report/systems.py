@@ -49,7 +49,8 @@ def systems_sheet(comparison: Comparison) -> Sheet:
             f"Judge and people: prediction-powered inference, λ = {number(comparison['weight'], 2)}. Judge alone is as biased as the judge; its bias is what people take "
             "off it. Worth: about how many labels people alone would need for the same interval, from all systems together.",
         ]
-    title = f"Mean quality: {comparison['n_rows']} rows, {comparison['n_questions']} questions, {comparison['n_labels']} human scores"
+    questions = "" if comparison["n_questions"] is None else f" {comparison['n_questions']} questions,"
+    title = f"Mean quality: {comparison['n_rows']} rows,{questions} {comparison['n_labels']} human scores"
     return Sheet(title, [*columns, Column("Rows", rank=3)], rows, notes)
 
 
@@ -164,7 +165,8 @@ def decision(comparison: Comparison) -> list[Remark]:
     if sets := [each for each in comparison["alike"] if len(each) > 1]:
         remarks.append(Remark(f"Cannot be told apart: {'; '.join(map(_and, sets))}.", False))
     remarks += [Remark(text, True) for text in comparison["warnings"]]
-    level = f"Intervals: {comparison['level']:.0%}, each by itself, whole questions varying together."
+    level = f"Intervals: {comparison['level']:.0%}, each by itself"
+    level += "." if comparison["n_questions"] is None else ", whole questions varying together."
     return [*remarks, Remark(" ".join([level, *comparison["notes"]]), False)]
 
 

@@ -9,7 +9,8 @@ Calibrate a judge on rows with human scores, and give its scores intervals.
 The rows have to be none that the judge was trained on. Fits the map of the judge's score distribution that predicts left-out rows best
 (none, a temperature, with an affine or an isotonic map of the mean: the smallest CRPS) and intervals that hold the human score with the
 probability asked for (split conformal, or conformalised quantiles of the distribution), and says what both are worth on rows that they were
-not fitted on, whole questions left out at a time. `--interval_group column` gives every value of a column, which rows to be scored need to have
+not fitted on, whole questions left out at a time: rows with the same `--group_column`, by default the column `group` that `real-trl init`
+writes, else the same instruction; where neither is known, each row by itself, which is said. `--interval_group column` gives every value of a column, which rows to be scored need to have
 too, intervals of its own; rows of a judge of several criteria have them by criterion.
 
 Judge them as the judge will be used: `--num_samples` as many as then, and for `serve`, which decodes greedily, `--do_sample false`. It is
@@ -45,7 +46,7 @@ from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import RESULT, PredictionRun
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.scripts._judged_data import load_split, with_identity
+from real_trl.scripts._judged_data import load_split, rows_are_questions, with_identity
 from real_trl.scripts.evaluate import check_kept_columns
 from real_trl.text.shown import first_few, printable
 from real_trl.text.terminal import CleanConsole
@@ -54,6 +55,10 @@ from real_trl.weights.files import read_json
 from real_trl.weights.pretrained import distributed_state
 
 _FIRST = "Name judge and data first: real-trl calibrate outputs/my-real held_out.jsonl"
+_NO_QUESTIONS = (
+    "The predictions have no question column: rows are taken as independent of each other. Where several are about one question, evaluate them "
+    "again with --group_column COLUMN, which judges none of them anew."
+)
 
 
 @dataclass
@@ -180,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if folder is None:
             with user_errors():
                 held.enter_context(only_writer(args.output_dir, state=state))
-                run = plan_run(args, data_args, model_args, judge)
+                run, grouped_by, said = plan_run(args, data_args, model_args, judge)
                 warn_of_other_template(judge.config, data_args.prompt_template)
                 run.run(lambda: args.load(judge, model_args), state, "Judging")
             if not state.is_main_process:
@@ -190,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with user_errors():
                 made_with = check_same_judge(folder, judge)
             frame = pd.read_parquet(folder / RESULT)
+            grouped_by, said = (None, _NO_QUESTIONS) if rows_are_questions(frame) else ("group", None)
         with user_errors():
             group = args.interval_group or (CRITERION_COLUMN if CRITERION_COLUMN in frame else None)
             if group is not None and group not in frame:
@@ -202,12 +208,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "num_samples": made_with["sampling"]["num_samples"],
                 "do_sample": made_with["decoding"]["do_sample"],
                 "temperature": judge.config.temperature,
+                "grouped_by": grouped_by,
                 "real_trl": package_versions()["real_trl"],
             }
             options = {"coverage": args.coverage, "column": group, "seed": args.seed, "made_with": about}
             calibration = fit_calibration(rows, judge.space.values, **options)
             save(calibration, judge)
-        lines = [*notes, *calibration_text(calibration)]
+        lines = [*filter(None, [said]), *notes, *calibration_text(calibration)]
         CleanConsole().print(EvaluationTable(calibration_sheets(calibration), printable("\n".join(lines))))
         print(f"Saved in {Path(judge.name, JUDGE_CONFIG_NAME)}: score, serve and Judge use it from now on.")
         missing = frame[frame["error"].notna()]
@@ -218,8 +225,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def plan_run(
     args: CalibrateArguments, data_args: EvaluateDataArguments, model_args: ModelConfig, judge: JudgeSource
-) -> PredictionRun:
-    """The judge on the data, checked against what its folder holds already."""
+) -> tuple[PredictionRun, str | None, str | None]:
+    """The judge on the data, checked against what its folder holds already; by what rows are grouped, and what to say of it."""
     args.check_samples(args.num_samples, judge)
     whole = Path(data_args.dataset_name).is_file() and data_args.holdout_fraction is None
     if whole and data_args.dataset_test_split == "test":
@@ -227,10 +234,11 @@ def plan_run(
     if args.interval_group and args.interval_group != CRITERION_COLUMN:
         data_args.keep_columns = list(dict.fromkeys([*(data_args.keep_columns or ()), args.interval_group]))
     check_kept_columns(data_args.keep_columns)
-    dataset = with_identity(load_split(data_args, data_args.dataset_test_split, judge))
+    split = load_split(data_args, data_args.dataset_test_split, judge)
+    dataset = with_identity(split.data)
     made_with, units = args.describe(judge, model_args), args.units_per_call
     own = (made_with, args.num_samples, units, args.seed, judge.space.values)
-    return PredictionRun(Path(args.output_dir), dataset, *own)
+    return PredictionRun(Path(args.output_dir), dataset, *own), split.grouped_by, split.note
 
 
 if __name__ == "__main__":

@@ -281,6 +281,63 @@ def test_another_temperature_leaves_it_out(folder, caplog):
     assert not judge.score(ROWS[:1])[0].calibrated
 
 
+def questions_of(judge: Path, rows, capsys, *options) -> tuple[int, str]:
+    """Of a calibration of a copy of the judge on `rows`: how many questions it kept together, and what it printed."""
+    if not judge.exists():
+        shutil.copytree("raw", judge)
+    shutil.rmtree(judge / "calibration", ignore_errors=True)
+    (judge.parent / "of.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    calibrate.main([str(judge), str(judge.parent / "of.jsonl"), "--coverage", "0.5", *options])
+    return stored(str(judge))["shown"]["questions"], " ".join(capsys.readouterr().out.split())
+
+
+def test_which_rows_are_about_one_question_without_a_group_column(folder, tmp_path, capsys):
+    judge, texts = (
+        tmp_path / "judge",
+        [{name: row[name] for name in ("instruction", "response", "score")} for row in ROWS],
+    )
+    grouped = [row | {"group": f"q{i // 6}"} for i, row in enumerate(texts)]
+    count, out = questions_of(judge, grouped, capsys)
+    assert count == 10 and "60 rows of 10 questions: those with the same group are taken as being about one" in out
+    own = [
+        row | {"group": "mine", "question_group": f"q{i // 12}"} for i, row in enumerate(texts)
+    ]  # of init, beside one that was there
+    assert questions_of(judge, own, capsys)[0] == 5
+    count, out = questions_of(judge, texts, capsys)
+    assert count == 20 and "60 rows of 20 questions: those with the same instruction are taken" in out
+    gaps = [row | {"group": None if i else "q"} for i, row in enumerate(texts)]
+    assert questions_of(judge, gaps, capsys)[0] == 20
+
+
+def test_rows_are_not_called_questions(folder, tmp_path, capsys):
+    """Where all rows have one instruction, nothing tells which are about one question."""
+    rows = [{"instruction": PROMPT, "response": row["response"], "score": row["score"]} for row in ROWS]
+    count, out = questions_of(tmp_path / "judge", rows, capsys)
+    assert count == 60 and "60 rows, no question column: rows are taken as independent of each other." in out
+    assert "On 60 rows, each predicted by what was fitted without it:" in out
+    assert "60 questions" not in out and "--group_column COLUMN" in out
+    options = ["--dataset_name", str(tmp_path / "of.jsonl"), "--dataset_test_split", "all", "--num_resamples", "100"]
+    evaluate.main(
+        ["--model_name_or_path", str(tmp_path / "judge"), "--output_dir", str(tmp_path / "evaluation"), *options]
+    )
+    capsys.readouterr()
+    calibrate.main([str(tmp_path / "judge"), str(tmp_path / "evaluation")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert (
+        "The predictions have no question column: rows are taken as independent" in out and "60 questions" not in out
+    )
+
+
+def test_an_evaluation_says_how_rows_were_grouped(folder, tmp_path, caplog):
+    options = ["--dataset_name", "rows.jsonl", "--dataset_test_split", "all", "--num_resamples", "100"]
+    with caplog.at_level(logging.WARNING):
+        evaluate.main(["--model_name_or_path", "raw", "--output_dir", str(tmp_path / "evaluation"), *options])
+    assert "60 rows of 20 questions: those with the same instruction are taken as being about one" in caplog.text
+    evaluation = json.loads((tmp_path / "evaluation/evaluation.json").read_text())
+    assert evaluation["datasets"]["all"]["n_groups"] == 20
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -290,7 +347,7 @@ def test_another_temperature_leaves_it_out(folder, caplog):
         (["judge", "rows.jsonl", "--coverage", "90"], "coverage: got 90"),
         (["judge", "rows.jsonl", "--interval_group", "colour"], "colour"),
         (["judge", "nothing.jsonl"], "nothing.jsonl"),
-        (["judge", "rows.jsonl", "--max_rows", "8", "--output_dir", "few"], "8 rows of 8 questions"),
+        (["judge", "rows.jsonl", "--max_rows", "8", "--output_dir", "few"], "8 rows of 3 questions"),
     ],
 )
 def test_what_is_refused(folder, argv, message, capsys):

@@ -318,6 +318,20 @@ def test_a_system_that_nobody_scored_is_not_known(tmp_path, capsys):
     assert "not known" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("column", "questions"), [("group", 120), ("instruction", 120), ("topic", None)])
+def test_which_rows_are_about_one_question_without_group(tmp_path, capsys, column, questions):
+    rows = [{column if name == "question" else name: cell for name, cell in row.items()} for row in scored_rows()[0]]
+    path = write(tmp_path / "scored.jsonl", rows)
+    main([str(path), "--system", "model", "--human", "rating"])
+    found = json.loads((tmp_path / "scored.compared" / "comparison.json").read_text())
+    out = " ".join(capsys.readouterr().out.split())
+    assert found["n_questions"] == questions and ("win_rate" in found["differences"][0])
+    assert (found["differences"][0]["win_rate"] is not None) == (questions is not None)
+    assert (f"rows with the same {column} are taken as being about one question" in out) == (questions is not None)
+    assert ("360 rows, no question column: rows are taken as independent of each other." in out) == (questions is None)
+    assert ("360 questions" in out) is False and ("whole questions varying" in out) == (questions is not None)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
