@@ -74,7 +74,7 @@ def differences_sheet(comparison: Comparison) -> Sheet | None:
         shown = row["better"] is not None
         cells = [
             Cell(f"{row['a']} − {row['b']}"),
-            Cell(row["better"] or ("not known" if is_undefined(row[by]["difference"]) else "not shown")),
+            Cell(row["better"] or ("not known" if any(map(is_undefined, row[by]["interval"])) else "not shown")),
         ]
         cells += [_estimate(row[by], "difference", sign=True, strong=shown), Cell(p_value(row["p_adjusted"]))]
         cells += [_estimate(row[way], "difference", sign=True) for way in others]
@@ -247,7 +247,9 @@ def _estimate(figures: Mapping[str, Any] | None, name: str, sign: bool = False, 
         return Cell(UNDEFINED)
     ends = [number(end, _DECIMALS, sign=sign) for end in figures["interval"]]
     text = number(figures[name], _DECIMALS, sign=sign)
-    return Cell(text, None if UNDEFINED in ends else (ends[0], ends[1]), strong and text != UNDEFINED)
+    if UNDEFINED in ends:  # said, since a figure by itself looks sure
+        return Cell(text if text == UNDEFINED else f"{text} ± {UNDEFINED}", None, strong and text != UNDEFINED)
+    return Cell(text, (ends[0], ends[1]), strong)
 
 
 def _needed(row: Mapping[str, Any], by: str) -> str:

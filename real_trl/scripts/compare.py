@@ -9,7 +9,7 @@ Compare systems: which one is better, how sure that is, and how many more human 
 The file is what `real-trl score` writes: answers of several systems, each with a judge's score. People scored some of the rows (--human; the
 cell is empty in the others). Every system's mean quality and all differences are estimated three times: by the judge alone (precise, and as biased as the judge),
 by people alone (unbiased, and wide), and by both, with prediction-powered inference (PPI++, arXiv 2311.01453): the judge's mean over all rows, less
-what people take off it, each weighted so that the interval is narrowest. The last is unbiased however wrong the judge is, if the rows with a
+what people take off it, each weighted so that the interval is narrowest, which needs 8 human scores of a system: with fewer this interval is left out. The last is unbiased however wrong the judge is, if the rows with a
 human score are a RANDOM SAMPLE of the rows: not those that looked interesting. What the judge gave is compared between them and all
 rows, and a difference is warned of; more cannot be checked. Rows of one question (--group; by default those with the same group or
 instruction) may depend on each other in any way.
