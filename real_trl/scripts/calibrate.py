@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from trl import ModelConfig
 
@@ -33,7 +34,7 @@ from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.engines import check_num_samples
-from real_trl.evaluation.cross_fitting import fit_calibration
+from real_trl.evaluation.cross_fitting import check_enough, fit_calibration
 from real_trl.evaluation.judge_calibration import Calibration, scored_rows
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_source import JudgeSource
@@ -236,6 +237,9 @@ def plan_run(
     check_kept_columns(data_args.keep_columns)
     split = load_split(data_args, data_args.dataset_test_split, judge)
     dataset = with_identity(split.data)
+    scored = np.isfinite(np.asarray(dataset["score"][:], dtype=np.float64))
+    # Before anything is judged: what the judge adds can only be fewer
+    check_enough(int(scored.sum()), len(set(np.asarray(dataset["group"][:])[scored].tolist())), "have a human score")
     made_with, units = args.describe(judge, model_args), args.units_per_call
     own = (made_with, args.num_samples, units, args.seed, judge.space.values)
     return PredictionRun(Path(args.output_dir), dataset, *own), split.grouped_by, split.note

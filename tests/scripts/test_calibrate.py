@@ -5,6 +5,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +15,11 @@ from real_trl import Judge, JudgeConfig
 from real_trl.arguments.judging import JudgingArguments
 from real_trl.data.files import CALIBRATED_SCORES, SCORES
 from real_trl.engines import Judgment
+from real_trl.evaluation.recalibration import Recalibration
 from real_trl.integrations import JudgeReward
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.publishing.card import build_card
+from real_trl.report.calibration_text import calibration_text
 from real_trl.scripts import calibrate, evaluate, push, score
 from tests.helpers.served_judges import SPACE
 from tests.serving.test_serve import service
@@ -279,6 +282,29 @@ def test_another_temperature_leaves_it_out(folder, caplog):
         judge = Judge.from_pretrained("judge", temperature=0.5)
     assert "its calibration is of distributions at temperature 1.0 and not at 0.5" in caplog.text
     assert not judge.score(ROWS[:1])[0].calibrated
+
+
+def test_too_few_rows_are_refused_before_any_is_judged(folder, tmp_path, nothing_is_judged, capsys):
+    few = ["judge", "rows.jsonl", "--max_rows", "29", "--output_dir", str(tmp_path / "few")]
+    assert "data: 29 rows of 10 questions have a human score. Give at least 30 rows" in refused(capsys, *few)
+    rows = [{"instruction": PROMPT, "response": row["response"], "score": row["score"], "group": "q"} for row in ROWS]
+    (tmp_path / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one = ["judge", str(tmp_path / "one.jsonl"), "--group_column", "group", "--output_dir", str(tmp_path / "one")]
+    assert "60 rows of 1 question have a human score" in refused(capsys, *one)
+
+
+def test_it_is_said_what_its_figures_are_and_which_to_use(folder, capsys):
+    calibrate.main(["judge", "rows.jsonl", *DATA, *READING])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "These left-out folds choose map and interval" in out
+    method, saved = stored()["recalibration"]["method"], JudgeConfig.load("judge").read_calibration()
+    assert ("Use the calibrated mean score and its interval" in out) == (method != "none")
+    for temperature, flat in ((2.0, False), (20.0, True)):
+        hot = replace(saved, recalibration=Recalibration("temperature", temperature))
+        text = " ".join(calibration_text(hot))
+        assert "Use the calibrated mean score and its interval" in text
+        assert ("T = 20 makes distributions nearly flat" in text) == flat
+    assert "Use the" not in " ".join(calibration_text(replace(saved, recalibration=Recalibration("none"))))
 
 
 def questions_of(judge: Path, rows, capsys, *options) -> tuple[int, str]:
