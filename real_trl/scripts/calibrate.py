@@ -6,7 +6,7 @@ Calibrate a judge on rows with human scores, and give its scores intervals.
     real-trl calibrate outputs/my-real held_out.jsonl --coverage 0.9
     real-trl calibrate outputs/my-real outputs/evaluation       # what `real-trl evaluate` has judged already
 
-The rows have to be none that the judge was trained on. Fits the map of the judge's score distribution that predicts left-out rows best
+The rows have to be none that the judge was trained on; data with the name of those are warned of. Fits the map of the judge's score distribution that predicts left-out rows best
 (none, a temperature, with an affine or an isotonic map of the mean: the smallest CRPS) and intervals that hold the human score with the
 probability asked for (split conformal, or conformalised quantiles of the distribution), and says what both are worth on rows that they were
 not fitted on, whole questions left out at a time: rows with the same `--group_column`, by default the column `group` that `real-trl init`
@@ -18,6 +18,7 @@ saved in the judge's `judge_config.json`: from then on `score`, `serve` and `Jud
 judge's own beside them. The same command on a data file goes on where it was stopped. Exit status as of `real-trl evaluate`.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -39,6 +40,8 @@ from real_trl.evaluation.judge_calibration import Calibration, scored_rows
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
+from real_trl.publishing.lineage import TrainingData
+from real_trl.publishing.results import public_data_name
 from real_trl.report.calibration_text import calibration_sheets, calibration_text
 from real_trl.report.terminal_tables import EvaluationTable
 from real_trl.runs.command import command, user_errors
@@ -54,6 +57,8 @@ from real_trl.text.terminal import CleanConsole
 from real_trl.versions import package_versions
 from real_trl.weights.files import read_json
 from real_trl.weights.pretrained import distributed_state
+
+logger = logging.getLogger(__name__)
 
 _FIRST = "Name judge and data first: real-trl calibrate outputs/my-real held_out.jsonl"
 _NO_QUESTIONS = (
@@ -149,6 +154,32 @@ def check_same_judge(folder: Path, judge: JudgeSource) -> dict[str, Any]:
     return made_with
 
 
+def warn_of_training_data(data_args: EvaluateDataArguments, config: JudgeConfig) -> None:
+    """
+    Says where the data have the name of what the judge was trained on. The judge records no more of it than that: a name without its path, and
+    the split.
+    """
+    try:
+        trained = TrainingData.of(config)
+    except ValueError:  # said by what needs it
+        return
+    if trained is None:
+        return
+    name, split = data_args.dataset_name, data_args.dataset_test_split
+    file = Path(name).expanduser().resolve()
+    same = public_data_name(name) == trained.dataset_name and split in (trained.split, "all")
+    of_folder = file.is_file() and (file.parent.name, file.stem) == (trained.dataset_name, trained.split)
+    if same or of_folder:
+        logger.warning(
+            "dataset_name: %r has the name of what the judge was trained on (%s: %r, split %r). If these are its rows, the calibration is too "
+            "sure, as the judge knows them: give rows that it has not seen.",
+            name,
+            JUDGE_CONFIG_NAME,
+            trained.dataset_name,
+            trained.split,
+        )
+
+
 def save(calibration: Calibration, judge: JudgeSource) -> None:
     """Write it into the judge's `judge_config.json`, which a model that has none gets now."""
     own = Path(judge.name, JUDGE_CONFIG_NAME).is_file()
@@ -235,6 +266,7 @@ def plan_run(
     if args.interval_group and args.interval_group != CRITERION_COLUMN:
         data_args.keep_columns = list(dict.fromkeys([*(data_args.keep_columns or ()), args.interval_group]))
     check_kept_columns(data_args.keep_columns)
+    warn_of_training_data(data_args, judge.config)
     split = load_split(data_args, data_args.dataset_test_split, judge)
     dataset = with_identity(split.data)
     scored = np.isfinite(np.asarray(dataset["score"][:], dtype=np.float64))

@@ -293,6 +293,36 @@ def test_too_few_rows_are_refused_before_any_is_judged(folder, tmp_path, nothing
     assert "60 rows of 1 question have a human score" in refused(capsys, *one)
 
 
+@pytest.mark.parametrize(
+    ("trained", "data", "options", "warned"),
+    [
+        (("data", "train"), "data/train.jsonl", (), True),
+        (("data", "train"), "data", ("--dataset_test_split", "train"), True),
+        (("data", "train"), "data/test.jsonl", (), False),
+        (("data", "train"), "data", ("--dataset_test_split", "test"), False),
+        (("data", "train"), "other/train.jsonl", (), False),
+        (("train.jsonl", "train"), "data/train.jsonl", (), True),
+        (
+            ("train.jsonl", "train"),
+            "data/train.jsonl",
+            ("--holdout_fraction", "0.6", "--holdout_group", "sheet"),
+            False,
+        ),
+    ],
+)
+def test_the_data_of_the_training_are_warned_of(folder, tmp_path, caplog, trained, data, options, warned):
+    shutil.copytree("raw", tmp_path / "judge")
+    config = JudgeConfig.load("raw")
+    config.training["data"] = {"dataset_name": trained[0], "hub_dataset": None, "split": trained[1], "rows": 60}
+    config.save(tmp_path / "judge")
+    for file in ("data/train", "data/test", "other/train"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy("rows.jsonl", tmp_path / f"{file}.jsonl")
+    with caplog.at_level(logging.WARNING):
+        calibrate.main([str(tmp_path / "judge"), str(tmp_path / data), "--coverage", "0.5", *options])
+    assert ("has the name of what the judge was trained on" in caplog.text) == warned
+
+
 def test_it_is_said_what_its_figures_are_and_which_to_use(folder, capsys):
     calibrate.main(["judge", "rows.jsonl", *DATA, *READING])
     out = " ".join(capsys.readouterr().out.split())
