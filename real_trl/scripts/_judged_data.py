@@ -110,13 +110,13 @@ def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource)
 
 def _question_columns(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> list[str]:
     """The columns that tell which rows are about one question; of pairs, which have groups of their own, and generated rows none."""
-    if data_args.dataset_name == SYNTHETIC or data_args.pair_columns:
+    if data_args.dataset_name in (None, SYNTHETIC) or data_args.pair_columns:
         return []
     holdout = None
     if data_args.holdout_fraction is not None:
         holdout = HoldOut(data_args.holdout_fraction, None, data_args.holdout_seed, data_args.holdout_split)
     source = read_source(
-        data_args.dataset_name, data_args.dataset_config, split, data_args.dataset_options, holdout
+        str(data_args.dataset_name), data_args.dataset_config, split, data_args.dataset_options, holdout
     ).with_paths(data_args.named_columns)
     template = data_args.prompt_template or own_template(judge)
     try:

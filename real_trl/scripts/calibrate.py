@@ -34,6 +34,7 @@ from real_trl.arguments.evaluation import EvaluateDataArguments
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
+from real_trl.data.choices import Choices
 from real_trl.engines import check_num_samples
 from real_trl.evaluation.cross_fitting import check_enough, fit_calibration
 from real_trl.evaluation.judge_calibration import Calibration, scored_rows
@@ -165,7 +166,7 @@ def warn_of_training_data(data_args: EvaluateDataArguments, config: JudgeConfig)
         return
     if trained is None:
         return
-    name, split = data_args.dataset_name, data_args.dataset_test_split
+    name, split = data_args.dataset_name or "", data_args.dataset_test_split
     file = Path(name).expanduser().resolve()
     same = public_data_name(name) == trained.dataset_name and split in (trained.split, "all")
     of_folder = file.is_file() and (file.parent.name, file.stem) == (trained.dataset_name, trained.split)
@@ -269,6 +270,9 @@ def plan_run(
     warn_of_training_data(data_args, judge.config)
     split = load_split(data_args, data_args.dataset_test_split, judge)
     dataset = with_identity(split.data)
+    if isinstance(dataset, Choices):
+        said = f": got {data_args.pair_columns}, but a calibration is of scores, not of preferences"
+        raise FieldError("pair_columns", data_args.pair_columns, "Give rows with human scores: score_column.", said)
     scored = np.isfinite(np.asarray(dataset["score"][:], dtype=np.float64))
     # Before anything is judged: what the judge adds can only be fewer
     check_enough(int(scored.sum()), len(set(np.asarray(dataset["group"][:])[scored].tolist())), "have a human score")

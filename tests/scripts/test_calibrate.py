@@ -403,11 +403,17 @@ def test_an_evaluation_says_how_rows_were_grouped(folder, tmp_path, caplog):
         (["judge", "rows.jsonl", "--coverage", "90"], "coverage: got 90"),
         (["judge", "rows.jsonl", "--interval_group", "colour"], "colour"),
         (["judge", "nothing.jsonl"], "nothing.jsonl"),
+        (
+            ["judge", "pairs.jsonl", "--pair_columns", "instruction,response", "--output_dir", "pairs"],
+            "but a calibration is of scores, not of preferences",
+        ),
         (["judge", "rows.jsonl", "--max_rows", "8", "--output_dir", "few"], "8 rows of 3 questions"),
     ],
 )
 def test_what_is_refused(folder, argv, message, capsys):
     before = Path("judge/judge_config.json").read_text()
+    pairs = [{"instruction": row["instruction"], "response": row["response"]} for row in ROWS]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     assert message in refused(capsys, *argv)
     assert Path("judge/judge_config.json").read_text() == before
 
