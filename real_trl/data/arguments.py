@@ -136,7 +136,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Column, or several, that rows about one question have in common: the column 'group' of the "
-            "result, by which intervals are clustered. Default: none."
+            "result, by which intervals are clustered. Default: none; evaluate and calibrate take 'group', or the instruction."
         },
     )
     holdout_fraction: float | None = field(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from real_trl.decisions.inference import (
+    MIN_LABELS,
     Contrast,
     Means,
     ScoredRows,
@@ -44,10 +45,12 @@ def compare_systems(
     Returns:
         `dict`, of plain numbers and text, an undefined number NaN:
 
-        - `n_rows`, `n_questions`, `n_labels`, `level`, `power`, `detect`, `lower_is_better`, `weight` (λ), `random_sample` (`False` where the labelled rows do
+        - `n_rows`, `n_questions` (`None` where no column says which rows are about one), `n_labels`, `level`, `power`, `detect`, `lower_is_better`, `weight` (λ), `random_sample` (`False` where the labelled rows do
           not look like one);
+        - `min_labels`: how many human scores a system needs for an interval of both;
         - `by`: `"combined"`, or `"judge"` where there are no labels: what `differences` decide by;
-        - `systems`, best first: `name`, `n_rows`, `n_labels`, `judge`, `humans`, `combined` (each `{"mean", "interval"}`), `bias` (the
+        - `systems`, best first: `name`, `n_rows`, `n_labels`, `judge`, `humans`, `combined` (each `{"mean", "interval"}`; the interval of `combined`
+          NaN below `min_labels`, as that of its differences), `labels_lacking` (human scores that it has fewer than these), `bias` (the
           same, of the judge: judge − combined; NaN where people score in another unit), `effective_labels` (about how many human scores people alone would need for the
           variance of both, from the variances of all systems together; NaN with fewer than 20 labels in all), `places`
           (best and worst place that it can have);
@@ -65,8 +68,8 @@ def compare_systems(
         ways = {"judge": ways["judge"]}
     pairs = list(combinations(range(len(names)), 2))
     alpha = 1 - level
-    means = {way: [each.contrast(_unit(rows, s)) for s in range(len(names))] for way, each in ways.items()}
-    found = {way: [each.contrast(_unit(rows, a) - _unit(rows, b)) for a, b in pairs] for way, each in ways.items()}
+    means = {way: [_told(way, each, _unit(rows, s)) for s in range(len(names))] for way, each in ways.items()}
+    found = {way: [_told(way, each, _unit(rows, a) - _unit(rows, b)) for a, b in pairs] for way, each in ways.items()}
     adjusted = holm([each.p_value for each in found[by]])
     sign = -1 if systems.lower_is_better else 1
     better: dict[str, set[str]] = {name: set() for name in names}
@@ -101,7 +104,12 @@ def compare_systems(
     places = possible_places(ranked, better)
     saved = _saved(rows, means) if by == "combined" else np.nan
     figures = [
-        {"name": names[s], "n_rows": int(rows.n_rows[s]), "n_labels": int(rows.n_labels[s])}
+        {
+            "name": names[s],
+            "n_rows": int(rows.n_rows[s]),
+            "n_labels": int(rows.n_labels[s]),
+            "labels_lacking": int(rows.labels_lacking[s]),
+        }
         | {way: _mean(each[s], level) for way, each in means.items()}
         | (_against_judge(ways, s, systems, saved, level) if by == "combined" else {})
         | {"places": list(places[names[s]])}
@@ -115,12 +123,13 @@ def compare_systems(
         )
     return {
         "n_rows": len(rows.judge),
-        "n_questions": rows.n_questions,
+        "n_questions": rows.n_questions if systems.has_questions else None,
         "n_labels": int(rows.n_labels.sum()),
         "level": level,
         "power": power,
         "detect": detect,
         "lower_is_better": systems.lower_is_better,
+        "min_labels": MIN_LABELS,
         "by": by,
         "weight": ways["combined"].weight if by == "combined" else float("nan"),
         "systems": figures,
@@ -136,6 +145,13 @@ def _unit(rows: ScoredRows, system: int) -> np.ndarray:
     return np.eye(rows.n_systems)[system]
 
 
+def _told(way: str, means: Means, coefficients: np.ndarray) -> Contrast:
+    """The contrast, of judge and people without an error where a system of it has too few labels to tell one."""
+    contrast = means.contrast(coefficients)
+    few = way == "combined" and (means.rows.labels_lacking[coefficients != 0] > 0).any()
+    return replace(contrast, error=np.nan) if few else contrast
+
+
 def _rank_key(value: float) -> float:
     return -value if np.isfinite(value) else np.inf
 
@@ -148,13 +164,17 @@ def _difference(contrast: Contrast, level: float) -> dict[str, Any]:
     return {"difference": contrast.value, "interval": contrast.interval(level), "p_value": contrast.p_value}
 
 
+def _enough(rows: ScoredRows) -> np.ndarray:
+    """Systems that have an interval of judge and people, `(S,)`."""
+    return rows.is_told & (rows.labels_lacking == 0)
+
+
 def _saved(rows: ScoredRows, means: dict[str, list[Contrast]]) -> float:
     """How many times as many labels people alone would need: one figure, from all systems, as that of each would be too noisy."""
-    if rows.n_labels[rows.is_told].sum() < _FEW_LABELS:
+    told = _enough(rows)
+    if rows.n_labels[told].sum() < _FEW_LABELS:
         return np.nan
-    humans, both = (
-        np.sum([means[way][s].error ** 2 for s in np.flatnonzero(rows.is_told)]) for way in ("humans", "combined")
-    )
+    humans, both = (np.sum([means[way][s].error ** 2 for s in np.flatnonzero(told)]) for way in ("humans", "combined"))
     return float(humans / both)
 
 
@@ -170,8 +190,8 @@ def _against_judge(
         scale=max(judge.scale, both.scale),
     )
     return {
-        "bias": _mean(bias.contrast(_unit(rows, system)), level),
-        "effective_labels": float(rows.n_labels[system] * saved) if rows.is_told[system] else np.nan,
+        "bias": _mean(_told("combined", bias, _unit(rows, system)), level),
+        "effective_labels": float(rows.n_labels[system] * saved) if _enough(rows)[system] else np.nan,
     }
 
 
@@ -201,7 +221,8 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
             warnings.append(
                 f"Fewer than two questions have a human score of {', '.join(unknown)}: nothing is said about {'it' if len(unknown) == 1 else 'them'}."
             )
-        for s in np.flatnonzero(~rows.is_told & (rows.n_labels > 1)):
+        warnings += _too_few(systems, ways["combined"])
+        for s in np.flatnonzero(~rows.is_told & (rows.labels_lacking == 0)):
             given = rows.human[rows.is_labelled & (rows.systems == s)]
             if np.isfinite(ways["combined"].means[s]):
                 warnings.append(
@@ -214,7 +235,7 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
         )
     if not systems.has_questions:
         notes.append(
-            "No --group: all rows count as independent. Where several rows are about one question, name the column that says which."
+            f"{len(rows.judge)} rows, no question column: rows are taken as independent of each other. Where several are about one question, name the column that says which: --group COLUMN."
         )
     else:
         answered = rows.sums(np.ones(len(rows.judge))) > 0
@@ -224,6 +245,23 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
                 f"All systems answered {common} of {rows.n_questions} questions. Where questions differ, a difference of means is one of questions too."
             )
     return warnings, notes
+
+
+def _too_few(systems: ScoredSystems, both: Means) -> list[str]:
+    """What to say of systems whose interval of judge and people is left out for want of labels."""
+    rows = systems.rows
+    few = [s for s in np.flatnonzero(rows.labels_lacking) if np.isfinite(both.means[s])]
+    if not few:
+        return []
+    each = [
+        f"{systems.names[s]} has {rows.n_labels[s]} human scores, {rows.labels_lacking[s]} too few"
+        + (f" (and only {rows.n_rows[s]} rows)" if rows.n_rows[s] < MIN_LABELS else "")
+        for s in few
+    ]
+    return [
+        f"{'; '.join(each)}: below {MIN_LABELS} of a system an interval of judge and people is too narrow. It is left out, those of its differences too, and nothing "
+        "is decided about them; --label_next chooses rows that people should score."
+    ]
 
 
 def _unlike(systems: ScoredSystems) -> list[str]:

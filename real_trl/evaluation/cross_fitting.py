@@ -56,11 +56,7 @@ def fit_calibration(
         `ValueError`: if there are too few rows or questions.
     """
     n_questions = len(np.unique(rows.questions))
-    if len(rows.targets) < MIN_ROWS or n_questions < 2:
-        raise ValueError(
-            f"data: {len(rows.targets)} rows of {n_questions} questions have a human score and a distribution of the judge. Give at least "
-            f"{MIN_ROWS} rows, of at least 2 questions."
-        )
+    check_enough(len(rows.targets), n_questions, "have a human score and a distribution of the judge")
     # By the numbers of rows alone, and the same in every part: what is shown of a group is of margins of its kind
     own_margin = None if rows.groups is None else large_groups(rows.groups, coverage)
     folds = grouped_folds(rows.questions, _FOLDS, seed)
@@ -76,6 +72,21 @@ def fit_calibration(
     for each in figures.get("groups", ()):
         each["own"] = each["group"] in intervals.margins
     return Calibration(recalibration, intervals, figures, dict(made_with or {}))
+
+
+def check_enough(n_rows: int, n_questions: int, what: str) -> None:
+    """
+    Whether so many rows do for a calibration.
+
+    Args:
+        what (`str`): What is true of these rows.
+
+    Raises:
+        `ValueError`: if there are too few rows or questions.
+    """
+    if n_rows < MIN_ROWS or n_questions < 2:
+        of = "" if n_questions == n_rows else f" of {n_questions} question{'s' * (n_questions != 1)}"
+        raise ValueError(f"data: {n_rows} rows{of} {what}. Give at least {MIN_ROWS} rows, of at least 2 questions.")
 
 
 def _fit(

@@ -15,6 +15,7 @@ _METHODS = {
     "affine": "a temperature and an affine map of the mean",
     "isotonic": "a temperature and an isotonic map of the mean",
 }
+_FLAT = 10  # temperature from which on it is: odds of a million to one become 4 to 1
 _KINDS = {
     "absolute": "the calibrated score plus and minus a margin",
     "quantiles": "quantiles of the calibrated distribution, widened by a margin",
@@ -28,12 +29,24 @@ def calibration_text(calibration: Calibration) -> list[str]:
     how = _METHODS[calibration.recalibration.method] + (f" (T = {temperature:.3g})" if temperature != 1 else "")
     asked = f"{100 * intervals.coverage:.4g}%"
     lines = [f"Scores are calibrated by {how}. {asked} intervals are {_KINDS[intervals.kind]}."]
+    if calibration.recalibration.method != "none":
+        use = "Use the calibrated mean score and its interval: the most likely label was not fitted, and can be far from them."
+        if temperature >= _FLAT:
+            use += f" T = {temperature:.3g} makes distributions nearly flat: which label is the most likely is then noise."
+        lines.append(use)
     if not shown:
         return lines
     (crps, crps_after), (rmse, rmse_after) = shown["crps"], shown["rmse"]
-    over = f"; resampling questions, {_range(shown['by_question'])}" if "by_question" in shown else ""
+    rows, unit = f"{shown['rows']:,} rows of {shown['questions']:,} questions", "its question"
+    by_rows = "grouped_by" in calibration.made_with and calibration.made_with["grouped_by"] is None
+    if shown["rows"] == shown["questions"]:
+        rows, unit = f"{shown['rows']:,} rows", "it"
+    elif by_rows:  # with several criteria each
+        rows, unit = f"{shown['rows']:,} scores of {shown['questions']:,} rows", "its row"
+    what = "rows" if by_rows else "questions"
+    over = f"; resampling {what}, {_range(shown['by_question'])}" if "by_question" in shown else ""
     lines.append(
-        f"On {shown['rows']:,} rows of {shown['questions']:,} questions, each predicted by what was fitted without its question: CRPS {crps:.3f} "
+        f"On {rows}, each predicted by what was fitted without {unit}: CRPS {crps:.3f} "
         f"before and {crps_after:.3f} after, RMSE {rmse:.3f} and {rmse_after:.3f}; {100 * shown['coverage']:.1f}% of the human scores lie in "
         f"their interval (95% binomial interval {_range(shown['interval'])}{over}), whose mean width is {shown['width']:.2f}."
     )
@@ -68,7 +81,11 @@ def calibration_sheets(calibration: Calibration) -> list[Sheet]:
         for name, figure in compared.items()
     ]
     columns = [Column("Choice", figures=False), Column("Figure", figures=False), Column("On left-out folds")]
-    sheets = [Sheet("Maps and intervals: the smallest is taken", columns, rows)]
+    notes = [
+        "These left-out folds choose map and interval, so what is taken looks a little better here than it is; in the sentences below, the choice too is made without "
+        "the rows that are predicted."
+    ]
+    sheets = [Sheet("Maps and intervals: the smallest is taken", columns, rows, notes)]
     if groups := shown.get("groups"):
         sheets.append(_by_group(groups, str(intervals.column), f"{100 * intervals.coverage:.4g}%"))
     return sheets

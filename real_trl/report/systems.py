@@ -49,7 +49,8 @@ def systems_sheet(comparison: Comparison) -> Sheet:
             f"Judge and people: prediction-powered inference, λ = {number(comparison['weight'], 2)}. Judge alone is as biased as the judge; its bias is what people take "
             "off it. Worth: about how many labels people alone would need for the same interval, from all systems together.",
         ]
-    title = f"Mean quality: {comparison['n_rows']} rows, {comparison['n_questions']} questions, {comparison['n_labels']} human scores"
+    questions = "" if comparison["n_questions"] is None else f" {comparison['n_questions']} questions,"
+    title = f"Mean quality: {comparison['n_rows']} rows,{questions} {comparison['n_labels']} human scores"
     return Sheet(title, [*columns, Column("Rows", rank=3)], rows, notes)
 
 
@@ -73,7 +74,7 @@ def differences_sheet(comparison: Comparison) -> Sheet | None:
         shown = row["better"] is not None
         cells = [
             Cell(f"{row['a']} − {row['b']}"),
-            Cell(row["better"] or ("not known" if is_undefined(row[by]["difference"]) else "not shown")),
+            Cell(row["better"] or ("not known" if any(map(is_undefined, row[by]["interval"])) else "not shown")),
         ]
         cells += [_estimate(row[by], "difference", sign=True, strong=shown), Cell(p_value(row["p_adjusted"]))]
         cells += [_estimate(row[way], "difference", sign=True) for way in others]
@@ -164,7 +165,8 @@ def decision(comparison: Comparison) -> list[Remark]:
     if sets := [each for each in comparison["alike"] if len(each) > 1]:
         remarks.append(Remark(f"Cannot be told apart: {'; '.join(map(_and, sets))}.", False))
     remarks += [Remark(text, True) for text in comparison["warnings"]]
-    level = f"Intervals: {comparison['level']:.0%}, each by itself, whole questions varying together."
+    level = f"Intervals: {comparison['level']:.0%}, each by itself"
+    level += "." if comparison["n_questions"] is None else ", whole questions varying together."
     return [*remarks, Remark(" ".join([level, *comparison["notes"]]), False)]
 
 
@@ -245,7 +247,9 @@ def _estimate(figures: Mapping[str, Any] | None, name: str, sign: bool = False, 
         return Cell(UNDEFINED)
     ends = [number(end, _DECIMALS, sign=sign) for end in figures["interval"]]
     text = number(figures[name], _DECIMALS, sign=sign)
-    return Cell(text, None if UNDEFINED in ends else (ends[0], ends[1]), strong and text != UNDEFINED)
+    if UNDEFINED in ends:  # said, since a figure by itself looks sure
+        return Cell(text if text == UNDEFINED else f"{text} ± {UNDEFINED}", None, strong and text != UNDEFINED)
+    return Cell(text, (ends[0], ends[1]), strong)
 
 
 def _needed(row: Mapping[str, Any], by: str) -> str:

@@ -2,21 +2,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data that judges are evaluated and calibrated on: with prompts as the judge expects them, and an id and a group for each row."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from datasets import Dataset
 
 from real_trl.arguments.evaluation import EvaluateArguments, EvaluateDataArguments
+from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import default_template, load_benchmark
 from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS, load_choice_benchmark
 from real_trl.data.choices import Choices, choices_of_pairs
 from real_trl.data.loading import load_judge_dataset
+from real_trl.data.questions import question_columns
+from real_trl.data.sources import SYNTHETIC, HoldOut, read_source
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
-from real_trl.prompts.template import TEMPLATE_NAMES
+from real_trl.prompts.template import TEMPLATE_NAMES, load_template
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JudgedSplit:
+    """
+    One split as it is judged.
+
+    Attributes:
+        data ([`~datasets.Dataset`] or [`Choices`]): Its rows.
+        grouped_by (`str`, *optional*): The columns that say which rows are about one question; `None` where rows are taken as independent.
+        note (`str`, *optional*): What to say where nobody named these columns.
+    """
+
+    data: Dataset | Choices
+    grouped_by: str | None
+    note: str | None
 
 
 def load_datasets(
@@ -33,7 +56,10 @@ def load_datasets(
     datasets = {}
     if data_args.dataset_name is not None:
         for split in args.eval_splits or [data_args.dataset_test_split]:
-            datasets[split] = load_split(data_args, split, judge)
+            loaded = load_split(data_args, split, judge)
+            datasets[split] = loaded.data
+            if loaded.note:
+                logger.warning("%s: %s", split, loaded.note)
     for name in args.benchmarks or ():
         load = load_choice_benchmark if name in CHOICE_BENCHMARKS else load_benchmark
         datasets[name] = load(name, args.benchmark_paths.get(name), **options)
@@ -53,11 +79,57 @@ def own_template(judge: JudgeSource) -> str | None:
     return own if own is not None and (own in TEMPLATE_NAMES or Path(own).is_file()) else None
 
 
-def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset | Choices:
-    """One split; where it has no complete prompts and the recipe names no template, by the judge's own, and by its criteria."""
-    options: dict[str, Any] = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
+def load_split(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> JudgedSplit:
+    """
+    One split, with what rows about one question have in common: the columns that are named, else those that tell it
+    ([`~real_trl.data.questions.question_columns`]).
+    """
     # What a hold-out keeps together is what intervals have to resample together
-    data_args = replace(data_args, group_column=data_args.group_column or data_args.holdout_group)
+    stated = data_args.group_column or data_args.holdout_group
+    found = stated or _question_columns(data_args, split, judge)
+    data = _load(replace(data_args, group_column=found or None), split, judge)
+    names = ", ".join([found] if isinstance(found, str) else found)
+    if stated or isinstance(data, Choices) or data_args.dataset_name == SYNTHETIC:
+        return JudgedSplit(data, names or None, None)
+    if "group" in (data_args.keep_columns or ()):
+        return JudgedSplit(data, "group", None)
+    if found:
+        questions = len(set(data["group"]))
+        note = f"{len(data)} rows of {questions} questions: those with the same {names} are taken as being about one. "
+        return JudgedSplit(
+            data, names, note + "If they are not, name the column that says which are: --group_column COLUMN."
+        )
+    note = (
+        f"{len(data)} rows, no question column: rows are taken as independent of each other. Where several are about one "
+        "question, name the column that says which: --group_column COLUMN."
+    )
+    if "group" in data.column_names:  # of rows with several criteria
+        note = note.replace("rows are taken", "rows, each with all of its criteria, are taken", 1)
+    return JudgedSplit(data, None, note)
+
+
+def _question_columns(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> list[str]:
+    """The columns that tell which rows are about one question; of pairs, which have groups of their own, and generated rows none."""
+    if data_args.dataset_name in (None, SYNTHETIC) or data_args.pair_columns:
+        return []
+    holdout = None
+    if data_args.holdout_fraction is not None:
+        holdout = HoldOut(data_args.holdout_fraction, None, data_args.holdout_seed, data_args.holdout_split)
+    source = read_source(
+        str(data_args.dataset_name), data_args.dataset_config, split, data_args.dataset_options, holdout
+    ).with_paths(data_args.named_columns)
+    template = data_args.prompt_template or own_template(judge)
+    try:
+        variables = load_template(template).variables if template else ()
+    except ValueError:  # said where it is needed
+        variables = ()
+    columns = question_columns(source, data_args.columns, variables)
+    return columns if columns == ["group"] or "group" not in (data_args.keep_columns or ()) else []
+
+
+def _load(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> Dataset | Choices:
+    """The rows; where they have no complete prompts and the recipe names no template, by the judge's own, and by its criteria."""
+    options: dict[str, Any] = {"scale": judge.space.scale, "marker": judge.space.marker, "keep_ratings": True}
     if not data_args.prompt_template and (data_args.columns or data_args.criteria or data_args.pair_columns):
         own = own_template(judge)
         if own is None:
@@ -95,3 +167,13 @@ def with_identity(dataset: Dataset | Choices) -> Dataset | Choices:
     if "group" not in dataset.column_names:
         dataset = dataset.add_column("group", dataset["id"][:])
     return dataset
+
+
+def rows_are_questions(frame: pd.DataFrame) -> bool:
+    """Whether predictions have no groups but their own rows (see [`with_identity`]), or those of the criteria of one row."""
+    own = frame["id"].astype(str)
+    if CRITERION_COLUMN in frame:
+        own = pd.Series(
+            [name.removesuffix(f"/{criterion}") for name, criterion in zip(own, frame[CRITERION_COLUMN], strict=True)]
+        )
+    return own.tolist() == frame["group"].astype(str).tolist()

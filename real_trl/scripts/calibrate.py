@@ -6,10 +6,11 @@ Calibrate a judge on rows with human scores, and give its scores intervals.
     real-trl calibrate outputs/my-real held_out.jsonl --coverage 0.9
     real-trl calibrate outputs/my-real outputs/evaluation       # what `real-trl evaluate` has judged already
 
-The rows have to be none that the judge was trained on. Fits the map of the judge's score distribution that predicts left-out rows best
+The rows have to be none that the judge was trained on; data with the name of those are warned of. Fits the map of the judge's score distribution that predicts left-out rows best
 (none, a temperature, with an affine or an isotonic map of the mean: the smallest CRPS) and intervals that hold the human score with the
 probability asked for (split conformal, or conformalised quantiles of the distribution), and says what both are worth on rows that they were
-not fitted on, whole questions left out at a time. `--interval_group column` gives every value of a column, which rows to be scored need to have
+not fitted on, whole questions left out at a time: rows with the same `--group_column`, by default the column `group` that `real-trl init`
+writes, else the same instruction; where neither is known, each row by itself, which is said. `--interval_group column` gives every value of a column, which rows to be scored need to have
 too, intervals of its own; rows of a judge of several criteria have them by criterion.
 
 Judge them as the judge will be used: `--num_samples` as many as then, and for `serve`, which decodes greedily, `--do_sample false`. It is
@@ -17,6 +18,7 @@ saved in the judge's `judge_config.json`: from then on `score`, `serve` and `Jud
 judge's own beside them. The same command on a data file goes on where it was stopped. Exit status as of `real-trl evaluate`.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from trl import ModelConfig
 
@@ -31,12 +34,15 @@ from real_trl.arguments.evaluation import EvaluateDataArguments
 from real_trl.arguments.judging import JudgingArguments, warn_of_other_template
 from real_trl.arguments.parser import RecipeParser
 from real_trl.data.arguments import CRITERION_COLUMN
+from real_trl.data.choices import Choices
 from real_trl.engines import check_num_samples
-from real_trl.evaluation.cross_fitting import fit_calibration
+from real_trl.evaluation.cross_fitting import check_enough, fit_calibration
 from real_trl.evaluation.judge_calibration import Calibration, scored_rows
 from real_trl.judge_config import JUDGE_CONFIG_NAME, JudgeConfig
 from real_trl.judge_source import JudgeSource
 from real_trl.option_values import FieldError
+from real_trl.publishing.lineage import TrainingData
+from real_trl.publishing.results import public_data_name
 from real_trl.report.calibration_text import calibration_sheets, calibration_text
 from real_trl.report.terminal_tables import EvaluationTable
 from real_trl.runs.command import command, user_errors
@@ -45,7 +51,7 @@ from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.predictions import RESULT, PredictionRun
 from real_trl.runs.unscored_exit import EXIT_STATUS, end_with_unscored
-from real_trl.scripts._judged_data import load_split, with_identity
+from real_trl.scripts._judged_data import load_split, rows_are_questions, with_identity
 from real_trl.scripts.evaluate import check_kept_columns
 from real_trl.text.shown import first_few, printable
 from real_trl.text.terminal import CleanConsole
@@ -53,7 +59,13 @@ from real_trl.versions import package_versions
 from real_trl.weights.files import read_json
 from real_trl.weights.pretrained import distributed_state
 
+logger = logging.getLogger(__name__)
+
 _FIRST = "Name judge and data first: real-trl calibrate outputs/my-real held_out.jsonl"
+_NO_QUESTIONS = (
+    "The predictions have no question column: rows are taken as independent of each other. Where several are about one question, evaluate them "
+    "again with --group_column COLUMN, which judges none of them anew."
+)
 
 
 @dataclass
@@ -143,6 +155,32 @@ def check_same_judge(folder: Path, judge: JudgeSource) -> dict[str, Any]:
     return made_with
 
 
+def warn_of_training_data(data_args: EvaluateDataArguments, config: JudgeConfig) -> None:
+    """
+    Says where the data have the name of what the judge was trained on. The judge records no more of it than that: a name without its path, and
+    the split.
+    """
+    try:
+        trained = TrainingData.of(config)
+    except ValueError:  # said by what needs it
+        return
+    if trained is None:
+        return
+    name, split = data_args.dataset_name or "", data_args.dataset_test_split
+    file = Path(name).expanduser().resolve()
+    same = public_data_name(name) == trained.dataset_name and split in (trained.split, "all")
+    of_folder = file.is_file() and (file.parent.name, file.stem) == (trained.dataset_name, trained.split)
+    if same or of_folder:
+        logger.warning(
+            "dataset_name: %r has the name of what the judge was trained on (%s: %r, split %r). If these are its rows, the calibration is too "
+            "sure, as the judge knows them: give rows that it has not seen.",
+            name,
+            JUDGE_CONFIG_NAME,
+            trained.dataset_name,
+            trained.split,
+        )
+
+
 def save(calibration: Calibration, judge: JudgeSource) -> None:
     """Write it into the judge's `judge_config.json`, which a model that has none gets now."""
     own = Path(judge.name, JUDGE_CONFIG_NAME).is_file()
@@ -180,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if folder is None:
             with user_errors():
                 held.enter_context(only_writer(args.output_dir, state=state))
-                run = plan_run(args, data_args, model_args, judge)
+                run, grouped_by, said = plan_run(args, data_args, model_args, judge)
                 warn_of_other_template(judge.config, data_args.prompt_template)
                 run.run(lambda: args.load(judge, model_args), state, "Judging")
             if not state.is_main_process:
@@ -190,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with user_errors():
                 made_with = check_same_judge(folder, judge)
             frame = pd.read_parquet(folder / RESULT)
+            grouped_by, said = (None, _NO_QUESTIONS) if rows_are_questions(frame) else ("group", None)
         with user_errors():
             group = args.interval_group or (CRITERION_COLUMN if CRITERION_COLUMN in frame else None)
             if group is not None and group not in frame:
@@ -202,12 +241,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "num_samples": made_with["sampling"]["num_samples"],
                 "do_sample": made_with["decoding"]["do_sample"],
                 "temperature": judge.config.temperature,
+                "grouped_by": grouped_by,
                 "real_trl": package_versions()["real_trl"],
             }
             options = {"coverage": args.coverage, "column": group, "seed": args.seed, "made_with": about}
             calibration = fit_calibration(rows, judge.space.values, **options)
             save(calibration, judge)
-        lines = [*notes, *calibration_text(calibration)]
+        lines = [*filter(None, [said]), *notes, *calibration_text(calibration)]
         CleanConsole().print(EvaluationTable(calibration_sheets(calibration), printable("\n".join(lines))))
         print(f"Saved in {Path(judge.name, JUDGE_CONFIG_NAME)}: score, serve and Judge use it from now on.")
         missing = frame[frame["error"].notna()]
@@ -218,8 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def plan_run(
     args: CalibrateArguments, data_args: EvaluateDataArguments, model_args: ModelConfig, judge: JudgeSource
-) -> PredictionRun:
-    """The judge on the data, checked against what its folder holds already."""
+) -> tuple[PredictionRun, str | None, str | None]:
+    """The judge on the data, checked against what its folder holds already; by what rows are grouped, and what to say of it."""
     args.check_samples(args.num_samples, judge)
     whole = Path(data_args.dataset_name).is_file() and data_args.holdout_fraction is None
     if whole and data_args.dataset_test_split == "test":
@@ -227,10 +267,18 @@ def plan_run(
     if args.interval_group and args.interval_group != CRITERION_COLUMN:
         data_args.keep_columns = list(dict.fromkeys([*(data_args.keep_columns or ()), args.interval_group]))
     check_kept_columns(data_args.keep_columns)
-    dataset = with_identity(load_split(data_args, data_args.dataset_test_split, judge))
+    warn_of_training_data(data_args, judge.config)
+    split = load_split(data_args, data_args.dataset_test_split, judge)
+    dataset = with_identity(split.data)
+    if isinstance(dataset, Choices):
+        said = f": got {data_args.pair_columns}, but a calibration is of scores, not of preferences"
+        raise FieldError("pair_columns", data_args.pair_columns, "Give rows with human scores: score_column.", said)
+    scored = np.isfinite(np.asarray(dataset["score"][:], dtype=np.float64))
+    # Before anything is judged: what the judge adds can only be fewer
+    check_enough(int(scored.sum()), len(set(np.asarray(dataset["group"][:])[scored].tolist())), "have a human score")
     made_with, units = args.describe(judge, model_args), args.units_per_call
     own = (made_with, args.num_samples, units, args.seed, judge.space.values)
-    return PredictionRun(Path(args.output_dir), dataset, *own)
+    return PredictionRun(Path(args.output_dir), dataset, *own), split.grouped_by, split.note
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ Compare systems: which one is better, how sure that is, and how many more human 
 The file is what `real-trl score` writes: answers of several systems, each with a judge's score. People scored some of the rows (--human; the
 cell is empty in the others). Every system's mean quality and all differences are estimated three times: by the judge alone (precise, and as biased as the judge),
 by people alone (unbiased, and wide), and by both, with prediction-powered inference (PPI++, arXiv 2311.01453): the judge's mean over all rows, less
-what people take off it, each weighted so that the interval is narrowest. The last is unbiased however wrong the judge is, if the rows with a
+what people take off it, each weighted so that the interval is narrowest, which needs 8 human scores of a system: with fewer this interval is left out. The last is unbiased however wrong the judge is, if the rows with a
 human score are a RANDOM SAMPLE of the rows: not those that looked interesting. What the judge gave is compared between them and all
-rows, and a difference is warned of; more cannot be checked. Rows of one question (--group) may depend on each other in any way.
+rows, and a difference is warned of; more cannot be checked. Rows of one question (--group; by default those with the same group or
+instruction) may depend on each other in any way.
 
 Written to --output_dir: comparison.json, report.md and report.html. With --label_next N also label_next.jsonl (or .csv, where the data is a table of
 text): all rows, those to be scored next first, with the column label_probability. They are drawn at random, with a greater chance where the judge is
@@ -29,6 +30,7 @@ import numpy as np
 
 from real_trl.arguments.parser import RecipeParser
 from real_trl.data.files import EXTENSIONS, Source, read_file
+from real_trl.data.questions import question_columns
 from real_trl.decisions.labels import chances, draw, labelled_probability
 from real_trl.decisions.reading import ScoredSystems, read_systems
 from real_trl.decisions.systems import compare_systems
@@ -72,7 +74,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--human", metavar="COLUMN", help="human scores, empty where there is none; several columns with commas are averaged. Default: the judge alone"
     )  # fmt: skip
     parser.add_argument(
-        "--group", metavar="COLUMN", help="which rows are about one question. Default: each row is one of its own"
+        "--group",
+        metavar="COLUMN",
+        help="which rows are about one question. Default: those with the same 'group', or else the same instruction, where there is such a column",
     )
     parser.add_argument(
         "--probability",
@@ -201,6 +205,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for note in source.notes:
             print(note)
         human = source.several_columns("--human", args.human) if args.human else []
+        if not args.group and (found := question_columns(source)):
+            args.group = found[0]
+            print(printable(f"note: --group: rows with the same {args.group} are taken as being about one question"))
         systems = read_systems(source, args.system.strip(), human, args.group, args.probability, args.prefix)
         places: Any = np.array([], dtype=int)
         columns: dict[str, Any] = {}

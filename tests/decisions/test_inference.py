@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from experiments.compare_simulation import DESIGNS, simulate
-from real_trl.decisions.inference import ScoredRows, humans_alone, judge_alone, prediction_powered
+from real_trl.decisions.inference import MIN_LABELS, ScoredRows, humans_alone, judge_alone, prediction_powered
 from real_trl.decisions.labels import detectable
 from real_trl.decisions.random_sample import imbalance
 from real_trl.evaluation.comparison import holm
@@ -244,3 +244,21 @@ def test_intervals_cover_what_they_say_where_the_judge_alone_does_not(design):
     assert np.max(found["judge"]["coverage"]) < 0.8
     number = DESIGNS[design].labels + DESIGNS[design].more
     assert np.mean(found["both"]["labels"]) > 1.3 * number  # labels that people alone would need
+
+
+@pytest.mark.parametrize(("labels", "covers"), [(2, False), (MIN_LABELS, True)])
+def test_from_how_many_labels_on_intervals_hold(labels, covers):
+    """Two systems and 60 questions, 300 draws: below the minimum nominal 95% covers far less."""
+    inside = 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        quality = 0.4 * random.normal(size=60)[np.repeat(np.arange(60), 2)] + 0.7 * random.normal(size=120)
+        human = np.full(120, NAN)
+        for system in (0, 1):
+            chosen = 2 * random.choice(60, labels, replace=False) + system
+            human[chosen] = quality[chosen]
+        judge = 0.7 * quality + 0.5 * random.normal(size=120)
+        found = prediction_powered(rows_of(judge, human, np.tile([0, 1], 60), np.repeat(np.arange(60), 2)))
+        low, high = found.contrast([1, 0]).interval(0.95)
+        inside += low <= 0 <= high
+    assert (inside / 300 > 0.925) == covers and (covers or inside / 300 < 0.85)

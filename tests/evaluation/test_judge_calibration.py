@@ -94,7 +94,7 @@ def test_too_few_rows():
     with pytest.raises(ValueError, match="29 rows of 8 questions"):
         fit_calibration(overconfident(29, 1), VALUES)
     rows = overconfident(40, 1)
-    with pytest.raises(ValueError, match="40 rows of 1 questions"):
+    with pytest.raises(ValueError, match="40 rows of 1 question have"):
         fit_calibration(ScoredRows(rows.probabilities, rows.targets, np.zeros(40)), VALUES)
 
 

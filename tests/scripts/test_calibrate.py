@@ -5,6 +5,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +15,11 @@ from real_trl import Judge, JudgeConfig
 from real_trl.arguments.judging import JudgingArguments
 from real_trl.data.files import CALIBRATED_SCORES, SCORES
 from real_trl.engines import Judgment
+from real_trl.evaluation.recalibration import Recalibration
 from real_trl.integrations import JudgeReward
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.publishing.card import build_card
+from real_trl.report.calibration_text import calibration_text
 from real_trl.scripts import calibrate, evaluate, push, score
 from tests.helpers.served_judges import SPACE
 from tests.serving.test_serve import service
@@ -281,6 +284,116 @@ def test_another_temperature_leaves_it_out(folder, caplog):
     assert not judge.score(ROWS[:1])[0].calibrated
 
 
+def test_too_few_rows_are_refused_before_any_is_judged(folder, tmp_path, nothing_is_judged, capsys):
+    few = ["judge", "rows.jsonl", "--max_rows", "29", "--output_dir", str(tmp_path / "few")]
+    assert "data: 29 rows of 10 questions have a human score. Give at least 30 rows" in refused(capsys, *few)
+    rows = [{"instruction": PROMPT, "response": row["response"], "score": row["score"], "group": "q"} for row in ROWS]
+    (tmp_path / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one = ["judge", str(tmp_path / "one.jsonl"), "--group_column", "group", "--output_dir", str(tmp_path / "one")]
+    assert "60 rows of 1 question have a human score" in refused(capsys, *one)
+
+
+@pytest.mark.parametrize(
+    ("trained", "data", "options", "warned"),
+    [
+        (("data", "train"), "data/train.jsonl", (), True),
+        (("data", "train"), "data", ("--dataset_test_split", "train"), True),
+        (("data", "train"), "data/test.jsonl", (), False),
+        (("data", "train"), "data", ("--dataset_test_split", "test"), False),
+        (("data", "train"), "other/train.jsonl", (), False),
+        (("train.jsonl", "train"), "data/train.jsonl", (), True),
+        (
+            ("train.jsonl", "train"),
+            "data/train.jsonl",
+            ("--holdout_fraction", "0.6", "--holdout_group", "sheet"),
+            False,
+        ),
+    ],
+)
+def test_the_data_of_the_training_are_warned_of(folder, tmp_path, caplog, trained, data, options, warned):
+    shutil.copytree("raw", tmp_path / "judge")
+    config = JudgeConfig.load("raw")
+    config.training["data"] = {"dataset_name": trained[0], "hub_dataset": None, "split": trained[1], "rows": 60}
+    config.save(tmp_path / "judge")
+    for file in ("data/train", "data/test", "other/train"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy("rows.jsonl", tmp_path / f"{file}.jsonl")
+    with caplog.at_level(logging.WARNING):
+        calibrate.main([str(tmp_path / "judge"), str(tmp_path / data), "--coverage", "0.5", *options])
+    assert ("has the name of what the judge was trained on" in caplog.text) == warned
+
+
+def test_it_is_said_what_its_figures_are_and_which_to_use(folder, capsys):
+    calibrate.main(["judge", "rows.jsonl", *DATA, *READING])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "These left-out folds choose map and interval" in out
+    method, saved = stored()["recalibration"]["method"], JudgeConfig.load("judge").read_calibration()
+    assert ("Use the calibrated mean score and its interval" in out) == (method != "none")
+    for temperature, flat in ((2.0, False), (20.0, True)):
+        hot = replace(saved, recalibration=Recalibration("temperature", temperature))
+        text = " ".join(calibration_text(hot))
+        assert "Use the calibrated mean score and its interval" in text
+        assert ("T = 20 makes distributions nearly flat" in text) == flat
+    assert "Use the" not in " ".join(calibration_text(replace(saved, recalibration=Recalibration("none"))))
+
+
+def questions_of(judge: Path, rows, capsys, *options) -> tuple[int, str]:
+    """Of a calibration of a copy of the judge on `rows`: how many questions it kept together, and what it printed."""
+    if not judge.exists():
+        shutil.copytree("raw", judge)
+    shutil.rmtree(judge / "calibration", ignore_errors=True)
+    (judge.parent / "of.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    calibrate.main([str(judge), str(judge.parent / "of.jsonl"), "--coverage", "0.5", *options])
+    return stored(str(judge))["shown"]["questions"], " ".join(capsys.readouterr().out.split())
+
+
+def test_which_rows_are_about_one_question_without_a_group_column(folder, tmp_path, capsys):
+    judge, texts = (
+        tmp_path / "judge",
+        [{name: row[name] for name in ("instruction", "response", "score")} for row in ROWS],
+    )
+    grouped = [row | {"group": f"q{i // 6}"} for i, row in enumerate(texts)]
+    count, out = questions_of(judge, grouped, capsys)
+    assert count == 10 and "60 rows of 10 questions: those with the same group are taken as being about one" in out
+    own = [
+        row | {"group": "mine", "question_group": f"q{i // 12}"} for i, row in enumerate(texts)
+    ]  # of init, beside one that was there
+    assert questions_of(judge, own, capsys)[0] == 5
+    count, out = questions_of(judge, texts, capsys)
+    assert count == 20 and "60 rows of 20 questions: those with the same instruction are taken" in out
+    gaps = [row | {"group": None if i else "q"} for i, row in enumerate(texts)]
+    assert questions_of(judge, gaps, capsys)[0] == 20
+
+
+def test_rows_are_not_called_questions(folder, tmp_path, capsys):
+    """Where all rows have one instruction, nothing tells which are about one question."""
+    rows = [{"instruction": PROMPT, "response": row["response"], "score": row["score"]} for row in ROWS]
+    count, out = questions_of(tmp_path / "judge", rows, capsys)
+    assert count == 60 and "60 rows, no question column: rows are taken as independent of each other." in out
+    assert "On 60 rows, each predicted by what was fitted without it:" in out
+    assert "60 questions" not in out and "--group_column COLUMN" in out
+    options = ["--dataset_name", str(tmp_path / "of.jsonl"), "--dataset_test_split", "all", "--num_resamples", "100"]
+    evaluate.main(
+        ["--model_name_or_path", str(tmp_path / "judge"), "--output_dir", str(tmp_path / "evaluation"), *options]
+    )
+    capsys.readouterr()
+    calibrate.main([str(tmp_path / "judge"), str(tmp_path / "evaluation")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert (
+        "The predictions have no question column: rows are taken as independent" in out and "60 questions" not in out
+    )
+
+
+def test_an_evaluation_says_how_rows_were_grouped(folder, tmp_path, caplog):
+    options = ["--dataset_name", "rows.jsonl", "--dataset_test_split", "all", "--num_resamples", "100"]
+    with caplog.at_level(logging.WARNING):
+        evaluate.main(["--model_name_or_path", "raw", "--output_dir", str(tmp_path / "evaluation"), *options])
+    assert "60 rows of 20 questions: those with the same instruction are taken as being about one" in caplog.text
+    evaluation = json.loads((tmp_path / "evaluation/evaluation.json").read_text())
+    assert evaluation["datasets"]["all"]["n_groups"] == 20
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -290,11 +403,17 @@ def test_another_temperature_leaves_it_out(folder, caplog):
         (["judge", "rows.jsonl", "--coverage", "90"], "coverage: got 90"),
         (["judge", "rows.jsonl", "--interval_group", "colour"], "colour"),
         (["judge", "nothing.jsonl"], "nothing.jsonl"),
-        (["judge", "rows.jsonl", "--max_rows", "8", "--output_dir", "few"], "8 rows of 8 questions"),
+        (
+            ["judge", "pairs.jsonl", "--pair_columns", "instruction,response", "--output_dir", "pairs"],
+            "but a calibration is of scores, not of preferences",
+        ),
+        (["judge", "rows.jsonl", "--max_rows", "8", "--output_dir", "few"], "8 rows of 3 questions"),
     ],
 )
 def test_what_is_refused(folder, argv, message, capsys):
     before = Path("judge/judge_config.json").read_text()
+    pairs = [{"instruction": row["instruction"], "response": row["response"]} for row in ROWS]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     assert message in refused(capsys, *argv)
     assert Path("judge/judge_config.json").read_text() == before
 

@@ -318,6 +318,53 @@ def test_a_system_that_nobody_scored_is_not_known(tmp_path, capsys):
     assert "not known" in capsys.readouterr().out
 
 
+def test_few_human_scores_of_a_system_give_no_interval(tmp_path, capsys):
+    """Nominal 95% would cover 55% of the means of a system with 2 labels beside others with many."""
+
+    def labels_of(rows):
+        of = {name: [index for index, row in enumerate(rows) if row["model"] == name] for name in QUALITY}
+        return {*of["careful"][:30], *of["plain"][:8], *of["twin"][:3]}
+
+    rows, _ = scored_rows(labels_of=labels_of)
+    found = compare(
+        write(tmp_path / "scored.jsonl", rows), "--human", "rating", "--label_next", "9", "--detect", "0.2"
+    )
+    systems = {each["name"]: each for each in found["systems"]}
+    assert {name: each["labels_lacking"] for name, each in systems.items()} == {"careful": 0, "plain": 0, "twin": 5}
+    assert found["min_labels"] == 8
+    for name, each in systems.items():
+        assert (None in each["combined"]["interval"], None in each["bias"]["interval"]) == (name == "twin",) * 2
+        assert None not in each["humans"]["interval"] and None not in each["judge"]["interval"]
+    assert systems["twin"]["effective_labels"] is None and systems["plain"]["effective_labels"] > 8
+    for pair in found["differences"]:
+        few = "twin" in (pair["a"], pair["b"])
+        assert (None in pair["combined"]["interval"], pair["p_adjusted"] is None, pair["detectable"] is None) == (
+            few,
+        ) * 3
+        assert not few or (pair["better"] is None and pair["labels_needed"] is None)
+    assert not any("twin" in each for each in found["alike"])
+    (warning,) = [each for each in found["warnings"] if "too few" in each]
+    assert warning.startswith("twin has 3 human scores, 5 too few: below 8 of a system")
+    assert len(found["next"]) == 9 and "twin has 3 human scores, 5 too few" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert "± n/a" in (tmp_path / "scored.compared" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("column", "questions"), [("group", 120), ("instruction", 120), ("topic", None)])
+def test_which_rows_are_about_one_question_without_group(tmp_path, capsys, column, questions):
+    rows = [{column if name == "question" else name: cell for name, cell in row.items()} for row in scored_rows()[0]]
+    path = write(tmp_path / "scored.jsonl", rows)
+    main([str(path), "--system", "model", "--human", "rating"])
+    found = json.loads((tmp_path / "scored.compared" / "comparison.json").read_text())
+    out = " ".join(capsys.readouterr().out.split())
+    assert found["n_questions"] == questions and ("win_rate" in found["differences"][0])
+    assert (found["differences"][0]["win_rate"] is not None) == (questions is not None)
+    assert (f"rows with the same {column} are taken as being about one question" in out) == (questions is not None)
+    assert ("360 rows, no question column: rows are taken as independent of each other." in out) == (questions is None)
+    assert ("360 questions" in out) is False and ("whole questions varying" in out) == (questions is not None)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
