@@ -4,7 +4,13 @@
 
 import signal
 
+import datasets
 import pytest
+from huggingface_hub import constants
+
+from real_trl.weights import hub
+
+_OFFLINE = constants.HF_HUB_OFFLINE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +19,10 @@ def commands_are_not_in_the_background():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_looked_for_the_hub():
+    """What one test finds out about the Hub is no matter of the next."""
+    hub._unreachable = None
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = _OFFLINE

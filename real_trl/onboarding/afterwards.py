@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the README of a new judge says of the time after training: how new answers are scored, by a command and in Python."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from real_trl.data.files import EXTENSIONS
 from real_trl.onboarding.columns import Roles
 from real_trl.option_values import as_mapping
 from real_trl.prompts.template import add_score_reminder
+from real_trl.text.json_text import to_json
 
 
 def how_to_score(data: str, judge: Path, roles: Roles, columns: Mapping[str, str], *, reminder: bool) -> str:
@@ -34,7 +34,7 @@ def how_to_score(data: str, judge: Path, roles: Roles, columns: Mapping[str, str
     fields = ["prompt"] if roles.prompt else list(columns)
     called = [f'{name}="…"' for name in fields]
     if roles.criteria:
-        called.append(f"rubric=judge.criteria[{json.dumps(next(iter(roles.criteria)), ensure_ascii=False)}]")
+        called.append(f"rubric=judge.criteria[{to_json(next(iter(roles.criteria)))}]")
     scores = "of each criterion" if roles.criteria else "(`expected_score`, `probabilities`, …)"
     told = (
         f"\nIn training every prompt ended with a sentence that new ones need as well: `{add_score_reminder('').strip()}`\n"
@@ -54,7 +54,7 @@ writes `new.scored.jsonl`, the rows with the judge's scores {scores}. In Python 
 
 ```python
 from real_trl import Judge
-judge = Judge.from_pretrained({json.dumps(str(judge), ensure_ascii=False)})
+judge = Judge.from_pretrained({to_json(str(judge))})
 print(judge.score({", ".join(called)}).expected_score)
 ```
 {told}"""
@@ -64,7 +64,7 @@ def _as_option(columns: Mapping[str, str]) -> str:
     """A mapping for the command line: with commas, or as JSON if a name would be read as something else."""
     text = ",".join(f"{name}={column}" for name, column in columns.items())
     if as_mapping("columns", text) != dict(columns):
-        text = json.dumps(dict(columns), ensure_ascii=False)
+        text = to_json(dict(columns))
     return shlex.quote(text)
 
 

@@ -288,7 +288,7 @@ def train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
 
 def _train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
     args = stage.training_args
-    calibration = _calibration(args.output_dir)
+    calibration, done = _calibration(args.output_dir), _steps_done(stage.checkpoint)
     try:
         with naming_open_options(stage.recipe, args, stage.model_args, trainer=trainer):
             trainer.train(resume_from_checkpoint=stage.checkpoint)
@@ -297,7 +297,13 @@ def _train_and_save(trainer: JudgeTrainer, stage: Stage) -> None:
     except (StopWithCheckpoint, OpenOptionError) as error:
         with user_errors():
             raise ValueError(str(error)) from error
-    _say_what_was_left(trainer, stage, calibration)
+    if done == trainer.state.global_step:
+        trainer.accelerator.print(f"Nothing was left to train: {stage.checkpoint} is the end of the run.")
+        trainer.judge_config.calibration = calibration  # which is of these weights
+    elif calibration is not None:
+        trainer.accelerator.print(
+            "The judge that was here had been calibrated. The weights are others now: run `real-trl calibrate` again."
+        )
     # Judge and training log, beside what is there until all of it is written
     with replaced_files(Path(args.output_dir), args.should_save, trainer.accelerator.wait_for_everyone) as new:
         trainer.save_model(str(new), _internal_call=True)
@@ -321,18 +327,11 @@ def _calibration(folder: str) -> dict[str, Any] | None:
     return None
 
 
-def _say_what_was_left(trainer: JudgeTrainer, stage: Stage, calibration: dict[str, Any] | None) -> None:
-    """A judge's `calibration` is of its weights: kept where the run had been finished before, and else missed aloud."""
-    done = 0
-    if stage.checkpoint is not None:
-        done = TrainerState.load_from_json(str(Path(stage.checkpoint, TRAINER_STATE_NAME))).global_step
-    if done == trainer.state.global_step:
-        trainer.accelerator.print(f"Nothing was left to train: {stage.checkpoint} is the end of the run.")
-        trainer.judge_config.calibration = calibration
-    elif calibration is not None:
-        trainer.accelerator.print(
-            "The judge that was here had been calibrated. The weights are others now: run `real-trl calibrate` again."
-        )
+def _steps_done(checkpoint: str | None) -> int:
+    """At the checkpoint, which the run may delete."""
+    if checkpoint is None:
+        return 0
+    return TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME))).global_step
 
 
 def _save_curves(trainer: JudgeTrainer, stage: Stage) -> None:
