@@ -139,7 +139,8 @@ def assert_same_end(command: str, folder: Path, whole: Path) -> None:
 
 def stop(process: subprocess.Popen, number: int, at_work: bool, seconds: float, folder: Path) -> bool:
     """Stop a command so many seconds after its start, or after it has begun to work. `False` if it ended first."""
-    while process.poll() is None and not (works(folder) if at_work else handles_signals(process.pid)):
+    # What a killed run left behind looks like work, to which this process has not come yet
+    while process.poll() is None and not (handles_signals(process.pid) and (works(folder) or not at_work)):
         time.sleep(0.002)
     begun = time.monotonic()
     while process.poll() is None and time.monotonic() < begun + seconds:
