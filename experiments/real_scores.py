@@ -68,7 +68,7 @@ class Experiment:
         pool (`concurrent.futures.Executor`, *optional*):
             Where models are trained and asked. Defaults to this process, which holds on to memory of each training.
         earlier (`Results`, *optional*):
-            What need not be run again.
+            What need not be run again. Defaults to nothing.
     """
 
     def __init__(
@@ -115,17 +115,20 @@ class Experiment:
 
     def validation_errors(self, task: str, method: str) -> dict[float, float]:
         """RMSE of the expected score on the validation rows for every learning rate; what is not there is run."""
-        tuning = self.settings["tuning"]
-        task = "unseen_questions" if task == "unseen_answers" else task
-        if known := self.earlier.validation_errors.get(f"{task}: {method}"):
+        cell, errors = self._tuned(task, method), {}
+        if known := self.earlier.validation_errors.get(f"{cell.task}: {method}"):
             return known
-        cell, errors = Cell(task, method, tuning["labels"], 0), {}
-        for rate in tuning["learning_rates"]:
+        for rate in self.settings["tuning"]["learning_rates"]:
             self._train(cell, rate)
             found = pd.read_parquet(self._path(cell, rate))
             found = found[found["part"] == "validation"]
             errors[rate] = score_metrics(found["expected_score"], found["target"])["rmse"]
         return errors
+
+    def _tuned(self, task: str, method: str) -> Cell:
+        """Where the learning rates are tried; those of unseen answers, whose rows are the same, where those of unseen questions are."""
+        task = "unseen_questions" if task == "unseen_answers" else task
+        return Cell(task, method, self.settings["tuning"]["labels"], 0)
 
     def _train(self, cell: Cell, rate: float) -> None:
         path, fold = self._path(cell, rate), self.fold(cell)
@@ -149,11 +152,9 @@ class Experiment:
             return self.earlier.cells[cell]
         path = self._path(cell)
         if cell.method in TRAINED:
-            tuning = self.settings["tuning"]
-            task = "unseen_questions" if cell.task == "unseen_answers" else cell.task
-            tuned, known = Cell(task, cell.method, tuning["labels"], 0), self.earlier.validation_errors
-            done = all(self._path(tuned, rate).is_file() for rate in tuning["learning_rates"])
-            if not done and f"{task}: {cell.method}" not in known:
+            tuned, rates = self._tuned(cell.task, cell.method), self.settings["tuning"]["learning_rates"]
+            known = f"{tuned.task}: {tuned.method}" in self.earlier.validation_errors
+            if not known and not all(self._path(tuned, rate).is_file() for rate in rates):
                 return None
             path = self._path(cell, self.rate(cell))
         if not path.is_file():

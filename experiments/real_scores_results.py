@@ -44,7 +44,7 @@ class Results:
 
     Args:
         path (`Path`, *optional*):
-            See [`collect`]. What is not there, or `None`, has no cells.
+            See [`write_results`]. What is not there, or `None`, has no cells.
 
     Attributes:
         cells (`dict[Cell, tuple[pandas.DataFrame, dict]]`):

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from real_trl.planning.setup import GIB, Cluster
-
-CPU = "CPU"  # name of a cluster without GPUs
+from real_trl.planning.setup import CPU, GIB, Cluster
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def find_hardware(gpus: str | None = None) -> Hardware:
 
 def is_here(cluster: Cluster) -> bool:
     """Whether this machine has the GPUs that `cluster` names, or it names one processor."""
-    if cluster.name.upper() == CPU:
+    if cluster.is_processor:
         return cluster.world == 1
     if cluster.nodes > 1 or not torch.cuda.is_available() or torch.cuda.device_count() < cluster.gpus:
         return False

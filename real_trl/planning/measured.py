@@ -30,7 +30,6 @@ from real_trl.forward.sft_inputs import pack_sequences, pad_sequences
 from real_trl.forward.support import why_not_exact
 from real_trl.forward.token_selection import TokenSelection, add_token_selection
 from real_trl.label_tree import LabelTree
-from real_trl.planning.hardware import CPU
 from real_trl.planning.memory import layer_bytes
 from real_trl.planning.peaks import Bounds
 from real_trl.planning.setup import Setup
@@ -82,7 +81,7 @@ class MeasuredMachine:
         clock: Callable[[], Bounds] | None = None,
     ) -> None:
         self.setup, self._config, self._lora, self._attention = setup, config, lora, attention
-        self.device = torch.device("cpu" if setup.cluster.name.upper() == CPU else "cuda")
+        self.device = torch.device("cpu" if setup.cluster.is_processor else "cuda")
         self._clock = clock or (_processor_clock if self.device.type == "cpu" else _device_clock)
         layers = setup.size.layers
         self.depths = DEPTHS if layers > DEPTHS[-1] else (layers,)

@@ -15,7 +15,6 @@ taken at full length, which is the worst case that a run must survive.
 from dataclasses import dataclass
 
 from real_trl.forward.selected_log_probs import chunk_logits
-from real_trl.planning.hardware import CPU
 from real_trl.planning.models import ModelSize
 from real_trl.planning.setup import GIB, Setup, count
 from real_trl.planning.states import BOTH, GENERATION, UPDATE, Item, model_states, over
@@ -167,11 +166,6 @@ def generation(setup: Setup) -> tuple[list[Item], int | None, list[str]]:
     return items, tokens, problems
 
 
-def on_processor(setup: Setup) -> bool:
-    """Whether the run is without a GPU."""
-    return setup.cluster.name.upper() == CPU
-
-
 def plan_memory(setup: Setup) -> Memory:
     """Work out the need for memory of a run."""
     items, host, source = model_states(setup)
@@ -181,7 +175,7 @@ def plan_memory(setup: Setup) -> Memory:
         items.append(Item("reference model", width * setup.size.total // parts, BOTH, "for the KL penalty (beta)"))
     generating, kv_tokens, problems = generation(setup)
     items += [*activations(setup), *generating]
-    if not on_processor(setup):
+    if not setup.cluster.is_processor:
         items.append(Item("CUDA context, NCCL", CONTEXT, BOTH, "assumed"))
     items = [item for item in items if item.bytes]
     size, length = setup.size, setup.prompt + setup.completion
@@ -199,7 +193,7 @@ def plan_memory(setup: Setup) -> Memory:
         problems=problems,
         source=source,
     )
-    per_gpu = "" if on_processor(setup) else " per GPU"
+    per_gpu = "" if setup.cluster.is_processor else " per GPU"
     for moment in (GENERATION, UPDATE) if setup.stage == "rl" and setup.generation != "server" else (UPDATE,):
         if memory.peak(moment) > memory.capacity:
             problems.append(

@@ -211,7 +211,7 @@ def make_setup(recipe: Recipe, cluster: Cluster, sharding: Sharding, lengths: Le
         "batch": config.per_device_train_batch_size,
         "accumulation": config.gradient_accumulation_steps,
         "checkpointing": bool(config.gradient_checkpointing),
-        "half": cluster.name.upper() != "CPU" if recipe.half is None else recipe.half,
+        "half": not cluster.is_processor if recipe.half is None else recipe.half,
         "weight_bytes": 4 if recipe.model.dtype in (None, "float32") else 2,
     }
     if recipe.stage == "sft":

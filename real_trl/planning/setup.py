@@ -16,6 +16,7 @@ from real_trl.shipped import find_file
 from real_trl.text.redaction import yaml_fault
 
 GIB = 2**30
+CPU = "CPU"  # name of a cluster without GPUs
 _CLUSTER = re.compile(r"(?:(\d+)x)?(\d+)x([A-Za-z][\w.-]*?)-(\d+(?:\.\d+)?)GB", re.IGNORECASE)
 
 
@@ -33,7 +34,7 @@ class Cluster:
         nodes, gpus (`int`):
             Nodes, and GPUs in each.
         name (`str`):
-            Of the GPU; only shown.
+            Of the GPU, or `CPU`.
         memory (`int`):
             Bytes on each GPU. What is sold as a GB is 2^30 bytes, of which GPUs show 98-99%.
     """
@@ -51,6 +52,11 @@ class Cluster:
             fix = "Write [nodes x] GPUs x name-memory, e.g. 8xA100-80GB, 1xH100-80GB, or 2x8xA100-80GB for two nodes of eight."
             raise FieldError("--gpus", text, fix)
         return cls(int(match[1] or 1), int(match[2]), match[3], int(float(match[4]) * GIB))
+
+    @property
+    def is_processor(self) -> bool:
+        """Whether there is no GPU in it."""
+        return self.name.upper() == CPU
 
     @property
     def world(self) -> int:

@@ -27,7 +27,7 @@ from real_trl.option_values import FieldError, check_number
 from real_trl.planning.advice import Advice, advise, longest_fitting_prompt
 from real_trl.planning.hardware import find_hardware
 from real_trl.planning.lengths import token_lengths
-from real_trl.planning.memory import Memory, kv_bytes, on_processor, plan_memory
+from real_trl.planning.memory import Memory, kv_bytes, plan_memory
 from real_trl.planning.models import GATED_DECODERS
 from real_trl.planning.recipe import (
     CONFIGS,
@@ -195,7 +195,7 @@ def print_plan(plan: Plan) -> None:
     rest = f" on {setup.cluster}: {count(size.total)} parameters, {count(size.trainable)} trained"
     console.print(Text.assemble((title, "bold"), rest, " (LoRA)" if size.lora else ""))
     moments = (GENERATION, UPDATE) if setup.stage == "rl" else (UPDATE,)
-    processor = on_processor(setup)
+    processor = setup.cluster.is_processor
     table = Table(title=f"Memory{'' if processor else ' per GPU'}, GiB", title_justify="left")
     table.add_column("")
     for moment in moments:
