@@ -176,7 +176,7 @@ class JudgeConfig:
         Scale.parse(self.score_labels, self.score_values)
         tag_list(self.thinking)
         self.read_calibration()
-        self.prompt_format().template_arguments()
+        _ = self.prompt_format().day  # that it is one
         if self.prompt_template_text is not None:
             self.template()
 

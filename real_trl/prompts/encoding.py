@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from real_trl.prompts.allowed_controls import Parts
 from real_trl.prompts.format import Messages, PromptFormat, answer_message
 from real_trl.prompts.template import plain_prompt
+from real_trl.templates.day import day_in_templates
 from real_trl.templates.limited import TEMPLATE_ERRORS
 from real_trl.text.control_tokens import TextEncoder
 from real_trl.text.hidden import HiddenText, break_common_controls, break_up
@@ -216,11 +217,12 @@ class PromptEncoding:
         options: dict[str, Any] = {
             "tokenize": False,
             "add_generation_prompt": add_generation_prompt,
-            **self.format.template_arguments(),
+            **self.format.chat_template_kwargs,
         }
         options |= {name: hidden.hide_controls(options[name]) for name in _TEXT_ARGUMENTS if name in options}
         try:
-            return self.tokenizer.apply_chat_template(conversations, **options)
+            with day_in_templates(self.format.day):
+                return self.tokenizer.apply_chat_template(conversations, **options)
         except TEMPLATE_ERRORS as error:  # as of templates that take no system message
             raise ValueError(
                 f"the tokenizer's chat template refuses a conversation of {', '.join(m['role'] for m in conversations[0])}: {error}. "

@@ -70,16 +70,15 @@ class PromptFormat:
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
         return [*system, {"role": "user", "content": prompt}]
 
-    def template_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `apply_chat_template`, the conversation excepted."""
-        arguments = dict(self.chat_template_kwargs)
-        if self.template_date is not None:
-            try:
-                day = datetime.fromisoformat(self.template_date)
-            except ValueError as error:
-                raise FieldError("template_date", self.template_date, "Set it to a day, as 2026-11-28.") from error
-            arguments.setdefault("strftime_now", day.strftime)
-        return arguments
+    @property
+    def day(self) -> datetime | None:
+        """`template_date` as a date; `ValueError` if it is none."""
+        if self.template_date is None:
+            return None
+        try:
+            return datetime.fromisoformat(self.template_date)
+        except ValueError as error:
+            raise FieldError("template_date", self.template_date, "Set it to a day, as 2026-11-28.") from error
 
 
 def check_template_arguments(arguments: Any) -> None:

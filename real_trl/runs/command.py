@@ -13,9 +13,20 @@ from real_trl.text.terminal import command_line
 
 @contextmanager
 def command() -> Iterator[None]:
-    """Around a command, as a decorator of its `main`: [`disk_errors`], and [`~real_trl.text.terminal.command_line`] around them."""
+    """
+    Around a command, as a decorator of its `main`: [`disk_errors`], and [`~real_trl.text.terminal.command_line`] around them. A command
+    that has ended well leaves the group of processes that it was launched in.
+    """
     with command_line(), disk_errors():
         yield
+        _leave_processes()
+
+
+def _leave_processes() -> None:
+    """Of a launch: left to the end of Python, threads that still serve a group can end a process with a signal, although all is done."""
+    distributed = sys.modules.get("torch.distributed")  # most commands never import it
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 from transformers.utils import chat_template_utils
 
+from real_trl.templates.day import strftime_now
 from real_trl.templates.growth import (
     MAX_BITS,
     MeasuredFormatter,
@@ -308,7 +309,9 @@ _limited: set[str] = set()  # the chat templates of the tokenizers that were loa
 
 
 def _compile(chat_template: Any) -> Template:
-    return (_compile_limited if chat_template in _limited else _compile_any)(chat_template)
+    compiled = (_compile_limited if chat_template in _limited else _compile_any)(chat_template)
+    compiled.globals["strftime_now"] = strftime_now  # not as an argument: Transformers 5.24 takes no functions
+    return compiled
 
 
 chat_template_utils._compile_jinja_template = _compile

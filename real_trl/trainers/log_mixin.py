@@ -15,7 +15,7 @@ class LogMixin(JudgeTrainer):
     """
     Keeps in every checkpoint what the next line of the log is made from: the sum of the losses, which `train_loss` is the mean of; the
     tokens trained on (`num_tokens`); and the figures since the last line. Transformers and TRL count all of it from the resumption on,
-    and Transformers divides by all steps. Speeds at the end of a run (`log`) are those of the steps that this process took, in its
+    and Transformers before 5.24 divides by all steps. Speeds at the end of a run (`log`) are those of the steps that this process took, in its
     time (`train_runtime`). Expects the attributes of TRL's trainers.
     """
 
@@ -55,6 +55,8 @@ class LogMixin(JudgeTrainer):
     def read_log_state(self, checkpoint: Path) -> None:
         """Go on from what is in a checkpoint; of an earlier version, or of another number of processes, from what can be known."""
         self._first_step = self.state.global_step
+        if hasattr(self, "_initial_global_step"):  # or Transformers takes the mean of all losses over the steps of this process
+            self._initial_global_step = 0
         own, main = (self._log_file(checkpoint, index) for index in (self.args.process_index, 0))
         if main.is_file():
             state = torch.load(own if own.is_file() else main, map_location="cpu", weights_only=True)
@@ -76,8 +78,9 @@ class LogMixin(JudgeTrainer):
         return checkpoint / f"log_state_{process}.pt"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "train_runtime" in logs and self._first_step and self.state.max_steps > 0:
-            share = 1 - self._first_step / self.state.max_steps
+        if "train_runtime" in logs and self.state.max_steps > 0:
+            counted = self.state.global_step if hasattr(self, "_initial_global_step") else self.state.max_steps
+            share = (self.state.global_step - self._first_step) / max(counted, 1)
             for name in ("train_samples_per_second", "train_steps_per_second"):
                 if name in logs:
                     logs[name] = round(logs[name] * share, 3)

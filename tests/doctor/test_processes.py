@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from real_trl.doctor import processes
 from real_trl.doctor.kernels import prepared, random_rows, relative_error
@@ -28,9 +30,12 @@ main(["--json"])
 """
 
 
-def launch(*arguments, name="ddp"):
-    """Exit status and report."""
-    config = str(ROOT / "recipes" / "accelerate_configs" / BACKENDS[name][0])
+def launch(folder, *arguments, name="ddp"):
+    """Exit status, report and standard error of two processes."""
+    file, _, count = BACKENDS[name]
+    keys = yaml.safe_load((ROOT / "recipes" / "accelerate_configs" / file).read_text())
+    config = str(folder / file)
+    Path(config).write_text(yaml.safe_dump({**keys, "num_processes": count}))
     result = subprocess.run(
         [sys.executable, "-m", *arguments[:1], *(config if word == "CONFIG" else word for word in arguments[1:])],
         cwd=ROOT,
@@ -40,7 +45,7 @@ def launch(*arguments, name="ddp"):
         timeout=300,
     )
     assert result.stdout, result.stderr[-3000:]
-    return result.returncode, json.loads(result.stdout)  # and nothing else
+    return result.returncode, json.loads(result.stdout), result.stderr  # nothing else on standard output
 
 
 def test_one_process_has_none_to_compare():
@@ -99,20 +104,21 @@ def test_an_error_is_measured_by_that_of_one_process():
     assert status == ["ok", "failed"]
 
 
-def test_two_processes_are_one(backend, recipe):  # noqa: F811
+def test_two_processes_are_one(backend, recipe, tmp_path):  # noqa: F811
     options = ["--recipe", str(recipe()), "--json"]
-    status, report = launch("real_trl.cli", "--accelerate_config", "CONFIG", "doctor", *options, name=backend)
+    status, report, said = launch(tmp_path, "real_trl.cli", "--accelerate_config", "CONFIG", "doctor", *options, name=backend)
     found = report["groups"]["several processes"]
     assert {name: row["status"] for name, row in found.items()} == dict.fromkeys(
         ["loss", "gradient", "save and resume", "gather for generation", "bandwidth"], "ok"
     )
-    assert status == 0 and list(report["groups"]["speed"].values())[0]["status"] == "skipped"
-    assert report["subject"]["processes"] > 1 and report["subject"]["dtype"] == "bfloat16"
+    assert status == 0, said[-3000:]
+    assert list(report["groups"]["speed"].values())[0]["status"] == "skipped"
+    assert report["subject"]["processes"] == 2 and report["subject"]["dtype"] == "bfloat16"
 
 
 @pytest.mark.slow
 def test_gradients_that_are_not_shared(tmp_path):
     script = tmp_path / "broken.py"
     script.write_text(BROKEN)
-    status, report = launch("accelerate.commands.launch", "--config_file", "CONFIG", str(script))
+    status, report, _ = launch(tmp_path, "accelerate.commands.launch", "--config_file", "CONFIG", str(script))
     assert status == 1 and {"several processes: gradient"} <= set(report["failed"])
