@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Writes `real_trl/arguments/options.json`, by which `real-trl <command> --help` and the early checks of recipes know the options of every command. To be
-run when an option, its default or its help has changed, or a library that brings options: `make options`.
+run when an option, its default or its help has changed, or a library that brings options: `make options`. With `--also`, what is other with the
+installed version of Transformers, where that is not the pinned one.
 """
 
 import sys
@@ -33,5 +34,5 @@ def parsers() -> dict[str, tuple[str, ArgumentParser]]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(written(parsers()), encoding="utf-8")
+    FILE.write_text(written(parsers(), also="--also" in sys.argv[1:]), encoding="utf-8")
     print(f"Written: {FILE}")

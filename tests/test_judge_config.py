@@ -125,7 +125,7 @@ def test_any_value_of_any_field_is_a_judge_or_a_message(tmp_path, field):
             assert "judge_config.json: " in str(error) and len(str(error)) < 5000, value[:80]
             refused += 1
             continue
-        config.prompt_format().template_arguments()
+        assert config.prompt_format().day is None or config.template_date
         if config.prompt_template_text is not None:
             config.template()
         config.decoding(max_new_tokens=8)

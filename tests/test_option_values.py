@@ -402,7 +402,8 @@ def test_what_only_a_library_refuses(inputs, tmp_path, stage, field, value):
         (inputs / recipe.name).write_text(recipe.read_text().replace("gradient_checkpointing: false\n", ""))
     message = end_of(inputs, tmp_path / "run", stage, field, value)
     [line] = [line for line in message.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: {field}: ") and "'a'" in line and "Correct" in line
+    # Transformers 5.24 copies some options into those of their new names, which are named with them
+    assert re.match(rf"error: (\w+: .*, )?{field}: ", line) and "'a'" in line and "Correct" in line
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The options of every command, known without importing what it runs, which takes many seconds: names, kinds, defaults and help out of
-`options.json`. That file is made of the commands' parsers by `.ci/write_options.py`, and a test compares it with them.
+`options.json`. That file is made of the commands' parsers by `.ci/write_options.py`, and a test compares it with them. It is exact with the
+pinned version of Transformers, and with those of which it says what is other in them.
 """
 
 import json
 from argparse import Action, ArgumentParser
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from functools import cache
@@ -115,18 +117,22 @@ def _plain(default: Any) -> Any:
     return default if isinstance(default, bool | int | float | str | list | dict | None) else str(default)
 
 
-def written(parsers: dict[str, tuple[str, ArgumentParser]]) -> str:
+def written(parsers: dict[str, tuple[str, ArgumentParser]], *, also: bool = False) -> str:
     """
-    The content of `options.json`: a line an option, and what several commands have alike once.
+    The content of `options.json`: a line an option, and what several commands have alike once. What it says of further versions of
+    Transformers is kept.
 
     Args:
         parsers (`dict[str, tuple[str, argparse.ArgumentParser]]`):
             By command: what it does, in words, and its parser.
+        also (`bool`, *optional*, defaults to `False`):
+            Whether the installed Transformers is such a further version: what is other in it is added, and nothing else changed.
     """
     from real_trl.text.json_text import to_json  # imports what a help page must not wait for
 
     groups: dict[str, dict[str, Any]] = {}
     commands = {}
+    file = json.loads(FILE.read_text(encoding="utf-8"))
     for command, (text, parser) in parsers.items():
         mine: dict[str, None] = {}
         for name, option in describe(parser).items():
@@ -146,18 +152,36 @@ def written(parsers: dict[str, tuple[str, ArgumentParser]]) -> str:
             "epilog": parser.epilog or "",
             "groups": list(mine),
         }
+    further = file.get("also", {})
+    if also:
+        groups = json.loads(to_json(groups))  # as the file has them
+        others = {
+            group: {name: content for name, content in options.items() if file["groups"][group].get(name) != content}
+            for group, options in groups.items()
+        }
+        further[version("transformers")] = {group: options for group, options in others.items() if options}
+        commands, groups = file["commands"], file["groups"]
     lines = []
     for group, options in groups.items():
         inside = ",\n".join(f"   {to_json(n)}: {to_json(o)}" for n, o in options.items())
         lines.append(f"  {to_json(group)}: {{\n{inside}\n  }}")
-    versions = to_json({name: version(name) for name in _OTHERS})
-    told = to_json(commands, indent=1)
-    return f'{{\n "versions": {versions},\n "commands": {told},\n "groups": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+    versions = to_json(file["versions"] if also else {name: version(name) for name in _OTHERS})
+    told, more = to_json(commands, indent=1), to_json(further, indent=1)
+    head = f'{{\n "versions": {versions},\n "also": {more},\n "commands": {told},\n'
+    return f'{head} "groups": {{\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
 @cache
 def _stored() -> dict[str, Any]:
-    return json.loads(FILE.read_text(encoding="utf-8"))
+    """The file, as it is with the installed Transformers."""
+    stored = json.loads(FILE.read_text(encoding="utf-8"))
+    with suppress(PackageNotFoundError):
+        installed = version("transformers")
+        if installed in stored["also"]:
+            stored["versions"]["transformers"] = installed
+            for group, options in stored["also"][installed].items():
+                stored["groups"][group] |= options
+    return stored
 
 
 def commands() -> dict[str, dict[str, Any]]:
@@ -183,7 +207,7 @@ def takes_recipes(command: str) -> bool:
 
 
 def is_exact() -> bool:
-    """Whether the libraries whose options are among these are the versions that they were taken from."""
+    """Whether the libraries whose options are among these are versions that they were taken from."""
     try:
         return all(version(name) == known for name, known in _stored()["versions"].items())
     except PackageNotFoundError:

@@ -55,7 +55,9 @@ class LogMixin(JudgeTrainer):
     def read_log_state(self, checkpoint: Path) -> None:
         """Go on from what is in a checkpoint; of an earlier version, or of another number of processes, from what can be known."""
         self._first_step = self.state.global_step
-        if hasattr(self, "_initial_global_step"):  # or Transformers takes the mean of all losses over the steps of this process
+        if hasattr(
+            self, "_initial_global_step"
+        ):  # or Transformers takes the mean of all losses over the steps of this process
             self._initial_global_step = 0
         own, main = (self._log_file(checkpoint, index) for index in (self.args.process_index, 0))
         if main.is_file():

@@ -6,7 +6,13 @@ versions in which that was looked at. A test reads all of real_trl and compares.
 again, at the methods in `README.md` beside this file, and then change [`CHECKED`].
 """
 
-CHECKED = {"trl": "1.16", "transformers": "5.17", "accelerate": "1.15", "torch": "2.13", "deepspeed": "0.19"}
+CHECKED = {
+    "trl": ("1.16",),
+    "transformers": ("5.17", "5.24"),
+    "accelerate": ("1.15",),
+    "torch": ("2.13", "2.15"),
+    "deepspeed": ("0.19",),
+}
 
 PRIVATE_NAMES = {
     "trl.trainer.base_trainer._BaseTrainer": ("_name", "_paper", "_tag_names"),
@@ -27,6 +33,7 @@ PRIVATE_NAMES = {
             "_get_output_dir",
             "_get_train_sampler",
             "_globalstep_last_logged",
+            "_initial_global_step",
             "_internal_call",
         ),
         *("_load_from_checkpoint", "_load_optimizer_and_scheduler", "_load_rng_state", "_maybe_log_save_evaluate"),

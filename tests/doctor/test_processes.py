@@ -106,7 +106,9 @@ def test_an_error_is_measured_by_that_of_one_process():
 
 def test_two_processes_are_one(backend, recipe, tmp_path):  # noqa: F811
     options = ["--recipe", str(recipe()), "--json"]
-    status, report, said = launch(tmp_path, "real_trl.cli", "--accelerate_config", "CONFIG", "doctor", *options, name=backend)
+    status, report, said = launch(
+        tmp_path, "real_trl.cli", "--accelerate_config", "CONFIG", "doctor", *options, name=backend
+    )
     found = report["groups"]["several processes"]
     assert {name: row["status"] for name, row in found.items()} == dict.fromkeys(
         ["loss", "gradient", "save and resume", "gather for generation", "bandwidth"], "ok"

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import real_trl
 from real_trl import RAFTTrainer, REALTrainer
@@ -18,6 +19,7 @@ from real_trl.trainers.trl_internals import CHECKED, PRIVATE_NAMES
 ROOT = Path(real_trl.__file__).parent
 TRAINERS = (REALTrainer, RAFTTrainer)
 LIBRARIES = {"trl", "transformers", "accelerate", "peft", "torch", "deepspeed"}
+LATER = {"_initial_global_step": "5.24"}  # in which version it came
 # Private names of the standard library
 OTHERS = {"_action_groups", "_actions", "_asdict", "_exit", "_group_actions", "_replace", "_run_exitfuncs"}
 
@@ -86,7 +88,7 @@ def test_private_names_are_in_the_module():
     theirs |= set(re.findall(r"\bself\.(\w+)(?:: [^=\n]+)? = ", sources))
     used = (found.used - found.own) | ((found.used | found.own) & theirs) | found.imported
     used = {name for name in used if is_private(name)} - OTHERS
-    assert {name for names in PRIVATE_NAMES.values() for name in names} == used
+    assert {name for names in PRIVATE_NAMES.values() for name in names} - {*LATER} == used - {*LATER}
 
 
 @pytest.mark.parametrize("place", PRIVATE_NAMES)
@@ -96,10 +98,12 @@ def test_private_names_are_where_they_are_said_to_be(place):
     owner = pkgutil.resolve_name(place)
     source = "" if place.startswith("torch.ops.") else inspect.getsource(inspect.getmodule(owner))
     for name in PRIVATE_NAMES[place]:
+        if name in LATER and Version(importlib.metadata.version(place.split(".")[0])) < Version(LATER[name]):
+            continue
         assert hasattr(owner, name) or re.search(rf"\b{name}\b", source), name
 
 
 @pytest.mark.parametrize("library", ["trl", "transformers"])
 def test_the_versions_were_looked_at(library):
-    """Both are pinned to a minor release, since their trainers are subclassed."""
-    assert importlib.metadata.version(library).rpartition(".")[0] == CHECKED[library]
+    """Their trainers are subclassed."""
+    assert importlib.metadata.version(library).rpartition(".")[0] in CHECKED[library]
