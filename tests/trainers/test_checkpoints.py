@@ -12,6 +12,7 @@ from accelerate.data_loader import SeedableRandomSampler
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.utils.data import RandomSampler
+from transformers import TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
 from real_trl.data.loading import build_completion
@@ -321,6 +322,18 @@ def test_speeds_are_those_of_the_steps_that_were_taken(tmp_path):
     entry = run(raft(tmp_path, max_steps=4), tmp_path / "checkpoint-3").state.log_history[-1]
     assert entry["train_steps_per_second"] * entry["train_runtime"] == pytest.approx(1, rel=0.05)
     assert entry["train_samples_per_second"] * entry["train_runtime"] == pytest.approx(2, rel=0.05)
+
+
+class StopAfterTwoSteps(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == 2
+
+
+def test_speeds_of_a_run_that_stops_early_are_those_of_its_steps(tmp_path):
+    trainer = raft(tmp_path, max_steps=6)
+    trainer.add_callback(StopAfterTwoSteps())
+    entry = run(trainer).state.log_history[-1]
+    assert entry["train_steps_per_second"] * entry["train_runtime"] == pytest.approx(2, rel=0.05)
 
 
 def test_the_log_goes_on_from_a_checkpoint_of_an_earlier_version(tmp_path):
