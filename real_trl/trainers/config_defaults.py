@@ -3,6 +3,7 @@
 """What [`RAFTConfig`] and [`REALConfig`] share."""
 
 import copy
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -128,5 +129,8 @@ class JudgeTrainingArguments(PrivateArguments):
             self.load_best_model_at_end = False
             if self.greater_is_better is None:
                 self.greater_is_better = metric.rpartition("/")[2] in _MORE_IS_BETTER
-        super().__post_init__()
+        with warnings.catch_warnings():
+            # Transformers 5.24 has a new name for it, which TRL and Transformers 5.17 do not know
+            warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
+            super().__post_init__()
         self.load_best_model_at_end = load_best

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What TRL's trainers promise: it works here as there, or it is refused by name."""
 
+import warnings
+
 import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
@@ -223,3 +225,15 @@ def test_the_tokens_of_label_trees_do_not_count(tmp_path):
     dataset = trainer.train_dataset.remove_columns(["prompt", "completion"])
     batch = trainer.data_collator([dataset[i] for i in range(2)])
     check_router(*results, router_of("qwen3_moe", batch["input_ids"], batch["attention_mask"], DIGITS))
+
+
+def test_old_names_of_options_are_not_told_to_users(tmp_path):
+    """With Transformers 5.24, which has new names that 5.17 and TRL do not know."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        for config in (RAFTConfig, REALConfig):
+            for gradient_checkpointing in (False, True):
+                args = config(
+                    str(tmp_path), use_cpu=True, report_to="none", gradient_checkpointing=gradient_checkpointing
+                )
+                assert args.gradient_checkpointing == gradient_checkpointing
