@@ -74,7 +74,7 @@ class Method:
     pairs: bool = False
     # The reward looks at the completions of other prompts of the batch too
     across_prompts: bool = False
-    # In how many completions' rewards one and the same term stands: the objective, a mean over completions, counts it once
+    # In how many completions' rewards one and the same term stands: their policy gradient is the mean's divided by it, and so is the objective
     shared_by: int = 1
     # Rewards (G, K) and which of them take part → what is maximised (G,); default: each reward by itself
     of_group: Callable[[Tensor, Tensor | None], Tensor] | None = None

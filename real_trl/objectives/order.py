@@ -35,12 +35,15 @@ def preference_reward(score_log_probs: Tensor, values: Tensor, preferences: Tens
 
     A group of `group_size` completions holds both sides of one pair, the first half about A, the second about B. Of completion `i` of A it is
     `1/M Σ_j [w log P(A ≻ B) + (1 − w) log P(B ≻ A)]` over the `M = group_size / 2` completions `j` of B, with `w` the preference for A (1,
-    0, or ½ for a tie), and so for B. Since each pair of completions stands in it twice, once for either side, the mean over the group has
-    twice the gradient, through the distributions, of the mean over the pairs of completions; see `shared_by` of [`~real_trl.methods.Method`].
+    0, or ½ for a tie), and so for B. The mean over the group is the mean over the pairs of completions. The policy gradient, a mean over
+    both sides' completions, is half of that mean's, each completion being of one side; so the gradient through the distributions
+    has to be taken half as well: `shared_by` of [`~real_trl.methods.Method`].
 
     Args:
         score_log_probs (`torch.Tensor` of shape `(G · group_size, L)`):
             `log π(k | x, c)`.
+        values (`torch.Tensor` of shape `(L,)`):
+            The number that each label stands for, higher for the better: minus the score where 1 is the best.
         preferences (`torch.Tensor` of shape `(G · group_size,)`):
             `w`, the same in all of a group.
 
@@ -61,8 +64,8 @@ def concordance_reward(score_log_probs: Tensor, values: Tensor, targets: Tensor,
     How probably a completion's score is on the right side of those of the other prompts, a listwise reward: the `i`-th completions of all
     prompts make up a slice (as in PoLi-RL, arXiv 2510.04080), and the reward of completion `i` of prompt `g` is
     `1/(G − 1) Σ_h P(s_g,i, s_h,i ordered as y*_g, y*_h)` over the prompts `h` with another target. In expectation over scores that is the
-    share of concordant pairs (Kendall). PoLi-RL has distances of ranks of decoded scores in its place, which have no gradient. As in
-    [`preference_reward`] each pair stands in it twice.
+    share of concordant pairs (Kendall). PoLi-RL has distances of ranks of decoded scores in its place, which have no gradient. Its
+    policy gradient is half of that mean's, as that of [`preference_reward`].
 
     Args:
         score_log_probs (`torch.Tensor` of shape `(G · group_size, L)`):

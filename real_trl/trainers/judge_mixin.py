@@ -135,10 +135,11 @@ class JudgeTrainerMixin(SignalMixin, FiniteMixin, CheckedDataMixin, PublishingMi
         prepare_fsdp(self.accelerator, self.args)
 
     def _check_loaded(self) -> None:
-        """Whether the model that TRL has built can be trained; and `self._label_values` `(L,)`."""
+        """Whether the model that TRL has built can be trained; `self._label_values` `(L,)`, and `self._label_merits`, of which a higher one is better."""
         prepare_precision(self)
         check_tree_attention(backbone(self.model).config, self.score_space.tree)
         self._label_values = torch.tensor(self.score_space.values, device=self.accelerator.device, dtype=torch.float32)
+        self._label_merits = -self._label_values if self.score_space.scale.lower_is_better else self._label_values
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         _group_sampler: GroupSampler | None
         _group_signal: Any
         _label_values: Tensor
+        _label_merits: Tensor
         _generate_and_score_completions: Any
         _forward: Callable[..., PolicyOutput]
         _kl: Callable[..., Tensor | None]

@@ -30,6 +30,8 @@ def log_pair_metrics(
     Args:
         score_log_probs (`torch.Tensor` of shape `(G · group_size, L)`):
             `log π(k | x, c)`; the first half of a group is about the first response.
+        values (`torch.Tensor` of shape `(L,)`):
+            Of the labels, higher for the better.
         preferences, has_score (`torch.Tensor` of shape `(G · group_size,)`):
             Preference for the first response, and whether there is a score.
     """

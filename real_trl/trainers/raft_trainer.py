@@ -276,7 +276,7 @@ class RAFTTrainer(JudgeTrainerMixin, SFTTrainer):
         if preferences is None:
             self._log_scores(forward.score_log_probs.detach(), targets, scored)
         else:
-            columns = (forward.score_log_probs, self._label_values, preferences, scored)
+            columns = (forward.score_log_probs, self._label_merits, preferences, scored)
             log_pair_metrics(self._metrics["train" if self.model.training else "eval"], self.accelerator, *columns)
             regression = preference_loss(*columns)
         if not scored.any():

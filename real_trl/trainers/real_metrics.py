@@ -76,7 +76,13 @@ def log_real_metrics(
         metrics["score/mass"].append(mass[scored].mean().item())
     if trainer._has_pairs:
         if len(inputs["targets"]) % trainer._group_size == 0:  # or a part of a group, whose other side is elsewhere
-            columns = (score_log_probs, values, inputs["targets"], inputs["has_score"], trainer._group_size)
+            columns = (
+                score_log_probs,
+                trainer._label_merits,
+                inputs["targets"],
+                inputs["has_score"],
+                trainer._group_size,
+            )
             log_pair_metrics(metrics, trainer.accelerator, *columns)
     elif scored.any():
         metrics["rewards/squared_error"].append(-(expected - targets)[scored].square().mean().item())

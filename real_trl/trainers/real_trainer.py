@@ -223,7 +223,7 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
         return score_rewards(
             self.args,
             score_log_probs,
-            self._label_values,
+            self._label_merits if self._has_pairs else self._label_values,
             **columns,
             group_size=self._group_size,
             rounding=rounding,
@@ -304,7 +304,8 @@ class REALTrainer(GroupGenerationMixin, JudgeTrainerMixin, RLOOTrainer):
             clip_range=(self.epsilon_low, self.epsilon_high),
             aggregation=self.args.loss_aggregation,
         )
-        log_real_metrics(self, inputs, output, objective.detach(), advantages, terms, log_probs.detach())
+        logged = objective.detach() * METHODS[self.args.reward].shared_by
+        log_real_metrics(self, inputs, output, logged, advantages, terms, log_probs.detach())
         if self.use_vllm:
             log_sampling_metrics(self, inputs, output.log_probs, weights)
         loss = terms.loss

@@ -71,6 +71,23 @@ def test_the_loss_and_its_gradient(tmp_path, options):
     assert 0 < metrics["preference/probability"][0] < 1 and metrics["preference/accuracy"][0] in (0.0, 0.5, 1.0)
 
 
+def test_where_one_is_the_best_score_the_lower_one_is_preferred(tmp_path):
+    """What a rising scale learns from the opposite preferences."""
+    found = []
+    for labels, preferences in (("1-5", PREFERENCES), ("5-1", [1 - w for w in PREFERENCES])):
+        options = {
+            "score_labels": labels,
+            "log_likelihood_weight": 0.0,
+        }  # the end of text is read behind another label
+        trainer = make_trainer(tmp_path, train_dataset=pairs(preferences), **options)
+        trainer.model.train()
+        loss = trainer.compute_loss(trainer.model, batch_of(trainer)).item()
+        found.append(
+            [loss, *(trainer._metrics["train"][f"preference/{name}"][0] for name in ("probability", "accuracy"))]
+        )
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+
+
 def test_several_micro_batches_make_the_same_step(tmp_path):
     data, updates = pairs([1.0, 0.0, 0.5, 0.25]), []
     for size in (8, 2):

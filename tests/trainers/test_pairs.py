@@ -78,8 +78,22 @@ def test_reward_and_metrics_of_known_completions(tmp_path):
     rewards = torch.cat([logs.mean(1), logs.mean(0), others.mean(1), others.mean(0)])
     lowest = rewards[[4, 6, 7]].min()
     rewards[5] = torch.minimum(rewards[5], lowest)
-    # The mean over completions counts each pair of them twice, and the objective once
-    assert metrics["reward"] == [pytest.approx(rewards.mean().item() / 2, rel=1e-4)]
+    assert metrics["reward"] == [pytest.approx(rewards.mean().item(), rel=1e-4)]
+
+
+def test_where_one_is_the_best_score_the_lower_one_is_preferred(tmp_path):
+    """What a rising scale learns from the opposite preferences."""
+    found = []
+    for labels, preferences in (("1-5", PREFERENCES), ("5-1", [1 - w for w in PREFERENCES])):
+        options = {"score_labels": labels, "train_dataset": pair_dataset(preferences), **SGD}
+        trainer = make_trainer(tmp_path, fixed(*TEXTS), reward="preference", **options)
+        trainer.model.train()
+        trainer.compute_loss(
+            trainer.model, trainer._prepare_inputs([row for row in trainer.train_dataset for _ in range(K)])
+        )
+        metrics = trainer._metrics["train"]
+        found.append([metrics[name][0] for name in ("reward", "preference/probability", "preference/accuracy")])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 @pytest.mark.parametrize(
