@@ -14,11 +14,8 @@ def key_of(value: Any) -> str | None:
     """
     if value is None or value != value:
         return None
-    if (
-        isinstance(value, (Real, Decimal))
-        and not isinstance(value, bool)
-        and abs(value) < 2**63
-        and value == value // 1
-    ):
-        value = int(value)
+    if isinstance(value, (Real, Decimal)) and not isinstance(value, bool):
+        number: Any = value
+        if abs(number) < 2**63 and number == number // 1:
+            value = int(number)
     return str(value).strip() or None
