@@ -89,6 +89,10 @@ class CriteriaReader:
         """As of [`~real_trl.data.rows.RowReader.item`], by the prompt of one criterion."""
         return self._first.item({**row, "rubric": next(iter(self.criteria.values()))})
 
+    def shown(self, row: Mapping[str, Any]) -> str | None:
+        """As of [`~real_trl.data.rows.RowReader.shown`], by one criterion."""
+        return self._first.shown({**row, "rubric": next(iter(self.criteria.values()))})
+
     def without_empty_columns(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As of [`~real_trl.data.rows.RowReader.without_empty_columns`]."""
         self._first.several = any(reader.several for reader in self.readers.values())

@@ -17,7 +17,7 @@ from real_trl.data.arguments import DataArguments
 from real_trl.data.criteria import CriteriaReader
 from real_trl.data.files import Source
 from real_trl.data.pairs import PairReader
-from real_trl.data.raters import merge_raters
+from real_trl.data.raters import check_items, merge_raters
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
 from real_trl.option_values import FieldError
@@ -163,6 +163,8 @@ def _one_row_per_item(source: Source, args: DataArguments, reader: RowReader | C
     if len(columns := reader.score_columns) > 1 and not args.criteria:
         fix = "Name the one that has the rating, or remove rater_column."
         raise FieldError("score_column", columns, fix, f"={columns} are several columns, where each row is one rating")
+    if args.id_column is not None:
+        check_items(source, args.id_column, reader.item, reader.shown)
     merged = merge_raters(source, rater, [*columns, *reader.feedback_columns], reader.item)
     if merged.repeated:
         logger.warning(

@@ -98,6 +98,10 @@ class PairReader:
         """As of [`~real_trl.data.rows.RowReader.item`], by the prompt about the first response."""
         return self.readers[0].item(row)
 
+    def shown(self, row: Mapping[str, Any]) -> str | None:
+        """As of [`~real_trl.data.rows.RowReader.shown`], of the first response."""
+        return self.readers[0].shown(row)
+
     def without_empty_columns(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As of [`~real_trl.data.rows.RowReader.without_empty_columns`]: no column is empty."""
         return rows

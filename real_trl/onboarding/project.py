@@ -250,7 +250,7 @@ def _one_row_per_item(source: Source, roles: Roles) -> tuple[Source, str]:
         texts = [str(row[column]).strip() for column in roles.item]
         return None if any(is_empty(row[column]) for column in roles.texts) else "\0".join(texts)
 
-    merged = merge_raters(source, roles.rater, [*roles.scores, *roles.feedback], item)
+    merged = merge_raters(source, roles.rater, [*roles.scores, *roles.feedback], item, "--rater")
     note = f"Each row is the rating of one rater (the column {roles.rater!r}, {merged.raters} raters): {len(source)} rows are about "
     note += f"{len(merged.source)} responses, which are scored by the mean of their ratings."
     note += f" {merged.repeated} ratings repeat one of the same rater; all count." if merged.repeated else ""
