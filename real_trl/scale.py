@@ -120,6 +120,14 @@ class Scale:
             return self.value_of(cell)
         return self._numerals.get(number, math.nan) if self._numerals else number
 
+    def is_ambiguous(self, cell: object) -> bool:
+        """
+        Whether `cell` is a number that is a value of the scale, and the label of another: of the labels 1 to 5 with the values 5 to 1, the
+        number 2. As text it is the label, but formats that know numbers may hold either.
+        """
+        number = math.nan if isinstance(cell, str) else as_number(cell)
+        return self.low <= number <= self.high and self._numerals.get(number, number) != number
+
     @cached_property
     def _numerals(self) -> dict[float, float]:
         """Labels that are numbers → their values, if one of these is another number."""

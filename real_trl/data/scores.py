@@ -18,6 +18,8 @@ from real_trl.text.column_names import OWN
 
 HISTOGRAM_COLUMN = "score_histogram"
 RATINGS_COLUMN = "ratings"
+_WRITTEN_HERE = frozenset({"prompt", "score", "feedback", "sampled_score"})
+"""The columns of a file of `self_generate`, whose scores are values."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class ScoreReader:
             self.columns = source.several_columns("score_column", args.score_column, OWN["score"])
         setting = "histogram_column" if self.from_histogram else "score_column"
         self.field = f"{setting} {self.columns[0]!r}" if len(self.columns) == 1 else f"{setting} {self.columns}"
+        self._are_values = _WRITTEN_HERE.issubset(source.columns) and self.columns == ["score"]
         self._form: str | None = None  # of the first histogram: list or mapping
         classes = next((source.classes[column] for column in self.columns if column in source.classes), None)
         # Said in errors: the user may know the codes only
@@ -120,6 +123,12 @@ class ScoreReader:
         if is_empty(value):
             raise ValueError(f"{field} is missing ({value!r}). Give a label or a number {bounds}.")
         number = self.scale.read(value)
+        if not self._are_values and self.scale.is_ambiguous(value):
+            text = f"{as_number(value):g}"
+            raise ValueError(
+                f"{field} holds the number {value!r}, which may be the label {text!r}, that stands for {self.scale.read(text):g}, or a value of "
+                f'the scale. Write labels, as text ("{text}"), or remove score_values.'
+            )
         if math.isnan(number):
             what = "none of the labels" if math.isfinite(as_number(value)) else "not a number and none of the labels"
             raise ValueError(
