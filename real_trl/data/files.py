@@ -8,6 +8,7 @@ file.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from real_trl.data.excel import read_excel
 from real_trl.data.nested import all_paths, look_up, split_path
 from real_trl.data.table_rows import class_names, features_of, iterate_table, take
 from real_trl.option_values import FieldError
+from real_trl.scale import as_number
 from real_trl.text.cells import column_names, plain
 from real_trl.text.encodings import decode
 from real_trl.text.json_text import unique_names
@@ -43,6 +45,8 @@ SCORES += ("rationale", "status", "error")
 """The columns that `real-trl score` writes."""
 CALIBRATED_SCORES = ("calibrated", "interval_low", "interval_high", "raw_expected_score", "raw_probabilities")
 """What it writes behind them for a calibrated judge."""
+_NUMERAL = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?")
+"""A number as text; not 007, which is a name."""
 _unique_names = partial(unique_names, equal=True)
 
 
@@ -200,16 +204,23 @@ class Source:
             for row in self.rows:
                 yield {column: plain(row.get(column)) for column in columns}
 
-    def _without_na(self, row: dict[str, Any]) -> dict[str, Any]:
-        def there(cell: Any) -> Any:
-            number = isinstance(cell, int | float) and not isinstance(cell, bool)
-            text = f"{cell:g}" if number else cell.strip() if isinstance(cell, str) else None
-            return None if text in self.na else cell
+    @cached_property
+    def _na_numbers(self) -> frozenset[float]:
+        return frozenset(number for text in self.na if math.isfinite(number := as_number(text)))
 
-        return {
-            column: [there(item) for item in cell] if isinstance(cell, list) else there(cell)
-            for column, cell in row.items()
-        }
+    def without_na(self, cell: Any) -> Any:
+        """`cell`, or `None` if it or, in a list, each item that a text of `na` means; of numbers what they are counts, not how they are written."""
+        if isinstance(cell, list):
+            return [self.without_na(item) if not isinstance(item, list) else item for item in cell]
+        if isinstance(cell, str):
+            text = cell.strip()
+            missing = text in self.na or bool(_NUMERAL.fullmatch(text)) and as_number(text) in self._na_numbers
+        else:
+            missing = as_number(cell) in self._na_numbers
+        return None if missing else cell
+
+    def _without_na(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {column: self.without_na(cell) for column, cell in row.items()}
 
 
 def read_file(path: Path, option: str = "dataset_name") -> Source:

@@ -178,7 +178,7 @@ class RowReader:
         texts = None  # of several raters
         if ratings.several:
             texts = json_list(feedback) if isinstance(feedback, str) else feedback
-            texts = texts if isinstance(texts, (list, tuple)) else None
+            texts = self.source.without_na(list(texts)) if isinstance(texts, (list, tuple)) else None
         if self.args.raters != "separate" or not ratings.several:
             if texts is not None and self.require_feedback:
                 raise ValueError(

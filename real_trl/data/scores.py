@@ -5,7 +5,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +66,7 @@ class ScoreReader:
     """
 
     def __init__(self, args: DataArguments, source: Source, scale: Scale):
-        self.scale, self.raters = scale, args.raters
+        self.scale, self.raters, self._without_na = scale, args.raters, source.without_na
         histogram = args.histogram_column
         # Canonical rows, which hold both columns, are read back without being told
         if histogram is None and args.score_column is None and args.raters != "separate":
@@ -95,7 +95,7 @@ class ScoreReader:
             cell = values[0]
             listed = json_list(cell) if isinstance(cell, str) and cell.strip() not in self.scale.labels else cell
             several = isinstance(answer(listed), (list, tuple))
-            values = ratings_in(listed) if several or isinstance(cell, Mapping) else values
+            values = ratings_in(listed, self._without_na) if several or isinstance(cell, Mapping) else values
         if not values:
             raise ValueError(f"{self.field} holds an empty list. Give at least one rating.")
         fields = [f"score_column {c!r}" for c in self.columns] if len(self.columns) > 1 else [self.field] * len(values)
@@ -194,12 +194,19 @@ class ScoreReader:
             )
 
 
-def ratings_in(cell: Any) -> list[Any]:
-    """The ratings in a cell: a list, JSON text of a list, or one value."""
+def ratings_in(cell: Any, without_na: Callable[[Any], Any] | None = None) -> list[Any]:
+    """
+    The ratings in a cell: a list, JSON text of a list, or one value.
+
+    Args:
+        without_na (`Callable`, *optional*):
+            [`~real_trl.data.files.Source.without_na`] of the rows, for what is only in JSON text.
+    """
     if isinstance(cell, str) and (listed := json_list(cell)) is not None:
         cell = listed
     cell = answer(cell)
-    return list(cell) if isinstance(cell, list | tuple) else [cell]
+    ratings = list(cell) if isinstance(cell, list | tuple) else [cell]
+    return without_na(ratings) if without_na else ratings
 
 
 def json_list(text: str) -> list[Any] | None:

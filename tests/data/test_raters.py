@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several raters: ratings that are missing, and texts that mean so."""
 
+import json
+
 import pytest
 
 from real_trl.data.arguments import DataArguments
@@ -64,6 +66,39 @@ def test_texts_that_mean_missing(tmp_path):
     words = Scale.parse("none,good", [0, 1])
     assert load(path, scale=words)["score"][:] == [0.0, 1.0]
     refused(path, "row 0", "is missing (None)", scale=words, na="none")
+
+
+@pytest.mark.parametrize("extension", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("cell", "na", "score"),
+    [
+        ([4, 0], "0", 4.0),
+        ([4, 0], "0.0", 4.0),
+        ([4, 0.0], "0", 4.0),
+        ([4, "n/a", None], "n/a", 4.0),
+        (0.0, "0.0", None),
+        (0, "0.0", None),
+        (0.0, "0", None),
+        ("-99.0", "-99", None),
+        (4, "0", 4.0),
+        ([5, 4], "45", 4.5),
+    ],
+    ids=str,
+)
+def test_a_number_that_means_missing_means_it_however_it_is_written(tmp_path, cell, na, score, extension):
+    scale = Scale.parse("0-5")
+    cell = json.dumps(cell) if isinstance(cell, list) and extension == "csv" else cell
+    path = write(tmp_path / f"data.{extension}", [{"prompt": "Judge A.", "score": cell}])
+    if score is None:
+        refused(path, "row 0", "is missing (None)", scale=scale, na=na)
+    else:
+        assert load(path, scale=scale, na=na)["score"][:] == [score]
+
+
+def test_a_text_that_is_no_score_keeps_what_means_missing_in_scores(tmp_path):
+    path = write(tmp_path / "data.csv", [{"prompt": "[4, 0]", "score": 4, "code": "007", "texts": "[0]"}])
+    loaded = load(path, na=["0", "7"], keep_columns=["code", "texts"], scale=Scale.parse("0-5"))
+    assert loaded.to_list() == [{"prompt": "[4, 0]", "score": 4.0, "code": "007", "texts": "[0]"}]
 
 
 RATINGS = [
