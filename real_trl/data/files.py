@@ -70,6 +70,8 @@ class Source:
             Texts that mean a missing cell.
         notes (`Sequence[str]`):
             How the file was read, where that may not be what was meant.
+        commas (`bool`):
+            Whether all cells are text, and commas in numbers may be decimal ones.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Source:
     paths: Sequence[str] = ()
     na: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
+    commas: bool = False
 
     @classmethod
     def from_dataset(cls, name: str, dataset: Dataset | pa.Table) -> "Source":
@@ -232,11 +235,14 @@ def read_file(path: Path, option: str = "dataset_name") -> Source:
         `ValueError`: if the extension is not supported or the file is corrupt.
     """
     readers = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    tables = {".csv": _read_delimited, ".tsv": _read_delimited, ".xlsx": read_excel}
-    if table := tables.get(path.suffix.lower()):
-        rows, lines, notes = table(path)
-        return replace(_from_rows(path, rows, lines), notes=[f"{path}: {note}." for note in notes])
-    reader = readers.get(path.suffix.lower())
+    extension, commas = path.suffix.lower(), False
+    if extension in (".csv", ".tsv", ".xlsx"):
+        if extension == ".xlsx":
+            rows, lines, notes = read_excel(path)
+        else:
+            rows, lines, notes, commas = read_delimited(path, SCORES)
+        return replace(_from_rows(path, rows, lines), notes=[f"{path}: {note}." for note in notes], commas=commas)
+    reader = readers.get(extension)
     if reader is None:
         said = f"={str(path)!r} has the unsupported extension {path.suffix!r}"
         raise FieldError(option, str(path), f"Use one of {', '.join(EXTENSIONS)}.", said)
@@ -264,10 +270,6 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None = None) -> Source:
     return Source(str(path), rows, list(dict.fromkeys(key for row in rows for key in row)), range(len(rows)), lines)
-
-
-def _read_delimited(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str]]:
-    return read_delimited(path, SCORES)
 
 
 def _text(path: Path) -> str:

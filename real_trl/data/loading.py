@@ -8,7 +8,6 @@ Nothing is dropped silently: rows that cannot be used are counted and the first 
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
@@ -16,6 +15,7 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments
 from real_trl.data.criteria import CriteriaReader
 from real_trl.data.files import Source
+from real_trl.data.missing import with_na
 from real_trl.data.pairs import PairReader
 from real_trl.data.raters import check_items, merge_raters
 from real_trl.data.rows import RowReader, strip_score_sentence
@@ -120,7 +120,10 @@ def read_rows(
             What errors call the rows.
     """
     source = source.with_paths(args.named_columns)
-    source = replace(source, na=source.na.union(str(text).strip() for text in args.na or ()))
+    told = len(source.notes)
+    source = with_na(source, args.na or ())
+    for note in source.notes[told:]:
+        logger.warning(note)
     kind: Callable[..., Any] = CriteriaReader if args.criteria else PairReader if args.pair_columns else RowReader
     reader = kind(args, source, template, scale, require_feedback, marker, keep_ratings)
     if args.rater_column is not None:

@@ -133,6 +133,7 @@ class ScoreReader:
             what = "none of the labels" if math.isfinite(as_number(value)) else "not a number and none of the labels"
             raise ValueError(
                 f"{field} holds {value!r:.60}, which is {what} {self.scale}.{self._classes} Give a label or a number {bounds}."
+                + self.scale.comma_hint(value)
             )
         if not self.scale.low <= number <= self.scale.high:
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.loading import load_judge_dataset, read_rows
+from real_trl.data.missing import with_na
 from real_trl.data.raters import merge_raters
 from real_trl.data.scores import ratings_in
 from real_trl.evaluation.cross_fitting import MIN_ROWS as CALIBRATION_ROWS
@@ -148,9 +149,7 @@ def open_project(options: InitOptions) -> Project:
     """
     check_new("--output_dir", Path(options.output_dir))
     hardware = find_hardware(options.gpus)
-    source = replace(
-        open_data(options.data, options.dataset_config).with_paths(), na=frozenset(map(str.strip, options.na))
-    )
+    source = with_na(open_data(options.data, options.dataset_config).with_paths(), options.na)
     check_alone(options.criterion, options.columns, options.criteria)
     roles = find_roles(source, options.columns, options.criterion)
     if options.criteria and (roles.rubric or roles.prompt):

@@ -227,8 +227,9 @@ def _on_scale(source: Source, field: str, cells: list[tuple[int, list[Any]]], sc
             scores.append(score)
         rows.append(scores)
     if outside:
+        hint = next(filter(None, (scale.comma_hint(cell) for _, row in cells for cell in row)), "")
         raise ValueError(
             f"{field}: outside the scale {scale}: {first_few(outside)}. Correct these cells, or state the scale that the "
-            "scores were given on: --score_labels."
+            f"scores were given on: --score_labels.{hint}"
         )
     return rows
