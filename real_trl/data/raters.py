@@ -3,7 +3,7 @@
 """Files with a row for each rating: one row for each item, with the ratings of all its raters."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,7 +95,7 @@ def merge_raters(
     for index, row in enumerate(rows):
         key = item(row)
         about[f"row {index}" if key is None else f"item {key}"].append(index)
-    names = sorted({name for name in raters if name is not None}, key=lambda name: (len(name), name))  # 2 before 10
+    names = _in_order(raters)
     merged, repeated = [], 0
     for indices in about.values():
         by_rater: dict[str | None, list[int]] = defaultdict(list)
@@ -115,6 +115,16 @@ def merge_raters(
     firsts = [indices[0] for indices in about.values()]
     source = replace(source.select(firsts), rows=merged, paths=[path for path in source.paths if path not in listed])
     return Merged(source, len(names), repeated)
+
+
+def names_of_places(source: Source, rater: str) -> list[str]:
+    """Who has each place in the lists of [`merge_raters`], ratings that are repeated aside; empty if places are nobody's."""
+    names = _in_order(key_of(row[rater]) for row in source.iterate([rater]))
+    return names if len(names) <= _FEW_RATERS else []
+
+
+def _in_order(names: Iterable[str | None]) -> list[str]:
+    return sorted({name for name in names if name is not None}, key=lambda name: (len(name), name))  # 2 before 10
 
 
 def _alone(cell: Any) -> Any:
