@@ -59,7 +59,7 @@ class PairReader:
                 f": {template.name!r} does not show the response ({{{{ response }}}}), so both would be judged alike"
             )
             raise FieldError("prompt_template", template.name, "Use another template, such as direct.", said)
-        self.columns = [source.column("pair_columns", column) for column in args.pair_columns]
+        self.columns = [source.column("pair_columns", column) for column in args.pair_columns or ()]
         first, second = self.columns
         verdict = args.preference_column
         self.preference = None if verdict is None else PreferenceReader(source, verdict, (first, second))
