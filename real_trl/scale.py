@@ -120,6 +120,22 @@ class Scale:
             return self.value_of(cell)
         return self._numerals.get(number, math.nan) if self._numerals else number
 
+    def comma_hint(self, cell: object) -> str:
+        """What to say of a cell that is on the scale only if its comma is a decimal one, such as `3,5`; else nothing."""
+        text = cell.strip() if isinstance(cell, str) else ""
+        point = text.replace(",", ".")
+        if text.count(",") != 1 or not self.low <= self.read(point) <= self.high:
+            return ""
+        return f" If {text!r} is {point}, with a decimal comma, write a point, or name the texts of the column that are no numbers in na."
+
+    def is_ambiguous(self, cell: object) -> bool:
+        """
+        Whether `cell` is a number that is a value of the scale, and the label of another: of the labels 1 to 5 with the values 5 to 1, the
+        number 2. As text it is the label, but formats that know numbers may hold either.
+        """
+        number = math.nan if isinstance(cell, str) else as_number(cell)
+        return self.low <= number <= self.high and self._numerals.get(number, number) != number
+
     @cached_property
     def _numerals(self) -> dict[float, float]:
         """Labels that are numbers → their values, if one of these is another number."""

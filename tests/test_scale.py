@@ -161,3 +161,18 @@ def test_scores_on_a_scale_where_1_is_the_best_are_the_numbers_that_are_written(
     scale = Scale.parse("6-1")
     assert (scale.read("1"), scale.read(2.5), scale.low, scale.high) == (1.0, 2.5, 1.0, 6.0)
     assert scale.nearest_label(1.2) == "1" and scale.value_of("6") == 6.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "ambiguous", "plain"),
+    [
+        ("1-5", [5, 4, 3, 2, 1], [1, 2.0, 5], [3, 2.5, 6, "1", None]),
+        ("1-5", [1, 2, 3, 5, 8], [4, 5], [1, 2, 3, 8, "5", 4.5]),
+        ("1-3", [0, 1, 2], [1, 2], [0, 3, "2"]),
+        ("1-5", None, [], [1, 5, 2.5]),
+        ("poor,good", [1, 2], [], [1, 2]),
+    ],
+)
+def test_a_number_that_is_a_label_of_another_is_ambiguous(labels, values, ambiguous, plain):
+    scale = Scale.parse(labels, values)
+    assert all(map(scale.is_ambiguous, ambiguous)) and not any(map(scale.is_ambiguous, plain))

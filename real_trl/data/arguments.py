@@ -87,8 +87,8 @@ class DataArguments:
     preference_column: str | None = field(
         default=None,
         metadata={
-            "help": "With pair_columns, the column that says which is better: the name of its column, A or B, 1 or 2, 'tie', or in all rows the share "
-            "of raters who prefer the first, from 0 to 1. Default: the first always is."
+            "help": "With pair_columns, the column that says which is better: the name of its column, A or B, 1 or 2, 'tie', 0 or 1 for response_0 and "
+            "response_1, or in all rows the share of raters who prefer the first, from 0 to 1. Default: the first always is."
         },
     )
     histogram_column: str | None = field(

@@ -45,6 +45,7 @@ class CriteriaReader:
             raise FieldError("prompt_template", template.name, "Use another template, such as direct_criteria.", said)
         self.criteria, self.needed = args.criteria, source.columns
         self.missing: Counter[str] = Counter()
+        self._without_na = source.without_na
         self._rows = 0
         with_rubric = replace(source, columns=list(dict.fromkeys([*source.columns, "rubric"])))
         feedback = args.feedback_column
@@ -75,7 +76,7 @@ class CriteriaReader:
         found, number = [], str(self._rows)
         self._rows += 1
         for name, reader in self.readers.items():
-            if all(map(is_empty, ratings_in(row[name]))):
+            if all(map(is_empty, ratings_in(row[name], self._without_na))):
                 self.missing[name] += 1
                 continue
             judged = reader.read({**row, "rubric": self.criteria[name]}, where)
@@ -88,6 +89,10 @@ class CriteriaReader:
     def item(self, row: Mapping[str, Any]) -> str | None:
         """As of [`~real_trl.data.rows.RowReader.item`], by the prompt of one criterion."""
         return self._first.item({**row, "rubric": next(iter(self.criteria.values()))})
+
+    def shown(self, row: Mapping[str, Any]) -> str | None:
+        """As of [`~real_trl.data.rows.RowReader.shown`], by one criterion."""
+        return self._first.shown({**row, "rubric": next(iter(self.criteria.values()))})
 
     def without_empty_columns(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As of [`~real_trl.data.rows.RowReader.without_empty_columns`]."""

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ _STATED = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # Excel's own first line
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+(?:,\d+)?\s*")
 
 
-def read_delimited(path: Path, quoted: Sequence[str]) -> tuple[list[dict[str, Any]], list[int], list[str]]:
+def read_delimited(path: Path, quoted: Sequence[str]) -> tuple[list[dict[str, Any]], list[int], list[str], bool]:
     """
     Read a file of text with a line of column names. All values are text.
 
@@ -34,7 +34,7 @@ def read_delimited(path: Path, quoted: Sequence[str]) -> tuple[list[dict[str, An
             In a file with all of these columns, text that begins as a formula has an apostrophe before it, which is taken off.
 
     Returns:
-        `tuple`: the rows, the line of each, and what the user should know.
+        `tuple`: the rows, the line of each, what the user should know, and whether commas in numbers may be decimal ones.
 
     Raises:
         `ValueError`: naming the line, if the file is corrupt or no text.
@@ -53,9 +53,9 @@ def read_delimited(path: Path, quoted: Sequence[str]) -> tuple[list[dict[str, An
     if separator != ",":
         if path.suffix.lower() != ".tsv":
             notes.append(f"its columns are separated by {_NAMES.get(separator, repr(separator))}")
-        if points := _decimal_points(rows):
+        if points := decimal_points(rows):
             notes.append(f"decimal commas are read as points in {', '.join(map(repr, points))}")
-    return rows, lines, notes
+    return rows, lines, notes, separator != ","
 
 
 def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -121,13 +121,17 @@ def _read(path: Path, text: str, separator: str, quoted: Sequence[str]) -> tuple
     return rows, lines
 
 
-def _decimal_points(rows: list[dict[str, Any]]) -> list[str]:
-    """Writes numbers with a point in the columns that hold nothing else and have a comma; returns these columns."""
+def decimal_points(rows: list[dict[str, Any]], na: Collection[str] = ()) -> list[str]:
+    """
+    Writes numbers with a point in the columns that have a comma and hold nothing else but empty cells and the texts `na`; returns these
+    columns.
+    """
     columns = []
     for column in rows[0] if rows else ():
-        cells = [row[column] for row in rows if row[column].strip()]
-        if any("," in cell for cell in cells) and all(map(_DECIMAL_COMMA.fullmatch, cells)):
+        numbers = [row for row in rows if (cell := (row.get(column) or "").strip()) and cell not in na]
+        commas = any("," in row[column] for row in numbers)
+        if commas and all(_DECIMAL_COMMA.fullmatch(row[column]) for row in numbers):
             columns.append(column)
-            for row in rows:
+            for row in numbers:
                 row[column] = row[column].replace(",", ".")
     return columns

@@ -8,6 +8,7 @@ file.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from real_trl.data.excel import read_excel
 from real_trl.data.nested import all_paths, look_up, split_path
 from real_trl.data.table_rows import class_names, features_of, iterate_table, take
 from real_trl.option_values import FieldError
+from real_trl.scale import as_number
 from real_trl.text.cells import column_names, plain
 from real_trl.text.encodings import decode
 from real_trl.text.json_text import unique_names
@@ -43,6 +45,8 @@ SCORES += ("rationale", "status", "error")
 """The columns that `real-trl score` writes."""
 CALIBRATED_SCORES = ("calibrated", "interval_low", "interval_high", "raw_expected_score", "raw_probabilities")
 """What it writes behind them for a calibrated judge."""
+_NUMERAL = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?")
+"""A number as text; not 007, which is a name."""
 _unique_names = partial(unique_names, equal=True)
 
 
@@ -66,6 +70,8 @@ class Source:
             Texts that mean a missing cell.
         notes (`Sequence[str]`):
             How the file was read, where that may not be what was meant.
+        commas (`bool`):
+            Whether all cells are text, and commas in numbers may be decimal ones.
     """
 
     name: str
@@ -76,6 +82,7 @@ class Source:
     paths: Sequence[str] = ()
     na: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
+    commas: bool = False
 
     @classmethod
     def from_dataset(cls, name: str, dataset: Dataset | pa.Table) -> "Source":
@@ -200,16 +207,23 @@ class Source:
             for row in self.rows:
                 yield {column: plain(row.get(column)) for column in columns}
 
-    def _without_na(self, row: dict[str, Any]) -> dict[str, Any]:
-        def there(cell: Any) -> Any:
-            number = isinstance(cell, int | float) and not isinstance(cell, bool)
-            text = f"{cell:g}" if number else cell.strip() if isinstance(cell, str) else None
-            return None if text in self.na else cell
+    @cached_property
+    def _na_numbers(self) -> frozenset[float]:
+        return frozenset(number for text in self.na if math.isfinite(number := as_number(text)))
 
-        return {
-            column: [there(item) for item in cell] if isinstance(cell, list) else there(cell)
-            for column, cell in row.items()
-        }
+    def without_na(self, cell: Any) -> Any:
+        """`cell`, or `None` if it or, in a list, each item that a text of `na` means; of numbers what they are counts, not how they are written."""
+        if isinstance(cell, list):
+            return [self.without_na(item) if not isinstance(item, list) else item for item in cell]
+        if isinstance(cell, str):
+            text = cell.strip()
+            missing = text in self.na or bool(_NUMERAL.fullmatch(text)) and as_number(text) in self._na_numbers
+        else:
+            missing = as_number(cell) in self._na_numbers
+        return None if missing else cell
+
+    def _without_na(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {column: self.without_na(cell) for column, cell in row.items()}
 
 
 def read_file(path: Path, option: str = "dataset_name") -> Source:
@@ -221,11 +235,14 @@ def read_file(path: Path, option: str = "dataset_name") -> Source:
         `ValueError`: if the extension is not supported or the file is corrupt.
     """
     readers = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    tables = {".csv": _read_delimited, ".tsv": _read_delimited, ".xlsx": read_excel}
-    if table := tables.get(path.suffix.lower()):
-        rows, lines, notes = table(path)
-        return replace(_from_rows(path, rows, lines), notes=[f"{path}: {note}." for note in notes])
-    reader = readers.get(path.suffix.lower())
+    extension, commas = path.suffix.lower(), False
+    if extension in (".csv", ".tsv", ".xlsx"):
+        if extension == ".xlsx":
+            rows, lines, notes = read_excel(path)
+        else:
+            rows, lines, notes, commas = read_delimited(path, SCORES)
+        return replace(_from_rows(path, rows, lines), notes=[f"{path}: {note}." for note in notes], commas=commas)
+    reader = readers.get(extension)
     if reader is None:
         said = f"={str(path)!r} has the unsupported extension {path.suffix!r}"
         raise FieldError(option, str(path), f"Use one of {', '.join(EXTENSIONS)}.", said)
@@ -253,10 +270,6 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _from_rows(path: Path, rows: list[dict[str, Any]], lines: list[int] | None = None) -> Source:
     return Source(str(path), rows, list(dict.fromkeys(key for row in rows for key in row)), range(len(rows)), lines)
-
-
-def _read_delimited(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str]]:
-    return read_delimited(path, SCORES)
 
 
 def _text(path: Path) -> str:

@@ -8,7 +8,6 @@ Nothing is dropped silently: rows that cannot be used are counted and the first 
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
@@ -16,8 +15,9 @@ from datasets import Dataset
 from real_trl.data.arguments import DataArguments
 from real_trl.data.criteria import CriteriaReader
 from real_trl.data.files import Source
+from real_trl.data.missing import with_na
 from real_trl.data.pairs import PairReader
-from real_trl.data.raters import merge_raters
+from real_trl.data.raters import check_items, merge_raters, names_of_places
 from real_trl.data.rows import RowReader, strip_score_sentence
 from real_trl.data.sources import HoldOut, read_source
 from real_trl.option_values import FieldError
@@ -86,11 +86,8 @@ def load_judge_dataset(
             said,
         )
     split = split or args.dataset_train_split
-    holdout = None
-    if args.holdout_fraction is not None:
-        holdout = HoldOut(args.holdout_fraction, args.holdout_group, args.holdout_seed, args.holdout_split)
     template = load_template(args.prompt_template) if args.prompt_template else None
-    source = read_source(args.dataset_name, args.dataset_config, split, args.dataset_options, holdout)
+    source = _read_split(args, split)
     if len(source) == 0:
         said = f"={args.dataset_name!r}: the split {split!r} is empty"
         raise FieldError("dataset_name", args.dataset_name, "Give it at least one row.", said)
@@ -98,6 +95,19 @@ def load_judge_dataset(
         logger.warning(note)
     where = f"{source.name!r} (split {split!r})"
     return read_rows(source, args, template, where, scale, require_feedback, marker, keep_ratings)
+
+
+def names_of_raters(args: DataArguments, split: str) -> list[str]:
+    """Who has each place in the `ratings` of [`load_judge_dataset`] with `args.rater_column`; empty if places are nobody's, as of many raters."""
+    source = with_na(_read_split(args, split).with_paths(args.named_columns), args.na or ())
+    return names_of_places(source, source.column("rater_column", args.rater_column))
+
+
+def _read_split(args: DataArguments, split: str) -> Source:
+    holdout = None
+    if args.holdout_fraction is not None:
+        holdout = HoldOut(args.holdout_fraction, args.holdout_group, args.holdout_seed, args.holdout_split)
+    return read_source(args.dataset_name, args.dataset_config, split, args.dataset_options, holdout)
 
 
 def read_rows(
@@ -120,7 +130,10 @@ def read_rows(
             What errors call the rows.
     """
     source = source.with_paths(args.named_columns)
-    source = replace(source, na=source.na.union(str(text).strip() for text in args.na or ()))
+    told = len(source.notes)
+    source = with_na(source, args.na or ())
+    for note in source.notes[told:]:
+        logger.warning(note)
     kind: Callable[..., Any] = CriteriaReader if args.criteria else PairReader if args.pair_columns else RowReader
     reader = kind(args, source, template, scale, require_feedback, marker, keep_ratings)
     if args.rater_column is not None:
@@ -163,6 +176,8 @@ def _one_row_per_item(source: Source, args: DataArguments, reader: RowReader | C
     if len(columns := reader.score_columns) > 1 and not args.criteria:
         fix = "Name the one that has the rating, or remove rater_column."
         raise FieldError("score_column", columns, fix, f"={columns} are several columns, where each row is one rating")
+    if args.id_column is not None:
+        check_items(source, args.id_column, reader.item, reader.shown)
     merged = merge_raters(source, rater, [*columns, *reader.feedback_columns], reader.item)
     if merged.repeated:
         logger.warning(

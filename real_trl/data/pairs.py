@@ -8,18 +8,14 @@ from typing import Any
 
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
+from real_trl.data.preferences import PreferenceReader
 from real_trl.data.rows import RowReader
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import PromptTemplate
-from real_trl.scale import Scale, as_number
-from real_trl.text.cells import is_missing
+from real_trl.scale import Scale
 
 PAIR_COLUMNS = ("prompt", "other_prompt", "preference")
 """Columns of a canonical row of a pair: about the first response, about the second, and the preference for the first, from 0 to 1."""
-
-_FIRST = ("a", "1", "first", "model_a", "response_a", "assistant_a")
-_SECOND = ("b", "2", "second", "model_b", "response_b", "assistant_b")
-_TIES = ("c", "draw", "equal", "same", "both", "neither")
 
 
 class _PromptReader(RowReader):
@@ -41,7 +37,7 @@ class PairReader:
             As of [`~real_trl.data.rows.RowReader`].
 
     Raises:
-        `ValueError`: if a column does not exist, or the template shows no response.
+        `ValueError`: if a column does not exist, the template shows no response, or the preferences are of more than one meaning.
     """
 
     require_feedback = False
@@ -63,14 +59,10 @@ class PairReader:
                 f": {template.name!r} does not show the response ({{{{ response }}}}), so both would be judged alike"
             )
             raise FieldError("prompt_template", template.name, "Use another template, such as direct.", said)
-        self.columns = [source.column("pair_columns", column) for column in args.pair_columns]
-        self.preference = args.preference_column
-        self.shares = False
-        if self.preference is not None:
-            source.column("preference_column", self.preference)
-            shares = [as_number(row[self.preference]) for row in source.iterate([self.preference])]
-            # 1 and 2 name the responses; 0, or what lies between 0 and 1, does not
-            self.shares = all(0 <= n <= 1 for n in shares) and any(n < 1 for n in shares)
+        self.columns = [source.column("pair_columns", column) for column in args.pair_columns or ()]
+        first, second = self.columns
+        verdict = args.preference_column
+        self.preference = None if verdict is None else PreferenceReader(source, verdict, (first, second))
         self.needed = source.columns
         self.readers = [
             _PromptReader(
@@ -93,7 +85,7 @@ class PairReader:
 
     def read(self, row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         """The canonical row of one row; `where` as of [`~real_trl.data.rows.RowReader.read`]."""
-        preference = self._preference(row)
+        preference = 1.0 if self.preference is None else self.preference.read(row[self.preference.column])
         (first,), (second,) = (reader.read(row, where) for reader in self.readers)
         if first["prompt"] == second["prompt"] and preference != 0.5:
             raise ValueError(
@@ -106,6 +98,10 @@ class PairReader:
         """As of [`~real_trl.data.rows.RowReader.item`], by the prompt about the first response."""
         return self.readers[0].item(row)
 
+    def shown(self, row: Mapping[str, Any]) -> str | None:
+        """As of [`~real_trl.data.rows.RowReader.shown`], of the first response."""
+        return self.readers[0].shown(row)
+
     def without_empty_columns(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As of [`~real_trl.data.rows.RowReader.without_empty_columns`]: no column is empty."""
         return rows
@@ -114,21 +110,3 @@ class PairReader:
         """As of [`~real_trl.data.rows.RowReader.check`]."""
         for reader in self.readers:
             reader.check()
-
-    def _preference(self, row: Mapping[str, Any]) -> float:
-        if self.preference is None:
-            return 1.0
-        said = row[self.preference]
-        if self.shares:
-            return as_number(said)
-        text = "" if is_missing(said) else str(int(said) if isinstance(said, float) and said % 1 == 0 else said)
-        text = text.strip().casefold()
-        for preference, names in ((1.0, (self.columns[0], *_FIRST)), (0.0, (self.columns[1], *_SECOND))):
-            if text in map(str.casefold, names):
-                return preference
-        if text.startswith("tie") or text in _TIES:
-            return 0.5
-        raise ValueError(
-            f"preference_column {self.preference!r} holds {said!r:.60}, which names neither response. Write {self.columns[0]!r} or "
-            f"{self.columns[1]!r}, A or B, 1 or 2, 'tie', or in all rows the share of raters who prefer the first, from 0 to 1."
-        )

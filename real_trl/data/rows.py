@@ -16,6 +16,7 @@ from real_trl.prompts.template import PromptTemplate, add_score_reminder, checke
 from real_trl.scale import Scale
 from real_trl.text.cells import is_missing
 from real_trl.text.column_names import OWN
+from real_trl.text.keys import key_of
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +115,16 @@ class RowReader:
 
     def item(self, row: Mapping[str, Any]) -> str | None:
         """What a row is about, which rows of other raters may be about too: its id, else its prompt; `None` if it has none."""
+        if "id" not in self.keys:
+            return self.shown(row)
         try:
-            if "id" in self.keys:
-                return _key("id_column", self.keys["id"], row)
+            return _key("id_column", self.keys["id"], row)
+        except ValueError:
+            return None  # said when it is read
+
+    def shown(self, row: Mapping[str, Any]) -> str | None:
+        """What a judge is shown of a row; `None` if nothing can be."""
+        try:
             return self._complete_prompt(row).strip()
         except ValueError:
             return None  # said when it is read
@@ -170,7 +178,7 @@ class RowReader:
         texts = None  # of several raters
         if ratings.several:
             texts = json_list(feedback) if isinstance(feedback, str) else feedback
-            texts = texts if isinstance(texts, (list, tuple)) else None
+            texts = self.source.without_na(list(texts)) if isinstance(texts, (list, tuple)) else None
         if self.args.raters != "separate" or not ratings.several:
             if texts is not None and self.require_feedback:
                 raise ValueError(
@@ -224,13 +232,13 @@ def _key(setting: str, columns: list[str], row: Mapping[str, Any]) -> str:
     texts = []
     for column in columns:
         value = row[column]
-        if isinstance(value, (float, Decimal)) and value == value // 1:
-            value = int(value)  # as a whole number comes out of a table with gaps, or of a database
-        if not isinstance(value, (str, int)) or not str(value).strip():
+        text = key_of(value)
+        whole = isinstance(value, (float, Decimal)) and value % 1 == 0
+        if text is None or not (isinstance(value, (str, int)) or whole):
             raise ValueError(
                 f"{setting} {column!r} holds {value!r:.60}. Give text or a whole number, or remove the row."
             )
-        texts.append(str(value))
+        texts.append(text)
     return "/".join(texts)
 
 

@@ -5,7 +5,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from real_trl.text.column_names import OWN
 
 HISTOGRAM_COLUMN = "score_histogram"
 RATINGS_COLUMN = "ratings"
+_WRITTEN_HERE = frozenset({"prompt", "score", "feedback", "sampled_score"})
+"""The columns of a file of `self_generate`, whose scores are values."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class ScoreReader:
     """
 
     def __init__(self, args: DataArguments, source: Source, scale: Scale):
-        self.scale, self.raters = scale, args.raters
+        self.scale, self.raters, self._without_na = scale, args.raters, source.without_na
         histogram = args.histogram_column
         # Canonical rows, which hold both columns, are read back without being told
         if histogram is None and args.score_column is None and args.raters != "separate":
@@ -76,6 +78,7 @@ class ScoreReader:
             self.columns = source.several_columns("score_column", args.score_column, OWN["score"])
         setting = "histogram_column" if self.from_histogram else "score_column"
         self.field = f"{setting} {self.columns[0]!r}" if len(self.columns) == 1 else f"{setting} {self.columns}"
+        self._are_values = _WRITTEN_HERE.issubset(source.columns) and self.columns == ["score"]
         self._form: str | None = None  # of the first histogram: list or mapping
         classes = next((source.classes[column] for column in self.columns if column in source.classes), None)
         # Said in errors: the user may know the codes only
@@ -92,7 +95,7 @@ class ScoreReader:
             cell = values[0]
             listed = json_list(cell) if isinstance(cell, str) and cell.strip() not in self.scale.labels else cell
             several = isinstance(answer(listed), (list, tuple))
-            values = ratings_in(listed) if several or isinstance(cell, Mapping) else values
+            values = ratings_in(listed, self._without_na) if several or isinstance(cell, Mapping) else values
         if not values:
             raise ValueError(f"{self.field} holds an empty list. Give at least one rating.")
         fields = [f"score_column {c!r}" for c in self.columns] if len(self.columns) > 1 else [self.field] * len(values)
@@ -120,10 +123,17 @@ class ScoreReader:
         if is_empty(value):
             raise ValueError(f"{field} is missing ({value!r}). Give a label or a number {bounds}.")
         number = self.scale.read(value)
+        if not self._are_values and self.scale.is_ambiguous(value):
+            text = f"{as_number(value):g}"
+            raise ValueError(
+                f"{field} holds the number {value!r}, which may be the label {text!r}, that stands for {self.scale.read(text):g}, or a value of "
+                f'the scale. Write labels, as text ("{text}"), or remove score_values.'
+            )
         if math.isnan(number):
             what = "none of the labels" if math.isfinite(as_number(value)) else "not a number and none of the labels"
             raise ValueError(
                 f"{field} holds {value!r:.60}, which is {what} {self.scale}.{self._classes} Give a label or a number {bounds}."
+                + self.scale.comma_hint(value)
             )
         if not self.scale.low <= number <= self.scale.high:
             raise ValueError(
@@ -185,12 +195,19 @@ class ScoreReader:
             )
 
 
-def ratings_in(cell: Any) -> list[Any]:
-    """The ratings in a cell: a list, JSON text of a list, or one value."""
+def ratings_in(cell: Any, without_na: Callable[[Any], Any] | None = None) -> list[Any]:
+    """
+    The ratings in a cell: a list, JSON text of a list, or one value.
+
+    Args:
+        without_na (`Callable`, *optional*):
+            [`~real_trl.data.files.Source.without_na`] of the rows, for what is only in JSON text.
+    """
     if isinstance(cell, str) and (listed := json_list(cell)) is not None:
         cell = listed
     cell = answer(cell)
-    return list(cell) if isinstance(cell, list | tuple) else [cell]
+    ratings = list(cell) if isinstance(cell, list | tuple) else [cell]
+    return without_na(ratings) if without_na else ratings
 
 
 def json_list(text: str) -> list[Any] | None:

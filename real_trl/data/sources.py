@@ -13,7 +13,7 @@ from datasets import Dataset, load_dataset
 
 from real_trl.data.files import EXTENSIONS, Source, read_file, read_saved
 from real_trl.option_values import FieldError
-from real_trl.text.cells import is_empty
+from real_trl.text.keys import key_of
 from real_trl.text.shown import first_few
 from real_trl.weights.hub import look_for_hub, why_offline
 
@@ -133,14 +133,14 @@ class HoldOut:
             said = f"={self.group!r} is not a column of {source.name!r}"
             raise FieldError("holdout_group", self.group, f"Existing columns: {source.columns}.", said)
         else:
-            values = [row[self.group] for row in source.iterate([self.group])]
-            empty = [source.where(i) for i, value in enumerate(values) if is_empty(value)]
+            named = [key_of(row[self.group]) for row in source.iterate([self.group])]
+            empty = [source.where(i) for i, key in enumerate(named) if key is None]
             if empty:
                 raise ValueError(
                     f"holdout_group={self.group!r} is empty in {len(empty)} rows ({first_few(empty)}); "
                     f"every row needs a group."
                 )
-            keys = [str(value) for value in values]
+            keys = [key for key in named if key is not None]
         groups = in_hash_order(set(keys), self.seed)
         if len(groups) < 2:
             raise ValueError(

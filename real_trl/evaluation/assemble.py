@@ -129,10 +129,13 @@ def assemble_evaluation(
                 n_resamples=num_resamples,
                 seed=seed,
             )
+            people = (rater_names or {}).get(dataset)
+            if people is not None and any(len(each) > len(people) for each in ratings):
+                people = ()  # what was rated again has a place that is nobody's
             evaluation["people"][dataset] = agreement_of_people(
                 ratings,
                 groups=list(first["group"]),
-                names=(rater_names or {}).get(dataset),
+                names=people,
                 judges=_judges_as_raters(judges, first, malformed),
                 n_resamples=num_resamples,
                 seed=seed,

@@ -37,7 +37,8 @@ def agreement_of_people(
         ratings, groups, n_resamples, level, seed:
             As in [`~real_trl.evaluation.agreement.rater_agreement`]. α needs no raters that are the same in every row; all else does.
         names (`Sequence[str]`, *optional*):
-            Of the raters. Defaults to their numbers, from 1.
+            Of the raters. Defaults to their numbers, from 1. Empty if a place in `ratings` is not the same rater in every row: then `icc_single` and
+            `icc_mean` are NaN, `n_complete` is 0, `raters` and `unlike` are empty, and `n_raters` are the most of one row.
         judges (`Mapping[str, ArrayLike]`, *optional*):
             Name → scores `(n,)` of the same rows, NaN where there is none.
 
@@ -82,17 +83,22 @@ def agreement_of_people(
     sampling: dict[str, Any] = {"n_blocks": n_blocks, "n_resamples": n_resamples, "seed": seed, "notes": notes}
     once = np.ones((1, n_blocks))
 
-    alpha, classes = Alpha(matrix, blocks, n_blocks), Intraclass(matrix, blocks, n_blocks)
+    placed = names is None or len(names) > 0
+    alpha = Alpha(matrix, blocks, n_blocks)
+    # Of places that are nobody's no row is complete
+    classes = Intraclass(matrix if placed else np.full_like(matrix, np.nan), blocks, n_blocks)
 
     def reliability(weights: np.ndarray) -> dict[str, np.ndarray]:
         single, mean = classes(weights)
         return {"alpha": alpha(weights), "icc_single": single, "icc_mean": mean}
 
     result: dict[str, Any] = {name: float(value[0]) for name, value in reliability(once).items()}
-    if classes.n < 2:
+    if not placed:
+        notes.append("ICC and single raters are left out: whose rating stands where differs from row to row.")
+    elif classes.n < 2:
         notes.append(f"ICC is undefined: {classes.n} rows were rated by all {matrix.shape[1]} raters.")
     result["intervals"] = clustered_intervals(reliability, level=level, what="people", **sampling)
-    result["raters"] = raters = _raters(matrix, blocks, labels, level, sampling)
+    result["raters"] = raters = _raters(matrix, blocks, labels, level, sampling) if placed else []
     result["unlike"] = _unlike(raters, float(np.nanstd(matrix)))
     result["judges"] = {
         name: _as_rater(matrix, scores[kept], blocks, level, name, sampling) for name, scores in judged.items()

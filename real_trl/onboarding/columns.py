@@ -260,13 +260,23 @@ def _find_feedback(source: Source, taken: set[str], raters: int) -> list[str]:
 
 def _is_numeric(source: Source, column: str) -> bool:
     """Whether a column holds numbers, or lists of them, and nothing else."""
-    cells = [rating for value in values_of(source, column) for rating in ratings_in(value) if not is_empty(rating)]
+    cells = [
+        rating
+        for value in values_of(source, column)
+        for rating in ratings_in(value, source.without_na)
+        if not is_empty(rating)
+    ]
     return bool(cells) and all(as_number(cell) == as_number(cell) for cell in cells)
 
 
 def _text_among_numbers(source: Source, column: str) -> str | None:
     """The commonest text in a column of which at least half of the cells are numbers."""
-    cells = [cell for value in values_of(source, column) if not is_empty(value) for cell in ratings_in(value)]
+    cells = [
+        cell
+        for value in values_of(source, column)
+        if not is_empty(value)
+        for cell in ratings_in(value, source.without_na)
+    ]
     texts = Counter(str(cell).strip() for cell in cells if as_number(cell) != as_number(cell) and not is_empty(cell))
     return texts.most_common(1)[0][0] if 0 < texts.total() <= len(cells) / 2 else None
 

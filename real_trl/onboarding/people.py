@@ -24,7 +24,7 @@ def notes_on_people(source: Source, roles: Roles, scores: Scores, keys: Sequence
     if roles.criteria or scores.most_raters < 2:
         return []
     rows = list(source.iterate(list(dict.fromkeys([*roles.scores, *filter(None, [roles.rater])]))))
-    ratings = [_ratings(row, roles, scores) for row in rows]
+    ratings = [_ratings(source, row, roles, scores) for row in rows]
     if not any(sum(rating is not None for rating in row) > 1 for row in ratings):
         return []
     names = _names(rows, roles)
@@ -34,12 +34,12 @@ def notes_on_people(source: Source, roles: Roles, scores: Scores, keys: Sequence
     return [people_text(found), *found["unlike"]]
 
 
-def _ratings(row: dict[str, Any], roles: Roles, scores: Scores) -> list[float | None]:
+def _ratings(source: Source, row: dict[str, Any], roles: Roles, scores: Scores) -> list[float | None]:
     """A rating for each column, or each place of a list, `None` where there is none."""
     if len(roles.scores) > 1:
-        cells = [next(iter(ratings_in(row[column])), None) for column in roles.scores]
+        cells = [next(iter(ratings_in(row[column], source.without_na)), None) for column in roles.scores]
     else:
-        cells = ratings_in(row[roles.scores[0]])
+        cells = ratings_in(row[roles.scores[0]], source.without_na)
     return [None if is_empty(cell) else scores.scale.read(cell) for cell in cells]
 
 

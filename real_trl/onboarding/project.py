@@ -10,6 +10,7 @@ from typing import Any
 from real_trl.data.arguments import DataArguments
 from real_trl.data.files import Source
 from real_trl.data.loading import load_judge_dataset, read_rows
+from real_trl.data.missing import with_na
 from real_trl.data.raters import merge_raters
 from real_trl.data.scores import ratings_in
 from real_trl.evaluation.cross_fitting import MIN_ROWS as CALIBRATION_ROWS
@@ -148,9 +149,7 @@ def open_project(options: InitOptions) -> Project:
     """
     check_new("--output_dir", Path(options.output_dir))
     hardware = find_hardware(options.gpus)
-    source = replace(
-        open_data(options.data, options.dataset_config).with_paths(), na=frozenset(map(str.strip, options.na))
-    )
+    source = with_na(open_data(options.data, options.dataset_config).with_paths(), options.na)
     check_alone(options.criterion, options.columns, options.criteria)
     roles = find_roles(source, options.columns, options.criterion)
     if options.criteria and (roles.rubric or roles.prompt):
@@ -250,7 +249,7 @@ def _one_row_per_item(source: Source, roles: Roles) -> tuple[Source, str]:
         texts = [str(row[column]).strip() for column in roles.item]
         return None if any(is_empty(row[column]) for column in roles.texts) else "\0".join(texts)
 
-    merged = merge_raters(source, roles.rater, [*roles.scores, *roles.feedback], item)
+    merged = merge_raters(source, roles.rater, [*roles.scores, *roles.feedback], item, "--rater")
     note = f"Each row is the rating of one rater (the column {roles.rater!r}, {merged.raters} raters): {len(source)} rows are about "
     note += f"{len(merged.source)} responses, which are scored by the mean of their ratings."
     note += f" {merged.repeated} ratings repeat one of the same rater; all count." if merged.repeated else ""

@@ -80,7 +80,7 @@ def read_scores(source: Source, roles: Roles, labels: str | None) -> Scores:
     field += f" (a ClassLabel of the names {', '.join(classes)})" if classes else ""
     together = [[column] for column in roles.criteria] or [roles.scores]
     # Row → its ratings; with criteria, the same row once more for each
-    cells = [(i, _cells(row, each)) for i, row in enumerate(source.iterate(roles.scores)) for each in together]
+    cells = [(i, _cells(source, row, each)) for i, row in enumerate(source.iterate(roles.scores)) for each in together]
     cells = [(i, ratings) for i, ratings in cells if ratings or not roles.criteria]
     given = [cell for _, row in cells for cell in row]
     if truths := [cell for cell in given if isinstance(cell, bool)]:
@@ -172,12 +172,12 @@ def _step(least: float, most: float, whole: bool, halves: bool) -> tuple[str, st
     return "", "; a score between two labels stays what it is, and is written as the nearest one"
 
 
-def _cells(row: dict[str, Any], columns: list[str]) -> list[Any]:
+def _cells(source: Source, row: dict[str, Any], columns: list[str]) -> list[Any]:
     return [
         cell
         for column in columns
         if not is_empty(row[column])
-        for cell in ratings_in(row[column])
+        for cell in ratings_in(row[column], source.without_na)
         if not is_empty(cell)
     ]
 
@@ -227,8 +227,9 @@ def _on_scale(source: Source, field: str, cells: list[tuple[int, list[Any]]], sc
             scores.append(score)
         rows.append(scores)
     if outside:
+        hint = next(filter(None, (scale.comma_hint(cell) for _, row in cells for cell in row)), "")
         raise ValueError(
             f"{field}: outside the scale {scale}: {first_few(outside)}. Correct these cells, or state the scale that the "
-            "scores were given on: --score_labels."
+            f"scores were given on: --score_labels.{hint}"
         )
     return rows

@@ -90,7 +90,8 @@ def open_data(data: str | Path, config: str | None = None) -> Source:
         places = [f"{name} {part.where(i)}" for name, _, part in parts for i in range(len(part))]
         notes = [note for *_, part in parts for note in part.notes]
         columns = list(dict.fromkeys([column for *_, part in parts for column in part.columns] + [SPLIT_COLUMN]))
-        source = JoinedSource(str(path), rows, columns, range(len(rows)), notes=notes, places=places)
+        commas = all(part.commas for *_, part in parts)
+        source = JoinedSource(str(path), rows, columns, range(len(rows)), notes=notes, commas=commas, places=places)
     if len(source) == 0:
         raise ValueError(
             f"{str(path)!r}: it has no rows. Give a file with a line of column names and a row for each scored response."

@@ -16,7 +16,7 @@ from real_trl.data.arguments import CRITERION_COLUMN
 from real_trl.data.benchmarks import default_template, load_benchmark
 from real_trl.data.choice_benchmarks import CHOICE_BENCHMARKS, load_choice_benchmark
 from real_trl.data.choices import Choices, choices_of_pairs
-from real_trl.data.loading import load_judge_dataset
+from real_trl.data.loading import load_judge_dataset, names_of_raters
 from real_trl.data.questions import question_columns
 from real_trl.data.sources import SYNTHETIC, HoldOut, read_source
 from real_trl.judge_source import JudgeSource
@@ -152,7 +152,12 @@ def _load(data_args: EvaluateDataArguments, split: str, judge: JudgeSource) -> D
 def rater_names(
     data_args: EvaluateDataArguments, datasets: Iterable[str], benchmarks: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Dataset → the columns of its raters, where there is one for each."""
+    """
+    Dataset → the columns of its raters, where there is one for each, or what the `rater_column` calls them; nobody where a place in a row's
+    ratings is not the same rater in all rows.
+    """
+    if data_args.rater_column:
+        return {name: names_of_raters(data_args, name) for name in datasets if name not in benchmarks}
     columns = data_args.score_column
     columns = [name.strip() for name in columns.split(",")] if isinstance(columns, str) else list(columns or ())
     return {name: columns for name in datasets if name not in benchmarks and len(columns) > 1}

@@ -39,6 +39,16 @@ def test_separators_and_encodings(tmp_path, separator, encoding, extension):
     assert load(path)["score"][:] == [4.5, 3.0]
 
 
+@pytest.mark.parametrize("na", ["n/a", ["n/a", "-"]], ids=str)
+def test_decimal_commas_beside_texts_that_mean_missing(tmp_path, caplog, na):
+    path = tmp_path / "data.csv"
+    path.write_text("prompt;a;b\nA, b;3,5;4\nB;n/a;4,5\nC;;3\nD; 2;n/a\n")
+    loaded = load(path, score_column="a,b", na=na)
+    assert loaded["score"][:] == [3.75, 4.5, 3.0, 2.0] and loaded["prompt"][0] == "A, b"
+    assert "decimal commas are read as points in 'a', 'b'." in caplog.text
+    refused(path, "'3,5', which is not a number", "If '3,5' is 3.5, with a decimal comma", score_column="a,b")
+
+
 def test_a_comma_in_numbers_of_a_file_with_commas_stays(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text(delimited(","), encoding="utf-8")

@@ -562,8 +562,16 @@ def test_labels_as_scores(tmp_path):
     path = write(tmp_path / "data.csv", [{"prompt": "A.", "score": "B"}, {"prompt": "B.", "score": "1"}])
     assert load(path, scale=letters)["score"][:] == [4.0, 1.0]
     # where labels are numbers that stand for others, text is the label
-    path = write(tmp_path / "data.json", [{"prompt": "A.", "score": "1"}, {"prompt": "B.", "score": 1}])
-    assert load(path, scale=Scale.parse("1-3", [0, 1, 2]))["score"][:] == [0.0, 1.0]
+    shifted = Scale.parse("1-3", [0, 1, 2])
+    path = write(tmp_path / "data.json", [{"prompt": "A.", "score": "1"}, {"prompt": "B.", "score": 0.5}])
+    assert load(path, scale=shifted)["score"][:] == [0.0, 0.5]
+    rows = [{"prompt": "A.", "score": 1}, {"prompt": "B.", "score": ["3", 2]}]
+    assert load(write(tmp_path / "text.csv", rows[:1]), scale=shifted)["score"][:] == [0.0]
+    path = write(tmp_path / "numbers.json", rows)
+    told = ["2 of 2 rows", "may be the label '1', that stands for 0, or a value", 'Write labels, as text ("1")']
+    refused(path, *told, scale=shifted)
+    rows = [{"prompt": "A.", "score": 1.0, "feedback": "Fine.", "sampled_score": 2.0}]  # of self_generate
+    assert load(write(tmp_path / "train.jsonl", rows), scale=shifted)["score"][:] == [1.0]
     path = write(tmp_path / "bad.json", [{"prompt": "A.", "score": "Good"}, {"prompt": "B.", "score": 5}])
     refused(path, "row 0: score_column 'score' holds 'Good'", "none of the labels poor, fair, good", scale=WORDS)
     refused(path, "row 1: score_column 'score' holds 5, which is outside the scale from 1 to 4", scale=WORDS)

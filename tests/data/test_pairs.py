@@ -74,10 +74,58 @@ def test_what_preferences_may_be_called(tmp_path, preference, said):
 
 
 @pytest.mark.parametrize("extension", [".jsonl", ".csv"])
-@pytest.mark.parametrize("shares", [[0.33, 0, 1], [0, 1, 1], [0.0, 0.0, 1.0]], ids=str)
+@pytest.mark.parametrize("shares", [[0.33, 0, 1], [0, 0.5, 1], [0.0, 0.75]], ids=str)
 def test_shares_of_raters(tmp_path, shares, extension):
     rows = [{**ROWS[i % 2], "share": share} for i, share in enumerate(shares)]
     assert pairs(write(tmp_path / f"rows{extension}", rows), preference_column="share")["preference"][:] == shares
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "preferences"),
+    [
+        # PKU-SafeRLHF's better_response_id
+        (["response_0", "response_1"], [0, 1, 1.0, "tie", "response_0"], [1.0, 0.0, 0.0, 0.5, 1.0]),
+        (["response_1", "response_0"], [0, "1"], [0.0, 1.0]),
+        (["response_1", "response_0"], [1, 1], [1.0, 1.0]),
+        (["response_2", "response_1"], [1, 2, "first"], [0.0, 1.0, 1.0]),
+        (["response_b", "response_a"], ["response_a", "A", "model_b", "Response_B"], [0.0, 0.0, 1.0, 1.0]),
+        (["output_b", "output_a"], ["model_a", "b"], [0.0, 1.0]),
+        (["b", "first"], ["b", "first"], [1.0, 0.0]),
+        (["response_0", "response_1"], [0.25, 0, 1], [0.25, 0.0, 1.0]),
+        (["answer_10", "answer_11"], ["answer_11", 2, 1], [0.0, 0.0, 1.0]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("extension", [".jsonl", ".csv"])
+def test_the_users_own_names_go_before_others(tmp_path, names, said, preferences, extension):
+    rows = [{"q": f"{i}?", "ask": ASK, names[0]: "4", names[1]: "5", "winner": each} for i, each in enumerate(said)]
+    options = {"columns": {"instruction": "q", "rubric": "ask"}, "pair_columns": names, "preference_column": "winner"}
+    assert pairs(write(tmp_path / f"rows{extension}", rows), **options)["preference"][:] == preferences
+
+
+@pytest.mark.parametrize("extension", [".jsonl", ".csv"])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["chosen", "rejected"], [0, 1, 1]),
+        (["response_a", "response_b"], [0.0, 1.0]),
+        (["response_1", "response_2"], [0, 0]),
+        (["response_0", "response_1"], [0, 0.5, 1]),
+    ],
+    ids=str,
+)
+def test_an_index_that_may_be_a_share_is_refused(tmp_path, names, said, extension):
+    rows = [{"q": f"{i}?", "ask": ASK, names[0]: "4", names[1]: "5", "winner": each} for i, each in enumerate(said)]
+    options = {"columns": {"instruction": "q", "rubric": "ask"}, "pair_columns": names, "preference_column": "winner"}
+    with pytest.raises(FieldError, match=f"'winner' holds only 0.* Write .*: '{names[0]}' or '{names[1]}'") as error:
+        pairs(write(tmp_path / f"rows{extension}", rows), **options)
+    assert error.value.field == "preference_column"
+
+
+def test_of_shares_the_empty_one_is_named(tmp_path):
+    rows = [{**ROWS[i % 2], "share": share} for i, share in enumerate([0.25, None, 1])]
+    with pytest.raises(ValueError, match="1 of 3 rows .*\n.*row 1 .*holds None"):
+        pairs(write(tmp_path / "rows.jsonl", rows), preference_column="share")
 
 
 def test_ones_and_twos_are_names(tmp_path):

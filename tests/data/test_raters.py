@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several raters: ratings that are missing, and texts that mean so."""
 
+import json
+
 import pytest
 
 from real_trl.data.arguments import DataArguments
@@ -66,6 +68,39 @@ def test_texts_that_mean_missing(tmp_path):
     refused(path, "row 0", "is missing (None)", scale=words, na="none")
 
 
+@pytest.mark.parametrize("extension", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("cell", "na", "score"),
+    [
+        ([4, 0], "0", 4.0),
+        ([4, 0], "0.0", 4.0),
+        ([4, 0.0], "0", 4.0),
+        ([4, "n/a", None], "n/a", 4.0),
+        (0.0, "0.0", None),
+        (0, "0.0", None),
+        (0.0, "0", None),
+        ("-99.0", "-99", None),
+        (4, "0", 4.0),
+        ([5, 4], "45", 4.5),
+    ],
+    ids=str,
+)
+def test_a_number_that_means_missing_means_it_however_it_is_written(tmp_path, cell, na, score, extension):
+    scale = Scale.parse("0-5")
+    cell = json.dumps(cell) if isinstance(cell, list) and extension == "csv" else cell
+    path = write(tmp_path / f"data.{extension}", [{"prompt": "Judge A.", "score": cell}])
+    if score is None:
+        refused(path, "row 0", "is missing (None)", scale=scale, na=na)
+    else:
+        assert load(path, scale=scale, na=na)["score"][:] == [score]
+
+
+def test_a_text_that_is_no_score_keeps_what_means_missing_in_scores(tmp_path):
+    path = write(tmp_path / "data.csv", [{"prompt": "[4, 0]", "score": 4, "code": "007", "texts": "[0]"}])
+    loaded = load(path, na=["0", "7"], keep_columns=["code", "texts"], scale=Scale.parse("0-5"))
+    assert loaded.to_list() == [{"prompt": "[4, 0]", "score": 4.0, "code": "007", "texts": "[0]"}]
+
+
 RATINGS = [
     {"item": "i1", "who": "w2", "prompt": "Judge A.", "score": 3, "feedback": "Short.", "topic": "x"},
     {"item": "i2", "who": "w2", "prompt": "Judge B.", "score": 1, "feedback": "Wrong.", "topic": "y"},
@@ -106,6 +141,49 @@ def test_many_raters_and_ratings_that_are_repeated(tmp_path, caplog):
     loaded = load_judge_dataset(args, scale=DIGITS, keep_ratings=True)
     assert len(loaded) == 12 and loaded["ratings"][0] == [1, 2, 4] and loaded["ratings"][1] == [3, 4]
     assert "1 ratings are of items that the same rater had rated" in caplog.text
+
+
+@pytest.mark.parametrize("id_column", ["qid", ["qid", "topic"]], ids=str)
+def test_rows_of_one_id_are_ratings_of_one_response(tmp_path, id_column):
+    (tmp_path / "p.jinja").write_text("{{ question }} {{ answer }} {{ marker }}")
+    rows = [
+        {"qid": q, "topic": "x", "question": "Q", "answer": a, "who": w, "score": s}
+        for q, a, w, s in (("q0", "good", 1, 5), ("q1", "good", 1, 5), ("q1 ", "bad", 2, 1), ("q0", " good", 2, 4))
+    ]
+    options = {"prompt_template": str(tmp_path / "p.jinja"), "rater_column": "who"}
+    path = write(tmp_path / "data.jsonl", rows)
+    told = ["'q1", "in row 1 (line 2) and in row 2 (line 3), which show different texts", "Name further columns"]
+    refused(path, *told, field="id_column", id_column=id_column, **options)
+    assert load(path, id_column="qid,answer", **options)["score"][:] == [4.5, 5.0, 1.0]
+
+
+@pytest.mark.parametrize(("one", "same"), [("bob", "bob "), (3, 3.0), (3, " 3")])
+def test_one_name_is_one_rater_item_and_group(tmp_path, one, same):
+    rows = [
+        {"prompt": f"Judge {i}.", "who": who, "score": score}
+        for i, who, score in ((0, one, 1), (0, "anna", 5), (1, same, 2), (1, "anna", 4))
+    ]
+    args = DataArguments(write(tmp_path / "data.json", rows), rater_column="who")
+    assert {tuple(row) for row in load_judge_dataset(args, scale=DIGITS, keep_ratings=True)["ratings"]} in (
+        {(1, 5), (2, 4)},
+        {(5, 1), (4, 2)},
+    )
+    grouped = load(args.dataset_name, group_column="who")["group"]
+    assert grouped[0] == grouped[2]
+    rows = [{"prompt": f"Judge {i}.", "score": 3, "who": each, "q": str(i)} for i, each in enumerate([one, same] * 3)]
+    path = write(tmp_path / "one.json", [*rows, {**rows[0], "who": "anna"}])
+    test = load(path, "test", holdout_fraction=0.5, holdout_group="who", group_column="who")
+    assert len(test) in (1, 6) and len(set(test["group"])) == 1
+    twice = write(tmp_path / "twice.json", [{"prompt": "Judge.", "score": 3, "key": each} for each in (one, same)])
+    refused(twice, "row 1: id_column 'key'", "which row 0 holds too", id_column="key")
+
+
+@pytest.mark.parametrize("empty", [None, "", "  "])
+def test_nobody_is_not_one_person(tmp_path, empty):
+    rows = [{"prompt": "Judge A.", "who": who, "score": 3} for who in ("anna", empty, empty)]
+    path = write(tmp_path / "data.jsonl", rows)
+    told = "'who' is empty in 2 of 3 rows (row 1 (line 2), row 2 (line 3))"
+    refused(path, told, "another name for each", field="rater_column", rater_column="who")
 
 
 def test_rows_of_raters_that_cannot_be_read(tmp_path):

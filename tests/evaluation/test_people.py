@@ -114,3 +114,15 @@ def test_ratings_that_all_agree_or_are_missing():
         agreement_of_people([[1], [2]])
     with pytest.raises(ValueError, match="2 scores of 'j'"):
         agreement_of_people([[1, 2]], judges={"j": [1, 2]})
+
+
+def test_of_places_that_are_nobodys_only_alpha_is_said():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(3, 1, 60)
+    ratings = np.column_stack([truth - 1, truth, truth + 1]).tolist()
+    people, nobody = (agreement_of_people(ratings, names=names, n_resamples=200) for names in (None, ()))
+    assert nobody["alpha"] == people["alpha"] and nobody["intervals"]["alpha"] == people["intervals"]["alpha"]
+    assert people["unlike"] and people["n_complete"] == 60
+    assert (nobody["unlike"], nobody["raters"], nobody["n_complete"]) == ([], [], 0)
+    assert np.isnan(nobody["icc_single"]) and np.isnan(nobody["icc_mean"])
+    assert "whose rating stands where differs" in nobody["notes"][0]

@@ -392,6 +392,19 @@ def test_incomplete_rows_are_left_out_when_asked(tmp_path, model):
     assert "Are the {{sums}} right?" in prompt and "between 1 and 5" in prompt
 
 
+def test_decimal_commas_beside_texts_that_mean_missing(tmp_path, model, capsys):
+    file = tmp_path / "noten.csv"
+    scores = ["3,5", "n/a", "1,5", "4", "2,5"] * 6
+    lines = [";".join(cells) for cells in zip(QUESTIONS, ANSWERS, scores, strict=True)]
+    file.write_text("\n".join(["question;answer;score", *lines]) + "\n")
+    raft = init(file, model, "--na", "n/a", "--drop_incomplete", "--score_labels", "1-5:0.5")["raft"]
+    assert raft["score_labels"] == "1-5:0.5"
+    assert "decimal commas are read as points in 'score'" in " ".join(Path("judge", "README.md").read_text().split())
+    shutil.rmtree("judge")
+    said = " ".join(refused(capsys, str(file), "--model", model, "--score_labels", "1-5:0.5").split())
+    assert "outside the scale" in said and "If '3,5' is 3.5, with a decimal comma" in said
+
+
 def test_ratings_that_some_raters_did_not_give(tmp_path, model, capsys):
     data = table(question=QUESTIONS, answer=ANSWERS, rater_1=[1, 2, 3, 4, 5] * 6, rater_2=[2, "N/A", 3, 5, 4] * 6)
     data[7]["rater_1"] = "N/A"  # beside one of the other's

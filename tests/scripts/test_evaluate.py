@@ -362,3 +362,13 @@ def test_raters_are_called_as_their_columns():
 
     assert names(["ann", "bob"]) == names("ann, bob") == {"test": ["ann", "bob"]}
     assert names("score") == names(None) == {}
+
+
+@pytest.mark.parametrize(("people", "known"), [(3, ["ann", "0", "1"]), (12, [])])
+def test_raters_in_rows_are_people_where_each_has_a_place(tmp_path, people, known):
+    who = ["ann", " ann", *map(str, range(people - 1))]
+    rows = [{"prompt": f"p{i}", "score": 3, "who": name} for i, name in enumerate(who)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data_args = evaluate.EvaluateDataArguments(dataset_name=str(tmp_path), rater_column="who")
+    found = _judged_data.rater_names(data_args, ["test", "mt_bench"], ["mt_bench"])
+    assert found == {"test": sorted(known, key=lambda name: (len(name), name))}
