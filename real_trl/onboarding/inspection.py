@@ -249,12 +249,12 @@ def inspect(
         leaking=leaking,
         notes=[],
     )
-    notes = _notes(found, roles, scores, one_task=telling != roles.question)
+    notes = _notes(found, roles, one_task=telling != roles.question)
     return replace(found, notes=notes + _notes_on_rationales(source, roles, scores.scale.labels))
 
 
-def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> list[str]:
-    notes = [f"Scale: {scores.note}. If it is another one: --score_labels."] if scores.note else []
+def _notes(found: Inspection, roles: Roles, one_task: bool) -> list[str]:
+    notes = []
     label, most = max(found.balance.items(), key=lambda item: item[1])
     scored = sum(found.balance.values())
     if most > 0.6 * scored:

@@ -171,6 +171,8 @@ def open_project(options: InitOptions) -> Project:
         )
         roles = replace(roles, group=None)
     scores = read_scores(source, roles, options.score_labels)
+    if scores.note:  # before all others: everything depends on it
+        notes.insert(0, f"Scale: {scores.note}. If it is another one: --score_labels.")
     notes += notes_on_columns(source, roles.scores, roles.criteria, "score" in roles.guessed)
     if scores.most_raters > 1 and (partly := sum(len(row) < scores.most_raters for row in scores.rows)):
         each = missing_by_column(source, roles.scores) if len(roles.scores) > 1 else ""
