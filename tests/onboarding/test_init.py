@@ -773,6 +773,42 @@ def test_splits_keep_questions_together_and_do_not_depend_on_order():
     assert set(divide(["a", "b", "c"])) == {"train", "validation", "test"}
 
 
+def test_the_test_has_questions_enough_for_intervals_if_half_are_left():
+    def tested(keys: list[str], own: list[str] | None = None) -> int:
+        return len({key for key, split in zip(keys, divide(keys, own), strict=True) if split == "test"})
+
+    assert [tested([f"q{number}" for number in range(many) for _ in range(4)]) for many in (11, 12, 20, 29, 40)] == [
+        2, 6, 6, 6, 8,
+    ]  # fmt: skip
+    large = [f"q{number}" for number in range(12) for _ in range(200 if number == 5 else 2)]
+    assert pd.Series(divide(large))[[key != "q5" for key in large]].value_counts()["train"] > 0
+
+
+def test_a_direct_judge_has_a_curve_of_its_validation_rows(tmp_path, model):
+    data = [{name: row[name] for name in ("question", "answer", "score")} for row in sheet(questions=60)]
+    raft = init(write_csv(tmp_path / "data.csv", data), model)["raft"]
+    assert raft["judge_eval_splits"] == ["validation"] and raft["judge_eval_rows"] == 40
+    updates = raft["num_train_epochs"] * len(rows("train")) / 8  # of eight rows
+    assert raft["judge_eval_steps"] == max(10, round(updates / 10))
+    # Its answer takes no room in the context, which a prompt may fill
+    config = json.loads(Path(model, "config.json").read_text())
+    short = shutil.copytree(model, tmp_path / "short")
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": raft["max_length"]}))
+    sft.main(["--config", "judge/raft.yaml", "--model_name_or_path", str(short), "--max_steps", "2"])
+    log = json.loads(Path(raft["output_dir"], "trainer_state.json").read_text())["log_history"]
+    assert any("judge_eval/validation/rail/rmse" in entry for entry in log)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_judge_is_used_in_the_precision_of_its_evaluation(tmp_path, model, half):
+    options = ("--gpus", "1xH100-80GB") if half else ()
+    data = [{name: row[name] for name in ("question", "answer", "score")} for row in sheet()]
+    recipes = init(write_csv(tmp_path / "data.csv", data), model, *options)
+    text, dtype = Path("judge", "README.md").read_text(encoding="utf-8"), recipes["evaluate"].get("dtype")
+    assert dtype == "bfloat16" or not half
+    assert (" --dtype bfloat16 --columns" in text) == (', dtype="bfloat16")' in text) == (dtype == "bfloat16")
+
+
 def test_a_context_has_room_for_what_stands_around_a_prompt():
     """A chat template, and a label: without them prompt and answer would just fit into 512 tokens."""
     hardware = sizing.Hardware("a processor", False, Cluster(1, 1, "CPU", 2**33))
