@@ -161,11 +161,12 @@ def guess_scale(values: list[float], field: str = "score", stated: tuple[str, st
     most = high if ends_given else float(next(end for end in usual if high <= end))
     if low < high and high - least < _ENOUGH_OF_RANGE * (most - least):
         likely = [end for end in _ENDS if high <= end < most][:2]
-        shown = [f"{least:g}-{end:g}{_step(least, float(end), whole, halves)[0]}" for end in (*likely, most)]
+        worst = 0.0 if high > _LONGEST_FULL else least  # points begin at 0, whether anybody got none or not
+        scales = [f"{worst:g}-{end:g}{_step(worst, float(end), whole, halves)[0]}" for end in (*likely, most)]
         raise Unknown(
             "score_labels",
             f"{field}: the scores go from {low:g} to {high:g}{other}, which does not tell where the scale ends, and the size of an error depends on "
-            f"that. State the scale, from the worst score that could be given to the best: --score_labels {', '.join(shown[:-1])} or {shown[-1]}, "
+            f"that. State the scale, from the worst score that could be given to the best: --score_labels {', '.join(scales[:-1])} or {scales[-1]}, "
             "say.",
         )
     step, about = _step(least, most, whole, halves)

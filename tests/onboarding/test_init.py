@@ -665,7 +665,7 @@ def test_ends_that_scores_cannot_tell_are_named_before_all_else(tmp_path):
 @pytest.mark.parametrize(
     ("values", "likely"),
     [
-        ([2, 15, 27], "--score_labels 1-30, 1-40 or 1-100, say"), ([0, 24, 31.5], "--score_labels 0-40, 0-50 or 0-100, say"),
+        ([2, 15, 27], "--score_labels 0-30, 0-40 or 0-100, say"), ([0, 24, 31.5], "--score_labels 0-40, 0-50 or 0-100, say"),
         ([1, 1.5, 2.5], "--score_labels 1-3:0.5, 1-4:0.5 or 1-5:0.5, say"), ([0, 1.2], "--score_labels 0-2 or 0-3, say"),
     ],
 )  # fmt: skip
