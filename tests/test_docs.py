@@ -8,6 +8,7 @@ shortened is said beside the command: fewer steps, a tiny local model in the pla
 import ast
 import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -261,7 +262,26 @@ def test_commands(folder):
     assert float(expected) == pytest.approx(sum(int(label) * p for label, p in probabilities.items()), abs=1e-4)
     # Ridge regression on what `init` wrote
     printed = printed_by_the_block(PAGES[ROOT / "docs" / "your-data.md"], folder)
-    assert re.fullmatch(r"r × 100 = (-?[\d.]+|nan)", printed)  # of twelve rows that a tiny vocabulary writes
+    assert re.fullmatch(RIDGE, printed)  # of twelve rows that a tiny vocabulary writes
+
+
+RIDGE = r"(?s).*r × 100 = (?:-?[\d.]+|nan), RMSE ([\d.]+); always the mean: RMSE ([\d.]+)"
+
+
+def test_ridge_regression_reads_what_init_wrote_of_two_graders_and_a_reference(tmp_path):
+    draw = random.Random(0)
+    lines = ["Question;Reference answer;Answer;Grader 1;Grader 2"]
+    for number in range(90):
+        answer = draw.choices(["good", "bad"], k=4)
+        points = answer.count("good") + 1
+        lines.append(f"Question {number}?;All good;{' '.join(answer)};{points},0;{'' if number % 5 else points}")
+    (tmp_path / "scores.csv").write_text("\n".join(lines), encoding="utf-8")
+    build_model().save_pretrained(tmp_path / "tiny")
+    build_tokenizer().save_pretrained(tmp_path / "tiny")
+    run(tmp_path, "real-trl init scores.csv --yes --model tiny")
+    printed = printed_by_the_block(PAGES[ROOT / "docs" / "your-data.md"], tmp_path)
+    ridge, mean = map(float, re.fullmatch(RIDGE, printed).groups())
+    assert ridge < 0.7 * mean and 0.5 < mean < 1.5
 
 
 def printed_by_the_block(page: str, folder: Path) -> str:

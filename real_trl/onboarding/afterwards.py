@@ -13,7 +13,9 @@ from real_trl.prompts.template import add_score_reminder
 from real_trl.text.json_text import to_json
 
 
-def how_to_score(data: str, judge: Path, roles: Roles, columns: Mapping[str, str], *, reminder: bool) -> str:
+def how_to_score(
+    data: str, judge: Path, roles: Roles, columns: Mapping[str, str], *, reminder: bool, dtype: str | None = None
+) -> str:
     """
     The section on scoring new answers.
 
@@ -28,8 +30,11 @@ def how_to_score(data: str, judge: Path, roles: Roles, columns: Mapping[str, str
             Field of the judge's prompt → column; unused where prompts are complete.
         reminder (`bool`):
             Whether training ended complete prompts with a sentence that asks for the score.
+        dtype (`str`, *optional*):
+            Type of the weights that the evaluation reads the judge with, by default as saved: what was evaluated is what is used.
     """
     file = f"new{Path(data).suffix.lower() if Path(data).suffix.lower() in EXTENSIONS else '.jsonl'}"
+    precision, loaded = (f" --dtype {dtype}", f", dtype={to_json(dtype)}") if dtype else ("", "")
     where = f"--prompt_column {shlex.quote(roles.prompt)}" if roles.prompt else f"--columns {_as_option(columns)}"
     fields = ["prompt"] if roles.prompt else list(columns)
     called = [f'{name}="…"' for name in fields]
@@ -46,7 +51,7 @@ def how_to_score(data: str, judge: Path, roles: Roles, columns: Mapping[str, str
 With the columns called as in {data}:
 
 ```bash
-real-trl score {file} --model {shlex.quote(str(judge))} {where}
+real-trl score {file} --model {shlex.quote(str(judge))}{precision} {where}
 ```
 
 writes `new.scored.jsonl`, the rows with the judge's scores {scores}. In Python the fields have the names of the judge's prompt,
@@ -54,7 +59,7 @@ writes `new.scored.jsonl`, the rows with the judge's scores {scores}. In Python 
 
 ```python
 from real_trl import Judge
-judge = Judge.from_pretrained({to_json(str(judge))})
+judge = Judge.from_pretrained({to_json(str(judge))}{loaded})
 print(judge.score({", ".join(called)}).expected_score)
 ```
 {told}"""

@@ -78,7 +78,7 @@ class Roles:
 
 
 class Unknown(ValueError):
-    """A role that a person must name; `role` is the option's name."""
+    """A column or a scale that a person must name; `role` is the option's name."""
 
     def __init__(self, role: str, message: str) -> None:
         super().__init__(message)

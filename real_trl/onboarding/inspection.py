@@ -19,7 +19,7 @@ from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty
 from real_trl.text.column_names import split_of
 from real_trl.text.near_duplicates import near_duplicates
-from real_trl.text.rationales import is_rationale, rationale_faults
+from real_trl.text.rationales import RationaleFault, is_rationale, rationale_faults
 from real_trl.text.shown import first_few
 
 MIN_ROWS = 10
@@ -249,12 +249,12 @@ def inspect(
         leaking=leaking,
         notes=[],
     )
-    notes = _notes(found, roles, scores, one_task=telling != roles.question)
+    notes = _notes(found, roles, one_task=telling != roles.question)
     return replace(found, notes=notes + _notes_on_rationales(source, roles, scores.scale.labels))
 
 
-def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> list[str]:
-    notes = [f"Scale: {scores.note}. If it is another one: --score_labels."] if scores.note else []
+def _notes(found: Inspection, roles: Roles, one_task: bool) -> list[str]:
+    notes = []
     label, most = max(found.balance.items(), key=lambda item: item[1])
     scored = sum(found.balance.values())
     if most > 0.6 * scored:
@@ -300,13 +300,20 @@ def _notes(found: Inspection, roles: Roles, scores: Scores, one_task: bool) -> l
     return notes
 
 
+def one_text(source: Source, roles: Roles, labels: Sequence[str]) -> RationaleFault | None:
+    """The text that more than half of the rationales of all raters are, if there is one."""
+    texts = [text for column in roles.feedback for text in _texts(source, column)]
+    return next((fault for fault in rationale_faults(texts, labels) if fault.same), None)
+
+
+def _texts(source: Source, column: str) -> list[str]:
+    return [_text(text) for value in values_of(source, column) if not is_empty(value) for text in ratings_in(value)]
+
+
 def _notes_on_rationales(source: Source, roles: Roles, labels: Sequence[str]) -> list[str]:
     notes = []
     for column in roles.feedback:
-        texts = [
-            _text(text) for value in values_of(source, column) if not is_empty(value) for text in ratings_in(value)
-        ]
-        for fault in rationale_faults(texts, labels):
+        for fault in rationale_faults(_texts(source, column), labels):
             use = (
                 "" if fault.same else " They are not used for the warm start; --feedback COLUMN names another column."
             )

@@ -18,7 +18,14 @@ from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.onboarding.columns import Roles, find_roles, values_of
 from real_trl.onboarding.criteria import check_alone, notes_on_columns
 from real_trl.onboarding.hours import stage_times
-from real_trl.onboarding.inspection import MIN_GROUPS, drop_incomplete, inspect, merges_all, missing_by_column
+from real_trl.onboarding.inspection import (
+    MIN_GROUPS,
+    drop_incomplete,
+    inspect,
+    merges_all,
+    missing_by_column,
+    one_text,
+)
 from real_trl.onboarding.people import notes_on_people
 from real_trl.onboarding.recipes import (
     DEFAULT_CRITERIA,
@@ -170,6 +177,8 @@ def open_project(options: InitOptions) -> Project:
         )
         roles = replace(roles, group=None)
     scores = read_scores(source, roles, options.score_labels)
+    if scores.note:  # before all others: everything depends on it
+        notes.insert(0, f"Scale: {scores.note}. If it is another one: --score_labels.")
     notes += notes_on_columns(source, roles.scores, roles.criteria, "score" in roles.guessed)
     if scores.most_raters > 1 and (partly := sum(len(row) < scores.most_raters for row in scores.rows)):
         each = missing_by_column(source, roles.scores) if len(roles.scores) > 1 else ""
@@ -182,9 +191,10 @@ def open_project(options: InitOptions) -> Project:
     notes += notes_on_people(source, roles, scores, found.keys)
     splits = divide(found.keys, found.splits)
     explained = sum(has and split == "train" for has, split in zip(found.rationales, splits, strict=True))
-    direct = explained < MIN_RATIONALES
+    same = one_text(source, roles, scores.scale.labels) if "feedback" in roles.guessed else None
+    direct = explained < MIN_RATIONALES or same is not None
     if direct:
-        notes.append(why_direct(roles, explained))
+        notes.append(why_direct(roles, explained, same))
         if roles.feedback:
             roles = replace(roles, feedback=[])
             template, prompts = _make_prompts(source, roles, scores, options)

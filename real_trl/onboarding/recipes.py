@@ -16,6 +16,7 @@ from real_trl.onboarding.splits import RATIONALES
 from real_trl.planning.hardware import Hardware
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.score_space import DEFAULT_MARKER
+from real_trl.text.rationales import RationaleFault
 
 DEFAULT_CRITERIA = "Is the response a correct, complete and clear answer to the instruction?"
 _PROMPT = "prompt.jinja"
@@ -144,11 +145,7 @@ def write_recipes(plan: Plan, sizes: Sizes, target: Path, folder: Path) -> dict[
             {**data, "dataset_train_split": "train"},
             {**scale, "reward": "regression", **({} if usual else weights)},
             {**sizes.rl, "temperature": 1.0, "lr_scheduler_type": "constant"},
-            {
-                "judge_eval_steps": 20,
-                "judge_eval_splits": ["validation"],
-                "judge_eval_rows": 200 if plan.hardware.gpu else 40,
-            },
+            _judge_eval(plan, 20),
             {"logging_steps": 1, "save_steps": 20, **_KEPT},
         ]
         title = "REAL: reinforcement learning with a reward on the judge's score distribution."
@@ -182,9 +179,27 @@ def _write_sft(plan: Plan, sizes: Sizes, target: Path, folder: Path, output_dir:
         about_data,
         {**scale_options(plan.scores), "regression_weight": weight},
         {**sizes.sft, "lr_scheduler_type": "cosine", "warmup_steps": 0.1},
+        *([_judge_eval(plan, _tenth(plan, sizes)) | {"judge_eval_max_new_tokens": 1}] if plan.direct else []),
         {"logging_steps": 5, "save_steps": 50, **_KEPT},
     ]
     return _write(target / "raft.yaml", title, "sft", folder, sections)
+
+
+def _judge_eval(plan: Plan, steps: int) -> dict[str, Any]:
+    """A curve of the validation rows, which a direct judge has by one pass over their prompts."""
+    rows = 200 if plan.hardware.gpu else 40
+    return {"judge_eval_steps": steps, "judge_eval_splits": ["validation"], "judge_eval_rows": rows}
+
+
+def _tenth(plan: Plan, sizes: Sizes) -> int:
+    """Updates in a tenth of the supervised training; ten at least, so that the curve costs a fifth of the time at most."""
+    update = (
+        sizes.sft["per_device_train_batch_size"]
+        * sizes.sft["gradient_accumulation_steps"]
+        * plan.hardware.cluster.world
+    )
+    updates = sizes.sft["num_train_epochs"] * plan.rows["train"] * plan.scores_a_row / update
+    return max(10, round(updates / 10))
 
 
 def _write(path: Path, title: str, stage: str, final: Path, sections: list[dict[str, Any]]) -> Path:
@@ -199,10 +214,12 @@ def _one_or_list(columns: list[str]) -> str | list[str]:
     return columns if len(columns) > 1 else columns[0]
 
 
-def why_direct(roles: Roles, with_rationale: int) -> str:
-    """Why the judge of a recipe folder writes no rationales, and what makes one that does."""
+def why_direct(roles: Roles, with_rationale: int, same: RationaleFault | None) -> str:
+    """Why the judge of a recipe folder writes no rationales, and what makes one that does. `same`: of a column that nobody named."""
     reason = (
-        f"only {with_rationale} training rows have a rationale, which is fewer than {MIN_RATIONALES}"
+        f"of {', '.join(map(repr, roles.feedback))}, which would be the rationales, {same}"
+        if same and with_rationale >= MIN_RATIONALES
+        else f"only {with_rationale} training rows have a rationale, which is fewer than {MIN_RATIONALES}"
         if roles.feedback
         else "the file has no column with rationales (feedback, comment, explanation, …)"
     )
@@ -291,7 +308,9 @@ def readme(plan: Plan, sizes: Sizes, folder: Path) -> str:
         + ("criterion (`criteria` in the recipes: read them)." if plan.roles.criteria else "row."),
     }[plan.template is None]
     judge = folder / "outputs" / list(stages(plan))[-2]
-    scoring = how_to_score(plan.data, judge, plan.roles, prompt_columns(plan.roles), reminder=plan.reminder)
+    dtype = sizes.evaluate.get("dtype")
+    columns = prompt_columns(plan.roles)
+    scoring = how_to_score(plan.data, judge, plan.roles, columns, reminder=plan.reminder, dtype=dtype)
     return f"""# A judge from {plan.data}
 
 Run these from the directory in which `real-trl init` was run:

@@ -10,7 +10,7 @@ from typing import Any
 
 from real_trl.data.files import Source
 from real_trl.data.scores import ratings_in
-from real_trl.onboarding.columns import Roles
+from real_trl.onboarding.columns import Roles, Unknown
 from real_trl.onboarding.named_scales import stated_range
 from real_trl.option_values import FieldError
 from real_trl.scale import Scale, abridged, as_number
@@ -19,9 +19,12 @@ from real_trl.text.shown import first_few
 
 # Where every whole number from 0 or 1 to the highest score occurs, that is the scale
 _ENOUGH_SCORES, _LONGEST_FULL = 20, 20
-# Else the smallest scale of these that holds all scores is taken
-_FROM_ONE = ("1-5", "1-7", "1-10", "1-100")
-_FROM_ZERO = ("0-1", "0-3", "0-5", "0-10", "0-100")
+# Else the smallest scale that holds all scores is taken, by its upper end: a rarer one only if both of its ends were given
+_RARE_FROM_ONE, _FROM_ONE = (3, 4, 6), (5, 7, 10, 12, 15, 20, 100)
+_RARE_FROM_ZERO, _FROM_ZERO = (2, 4, 6), (1, 3, 5, 10, 12, 15, 20, 100)
+_ENDS = (*range(2, 8), 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)  # of scales that people use
+# Of the range, up to the highest score. Below it the upper end is made up, and with it the weight of the squared error
+_ENOUGH_OF_RANGE = 0.5
 _WORDS = (
     *(("no", "yes"), ("bad", "good"), ("wrong", "right"), ("incorrect", "correct"), ("fail", "pass")),
     *(("low", "medium", "high"), ("bad", "ok", "good"), ("bad", "fair", "good"), ("poor", "fair", "good")),
@@ -123,7 +126,7 @@ def guess_scale(values: list[float], field: str = "score", stated: tuple[str, st
             Worst and best score as the column's name states them. They are the scale if every score lies between them.
 
     Raises:
-        `ValueError`: if they are on none that is usual.
+        [`~real_trl.onboarding.Unknown`], a `ValueError`: if they are on none that is usual, or leave open where it ends.
     """
     low, high = min(values), max(values)
     whole = all(value.is_integer() for value in values)
@@ -139,25 +142,53 @@ def guess_scale(values: list[float], field: str = "score", stated: tuple[str, st
         other = f" (the name of the column says {stated[0]}-{stated[1]}, which does not hold them all)"
     if low < 0 or high > 100:
         shown = ", ".join(f"{value:g}" for value in sorted(set(values))[:5])
-        raise ValueError(
+        raise Unknown(
+            "score_labels",
             f"{field}: the scores go from {low:g} to {high:g} ({shown}, …){other}, which is no usual scale. Correct those that are slips, or state "
-            "the scale: --score_labels low-high, low-high:step, or all labels with commas (--score_labels=-1,0,1)."
+            "the scale: --score_labels low-high, low-high:step, or all labels with commas (--score_labels=-1,0,1).",
         )
     if not whole and high <= 1:
         return "0-1:0.1", f"scores from {low:g} to {high:g} with fractions{other}: taken as 0-1, in steps of 0.1"
+    enough = len(values) >= _ENOUGH_SCORES
     full = whole and low in (0, 1) and low < high <= _LONGEST_FULL and len(set(values)) == high - low + 1
-    if full and len(values) >= _ENOUGH_SCORES:
+    if full and enough:
         scale = f"{low:g}-{high:g}"
-        return scale, f"every whole number from {low:g} to {high:g} occurs, and no other{other}: taken as {scale}"
-    usual = _FROM_ZERO if low < 1 else _FROM_ONE
-    scale = next(text for text in usual if high <= float(text.split("-")[1]))
-    least, most = map(float, scale.split("-"))
+        said = f"every whole number from {low:g} to {high:g} occurs, and no other{other}: taken as {scale}"
+        return scale, said + _about_ends(low, high, high, "")
+    least = 0.0 if low < 1 else 1.0
+    rare, usual = (_RARE_FROM_ZERO, _FROM_ZERO) if least == 0 else (_RARE_FROM_ONE, _FROM_ONE)
+    ends_given = enough and high in rare and low < least + (1 if least == 0 else 0.5)
+    most = high if ends_given else float(next(end for end in usual if high <= end))
+    if low < high and high - least < _ENOUGH_OF_RANGE * (most - least):
+        likely = [end for end in _ENDS if high <= end < most][:2]
+        worst = 0.0 if high > _LONGEST_FULL else least  # points begin at 0, whether anybody got none or not
+        scales = [f"{worst:g}-{end:g}{_step(worst, float(end), whole, halves)[0]}" for end in (*likely, most)]
+        raise Unknown(
+            "score_labels",
+            f"{field}: the scores go from {low:g} to {high:g}{other}, which does not tell where the scale ends, and the size of an error depends on "
+            f"that. State the scale, from the worst score that could be given to the best: --score_labels {', '.join(scales[:-1])} or {scales[-1]}, "
+            "say.",
+        )
     step, about = _step(least, most, whole, halves)
+    scale = f"{least:g}-{most:g}{step}"
     # An end that nobody gave leaves no trace in the scores
     unseen = (
         f"; if 0 could be given too, which none of them has: --score_labels 0-{most:g}{step}" if least == 1 else ""
     )
-    return f"{scale}{step}", f"scores from {low:g} to {high:g}{other}: taken as {scale}{step}{about}{unseen}"
+    said = f"scores from {low:g} to {high:g}{other}: taken as {scale}{about}{unseen}"
+    return scale, said + _about_ends(least, most, high, step)
+
+
+def _about_ends(least: float, most: float, high: float, step: str) -> str:
+    """What to say of the upper end, and of which end is the best."""
+    said = ""
+    if high < most:
+        said = f"; that it ends at {most:g}, which none of them has, is a guess"
+    elif more := [end for end in _ENDS if end > most]:
+        said = f"; if more than {most:g} could be given: --score_labels {least:g}-{more[0]:g}{step}, say"
+    if (least, most) == (1, 6):  # school grades, in some countries
+        said += "; if 1 is the best, as of school grades: --score_labels 6-1"
+    return said
 
 
 def _step(least: float, most: float, whole: bool, halves: bool) -> tuple[str, str]:

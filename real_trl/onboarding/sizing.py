@@ -12,6 +12,7 @@ import yaml
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from real_trl.onboarding.inspection import Inspection
+from real_trl.onboarding.rates import learning_rates, note_on_rates, size_in_name
 from real_trl.planning.hardware import Hardware
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.models import find_config, measure
@@ -23,9 +24,6 @@ _SPARE = 1.25  # on lengths that were estimated, or that a judge may exceed
 _SEQUENCES = 16  # rows of an update in supervised training, prompts of one in RL, where there is data enough
 _AROUND = 64  # tokens of a chat template around a prompt, and of a label behind the completion
 _STEPS = 100  # updates that small data are gone through several times for
-# Of supervised training of all weights. With SmolLM2-135M and scores of people (experiments/real_scores.yaml), 3e-4 had the smallest error on
-# validation rows, of 1e-4, 3e-4 and 1e-3
-_SMALL, _RATE_OF_SMALL, _RATE = 300e6, 3e-4, 1e-5
 LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": ["all-linear"]}
 
 
@@ -90,30 +88,33 @@ def choose_sizes(
     """
     config = model_config(model)
     context = None if config is None else context_length(config)
-    rate = _RATE if config is None or measure(config).total > _SMALL else _RATE_OF_SMALL
+    size = size_in_name(model) if config is None else measure(config).total
     prompt, completion, notes = _lengths(found, hardware, context)
     lengths = Lengths(found.prompt.median, min(completion, 200), prompt, "the data")
     problems: list[str] = []
     for lora in (False, True):
         setups = None
         for candidate in _candidates(hardware, lora):
-            sizes = _sizes(candidate, rows, hardware, prompt, completion, context, found, rate)
+            sizes = _sizes(candidate, rows, hardware, prompt, completion, context, found, size)
+            rates = note_on_rates(
+                size, sizes.sft["learning_rate"], sizes.rl["learning_rate"] if found.feedback else None
+            )
             if context is None:
                 notes.append(
-                    f"The size of {model!r} is not known here (no configuration on this machine, and the Hub did not give it), so nothing was planned: "
+                    f"The configuration of {model!r} is not known here (none on this machine, and the Hub did not give it), so nothing was planned: "
                     "check the recipes with `real-trl plan`."
                 )
-                return replace(sizes, notes=notes)
+                return replace(sizes, notes=[*notes, rates])
             if setups is None:
                 setups = _setups(write(sizes), hardware, lengths)
             problems = [problem for setup in setups for problem in plan_memory(_resized(setup, sizes)).problems]
             if not problems:
                 notes.append(f"Planned for {hardware.name}: training fits (`real-trl plan` shows how it was counted).")
-                return replace(sizes, notes=notes)
+                return replace(sizes, notes=[*notes, rates])
     notes.append(
         f"Nothing tried fits {hardware.name}: {problems[0]}. Take a smaller model (--model), or plan for other hardware (--gpus 1xA100-80GB)."
     )
-    return replace(sizes, notes=notes)
+    return replace(sizes, notes=[*notes, rates])
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,13 @@ def _sizes(
     completion: int,
     context: int | None,
     found: Inspection,
-    rate: float,
+    size: float | None,
 ) -> Sizes:
     world = hardware.cluster.world
     lora = {}
     if candidate.lora:
         lora = LORA | ({"dtype": "bfloat16"} if hardware.gpu else {})  # of the frozen weights
+    sft_rate, rl_rate = learning_rates(size, lora=candidate.lora)
     # Small data in small updates, so that there are enough of them
     update = min(_SEQUENCES if hardware.gpu else _SEQUENCES // 2, max(4, rows["rl"] // 20), rows["rl"])
     accumulation = max(1, round(update / world))
@@ -182,7 +184,7 @@ def _sizes(
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": max(1, round(update / batch / world)),
         "num_train_epochs": _epochs(rows["sft"], update, 2),
-        "learning_rate": 1e-4 if lora else rate,
+        "learning_rate": sft_rate,
         **common,
     }
     if hardware.fast_half:
@@ -193,7 +195,7 @@ def _sizes(
         "gradient_accumulation_steps": accumulation,
         "max_completion_length": completion,
         "num_train_epochs": _epochs(rows["rl"], update, 1),
-        "learning_rate": 1e-5 if lora else 1e-6,
+        "learning_rate": rl_rate,
         **common,
     }
     evaluate: dict[str, Any] = {"batch_size": 16 if hardware.gpu else 8, "max_new_tokens": completion}

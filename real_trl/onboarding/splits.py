@@ -10,6 +10,7 @@ from typing import Any
 
 from real_trl.data.files import Source
 from real_trl.data.sources import in_hash_order
+from real_trl.evaluation.resampling import MIN_GROUPS as INTERVAL_GROUPS
 from real_trl.text.cells import as_json
 from real_trl.text.json_text import to_json
 
@@ -20,7 +21,8 @@ RATIONALES = "train_rationales"
 def divide(keys: Sequence[str], own: Sequence[str] | None = None, seed: int = 0) -> list[str | None]:
     """
     The split of each row. Questions are ordered by a hash, and go to test and validation until these have their share of the
-    rows; the outcome does not depend on the order of the rows.
+    rows, and the test as many questions as the evaluation needs for intervals, if that leaves half of questions and rows; the
+    outcome does not depend on the order of the rows.
 
     Args:
         keys (`Sequence[str]`):
@@ -42,13 +44,17 @@ def divide(keys: Sequence[str], own: Sequence[str] | None = None, seed: int = 0)
     for split, share in SHARES.items():
         if split in fixed.values():
             continue
-        taken = 0
+        taken, questions = 0, 0
+        wanted = INTERVAL_GROUPS if split == "test" and len(free) >= 2 * INTERVAL_GROUPS else 1
         while len(free) > 1 + (split == "test" and "validation" not in fixed.values()) and (
-            taken == 0 or taken + sizes[free[0]] / 2 < share * rows
+            taken == 0
+            or taken + sizes[free[0]] / 2 < share * rows
+            or (questions < wanted and taken + sizes[free[0]] <= rows / 2)
         ):
             key = free.pop(0)
             placed[key] = split
             taken += sizes[key]
+            questions += 1
     placed |= dict.fromkeys(free, "train")
     return [
         placed[key] if given in (None, placed[key]) or key not in fixed else None

@@ -105,6 +105,14 @@ def ask_for_column(unknown: Unknown, options: InitOptions, console: CleanConsole
     return Prompt.ask("  column", choices=columns, console=console)
 
 
+def ask_for_scale(unknown: Unknown, console: CleanConsole) -> str:
+    """The scale, where the scores do not tell it."""
+    console.print(str(unknown))
+    while not (labels := Prompt.ask("scale", console=console).strip()):
+        pass
+    return labels
+
+
 def ask_about(project: Project, console: CleanConsole) -> InitOptions:
     """What was guessed, for the user to correct."""
     options, plan = project.options, project.plan
@@ -125,6 +133,9 @@ def open_with_questions(options: InitOptions, console: CleanConsole | None) -> P
         except Unknown as unknown:
             if console is None:
                 raise
+            if unknown.role == "score_labels":
+                options = replace(options, score_labels=ask_for_scale(unknown, console))
+                continue
             column = ask_for_column(unknown, options, console)
             options = replace(options, columns={**options.columns, unknown.role: column})
             continue

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-SHARE = 0.1  # of the rows: up to here texts that are no rationale are exceptions, beyond it the column is none
-SAME_SHARE = 0.5  # of the rows that may have one and the same text
+SHARE = 0.1  # of the rationales: up to here texts that are no rationale are exceptions, beyond it the column is none
+SAME_SHARE = 0.5  # of the rationales that may be one and the same text
 _RATINGS = 5  # numbers that may be the ratings of one row
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
-_FEW = 10  # rows among which a text may repeat by chance
+_FEW = 10  # rationales among which a text may repeat by chance
 _PLACEHOLDERS = frozenset({"na", "nan", "none", "null", "nil", "empty", "todo", "tbd"})
 # Words that say no more than that a number is a score: "Score: 4", "my overall rating is 4 out of 5 stars"
 _SCORE_WORDS = frozenset(
@@ -25,8 +25,8 @@ class RationaleFault(NamedTuple):
     What is wrong with a column of rationales.
 
     Attributes:
-        same (`bool`): Whether one text is in most rows; else it is that texts are no rationale.
-        count, of (`int`): Rows that have it, of those with a text.
+        same (`bool`): Whether most are one text; else it is that texts are no rationale.
+        count, of (`int`): Rationales that have it, of those that are there; of several raters a row has several.
         example (`str`): The text, or the first of them, shortened.
     """
 
@@ -41,9 +41,9 @@ class RationaleFault(NamedTuple):
         return not self.same and self.count > SHARE * self.of
 
     def __str__(self) -> str:
-        """`40 of 40 rows (100%) hold …`."""
+        """`40 of 40 rationales (100%) are …`."""
         what = "one and the same text" if self.same else "the score itself, or a placeholder, and no rationale"
-        return f"{self.count} of {self.of} rows ({self.count / self.of:.0%}) hold {what} ({self.example!r})"
+        return f"{self.count} of {self.of} rationales ({self.count / self.of:.0%}) are {what} ({self.example!r})"
 
 
 def is_rationale(text: str, labels: Iterable[str] = ()) -> bool:
@@ -80,11 +80,11 @@ def rationale_faults(texts: Sequence[str | None], labels: Iterable[str] = ()) ->
 
     Args:
         texts (`Sequence[str | None]`):
-            The rationale of each row; rows without one (`None`, or white space) are not looked at.
+            The rationales; where there is none (`None`, or white space) nothing is looked at.
 
     Returns:
-        `list[RationaleFault]`: The texts that are no rationale, if there is any, and the text that more than half of the rows have
-        (from 10 rows on).
+        `list[RationaleFault]`: The texts that are no rationale, if there is any, and the text that more than half of them are
+        (from 10 on).
     """
     labels = tuple(labels)
     given = [text.strip() for text in texts if text is not None and text.strip()]

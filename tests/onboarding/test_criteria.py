@@ -78,7 +78,7 @@ def test_stated_ones_with_their_rubrics(model):
 def test_epochs_are_of_what_is_trained_on(model):
     one = recipes_of(file(kind=score), model, "--criterion", "kind")["raft"]["num_train_epochs"]
     Path("judge").rename("first")
-    many = {f"kind{i}x": score for i in range(9)}
+    many = {f"kind{i}x": score for i in range(12)}
     options = [part for name in many for part in ("--criterion", name)]
     assert recipes_of(file(**many), model, *options)["raft"]["num_train_epochs"] < one
 

@@ -593,7 +593,11 @@ def test_a_guessed_group_that_merges_all_questions_is_ignored(tmp_path, model):
 @pytest.mark.parametrize(
     ("values", "scale"),
     [
-        ([0, 1, 2, 3, 4], "0-4"), ([1, 2, 3], "1-3"), ([1, 2, 3, 4], "1-4"), ([0, 1, 2], "0-2"), ([0, 1, 2, 4], "0-5"), ([2, 3, 4], "1-5"),
+        ([0, 1, 2, 3, 4], "0-4"), ([1, 2, 3], "1-3"), ([1, 2, 3, 4], "1-4"), ([0, 1, 2], "0-2"), ([0, 1, 2, 4], "0-4"), ([2, 3, 4], "1-5"),
+        ([0, 1, 3], "0-3"), ([1, 4, 5], "1-5"), ([0, 9], "0-10"),
+        # With gaps and fractions: never a scale of which the scores fill a small part
+        ([1, 1.5, 2, 3, 4], "1-4:0.5"), ([1, 1.5, 3], "1-3:0.5"), ([1, 1.3, 2.7, 4.4, 6], "1-6"), ([0, 1.33, 2, 3.67, 4], "0-4"),
+        ([0.5, 1, 2.5, 6, 4], "0-6:0.5"), ([0, 1, 2, 4, 6, 8, 9, 12], "0-12"), ([0, 2, 5, 8, 15, 18, 20], "0-20"), ([3, 12.5, 19], "1-20"),
     ],
 )  # fmt: skip
 def test_a_range_of_which_every_number_occurs_is_the_scale(tmp_path, values, scale):
@@ -607,6 +611,7 @@ def test_a_range_of_which_every_number_occurs_is_the_scale(tmp_path, values, sca
     [
         ([1, 2, 5], "1-5"), ([0, 1], "0-1"), ([0, 4], "0-5"), ([1, 7], "1-7"), ([2, 9], "1-10"), ([0, 9], "0-10"), ([3, 88], "1-100"),
         ([0, 88], "0-100"), ([0.25, 0.5], "0-1:0.1"), ([1.5, 3], "1-5:0.5"), ([1.3, 4.7], "1-5"), ([55.5, 70], "1-100"),
+        ([1, 4], "1-5"), ([2.5, 6], "1-7:0.5"), ([0, 11], "0-12"), ([0.5, 51], "0-100"),
     ],
 )  # fmt: skip
 def test_scales_are_guessed(tmp_path, values, scale):
@@ -630,7 +635,7 @@ def test_a_scale_in_the_name_of_the_column_is_taken(tmp_path, column, values, sc
     options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
     plan = open_project(options).plan
     assert plan.scores.labels == scale
-    notes = " ".join(plan.found.notes)
+    notes = " ".join(plan.notes)
     assert ("Scale: the name of the column says " in notes) == (scale != "1-5" or column == "rating_1_5")
     assert ("(the name of the column says 0-3, which does not hold them all)" in notes) == (column == "score (0-3)")
     assert ("says 6-1, of which 1 is the best: taken as 6-1" in notes) == (scale == "6-1")
@@ -641,7 +646,7 @@ def test_a_number_in_the_name_of_one_of_several_columns_is_no_scale(tmp_path):
     file = str(write_csv(tmp_path / "data.csv", data))
     for score in ("rating_1_5", "rating_1_5,rating_2_5"):
         options = InitOptions(file, "judge", "nowhere/to-be-found", {"score": score})
-        assert "the name of the column" not in " ".join(open_project(options).plan.found.notes)
+        assert "the name of the column" not in " ".join(open_project(options).plan.notes)
     data = [
         {"question": row["question"], "answer": row["answer"], "A (0-4)": 2, "B (0-4)": row["rating_1_5"]}
         for row in data
@@ -651,18 +656,42 @@ def test_a_number_in_the_name_of_one_of_several_columns_is_no_scale(tmp_path):
     assert open_project(options).plan.scores.labels == "0-4"
 
 
-def test_a_lower_end_that_scores_cannot_tell_is_named(tmp_path):
+def test_ends_that_scores_cannot_tell_are_named_before_all_else(tmp_path):
     def note(*values: float) -> str:
         data = table(question=QUESTIONS, answer=ANSWERS, score=(list(values) * 30)[:30])
         options = InitOptions(str(write_csv(tmp_path / "data.csv", data)), "judge", "nowhere/to-be-found")
-        return next(note for note in open_project(options).plan.found.notes if note.startswith("Scale: "))
+        first = open_project(options).plan.notes[0]
+        assert first.startswith("Scale: ")
+        return first
 
     assert (
         "from 11 to 100: taken as 1-100; if 0 could be given too, which none of them has: --score_labels 0-100."
         in note(11, 100)
     )
-    assert "--score_labels 0-5:0.5." in note(1.5, 3)
+    assert "--score_labels 0-5:0.5; that it ends at 5, which none of them has, is a guess." in note(1.5, 3)
     assert "if 0" not in note(0, 4) and "if 0" not in note(1, 2, 3)
+    assert "taken as 1-3; if more than 3 could be given: --score_labels 1-4, say." in note(1, 2, 3)
+    assert "if 1 is the best, as of school grades: --score_labels 6-1" in note(1, 2.3, 4, 6)
+    assert "if 1 is the best" in note(1, 2, 3, 4, 5, 6) and "if 1 is the best" not in note(1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "likely"),
+    [
+        ([2, 15, 27], "--score_labels 0-30, 0-40 or 0-100, say"), ([0, 24, 31.5], "--score_labels 0-40, 0-50 or 0-100, say"),
+        ([1, 1.5, 2.5], "--score_labels 1-3:0.5, 1-4:0.5 or 1-5:0.5, say"), ([0, 1.2], "--score_labels 0-2 or 0-3, say"),
+    ],
+)  # fmt: skip
+def test_a_scale_of_which_little_was_used_is_not_guessed(tmp_path, capsys, model, monkeypatch, values, likely):
+    data = table(question=QUESTIONS, answer=ANSWERS, score=(values * 30)[:30])
+    file = str(write_csv(tmp_path / "data.csv", data))
+    assert likely in (said := refused(capsys, file)) and "does not tell where the scale ends" in said
+    assert not Path("data-judge").exists()
+    # On a terminal it is asked for, until there is an answer
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n0-60\nIs it clear?\n"))
+    console = Console(file=io.StringIO(), width=1000)
+    assert open_with_questions(InitOptions(file, "judge", model), console).plan.scores.labels == "0-60"
+    assert likely in console.file.getvalue()
 
 
 def test_a_folder_of_splits_is_read_as_one(tmp_path, model):
@@ -755,6 +784,42 @@ def test_splits_keep_questions_together_and_do_not_depend_on_order():
     shares = pd.Series(splits).value_counts(normalize=True)
     assert shares["test"] == pytest.approx(0.2, abs=0.02) and shares["validation"] == pytest.approx(0.1, abs=0.02)
     assert set(divide(["a", "b", "c"])) == {"train", "validation", "test"}
+
+
+def test_the_test_has_questions_enough_for_intervals_if_half_are_left():
+    def tested(keys: list[str], own: list[str] | None = None) -> int:
+        return len({key for key, split in zip(keys, divide(keys, own), strict=True) if split == "test"})
+
+    assert [tested([f"q{number}" for number in range(many) for _ in range(4)]) for many in (11, 12, 20, 29, 40)] == [
+        2, 6, 6, 6, 8,
+    ]  # fmt: skip
+    large = [f"q{number}" for number in range(12) for _ in range(200 if number == 5 else 2)]
+    assert pd.Series(divide(large))[[key != "q5" for key in large]].value_counts()["train"] > 0
+
+
+def test_a_direct_judge_has_a_curve_of_its_validation_rows(tmp_path, model):
+    data = [{name: row[name] for name in ("question", "answer", "score")} for row in sheet(questions=60)]
+    raft = init(write_csv(tmp_path / "data.csv", data), model)["raft"]
+    assert raft["judge_eval_splits"] == ["validation"] and raft["judge_eval_rows"] == 40
+    updates = raft["num_train_epochs"] * len(rows("train")) / 8  # of eight rows
+    assert raft["judge_eval_steps"] == max(10, round(updates / 10))
+    # Its answer takes no room in the context, which a prompt may fill
+    config = json.loads(Path(model, "config.json").read_text())
+    short = shutil.copytree(model, tmp_path / "short")
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": raft["max_length"]}))
+    sft.main(["--config", "judge/raft.yaml", "--model_name_or_path", str(short), "--max_steps", "2"])
+    log = json.loads(Path(raft["output_dir"], "trainer_state.json").read_text())["log_history"]
+    assert any("judge_eval/validation/rail/rmse" in entry for entry in log)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_judge_is_used_in_the_precision_of_its_evaluation(tmp_path, model, half):
+    options = ("--gpus", "1xH100-80GB") if half else ()
+    data = [{name: row[name] for name in ("question", "answer", "score")} for row in sheet()]
+    recipes = init(write_csv(tmp_path / "data.csv", data), model, *options)
+    text, dtype = Path("judge", "README.md").read_text(encoding="utf-8"), recipes["evaluate"].get("dtype")
+    assert dtype == "bfloat16" or not half
+    assert (" --dtype bfloat16 --columns" in text) == (', dtype="bfloat16")' in text) == (dtype == "bfloat16")
 
 
 def test_a_context_has_room_for_what_stands_around_a_prompt():

@@ -3,6 +3,7 @@
 """`real-trl init` on files as people have them: without an edit, to recipes whose data are what the files say."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,7 +134,29 @@ def test_comments_of_annotators_are_the_rationales_of_their_ratings(tmp_path, mo
     data = {key: value for key, value in raft.items() if key in DataArguments.__dataclass_fields__}
     rows = load_judge_dataset(DataArguments(**data), scale=Scale.parse("1-5"), require_feedback=True)
     given = {(row["feedback"][-2], row["score"]) for row in rows}
-    assert {who for who, _ in given} == {"1", "2", "3"} and len(rows) > 2 * 36
+    assert {who for who, _ in given} == {"1", "2", "3"} and len(rows) > 2 * 20
+
+
+def test_comments_that_all_say_the_same_are_no_rationales(tmp_path, monkeypatch, model, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = files.label_studio(tmp_path)
+    tasks = json.loads(file.read_text())
+    for task in tasks:
+        for annotation in task["annotations"]:
+            annotation["result"][1]["value"]["text"] = ["ok answer"]
+    for control in ("why", "comment"):
+        file.write_text(json.dumps(tasks).replace('"why"', f'"{control}"'))
+        capsys.readouterr()
+        recipes = recipes_of(file, model, *(("--feedback", "annotations.result.why") if control == "why" else ()))
+        said = " ".join(capsys.readouterr().out.split())
+        # Of two or three raters of each of 48 rows
+        assert "120 of 120 rationales (100%) are one and the same text ('ok answer')" in said
+        direct = set(recipes) == {"raft", "evaluate"}
+        assert direct == (
+            "A direct judge: of 'annotations.result.comment', which would be the rationales, 120 of 120" in said
+        )
+        assert direct == (control == "comment")  # which nobody named
+        shutil.rmtree("judge")
 
 
 def test_a_scale_where_1_is_the_best(tmp_path, monkeypatch, model, capsys):

@@ -89,7 +89,7 @@ def test_scores_that_are_worth_nothing(rows, found):
 def test_rationales_that_are_none_are_mentioned():
     text = lines([row(score, rationale="4") for score in SCORES])
     assert NOTHING_FOUND_IN_SCORES in text and any(
-        "rationales: 10 of 10 rows (100%) hold the score itself" in line and "('4')" in line for line in text
+        "rationales: 10 of 10 rationales (100%) are the score itself" in line and "('4')" in line for line in text
     )
 
 

@@ -79,7 +79,8 @@ def test_the_readme_says_how_new_answers_are_scored(folder, capsys):
     """By a command and three lines of Python, both of which run as they are written."""
     text = Path("judge/README.md").read_text(encoding="utf-8")
     command = re.search(r"^real-trl score (.*)$", text, re.MULTILINE)[1]
-    assert command == "new.csv --model judge/outputs/raft --columns instruction=question,response=answer"
+    half = "--dtype bfloat16 " if "dtype" in yaml.safe_load(Path("judge/evaluate.yaml").read_text()) else ""
+    assert command == f"new.csv --model judge/outputs/raft {half}--columns instruction=question,response=answer"
     new = [{"question": row["question"], "answer": row["answer"]} for row in sheet(questions=2, seed=1)]
     write_csv(folder / "new.csv", new)
     score.main(shlex.split(command))
@@ -127,7 +128,8 @@ def test_rationales_can_be_left_out(folder, capsys):
     write_csv(folder / "explained.csv", rows)
     recipe = yaml.safe_load((folder / "judge/raft.yaml").read_text())
     recipe |= {"dataset_name": "explained.csv", "feedback_column": "comment", "output_dir": "left_out"}
-    del recipe["group_column"]
+    for key in ("group_column", *(key for key in [*recipe] if key.startswith("judge_eval"))):  # of the written splits
+        del recipe[key]
     Path("left_out.yaml").write_text(yaml.safe_dump(recipe))
     sft.main(["--config", "left_out.yaml", "--max_steps", "1"])
     assert json.loads(Path("left_out/judge_config.json").read_text())["rationale"] is False

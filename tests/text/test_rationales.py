@@ -68,7 +68,7 @@ def test_faults_of_a_column():
     assert rationale_faults(["Because.", None, " ", "It is fine."] * 5) == []
     (fault,) = rationale_faults(["4"] * 2 + ["Fine."] * 3 + [None] * 5)
     assert fault == RationaleFault(False, 2, 5, "4") and fault.fatal
-    assert str(fault) == "2 of 5 rows (40%) hold the score itself, or a placeholder, and no rationale ('4')"
+    assert str(fault) == "2 of 5 rationales (40%) are the score itself, or a placeholder, and no rationale ('4')"
     assert not rationale_faults(["4"] + [f"Reason {'x' * i}." for i in range(9)])[0].fatal  # a tenth
     (same,) = rationale_faults(["The answer is fine."] * 6 + [f"Reason {'x' * i}." for i in range(4)])
     assert same == RationaleFault(True, 6, 10, "The answer is fine.") and not same.fatal
@@ -90,7 +90,7 @@ def write(path, comments):
 def test_supervised_training_refuses_scores_for_rationales(tmp_path):
     path = write(tmp_path / "rows.jsonl", [str(1 + i % 5) for i in range(12)] + ["Really fine."] * 3)
     with pytest.raises(
-        ValueError, match=r"feedback_column 'comment': 12 of 15 rows \(80%\) hold the score itself.*\('1'\)"
+        ValueError, match=r"feedback_column 'comment': 12 of 15 rationales \(80%\) are the score itself.*\('1'\)"
     ):
         load(path, require_feedback=True)
     assert len(load(path)) == 15  # evaluation and RL have no use for it
@@ -101,8 +101,10 @@ def test_a_few_of_them_and_texts_that_repeat_are_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(load(path, require_feedback=True)) == 12
     said = [record.getMessage() for record in caplog.records]
-    assert any("feedback_column 'comment': 1 of 12 rows (8%) hold the score itself" in text for text in said)
-    assert any("feedback_column 'comment': 11 of 12 rows (92%) hold one and the same text" in text for text in said)
+    assert any("feedback_column 'comment': 1 of 12 rationales (8%) are the score itself" in text for text in said)
+    assert any(
+        "feedback_column 'comment': 11 of 12 rationales (92%) are one and the same text" in text for text in said
+    )
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def test_init_notices_it(tmp_path, model, capsys, monkeypatch, comments):
     pd.DataFrame(rows).to_csv("scores.csv", index=False)
     init.main(["scores.csv", "--model", model, "--yes", "--output_dir", "judge"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "the column 'comment': 60 of 60 rows (100%) hold the score itself" in said
+    assert "the column 'comment': 60 of 60 rationales (100%) are the score itself" in said
     assert "A direct judge: only 0 training rows have a rationale" in said
     assert "rationale: false" in (tmp_path / "judge" / "raft.yaml").read_text()
-    assert "60 of 60 rows (100%) hold the score itself" in (tmp_path / "judge" / "README.md").read_text()
+    assert "60 of 60 rationales (100%) are the score itself" in (tmp_path / "judge" / "README.md").read_text()
