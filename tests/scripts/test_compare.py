@@ -366,6 +366,27 @@ def test_which_rows_are_about_one_question_without_group(tmp_path, capsys, colum
     assert ("360 questions" in out) is False and ("whole questions varying" in out) == (questions is not None)
 
 
+@pytest.mark.parametrize(
+    ("scores", "questions", "said"),
+    [([5.0], ["q0"], "has a single score"), ([4.9, 5.0], ["q0", "q0"], "The 2 scores of lucky are of one question"),
+     ([5.0] * 3, ["q0", "q1", "q2"], "The scores of lucky are 5 for every question")],
+)  # fmt: skip
+def test_nothing_is_decided_about_a_system_whose_scores_do_not_tell_how_much_they_vary(
+    tmp_path, scores, questions, said
+):
+    rows = [row | {"rating": None} for row in scored_rows()[0] if row["model"] != "twin"]
+    lucky = [
+        {**rows[0], "model": "lucky", "question": q, "expected_score": s}
+        for q, s in zip(questions, scores, strict=True)
+    ]
+    found = compare(write(tmp_path / "scored.jsonl", rows + lucky))
+    for pair in found["differences"]:
+        assert (pair["better"] is None) == ("lucky" in (pair["a"], pair["b"]))
+        assert (pair["judge"]["p_value"] is None) == (None in pair["judge"]["interval"]) == (pair["better"] is None)
+    assert not any("lucky" in each for each in found["alike"])
+    assert sum(said in each and "nothing is decided about it" in each for each in found["warnings"]) == 1
+
+
 def of_scale(rows, labels, values, change=dict):
     """The rows as a judge on another scale of five gives them, with the best label at 5; `change` makes what is written of the distributions."""
     for row in rows:
