@@ -6,11 +6,12 @@ import copy
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from real_trl.evaluation.cross_fitting import fit_calibration
-from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of
+from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of, scored_rows
 from real_trl.evaluation.recalibration import crps, means, tempered
 from tests.evaluation.test_recalibration import VALUES, distributions, drawn
 
@@ -163,3 +164,15 @@ def test_a_group_is_shown_with_the_kind_of_margin_that_is_saved():
     shown = next(group for group in calibration.shown["groups"] if group["group"] == "hard")
     assert shown["own"] and calibration.intervals.margins["hard"] > calibration.intervals.margin
     assert shown["coverage"] > 0.75
+
+
+def test_groups_of_a_column_of_numbers_with_an_empty_cell_are_those_of_rows_to_be_scored():
+    """pandas makes 1 into 1.0 and the empty cell into NaN."""
+    rows = overconfident(600, 10)
+    grade = pd.Series([None, *(1 + np.arange(599) % 2)], dtype="float64")
+    frame = {"status": ["ok"] * 600, "target": rows.targets, "probabilities": list(rows.probabilities), "grade": grade}
+    read, _ = scored_rows(frame | {"group": rows.questions}, VALUES, column="grade")
+    assert list(read.groups[:3]) == [None, "1", "2"]
+    fitted = fit_calibration(read, VALUES, coverage=0.8, column="grade")
+    assert fitted.intervals.margins.keys() == {"1", "2"}
+    assert [(each["group"], each["rows"]) for each in fitted.shown["groups"]] == [("1", 300), ("2", 299)]

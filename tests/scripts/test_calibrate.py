@@ -7,20 +7,24 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from real_trl import Judge, JudgeConfig
 from real_trl.arguments.judging import JudgingArguments
-from real_trl.data.files import CALIBRATED_SCORES, SCORES
+from real_trl.data.files import CALIBRATED_SCORES, SCORES, read_file
 from real_trl.engines import Judgment
+from real_trl.evaluation.conformal import Intervals
+from real_trl.evaluation.judge_calibration import Calibration
 from real_trl.evaluation.recalibration import Recalibration
 from real_trl.integrations import JudgeReward
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.publishing.card import build_card
 from real_trl.report.calibration_text import calibration_text
 from real_trl.scripts import calibrate, evaluate, push, score
+from real_trl.scripts._score_prompts import groups_of
 from tests.helpers.served_judges import SPACE
 from tests.serving.test_serve import service
 from tests.tiny import LINES, PROMPT, TOKENIZER, warm_model
@@ -454,3 +458,17 @@ def test_criteria_have_intervals_of_their_own(folder, tmp_path, capsys):
     (row,) = [json.loads(line) for line in (tmp_path / "new.scored.jsonl").read_text().splitlines()]
     for name, each in by_rubric.items():
         assert [row[f"{name}_interval_low"], row[f"{name}_interval_high"]] == pytest.approx(each.interval, abs=2e-3)
+
+
+def test_the_group_of_a_row_is_the_one_of_calibration(tmp_path, capsys):
+    """As a number, as it comes out of a table with gaps, and as text; an empty cell is none. Where no row has a known one, that is said."""
+    calibration = Calibration(Recalibration(), Intervals("absolute", 0.9, 3.0, "grade", {"1": 0.5}))
+    judge = SimpleNamespace(calibration=calibration, criteria={})
+    cells = [1, 1.0, " 1 ", "", None]
+    assert [Judge.group(judge, {"grade": cell}) for cell in [*cells, float("nan")]] == ["1"] * 3 + [None] * 3
+    for name, given, known in (("some", cells, True), ("none", [4, 5], False)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"grade": cell}) + "\n" for cell in given))
+        found = groups_of(calibration, read_file(path, "data"), [])
+        assert found == (["1"] * 3 + [None] * 2 if known else ["4", "5"])
+        assert ("none of the rows has one of the groups" in capsys.readouterr().out) != known
