@@ -361,9 +361,9 @@ def test_which_rows_are_about_one_question_without_a_group_column(folder, tmp_pa
     count, out = questions_of(judge, grouped, capsys)
     assert count == 10 and "60 rows of 10 questions: those with the same group are taken as being about one" in out
     own = [
-        row | {"group": "mine", "question_group": f"q{i // 12}"} for i, row in enumerate(texts)
+        row | {"group": "mine", "question_group": f"q{i // 10}"} for i, row in enumerate(texts)
     ]  # of init, beside one that was there
-    assert questions_of(judge, own, capsys)[0] == 5
+    assert questions_of(judge, own, capsys)[0] == 6
     count, out = questions_of(judge, texts, capsys)
     assert count == 20 and "60 rows of 20 questions: those with the same instruction are taken" in out
     gaps = [row | {"group": None if i else "q"} for i, row in enumerate(texts)]
