@@ -139,7 +139,8 @@ def figures_of(rows: ScoredRows, after: np.ndarray, bounds: np.ndarray, values: 
             Calibrated distributions, and intervals.
 
     Returns:
-        `dict[str, Any]`: `rows`, their number; `crps` and `rmse`, each `[before, after]`; `coverage`, the share of human scores inside;
+        `dict[str, Any]`: `rows`, their number; `crps` and `rmse`, each `[before, after]`, both of distributions that are divided by their
+        probability on the labels, as the judge's own expected score, that `evaluate` looks at, is not by default; `coverage`, the share of human scores inside;
         `interval`, its 95% binomial interval (Clopper and Pearson, 1934), which takes rows as independent; where questions have several rows,
         `by_question`, its 95% bootstrap interval that resamples questions; `width`, the mean; and where rows have groups, `groups`, the
         same of each, with its name as `group`.

@@ -376,6 +376,7 @@ def test_rows_are_not_called_questions(folder, tmp_path, capsys):
     count, out = questions_of(tmp_path / "judge", rows, capsys)
     assert count == 60 and "60 rows, no question column: rows are taken as independent of each other." in out
     assert "On 60 rows, each predicted by what was fitted without it:" in out
+    assert "all of distributions divided by their probability on the labels" in out  # unlike the RMSE of `evaluate`
     assert "60 questions" not in out and "--group_column COLUMN" in out
     options = ["--dataset_name", str(tmp_path / "of.jsonl"), "--dataset_test_split", "all", "--num_resamples", "100"]
     evaluate.main(
