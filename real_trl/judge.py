@@ -22,6 +22,7 @@ from real_trl.judge_source import find_judge
 from real_trl.option_values import FieldError
 from real_trl.prompts.template import checked_text
 from real_trl.text.cells import column_names, plain_row
+from real_trl.text.keys import key_of
 
 
 class Judge:
@@ -163,7 +164,7 @@ class Judge:
             return None
         of_rubric: dict[Any, str] = {rubric: criterion for criterion, rubric in self.criteria.items()}
         given = row.get(column, of_rubric.get(row.get("rubric")) if column == CRITERION_COLUMN else None)
-        return None if given is None else str(given)
+        return key_of(given)
 
     def judge(
         self,

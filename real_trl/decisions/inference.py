@@ -119,7 +119,7 @@ class Means:
         means (`np.ndarray` of shape `(S,)`): NaN where it cannot be estimated.
         of_labels, of_all (`np.ndarray` of shape `(G, S)`):
             What the labelled rows of each question, and all of its rows, add to the errors; the sum of squares over questions of both
-            together is the variance. Both are widened for small numbers, see [`prediction_powered`]. NaN where people's scores do not tell how much
+            together is the variance. Both are widened for small numbers, see [`prediction_powered`]. NaN where scores do not tell how much
             they vary.
         expected (`np.ndarray` of shape `(G, S)`): Variance that each question would add if its rows were alike and independent.
         of_single (`np.ndarray` of shape `(S,)`): The variance from labels if labelled rows were independent: the sum of squares over rows.
@@ -200,16 +200,21 @@ class Contrast:
 
 
 def judge_alone(rows: ScoredRows) -> Means:
-    """The judge's mean score of every system: as biased as the judge is."""
+    """
+    The judge's mean score of every system: as biased as the judge is. Without an error where its scores do not tell how much they vary: they
+    are of one question, or their questions do not differ.
+    """
     of_all = _widened_for_questions(
         rows, rows.sums(_centred(rows, rows.judge, 1 / rows.n_rows[rows.systems]) / rows.n_rows[rows.systems])
     )
+    varies = np.sum(of_all**2, axis=0) > (_TINY * np.abs(rows.judge).max()) ** 2
+    told = varies & (rows.has_answer.sum(axis=0) > 1)
     means = np.bincount(rows.systems, rows.judge, rows.n_systems) / rows.n_rows
     return Means(
         rows,
         means,
         np.zeros_like(of_all),
-        of_all,
+        np.where(told, of_all, np.nan),
         _alike(rows, rows.judge, 1 / rows.n_rows[rows.systems]),
         np.zeros(rows.n_systems),
         float(np.abs(rows.judge).max()),

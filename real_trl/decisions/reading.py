@@ -16,10 +16,12 @@ from real_trl.decisions.inference import ScoredRows
 from real_trl.decisions.units import Units, compare_units
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.option_values import FieldError
-from real_trl.scale import as_number
+from real_trl.scale import Scale, as_number
 from real_trl.text.cells import is_empty
+from real_trl.text.keys import key_of
 from real_trl.text.shown import first_few
 
+_CLOSE = 1e-4  # of a score: single precision, and rounding in a file
 MAX_SYSTEMS = 50  # more is a column of something else, and more pairs than anyone reads
 
 
@@ -32,7 +34,7 @@ class ScoredSystems:
         places (`np.ndarray`): Which rows of the file these are.
         probabilities (`np.ndarray` of shape `(n, labels)`, *optional*): From the worst label to the best, NaN where not all are known.
         doubt (`np.ndarray` of shape `(n,)`, *optional*): Standard deviation of the judge's distribution.
-        lower_is_better (`bool`): Whether the labels are numbers that fall from the worst to the best.
+        lower_is_better (`bool`): Whether the labels are numbers that stand for themselves and fall from the worst to the best.
         has_questions (`bool`): Whether a column says which rows are about one question.
         units ([`~real_trl.decisions.units.Units`]): Whether people and the judge score in the same one.
         notes (`list[str]`): What was left out.
@@ -56,6 +58,7 @@ def read_systems(
     group: str | None = None,
     probability: str | None = None,
     prefix: str = "",
+    scale: Scale | None = None,
 ) -> ScoredSystems:
     """
     Read what is compared.
@@ -66,6 +69,7 @@ def read_systems(
         group (`str`, *optional*): The column that says which rows are about one question.
         probability (`str`, *optional*): The column with the probability with which a row was chosen for a human score.
         prefix (`str`, *optional*): What the names of the judge's columns begin with.
+        scale ([`~real_trl.scale.Scale`], *optional*): The judge's. By default what the labels of its distributions tell of it, which a note says.
 
     Raises:
         `FieldError`: naming the option, the column and the fix.
@@ -124,16 +128,15 @@ def read_systems(
             f": the judge scored no row of {missing[0]!r}",
         )
     questions = _questions(of[group] if group else [None] * len(cells))[keep]
-    labels, table = _distributions(of.get(f"{prefix}probabilities"))
+    judged = _distributions(source, of.get(f"{prefix}probabilities"), judge, scale)
     doubt = np.array([as_number(cell) for cell in of[f"{prefix}spread"]])[keep] if f"{prefix}spread" in of else None
     if doubt is not None and not np.isfinite(doubt).any():
         doubt = None
-    numbers = [as_number(label) for label in labels]
     units = compare_units(
         source,
         np.where(scored, scores, np.nan),
         np.where(scored, judge, np.nan),
-        numbers if np.isfinite(numbers).all() else (),
+        judged.values,
     )
     return ScoredSystems(
         names,
@@ -145,29 +148,30 @@ def read_systems(
             None if chosen is None else chosen[keep],
         ),
         keep,
-        None if table is None else table[keep],
+        None if judged.table is None else judged.table[keep],
         None if doubt is None else np.where(np.isfinite(doubt), doubt, np.nanmean(doubt)),
-        len(numbers) > 1 and all(x > y for x, y in zip(numbers, numbers[1:], strict=False)),
+        judged.lower_is_better,
         group is not None,
         units,
-        [*notes, *units.notes],
+        [*notes, *units.notes, *judged.notes],
     )
 
 
 def _systems(source: Source, column: str, cells: Sequence[Any]) -> tuple[list[str], np.ndarray]:
-    if empty := [source.where(index) for index, cell in enumerate(cells) if is_empty(cell)]:
+    keys = [key_of(cell) for cell in cells]
+    if empty := [source.where(index) for index, key in enumerate(keys) if key is None]:
         raise FieldError(
             "--system",
             column,
             "Fill in the cells, or remove the rows.",
             f": {column!r} is empty in {first_few(empty)}",
         )
-    names = list(dict.fromkeys(str(cell) for cell in cells))
+    names = list(dict.fromkeys(key for key in keys if key is not None))
     if len(names) > MAX_SYSTEMS:
         said = f": {column!r} holds {len(names)} different values, and at most {MAX_SYSTEMS} systems are compared"
         raise FieldError("--system", column, "Name the column that says which system answered.", said)
     place = {name: index for index, name in enumerate(names)}
-    return names, np.array([place[str(cell)] for cell in cells])
+    return names, np.array([place[key] for key in keys if key is not None])
 
 
 def _human(source: Source, columns: Sequence[str], of: dict[str, list[Any]]) -> np.ndarray:
@@ -200,27 +204,71 @@ def _probabilities_of_labels(source: Source, column: str, cells: Sequence[Any], 
 def _questions(cells: Iterable[Any]) -> np.ndarray:
     """A number for each question; a row that names none is one of its own."""
     names: dict[Any, int] = {}
-    keys = [("row", index) if is_empty(cell) else str(cell) for index, cell in enumerate(cells)]
+    keys = [("row", index) if (key := key_of(cell)) is None else key for index, cell in enumerate(cells)]
     return np.array([names.setdefault(key, len(names)) for key in keys])
 
 
-def _distributions(cells: Sequence[Any] | None) -> tuple[list[str], np.ndarray | None]:
-    """Labels and `(n, labels)`, each row divided by its sum, NaN where a probability is unknown; no labels and `None` if there is no row with all."""
-    rows = []
-    for cell in cells or ():
-        if isinstance(cell, str):
-            try:
-                cell = json.loads(cell)
-            except ValueError:  # no distribution is known then
-                cell = None
-        rows.append(cell if isinstance(cell, dict) else None)
-    labels = next((list(row) for row in rows if row), [])
-    if not labels:
-        return [], None
-    table = np.full((len(rows), len(labels)), np.nan)
+@dataclass(frozen=True)
+class _Judged:
+    """The judge's distributions `(n, labels)` from the worst label to the best, the labels' values, and which way they go, as far as it is known."""
+
+    table: np.ndarray | None = None
+    values: Sequence[float] = ()
+    lower_is_better: bool = False
+    notes: Sequence[str] = ()
+
+
+def _distributions(
+    source: Source, cells: Sequence[Any] | None, judge: np.ndarray, scale: Scale | None = None
+) -> _Judged:
+    """Each row divided by its sum, NaN where a probability is unknown; no table if there is no row with all, or the labels' order is not known."""
+    rows = [_mapping(cell) for cell in cells or ()]
+    labels = list(scale.labels) if scale else next((list(row) for row in rows if row), [])
+    given = np.full((len(rows), len(labels)), np.nan)
     for index, row in enumerate(rows):
-        if row and list(row) == labels:
-            table[index] = [as_number(row[label]) for label in labels]
-    total = table.sum(axis=1, keepdims=True)
-    table = np.where(total > 0, table / np.where(total > 0, total, 1), np.nan)
-    return (labels, table) if np.isfinite(table).all(axis=1).any() else ([], None)
+        if row and row.keys() == set(labels):
+            given[index] = [as_number(row[label]) for label in labels]
+        elif row and scale:
+            said = f": {source.where(index)} has probabilities of {', '.join(map(repr, list(row)[:8]))}"
+            raise FieldError("--score_labels", str(scale), "Give the labels that the judge scored with.", said)
+    numbers = np.array([as_number(label) for label in labels], dtype=np.float64)
+    values: np.ndarray | None = np.array(scale.values) if scale else numbers
+    falls, notes = False, []
+    if scale:
+        falls = scale.lower_is_better
+    elif labels and not np.isfinite(numbers).all():
+        values = _told_values(given, judge)
+    else:
+        falls = len(labels) > 1 and bool((np.diff(numbers) < 0).all())
+        if not falls:
+            notes.append(
+                "Higher scores are taken as better. Where the lowest is the best, give the judge's scale: --score_labels 6-1."
+            )
+    if values is None:
+        note = f"Which of the labels {', '.join(labels)} is better cannot be told: there are no win rates. Give the judge's scale: --score_labels and --score_values."
+        return _Judged(notes=[note])
+    total = given.sum(axis=1, keepdims=True)
+    table = np.where(total > 0, given / np.where(total > 0, total, 1), np.nan)[
+        :, np.argsort(-values if falls else values)
+    ]
+    known = len(labels) > 0 and np.isfinite(table).all(axis=1).any()
+    return _Judged(table if known else None, values.tolist(), falls, notes)
+
+
+def _mapping(cell: Any) -> dict[str, Any] | None:
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except ValueError:  # no distribution is known then
+            return None
+    return cell if isinstance(cell, dict) else None
+
+
+def _told_values(given: np.ndarray, judge: np.ndarray) -> np.ndarray | None:
+    """What labels that are words stand for, by the scores, which are the means of these values; `None` where rows do not tell it."""
+    known = np.isfinite(given).all(axis=1) & np.isfinite(judge)
+    if not known.any():
+        return None
+    values, _, rank, _ = np.linalg.lstsq(given[known], judge[known], rcond=1e-9)
+    close = np.abs(given[known] @ values - judge[known]).max() <= _CLOSE * max(1.0, float(np.abs(judge[known]).max()))
+    return np.round(values, 4) if rank == given.shape[1] and close else None

@@ -186,7 +186,7 @@ def _against_judge(
         both,
         means=judge.means - both.means if systems.units.same else np.full(rows.n_systems, np.nan),
         of_labels=-both.of_labels,
-        of_all=judge.of_all - both.of_all,
+        of_all=np.nan_to_num(judge.of_all) - both.of_all,  # of a judge that gives all the same, people tell the bias
         scale=max(judge.scale, both.scale),
     )
     return {
@@ -216,6 +216,18 @@ def _remarks(systems: ScoredSystems, ways: dict[str, Means], by: str, labelled: 
         warnings.append(
             f"{few.capitalize()}: all figures are the judge's alone. A judge that favours a system is not seen, and intervals do not allow for it."
         )
+        for s in np.flatnonzero(np.isnan(ways["judge"].of_all).any(axis=0)):
+            given, asked = rows.judge[rows.systems == s], int(rows.has_answer[:, s].sum())
+            what = (
+                f"The {len(given)} scores of {names[s]} are of one question"
+                if asked < 2
+                else f"The scores of {names[s]} are {given[0]:.4g} for every question"
+            )
+            if len(given) == 1:
+                what = f"{names[s]} has a single score"
+            warnings.append(
+                f"{what}: how much they vary cannot be told. It has no interval, and nothing is decided about it."
+            )
     else:
         if unknown := [names[s] for s in np.flatnonzero(~np.isfinite(ways["combined"].means))]:
             warnings.append(

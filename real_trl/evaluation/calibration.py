@@ -95,7 +95,7 @@ def calibration_metrics(columns: dict[str, np.ndarray], n_bins: int = 10) -> dic
 
 
 def calibrated_rows(
-    rows: Rows, status: np.ndarray, malformed: str, values: Sequence[float]
+    rows: Rows, status: np.ndarray, malformed: str, values: Sequence[float], labels: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """
     Which rows count in the calibration.
@@ -105,7 +105,7 @@ def calibrated_rows(
         count; and why others don't. A malformed completion has no distribution of its own: only `"force"` counts that
         which was read at the forced marker.
     """
-    probabilities = probability_matrix(rows, len(values), len(status))
+    probabilities = probability_matrix(rows, values, len(status), labels)
     if probabilities is None:
         reason = "calibration is undefined: the predictions have no column `probabilities`."
         return np.full((len(status), len(values)), np.nan), np.zeros(len(status), dtype=bool), [reason]

@@ -106,9 +106,14 @@ def least_rows(coverage: float) -> int:
     return int(np.ceil(round(5 / (1 - coverage), 9)))
 
 
+def named(groups: np.ndarray) -> np.ndarray:
+    """The groups of the rows that have one, as text."""
+    return np.array([group for group in groups if group is not None], dtype=str)
+
+
 def large_groups(groups: np.ndarray, coverage: float) -> list[str]:
     """Groups of at least [`least_rows`] rows."""
-    names, counts = np.unique(groups, return_counts=True)
+    names, counts = np.unique(named(groups), return_counts=True)
     return [str(name) for name, count in zip(names, counts, strict=True) if count >= least_rows(coverage)]
 
 

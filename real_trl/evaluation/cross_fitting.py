@@ -18,9 +18,11 @@ import numpy as np
 from real_trl.evaluation.conformal import KINDS, Intervals, fit_intervals, large_groups
 from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of
 from real_trl.evaluation.recalibration import METHODS, Recalibration, crps, fit, grouped_folds, parts
+from real_trl.evaluation.resampling import MIN_GROUPS
 
 _FOLDS = 5
 MIN_ROWS = 30
+MIN_QUESTIONS = MIN_GROUPS  # fewer leave hardly any in the folds of folds, of which nothing can be fitted or shown
 
 
 def fit_calibration(
@@ -37,7 +39,7 @@ def fit_calibration(
 
     Args:
         rows ([`ScoredRows`]):
-            At least 30, of at least two questions.
+            At least 30, of at least [`MIN_QUESTIONS`] questions.
         values (`Sequence[float]`):
             Values of the labels.
         coverage (`float`, *optional*, defaults to `0.9`):
@@ -53,7 +55,7 @@ def fit_calibration(
         its own.
 
     Raises:
-        `ValueError`: if there are too few rows or questions.
+        `ValueError`: if there are too few rows or questions, or a human score or probability is not finite.
     """
     n_questions = len(np.unique(rows.questions))
     check_enough(len(rows.targets), n_questions, "have a human score and a distribution of the judge")
@@ -84,9 +86,11 @@ def check_enough(n_rows: int, n_questions: int, what: str) -> None:
     Raises:
         `ValueError`: if there are too few rows or questions.
     """
-    if n_rows < MIN_ROWS or n_questions < 2:
+    if n_rows < MIN_ROWS or n_questions < MIN_QUESTIONS:
         of = "" if n_questions == n_rows else f" of {n_questions} question{'s' * (n_questions != 1)}"
-        raise ValueError(f"data: {n_rows} rows{of} {what}. Give at least {MIN_ROWS} rows, of at least 2 questions.")
+        raise ValueError(
+            f"data: {n_rows} rows{of} {what}. Give at least {MIN_ROWS} rows, of at least {MIN_QUESTIONS} questions."
+        )
 
 
 def _fit(
@@ -97,7 +101,12 @@ def _fit(
     own_margin: list[str] | None,
     seed: int,
 ) -> tuple[Recalibration, Intervals, dict[str, Any]]:
-    """Map and margins, and what the choice between them was made by."""
+    """
+    Map and margins, and what the choice between them was made by.
+
+    Raises:
+        `ValueError`: if a method has no finite CRPS, among which the smallest would be the first.
+    """
     folds, made, scores = grouped_folds(rows.questions, _FOLDS, seed), {}, {}
     for method in METHODS:
         made[method] = np.empty_like(rows.probabilities, dtype=np.float64)
@@ -105,6 +114,10 @@ def _fit(
             fitted = fit(method, rows.probabilities[others], rows.targets[others], values)
             made[method][own] = fitted.apply(rows.probabilities[own], values)
         scores[method] = float(crps(made[method], rows.targets, values).mean())
+    if unknown := [name for name, score in scores.items() if not np.isfinite(score)]:
+        raise ValueError(
+            f"data: the CRPS of {', '.join(unknown)} on left-out rows is not finite: give every row a finite human score and probabilities."
+        )
     method = min(scores, key=scores.__getitem__)
     given = made[method], rows.targets, values, coverage, column, rows.groups, own_margin
     candidates = {kind: fit_intervals(kind, *given) for kind in KINDS}

@@ -58,7 +58,7 @@ def evaluate_with_intervals(
         scores = GroupedScores(predictions, counted.targets, counted.compared, values, counted.wrong, blocks)
         result["intervals"][inference] = clustered_intervals(scores.metrics, n_blocks, what=inference, **sampling)
     if values is not None:
-        result["intervals"]["calibration"] = _calibration_intervals(rows, counted, malformed, values, sampling)
+        result["intervals"]["calibration"] = _calibration_intervals(rows, counted, malformed, values, labels, sampling)
     return result
 
 
@@ -103,9 +103,14 @@ def breakdown(
 
 
 def _calibration_intervals(
-    rows: Rows, counted: CountedRows, malformed: MalformedHandling, values: Sequence[float], sampling: dict[str, Any]
+    rows: Rows,
+    counted: CountedRows,
+    malformed: MalformedHandling,
+    values: Sequence[float],
+    labels: Sequence[str],
+    sampling: dict[str, Any],
 ) -> dict[str, list[float]]:
-    probabilities, counts, _ = calibrated_rows(rows, counted.status, malformed, values)
+    probabilities, counts, _ = calibrated_rows(rows, counted.status, malformed, values, labels)
     counts &= counted.counts
     groups = np.unique(counted.groups[counts[counted.counts]], return_inverse=True)[1]
     if not len(groups):

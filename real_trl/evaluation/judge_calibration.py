@@ -10,10 +10,11 @@ import numpy as np
 from scipy import stats
 
 from real_trl.evaluation.calibration import calibrated_rows
-from real_trl.evaluation.conformal import KINDS, Intervals
+from real_trl.evaluation.conformal import KINDS, Intervals, named
 from real_trl.evaluation.recalibration import METHODS, Recalibration, crps, means
 from real_trl.evaluation.resampling import MIN_GROUPS, bootstrap_weights, expanded_percentile_interval, united_blocks
 from real_trl.evaluation.rows import Rows, group_names, numbers
+from real_trl.text.keys import key_of
 
 _RESAMPLES, _LONGEST_NAME = 2000, 200
 
@@ -115,7 +116,7 @@ class ScoredRows:
         questions (`np.ndarray` of shape `(n,)`):
             What stays together in every split.
         groups (`np.ndarray` of shape `(n,)`, *optional*):
-            What may have a margin of its own, as text.
+            What may have a margin of its own, as text; `None` of a row that has no group.
     """
 
     probabilities: np.ndarray
@@ -138,7 +139,8 @@ def figures_of(rows: ScoredRows, after: np.ndarray, bounds: np.ndarray, values: 
             Calibrated distributions, and intervals.
 
     Returns:
-        `dict[str, Any]`: `rows`, their number; `crps` and `rmse`, each `[before, after]`; `coverage`, the share of human scores inside;
+        `dict[str, Any]`: `rows`, their number; `crps` and `rmse`, each `[before, after]`, both of distributions that are divided by their
+        probability on the labels, as the judge's own expected score, that `evaluate` looks at, is not by default; `coverage`, the share of human scores inside;
         `interval`, its 95% binomial interval (Clopper and Pearson, 1934), which takes rows as independent; where questions have several rows,
         `by_question`, its 95% bootstrap interval that resamples questions; `width`, the mean; and where rows have groups, `groups`, the
         same of each, with its name as `group`.
@@ -164,7 +166,7 @@ def figures_of(rows: ScoredRows, after: np.ndarray, bounds: np.ndarray, values: 
         ends = expanded_percentile_interval(resampled[:, 0] / resampled[:, 1], n_blocks, 0.95)
         figures["by_question"] = [float(end) for end in ends]
     if rows.groups is not None:
-        kept = {str(group): rows.groups == group for group in np.unique(rows.groups)}
+        kept = {str(group): rows.groups == group for group in np.unique(named(rows.groups))}
         ungrouped = ScoredRows(rows.probabilities, rows.targets, rows.questions)
         figures["groups"] = [
             {"group": group, **figures_of(ungrouped.of(keep), after[keep], bounds[keep], values)}
@@ -181,7 +183,7 @@ def scored_rows(
 
     Args:
         column (`str`, *optional*):
-            Column of the groups; a row without one has the group `"None"`.
+            Column of the groups, named as [`~real_trl.text.keys.key_of`] does; a row with an empty cell has none.
     """
     status = np.asarray(rows["status"], dtype=object)
     probabilities, counts, notes = calibrated_rows(rows, status, malformed, values)
@@ -191,7 +193,7 @@ def scored_rows(
     if unlabelled := int((counts & ~np.isfinite(targets)).sum()):
         notes.append(f"calibration: {unlabelled} rows have no human score: they are left out.")
     counts = counts & np.isfinite(targets)
-    groups = None if column is None else np.array([str(each) for each in rows[column]], dtype=object)[counts]
+    groups = None if column is None else np.array([key_of(each) for each in rows[column]], dtype=object)[counts]
     return ScoredRows(probabilities[counts], targets[counts], group_names(rows, len(status))[counts], groups), notes
 
 

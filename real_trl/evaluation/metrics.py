@@ -86,7 +86,7 @@ def evaluate_predictions(
         n_bins (`int`, *optional*, defaults to `10`):
             Largest number of bins of the calibration error.
         labels (`Sequence[str]`, *optional*):
-            Labels of the scale, by which a rationale that is nothing but a score is told, also of a scale of words.
+            Labels of the scale, by which `probabilities` that are mappings are read in any order of their keys, and a rationale that is nothing but a score is told, also of a scale of words.
 
     Returns:
         `dict[str, Any]`: In plain numbers and text:
@@ -123,7 +123,7 @@ def evaluate_predictions(
 
     result["calibration"] = None
     if values is not None:
-        probabilities, counts, why_not = calibrated_rows(rows, counted.status, malformed, values)
+        probabilities, counts, why_not = calibrated_rows(rows, counted.status, malformed, values, labels)
         targets = numbers(rows, "target")
         columns = calibration_columns(probabilities[counts], targets[counts], values)
         result["calibration"] = calibration_metrics(columns, n_bins)

@@ -247,7 +247,7 @@ def _log_losses(
     scale: Scale,
     notes: list[str],
 ) -> dict[str, np.ndarray]:
-    matrix = probability_matrix(rows, len(scale.labels), len(rows))
+    matrix = probability_matrix(rows, scale.values, len(rows), scale.labels)
     if matrix is None:
         notes.append("rail: no log loss: the judge gives no distributions.")
         return {}

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from scipy.stats import bootstrap
 
+from real_trl.evaluation.resampling import clustered_intervals, united_blocks
 from real_trl.evaluation.unscored import UNSCORED
 from real_trl.prompts.sections import section_span
 from real_trl.scale import Scale
@@ -183,14 +183,15 @@ def probe_shifts(
 
     Returns:
         `dict`:
-        - `mean_shift` (`float`) and its `interval` (`[low, high]`, 95%, bootstrap over groups);
+        - `mean_shift` (`float`) and its `interval` (`[low, high]`, 95%, bootstrap over groups; `None` below 6, as is `as_expected`, see
+          [`~real_trl.evaluation.resampling.clustered_intervals`]);
         - `share_raised`, `share_lowered` (`float`): rows that moved by more than 0.01 score units;
         - `n`, `n_groups`, `left_out` (`int`): rows that have ŷ both times, their groups, and the other rows of `base`;
         - `malformed_rate`, `base_malformed_rate` (`float`): completions without a score, of those that there are;
         - `n_unscored` (`int`): changed prompts to which the engine gave no answer; they are among `left_out`;
         - with `probe`, `expected` (`str`) and `as_expected` (`bool`): `"not up"` and `"not down"` fail if the whole interval
           lies on the wrong side, `"down"` holds if it lies below 0 (`"up"`: above it); up to 0.01 counts as 0;
-        - `notes` (`list[str]`): why a figure is `None`.
+        - `notes` (`list[str]`): why a figure is `None`, and that an interval of few groups is rough.
 
     Raises:
         `ValueError`: if an id occurs twice in a frame, or if `probed` has ids that `base` lacks.
@@ -204,11 +205,10 @@ def probe_shifts(
     notes = []
     if shifts.empty:
         notes.append("mean_shift, share_raised, share_lowered: no row has an expected score both times")
-    if groups.nunique() < 2:
-        notes.append("interval: there are not two groups to resample")
+    interval = None if shifts.empty else _interval(shifts, groups, seed, notes)
     result: dict[str, Any] = {
         "mean_shift": None if shifts.empty else float(shifts.mean()),
-        "interval": None if groups.nunique() < 2 else _interval(shifts, groups, seed),
+        "interval": interval,
         "share_raised": None if shifts.empty else float((shifts > _NOISE).mean()),
         "share_lowered": None if shifts.empty else float((shifts < -_NOISE).mean()),
         "n": len(shifts),
@@ -274,15 +274,15 @@ def _malformed_rate(predictions: pd.DataFrame) -> float | None:
     return float((answered != "ok").mean()) if len(answered) else None
 
 
-def _interval(shifts: pd.Series, groups: pd.Series, seed: int) -> list[float]:
-    """Percentile interval of the mean shift over resamples of whole groups."""
-    totals = shifts.groupby(groups.to_numpy()).agg(["sum", "count"])
-    interval = bootstrap(
-        (totals["sum"].to_numpy(), totals["count"].to_numpy()),
-        lambda sums, counts, axis: np.sum(sums, axis=axis) / np.sum(counts, axis=axis),
-        paired=True,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return [float(interval.low), float(interval.high)]
+def _interval(shifts: pd.Series, groups: pd.Series, seed: int, notes: list[str]) -> list[float] | None:
+    """The 95% interval of the mean shift over resamples of whole groups; `None` where there are too few, which `notes` then say."""
+    codes, n_groups = np.unique(groups.astype(str), return_inverse=True)[1], int(groups.nunique())
+    blocks, n_blocks = united_blocks(codes, n_groups, seed)
+    sums = np.column_stack([np.bincount(blocks, shifts, n_blocks), np.bincount(blocks, minlength=n_blocks)])
+
+    def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
+        total = weights @ sums
+        return {"mean_shift": total[:, 0] / total[:, 1]}
+
+    interval = clustered_intervals(mean, n_blocks, 2000, 0.95, seed, "mean_shift", notes)["mean_shift"]
+    return interval if np.isfinite(interval).all() else None

@@ -146,14 +146,27 @@ def numbers(rows: Rows, name: str, length: int | None = None) -> np.ndarray:
     return read
 
 
-def probability_matrix(rows: Rows, n_labels: int, length: int) -> np.ndarray | None:
-    """Column `probabilities`, lists in the order of the labels or mappings from them, as `(N, L)`, NaN in a row without; `None` if there is no such column."""
+def probability_matrix(
+    rows: Rows, values: Sequence[float], length: int, labels: Sequence[str] = ()
+) -> np.ndarray | None:
+    """
+    Column `probabilities` as `(N, L)` in the order of the scale, NaN in a row without; `None` if there is no such column.
+
+    Args:
+        values (`Sequence[float]`), labels (`Sequence[str]`, *optional*):
+            The scale. A row is a list in its order, or a mapping from its labels in any order: by their names, or without `labels` by
+            the numbers that they are. Only keys that are neither are taken in the order that they have.
+
+    Raises:
+        `ValueError`: naming the row, if it has other labels, or another number of them.
+    """
     if "probabilities" not in rows:
         return None
+    n_labels = len(values)
     matrix = np.full((length, n_labels), np.nan)
     for index, probabilities in enumerate(column(rows, "probabilities", length)):
         if isinstance(probabilities, Mapping):
-            probabilities = list(probabilities.values())
+            probabilities = _in_order(probabilities, values, labels, rows, index)
         if probabilities is None or np.ndim(probabilities) == 0:  # a table without lists in it holds NaN
             continue
         if len(probabilities) != n_labels:
@@ -163,6 +176,24 @@ def probability_matrix(rows: Rows, n_labels: int, length: int) -> np.ndarray | N
             )
         matrix[index] = np.asarray(probabilities, dtype=np.float64)
     return matrix
+
+
+def _in_order(
+    given: Mapping[Any, Any], values: Sequence[float], labels: Sequence[str], rows: Rows, index: int
+) -> list[Any]:
+    """The probabilities of a mapping in the order of the scale: a file may have sorted its keys."""
+    if labels and len(given) == len(labels):
+        named = {str(key): probability for key, probability in given.items()}
+        if other := [label for label in labels if label not in named]:
+            raise ValueError(
+                f"Row {row_name(rows, index)} has no probability of the label {other[0]!r} in `probabilities`, but those of "
+                f"{', '.join(map(repr, named))}: pass the `labels` of the scale that was judged on."
+            )
+        return [named[label] for label in labels]
+    numbered = {as_number(key): probability for key, probability in given.items()}
+    if numbered.keys() == set(map(float, values)):
+        return [numbered[float(value)] for value in values]
+    return list(given.values())
 
 
 def row_name(rows: Rows, index: int | np.integer) -> Any:

@@ -47,7 +47,7 @@ def calibration_text(calibration: Calibration) -> list[str]:
     over = f"; resampling {what}, {_range(shown['by_question'])}" if "by_question" in shown else ""
     lines.append(
         f"On {rows}, each predicted by what was fitted without {unit}: CRPS {crps:.3f} "
-        f"before and {crps_after:.3f} after, RMSE {rmse:.3f} and {rmse_after:.3f}; {100 * shown['coverage']:.1f}% of the human scores lie in "
+        f"before and {crps_after:.3f} after, RMSE {rmse:.3f} and {rmse_after:.3f}, all of distributions divided by their probability on the labels; {100 * shown['coverage']:.1f}% of the human scores lie in "
         f"their interval (95% binomial interval {_range(shown['interval'])}{over}), whose mean width is {shown['width']:.2f}."
     )
     if groups := shown.get("groups"):

@@ -12,6 +12,7 @@ from real_trl.integrations.prompt_fields import PromptFields, judge_template
 from real_trl.judge_source import JudgeSource
 from real_trl.prompts.template import checked_text, load_template
 from real_trl.text.cells import is_empty
+from real_trl.text.keys import key_of
 from real_trl.text.shown import first_few, first_reasons, printable
 
 
@@ -109,5 +110,13 @@ def groups_of(calibration: Calibration | None, source: Source, criteria: Sequenc
         if column:
             print(printable(f"note: the data have no column {column!r}, so intervals are those of rows of any."))
         return [None] * len(source) * width
-    cells = [row[column] for row in source.iterate([column])]
-    return [None if cell is None else str(cell) for cell in cells for _ in range(width)]
+    cells = [key_of(row[column]) for row in source.iterate([column])]
+    known = calibration.intervals.margins if calibration else {}
+    if known and not known.keys() & set(cells):
+        print(
+            printable(
+                f"note: none of the rows has one of the groups {first_few(list(known))} in {column!r} that the judge was calibrated with, so intervals "
+                "are those of rows of any."
+            )
+        )
+    return [cell for cell in cells for _ in range(width)]

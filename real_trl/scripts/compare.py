@@ -45,15 +45,18 @@ from real_trl.report.systems import (
 from real_trl.report.terminal_tables import EvaluationTable
 from real_trl.runs.command import command, user_errors
 from real_trl.runs.disk import writing
+from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.runs.new_folder import replaced_files
 from real_trl.runs.output_lock import only_writer
 from real_trl.runs.scored_file import write_csv, write_jsonl
+from real_trl.scale import Scale
 from real_trl.text.cells import is_empty
 from real_trl.text.json_text import to_json
 from real_trl.text.redaction import redact_command
 from real_trl.text.shown import printable
 from real_trl.text.terminal import CleanConsole
 from real_trl.versions import package_versions
+from real_trl.weights.files import read_json
 
 _TABLES = (".csv", ".tsv", ".xlsx")
 _NEW = ("label_next", "label_probability")
@@ -83,6 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="COLUMN",
         help="with which probability a row was chosen for a human score. Default: the same for all rows of a system",
     )
+    parser.add_argument(
+        "--score_labels",
+        metavar="LABELS",
+        help="the judge's scale, from the worst label to the best. Default: that of real-trl score, or what the data tell of it",
+    )
+    parser.add_argument("--score_values", metavar="VALUES", help="the number of each label, with commas")
     parser.add_argument("--prefix", default="", help="what the names of the judge's columns begin with")
     parser.add_argument(
         "--detect",
@@ -118,6 +127,22 @@ def check_options(args: argparse.Namespace) -> None:
         raise FieldError(
             "data", args.data, f"Give a file: {', '.join(EXTENSIONS)}.", f": there is no file {args.data!r}"
         )
+
+
+def judged_scale(args: argparse.Namespace) -> Scale | None:
+    """
+    The scale of the judge: as given, or as `real-trl score` has written beside its file; `None` where neither says it.
+
+    Raises:
+        `FieldError`: if labels and values make no scale.
+    """
+    if args.score_labels:
+        return Scale.parse(args.score_labels, args.score_values and args.score_values.split(","))
+    if args.score_values:
+        raise FieldError("--score_values", args.score_values, "Name the labels as well: --score_labels.")
+    record = Path(f"{args.data}.provenance", PROVENANCE_NAME)
+    judge = read_json(record)["made_with"].get("judge", {}) if record.is_file() else {}
+    return Scale.parse(judge["score_labels"], judge.get("score_values")) if judge.get("score_labels") else None
 
 
 def choose_next(
@@ -208,7 +233,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not args.group and (found := question_columns(source)):
             args.group = found[0]
             print(printable(f"note: --group: rows with the same {args.group} are taken as being about one question"))
-        systems = read_systems(source, args.system.strip(), human, args.group, args.probability, args.prefix)
+        systems = read_systems(
+            source, args.system.strip(), human, args.group, args.probability, args.prefix, judged_scale(args)
+        )
         places: Any = np.array([], dtype=int)
         columns: dict[str, Any] = {}
         if args.label_next:

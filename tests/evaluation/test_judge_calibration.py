@@ -6,11 +6,12 @@ import copy
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from real_trl.evaluation.cross_fitting import fit_calibration
-from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of
+from real_trl.evaluation.judge_calibration import Calibration, ScoredRows, figures_of, scored_rows
 from real_trl.evaluation.recalibration import crps, means, tempered
 from tests.evaluation.test_recalibration import VALUES, distributions, drawn
 
@@ -80,14 +81,14 @@ def test_a_judge_that_is_right_is_left_nearly_alone():
 
 def test_nothing_is_learnt_from_the_question_that_is_predicted():
     """
-    Five questions of which the judge says 1, 2, 3, 4 and 5, and people 1, 1, 1, 1 and 5. From the other four, the last one's score
-    has to be thought to be 1: an error of 4 in a fifth of the rows. A row of it would give it away.
+    Six questions of which the judge says 1, 2, 3, 4, 1 and 5, and people 1, 1, 1, 1, 1 and 5. From the other five, the last one's score
+    has to be thought to be 1: an error of 4 in a sixth of the rows. A row of it would give it away.
     """
-    questions = np.repeat(np.arange(5), 20)
+    questions = np.repeat(np.arange(6), 20)
     p = np.full((5, 5), 0.01) + 0.95 * np.eye(5)
-    targets = np.where(questions == 4, 5.0, 1.0)
-    shown = fit_calibration(ScoredRows(p[questions], targets, questions), VALUES).shown
-    assert shown["rmse"][1] >= np.sqrt(16 / 5) - 0.01
+    targets = np.where(questions == 5, 5.0, 1.0)
+    shown = fit_calibration(ScoredRows(p[np.array([0, 1, 2, 3, 0, 4])[questions]], targets, questions), VALUES).shown
+    assert shown["rmse"][1] >= np.sqrt(16 / 6) - 0.01
 
 
 def test_too_few_rows():
@@ -163,3 +164,33 @@ def test_a_group_is_shown_with_the_kind_of_margin_that_is_saved():
     shown = next(group for group in calibration.shown["groups"] if group["group"] == "hard")
     assert shown["own"] and calibration.intervals.margins["hard"] > calibration.intervals.margin
     assert shown["coverage"] > 0.75
+
+
+def test_groups_of_a_column_of_numbers_with_an_empty_cell_are_those_of_rows_to_be_scored():
+    """pandas makes 1 into 1.0 and the empty cell into NaN."""
+    rows = overconfident(600, 10)
+    grade = pd.Series([None, *(1 + np.arange(599) % 2)], dtype="float64")
+    frame = {"status": ["ok"] * 600, "target": rows.targets, "probabilities": list(rows.probabilities), "grade": grade}
+    read, _ = scored_rows(frame | {"group": rows.questions}, VALUES, column="grade")
+    assert list(read.groups[:3]) == [None, "1", "2"]
+    fitted = fit_calibration(read, VALUES, coverage=0.8, column="grade")
+    assert fitted.intervals.margins.keys() == {"1", "2"}
+    assert [(each["group"], each["rows"]) for each in fitted.shown["groups"]] == [("1", 300), ("2", 299)]
+
+
+@pytest.mark.parametrize("questions", [2, 5])
+def test_too_few_questions_to_leave_some_out_are_refused(questions):
+    rows = overconfident(200, 10)
+    few = ScoredRows(rows.probabilities, rows.targets, np.arange(200) % questions)
+    with pytest.raises(ValueError, match=f"200 rows of {questions} questions .* of at least 6 questions"):
+        fit_calibration(few, VALUES)
+    assert np.isfinite(
+        fit_calibration(ScoredRows(few.probabilities, few.targets, np.arange(200) % 6), VALUES).shown["crps"]
+    ).all()
+
+
+def test_scores_that_are_not_finite_are_refused():
+    rows = overconfident(200, 10)
+    rows.targets[3] = np.nan
+    with pytest.raises(ValueError, match="CRPS of none, temperature, affine, isotonic on left-out rows is not finite"):
+        fit_calibration(rows, VALUES)

@@ -466,3 +466,16 @@ def test_a_figure_that_is_not_of_samples_says_so():
     scores = np.array([1.0, 2.0])
     with pytest.raises(TypeError, match="ECE is not computed of a sample"):
         CALIBRATION["ece"](Sample(scores, scores, np.zeros(2, dtype=bool)))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_mapping_of_probabilities_is_read_by_its_labels(named):
+    """A file with sorted keys has "10" behind "1"."""
+    values, labels = list(range(1, 11)), [str(value) for value in range(1, 11)]
+    of_ten = {label: 0.91 if label == "10" else 0.01 for label in labels}
+    rows = {"status": ["ok"] * 2, "target": [10.0] * 2, "sampled_score": [10.0] * 2, "expected_score": [9.5] * 2}
+    rows["probabilities"] = [of_ten, {label: of_ten[label] for label in sorted(of_ten)}]
+    found = evaluate_predictions(rows, values=values, labels=labels if named else ())
+    assert found["calibration"]["nll"] == pytest.approx(-np.log(0.91))
+    with pytest.raises(ValueError, match="no probability of the label 'A'"):
+        evaluate_predictions(rows, values=values, labels=list("ABCDEFGHIJ"))

@@ -174,9 +174,9 @@ def test_shifts_by_hand():
     assert (result["share_raised"], result["share_lowered"]) == (2 / 5, 1 / 5)
     assert (result["n"], result["n_groups"], result["left_out"]) == (5, 3, 1)
     assert result["malformed_rate"] == pytest.approx(1 / 6) and result["base_malformed_rate"] == 0.0
-    # groups: a +1.5 of two rows, b −1 of two, c .005 of one; a alone and b alone are the extremes of the resamples
-    assert result["interval"] == [pytest.approx(-0.5), pytest.approx(0.75)]
-    assert result["as_expected"] is True and result["notes"] == []
+    # Three groups cannot tell how unlike groups are
+    assert result["interval"] is None and result["as_expected"] is None
+    assert "3 groups cannot tell how unlike groups are, 6 are needed" in result["notes"][0]
 
 
 def test_the_interval_is_that_of_whole_groups():
@@ -203,7 +203,7 @@ def test_the_interval_is_that_of_whole_groups():
     ],
 )
 def test_expectations(probe, shift, expected):
-    base = frame([3.0] * 6)
+    base = frame([3.0] * 6, "abcdef")
     result = probe_shifts(base, base.assign(expected_score=3.0 + shift), probe)
     assert result["as_expected"] is expected and result["interval"] == pytest.approx([shift, shift])
 
@@ -214,7 +214,7 @@ def test_shifts_that_are_undefined_say_why():
     assert result["mean_shift"] is result["interval"] is result["as_expected"] is None
     assert result["malformed_rate"] == 1.0 and result["left_out"] == 6 and "no row has" in result["notes"][0]
     result = probe_shifts(frame([3.0, 4.0], "aa"), frame([4.0, 4.0], "aa"))
-    assert result["mean_shift"] == 0.5 and result["interval"] is None and "two groups" in result["notes"][0]
+    assert result["mean_shift"] == 0.5 and result["interval"] is None and "1 groups cannot tell" in result["notes"][0]
 
 
 def test_shifts_refuse_other_rows():
@@ -308,6 +308,6 @@ def test_where_the_lowest_score_is_the_best_that_is_what_is_planted():
     ],
 )
 def test_expectations_are_mirrored_where_the_lowest_score_is_the_best(probe, shift, as_expected):
-    frame = pd.DataFrame({"id": list("abcd"), "group": list("abcd"), "expected_score": [3.0] * 4, "status": "ok"})
+    frame = pd.DataFrame({"id": list("abcdef"), "group": list("abcdef"), "expected_score": [3.0] * 6, "status": "ok"})
     result = probe_shifts(frame, frame.assign(expected_score=3.0 + shift), probe, lower_is_better=True)
     assert result["mean_shift"] == shift and result["as_expected"] is as_expected

@@ -7,20 +7,24 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from real_trl import Judge, JudgeConfig
 from real_trl.arguments.judging import JudgingArguments
-from real_trl.data.files import CALIBRATED_SCORES, SCORES
+from real_trl.data.files import CALIBRATED_SCORES, SCORES, read_file
 from real_trl.engines import Judgment
+from real_trl.evaluation.conformal import Intervals
+from real_trl.evaluation.judge_calibration import Calibration
 from real_trl.evaluation.recalibration import Recalibration
 from real_trl.integrations import JudgeReward
 from real_trl.prompts.template import PromptTemplate, load_template
 from real_trl.publishing.card import build_card
 from real_trl.report.calibration_text import calibration_text
 from real_trl.scripts import calibrate, evaluate, push, score
+from real_trl.scripts._score_prompts import groups_of
 from tests.helpers.served_judges import SPACE
 from tests.serving.test_serve import service
 from tests.tiny import LINES, PROMPT, TOKENIZER, warm_model
@@ -357,9 +361,9 @@ def test_which_rows_are_about_one_question_without_a_group_column(folder, tmp_pa
     count, out = questions_of(judge, grouped, capsys)
     assert count == 10 and "60 rows of 10 questions: those with the same group are taken as being about one" in out
     own = [
-        row | {"group": "mine", "question_group": f"q{i // 12}"} for i, row in enumerate(texts)
+        row | {"group": "mine", "question_group": f"q{i // 10}"} for i, row in enumerate(texts)
     ]  # of init, beside one that was there
-    assert questions_of(judge, own, capsys)[0] == 5
+    assert questions_of(judge, own, capsys)[0] == 6
     count, out = questions_of(judge, texts, capsys)
     assert count == 20 and "60 rows of 20 questions: those with the same instruction are taken" in out
     gaps = [row | {"group": None if i else "q"} for i, row in enumerate(texts)]
@@ -372,6 +376,7 @@ def test_rows_are_not_called_questions(folder, tmp_path, capsys):
     count, out = questions_of(tmp_path / "judge", rows, capsys)
     assert count == 60 and "60 rows, no question column: rows are taken as independent of each other." in out
     assert "On 60 rows, each predicted by what was fitted without it:" in out
+    assert "all of distributions divided by their probability on the labels" in out  # unlike the RMSE of `evaluate`
     assert "60 questions" not in out and "--group_column COLUMN" in out
     options = ["--dataset_name", str(tmp_path / "of.jsonl"), "--dataset_test_split", "all", "--num_resamples", "100"]
     evaluate.main(
@@ -454,3 +459,17 @@ def test_criteria_have_intervals_of_their_own(folder, tmp_path, capsys):
     (row,) = [json.loads(line) for line in (tmp_path / "new.scored.jsonl").read_text().splitlines()]
     for name, each in by_rubric.items():
         assert [row[f"{name}_interval_low"], row[f"{name}_interval_high"]] == pytest.approx(each.interval, abs=2e-3)
+
+
+def test_the_group_of_a_row_is_the_one_of_calibration(tmp_path, capsys):
+    """As a number, as it comes out of a table with gaps, and as text; an empty cell is none. Where no row has a known one, that is said."""
+    calibration = Calibration(Recalibration(), Intervals("absolute", 0.9, 3.0, "grade", {"1": 0.5}))
+    judge = SimpleNamespace(calibration=calibration, criteria={})
+    cells = [1, 1.0, " 1 ", "", None]
+    assert [Judge.group(judge, {"grade": cell}) for cell in [*cells, float("nan")]] == ["1"] * 3 + [None] * 3
+    for name, given, known in (("some", cells, True), ("none", [4, 5], False)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"grade": cell}) + "\n" for cell in given))
+        found = groups_of(calibration, read_file(path, "data"), [])
+        assert found == (["1"] * 3 + [None] * 2 if known else ["4", "5"])
+        assert ("none of the rows has one of the groups" in capsys.readouterr().out) != known

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from real_trl.runs.folder import PROVENANCE_NAME
 from real_trl.scripts.compare import main
 
 QUALITY, BIAS = {"careful": 4.0, "plain": 3.0, "twin": 3.0}, {"careful": -1.2, "plain": 0.4, "twin": 0.0}
@@ -366,6 +367,94 @@ def test_which_rows_are_about_one_question_without_group(tmp_path, capsys, colum
 
 
 @pytest.mark.parametrize(
+    ("scores", "questions", "said"),
+    [([5.0], ["q0"], "has a single score"), ([4.9, 5.0], ["q0", "q0"], "The 2 scores of lucky are of one question"),
+     ([5.0] * 3, ["q0", "q1", "q2"], "The scores of lucky are 5 for every question")],
+)  # fmt: skip
+def test_nothing_is_decided_about_a_system_whose_scores_do_not_tell_how_much_they_vary(
+    tmp_path, scores, questions, said
+):
+    rows = [row | {"rating": None} for row in scored_rows()[0] if row["model"] != "twin"]
+    lucky = [
+        {**rows[0], "model": "lucky", "question": q, "expected_score": s}
+        for q, s in zip(questions, scores, strict=True)
+    ]
+    found = compare(write(tmp_path / "scored.jsonl", rows + lucky))
+    for pair in found["differences"]:
+        assert (pair["better"] is None) == ("lucky" in (pair["a"], pair["b"]))
+        assert (pair["judge"]["p_value"] is None) == (None in pair["judge"]["interval"]) == (pair["better"] is None)
+    assert not any("lucky" in each for each in found["alike"])
+    assert sum(said in each and "nothing is decided about it" in each for each in found["warnings"]) == 1
+
+
+def of_scale(rows, labels, values, change=dict):
+    """The rows as a judge on another scale of five gives them, with the best label at 5; `change` makes what is written of the distributions."""
+    for row in rows:
+        p = np.array(list(row["probabilities"].values()))
+        by_value = dict(
+            zip(sorted(values, reverse=values[0] > values[-1] and labels[0] == str(values[0])), p, strict=True)
+        )
+        given = {label: float(by_value[value]) for label, value in zip(labels, values, strict=True)}
+        row["expected_score"] = float(sum(by_value[value] * value for value in values))
+        row["probabilities"] = change(given)
+        row["rating"] = None
+    return rows
+
+
+def with_a_gap(given):
+    return given | {min(given, key=given.get): None}
+
+
+def with_sorted_keys(given):
+    return dict(sorted(given.items()))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [(dict, [], True), (with_a_gap, [], True), (with_sorted_keys, [], False), (lambda given: None, [], False)]
+    + [(each, ["--score_labels", "5-1"], True) for each in (with_a_gap, with_sorted_keys, lambda given: None)],
+)
+def test_which_way_a_scale_goes_whatever_the_distributions_tell(tmp_path, change, options, told):
+    rows = of_scale(scored_rows()[0], list("54321"), [5, 4, 3, 2, 1], change)
+    found = compare(write(tmp_path / "scored.jsonl", rows), *options)
+    assert found["lower_is_better"] == told
+    assert [each["name"] for each in found["systems"]] == (["plain", "twin", "careful"], ["careful", "twin", "plain"])[
+        not told
+    ]
+    assert any("Higher scores are taken as better" in note for note in found["notes"]) != told
+    if change is with_sorted_keys and options:
+        assert found["differences"][0]["win_rate"]["judge"]["mean"] < 0.5  # careful, which the judge likes less
+
+
+def test_the_scale_that_score_wrote_beside_its_file_is_read(tmp_path):
+    rows = of_scale(scored_rows()[0], list("54321"), [5, 4, 3, 2, 1], with_sorted_keys)
+    path = write(tmp_path / "scored.jsonl", rows)
+    judge = {"score_labels": list("54321"), "score_values": [5, 4, 3, 2, 1]}
+    (tmp_path / "scored.jsonl.provenance").mkdir()
+    (tmp_path / "scored.jsonl.provenance" / PROVENANCE_NAME).write_text(json.dumps({"made_with": {"judge": judge}}))
+    assert compare(path)["lower_is_better"]
+
+
+@pytest.mark.parametrize("options", [[], ["--score_labels", "A-E", "--score_values", "4,3,2,1,0"]])
+@pytest.mark.parametrize("change", [dict, lambda given: dict(reversed(given.items()))])
+def test_win_rates_of_labels_from_the_best_to_the_worst(tmp_path, change, options):
+    rows = of_scale(scored_rows()[0], list("ABCDE"), [4, 3, 2, 1, 0], change)
+    found = compare(write(tmp_path / "scored.jsonl", rows), *options)
+    assert not found["lower_is_better"]
+    for pair in found["differences"]:
+        assert (pair["win_rate"]["judge"]["mean"] > 0.5) == (pair["judge"]["difference"] > 0)
+
+
+def test_no_win_rates_where_it_cannot_be_told_which_label_is_better(tmp_path):
+    rows = of_scale(scored_rows()[0], list("ABCDE"), [4, 3, 2, 1, 0])
+    for row in rows:
+        row["expected_score"] = row["expected_score"] ** 2  # no mean of values
+    found = compare(write(tmp_path / "scored.jsonl", rows))
+    assert all(pair["win_rate"] is None for pair in found["differences"])
+    assert any("A, B, C, D, E is better cannot be told" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         (["--system", "nobody"], "--system='nobody' is not a column"),
@@ -388,6 +477,8 @@ def test_which_rows_are_about_one_question_without_group(tmp_path, capsys, colum
         (["--system", "model", "--detect", "0.2"], "--detect: got 0.2. Name the human scores as well"),
         (["--system", "model", "--human", "rating", "--probability", "expected_score"], "above 0 and at most 1"),
         (["--system", "model", "--output_dir", "scored.jsonl"], "is a file"),
+        (["--system", "model", "--score_labels", "1-6"], "has probabilities of '1', '2'"),
+        (["--system", "model", "--score_values", "1,2"], "Name the labels as well: --score_labels."),
     ],
 )
 def test_what_cannot_be_meant_is_said(tmp_path, monkeypatch, capsys, options, says):
