@@ -270,7 +270,8 @@ def _make_prompts(
     source: Source, roles: Roles, scores: Scores, options: InitOptions
 ) -> tuple[PromptTemplate | None, list[str]]:
     """The template, if prompts are not complete, and the prompt of each row."""
-    template = make_template(roles, options.criteria, direct=not roles.feedback)
+    always = roles.reference is not None and not any(is_empty(cell) for cell in values_of(source, roles.reference))
+    template = make_template(roles, options.criteria, direct=not roles.feedback, always_reference=always)
     asked: dict[str, Any]
     if template is None:
         asked = {"prompt_column": roles.prompt}

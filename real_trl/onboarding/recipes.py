@@ -20,6 +20,10 @@ from real_trl.text.rationales import RationaleFault
 
 DEFAULT_CRITERIA = "Is the response a correct, complete and clear answer to the instruction?"
 _PROMPT = "prompt.jinja"
+_NEEDS_REFERENCE = (
+    "{# Every row had a reference answer: without one the prompt would be another than in training, and is refused. #}\n"
+    "{% if reference | trim %}{% endif %}\n"
+)
 _USUAL_RANGE = 4.0  # of 1-5, on which λ is 1 and β 0.01
 MIN_RATIONALES = 10
 _KEPT = {"save_strategy": "steps", "save_total_limit": 2, "report_to": "none", "seed": 0}
@@ -70,8 +74,13 @@ def built_in(roles: Roles, direct: bool) -> str:
     return "feedback_collection" if not direct else "direct_criteria" if roles.criteria else "direct"
 
 
-def make_template(roles: Roles, criteria: str | None, *, direct: bool) -> PromptTemplate | None:
-    """The prompt: `None` for complete ones, the built-in template where rows or criteria have rubrics, else one with `criteria` in it."""
+def make_template(
+    roles: Roles, criteria: str | None, *, direct: bool, always_reference: bool = False
+) -> PromptTemplate | None:
+    """
+    The prompt: `None` for complete ones, the built-in template where rows or criteria have rubrics, else one with `criteria` in it, which
+    is not rendered without a reference answer where the rows always have one (`always_reference`).
+    """
     if roles.prompt:
         return None
     template = load_template(built_in(roles, direct))
@@ -79,7 +88,9 @@ def make_template(roles: Roles, criteria: str | None, *, direct: bool) -> Prompt
         return template
     text = criteria or DEFAULT_CRITERIA
     text = f"{{% raw %}}{text}{{% endraw %}}" if "{" in text else text
-    return PromptTemplate(template.source.replace("{{ rubric }}", text), _PROMPT)
+    return PromptTemplate(
+        (_NEEDS_REFERENCE if always_reference else "") + template.source.replace("{{ rubric }}", text), _PROMPT
+    )
 
 
 def prompt_columns(roles: Roles) -> dict[str, str]:

@@ -30,6 +30,7 @@ from real_trl.option_values import as_mapping
 from real_trl.planning.memory import plan_memory
 from real_trl.planning.recipe import Lengths, make_setup, read_recipe
 from real_trl.planning.setup import Cluster, Sharding
+from real_trl.prompts.template import load_template
 from real_trl.scale import Scale
 from real_trl.scripts import evaluate, rl, sft
 from real_trl.scripts.init import main, make_parser, open_with_questions
@@ -835,3 +836,23 @@ def test_a_context_has_room_for_what_stands_around_a_prompt():
 
 def test_help_lists_the_roles():
     assert "--drop_incomplete" in make_parser().format_help()
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_judge_that_always_had_a_reference_is_not_asked_without_one(tmp_path, model, full):
+    file = tmp_path / "answers.csv"
+    references = [f"Because of {i}." if full or i else "" for i in range(len(QUESTIONS))]
+    table = pd.DataFrame(
+        {"question": QUESTIONS, "reference": references, "answer": ANSWERS, "score": [1, 2, 3, 4, 5] * 6}
+    )
+    table.to_csv(file, index=False)
+    init(file, model)
+    template, scale = load_template("judge/prompt.jinja"), Scale.parse("1-5")
+    row = {"instruction": "Why?", "response": "So."}
+    prompt = template.render({**row, "reference": "Because."}, scale=scale, strict=True, where="row 0")
+    assert prompt.startswith("###Task Description:") and "Because." in prompt
+    if full:
+        with pytest.raises(ValueError, match="reference: row 0 has none, and the judge's prompt .* needs it"):
+            template.render(row, scale=scale, strict=True, where="row 0")
+    else:
+        assert "Reference Answer" not in template.render(row, scale=scale, strict=True, where="row 0")
