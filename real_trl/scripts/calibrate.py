@@ -275,7 +275,11 @@ def plan_run(
         raise FieldError("pair_columns", data_args.pair_columns, "Give rows with human scores: score_column.", said)
     scored = np.isfinite(np.asarray(dataset["score"][:], dtype=np.float64))
     # Before anything is judged: what the judge adds can only be fewer
-    check_enough(int(scored.sum()), len(set(np.asarray(dataset["group"][:])[scored].tolist())), "have a human score")
+    n_questions = len(set(np.asarray(dataset["group"][:])[scored].tolist()))
+    try:
+        check_enough(int(scored.sum()), n_questions, "have a human score")
+    except ValueError as error:  # with what was taken for a question
+        raise ValueError(" ".join(filter(None, (str(error), split.note)))) from None
     made_with, units = args.describe(judge, model_args), args.units_per_call
     own = (made_with, args.num_samples, units, args.seed, judge.space.values)
     return PredictionRun(Path(args.output_dir), dataset, *own), split.grouped_by, split.note

@@ -290,7 +290,9 @@ def test_another_temperature_leaves_it_out(folder, caplog):
 
 def test_too_few_rows_are_refused_before_any_is_judged(folder, tmp_path, nothing_is_judged, capsys):
     few = ["judge", "rows.jsonl", "--max_rows", "29", "--output_dir", str(tmp_path / "few")]
-    assert "data: 29 rows of 10 questions have a human score. Give at least 30 rows" in refused(capsys, *few)
+    said = refused(capsys, *few)
+    assert "data: 29 rows of 10 questions have a human score. Give at least 30 rows" in said
+    assert "those with the same instruction are taken as being about one" in said and "--group_column" in said
     rows = [{"instruction": PROMPT, "response": row["response"], "score": row["score"], "group": "q"} for row in ROWS]
     (tmp_path / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     one = ["judge", str(tmp_path / "one.jsonl"), "--group_column", "group", "--output_dir", str(tmp_path / "one")]
