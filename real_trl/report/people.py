@@ -30,7 +30,9 @@ def people_sheet(evaluation: Mapping[str, Any], dataset: str) -> Sheet | None:
     ]
     intervals = found["intervals"]
     own = [_cell(found[name], intervals.get(name)) for name in ("alpha", "icc_single", "icc_mean")]
-    rows = [[Cell(f"{found['n_raters']} people" if found.get("raters", True) else "People"), own[0], Cell(""), *own[1:]]]
+    rows = [
+        [Cell(f"{found['n_raters']} people" if found.get("raters", True) else "People"), own[0], Cell(""), *own[1:]]
+    ]
     for name, judge in found["judges"].items():
         who, _, inference = name.rpartition(", ")
         title = f"{who} for one of them, {INFERENCES.get(inference, inference)}"
