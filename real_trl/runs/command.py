@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands around the `main` of every command, and around what reads the user's options and data."""
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from real_trl.text.terminal import command_line
 def command() -> Iterator[None]:
     """
     Around a command, as a decorator of its `main`: [`disk_errors`], and [`~real_trl.text.terminal.command_line`] around them. A command
-    that has ended well leaves the group of processes that it was launched in.
+    that has ended well leaves the group of processes that it was launched in, when Python ends: others may follow before.
     """
+    atexit.unregister(_leave_processes)  # one that fails must not wait for the others
     with command_line(), disk_errors():
         yield
-        _leave_processes()
+    atexit.register(_leave_processes)
 
 
 def _leave_processes() -> None:
