@@ -214,6 +214,12 @@ def values_of(source: Source, column: str) -> list[Any]:
     return [row[column] for row in source.iterate([column])]
 
 
+def ratings_of(source: Source, column: str) -> list[Any]:
+    """The ratings, or rationales, of all raters in the cells of a column that hold something; `None` for one that `na` names."""
+    cells = (value for value in values_of(source, column) if not is_empty(value))
+    return [rating for cell in cells for rating in ratings_in(cell, source.without_na)]
+
+
 def _named(source: Source, role: str, taken: set[str]) -> str | None:
     """The first column with a usual name of the role that holds something."""
     nested = {split_path(path, source.own_columns)[0] for path in source.paths}
@@ -260,23 +266,13 @@ def _find_feedback(source: Source, taken: set[str], raters: int) -> list[str]:
 
 def _is_numeric(source: Source, column: str) -> bool:
     """Whether a column holds numbers, or lists of them, and nothing else."""
-    cells = [
-        rating
-        for value in values_of(source, column)
-        for rating in ratings_in(value, source.without_na)
-        if not is_empty(rating)
-    ]
+    cells = [rating for rating in ratings_of(source, column) if not is_empty(rating)]
     return bool(cells) and all(as_number(cell) == as_number(cell) for cell in cells)
 
 
 def _text_among_numbers(source: Source, column: str) -> str | None:
     """The commonest text in a column of which at least half of the cells are numbers."""
-    cells = [
-        cell
-        for value in values_of(source, column)
-        if not is_empty(value)
-        for cell in ratings_in(value, source.without_na)
-    ]
+    cells = ratings_of(source, column)
     texts = Counter(str(cell).strip() for cell in cells if as_number(cell) != as_number(cell) and not is_empty(cell))
     return texts.most_common(1)[0][0] if 0 < texts.total() <= len(cells) / 2 else None
 

@@ -86,7 +86,8 @@ def notes_on_columns(source: Source, columns: Sequence[str], criteria: Mapping[s
     scores: dict[str, list[list[float]]] = {column: [] for column in columns}
     for row in source.iterate(columns):
         for column in columns:
-            scores[column].append([as_number(cell) for cell in ratings_in(row[column]) if not is_empty(cell)])
+            cells = ratings_in(row[column], source.without_na)
+            scores[column].append([as_number(cell) for cell in cells if not is_empty(cell)])
     names = ", ".join(columns)
     if not criteria:
         means = {column: [*filter(isfinite, chain(*cells))] for column, cells in scores.items()}

@@ -13,7 +13,7 @@ from typing import Any
 from real_trl.data.files import Source
 from real_trl.data.rows import strip_score_sentence
 from real_trl.data.scores import ratings_in
-from real_trl.onboarding.columns import Roles, values_of
+from real_trl.onboarding.columns import Roles, ratings_of, values_of
 from real_trl.onboarding.scores import Scores
 from real_trl.score_space import DEFAULT_MARKER
 from real_trl.text.cells import is_empty
@@ -86,7 +86,7 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
         for column in roles.texts:
             if is_empty(row[column]):
                 faults[column].append(index)
-        if all(has_no_score(row[column]) for column in roles.scores):
+        if all(has_no_score(source, row[column]) for column in roles.scores):
             unscored.append(index)
     if len(unscored) == len(source):
         raise ValueError(
@@ -117,14 +117,16 @@ def drop_incomplete(source: Source, roles: Roles, drop: bool) -> tuple[Source, i
     return kept, len(bad)
 
 
-def has_no_score(cell: object) -> bool:
+def has_no_score(source: Source, cell: object) -> bool:
     """Whether a cell holds no rating, be it empty or a list of nothing."""
-    return all(map(is_empty, ratings_in(cell)))
+    return all(map(is_empty, ratings_in(cell, source.without_na)))
 
 
 def missing_by_column(source: Source, columns: Sequence[str]) -> str:
     """In how many rows each column has no rating, in words; the columns that always have one are not named."""
-    counts = Counter(column for row in source.iterate(columns) for column in columns if has_no_score(row[column]))
+    counts = Counter(
+        column for row in source.iterate(columns) for column in columns if has_no_score(source, row[column])
+    )
     return ", ".join(f"{column!r} is empty in {counts[column]}" for column in columns if counts[column])
 
 
@@ -226,10 +228,8 @@ def inspect(
     duplicates = len(prompts) - len(seen)
     contradictions = sum(len(means) > 1 for means in seen.values())
     explains = partial(_explains, labels=scores.scale.labels)
-    rationales = [_explained(row, roles, explains) for row in source.iterate()]
-    texts = [
-        str(text) for c in roles.feedback for v in values_of(source, c) for text in ratings_in(v) if explains(text)
-    ]
+    rationales = [_explained(source, row, roles, explains) for row in source.iterate()]
+    texts = [str(text) for column in roles.feedback for text in ratings_of(source, column) if explains(text)]
     splits = [split_of(value) for value in values_of(source, roles.split)] if roles.split else None
     held_out = {key for key, split in zip(keys, splits or (), strict=False) if split != "train"}
     leaking = sum(split == "train" and key in held_out for key, split in zip(keys, splits or (), strict=False))
@@ -307,7 +307,7 @@ def one_text(source: Source, roles: Roles, labels: Sequence[str]) -> RationaleFa
 
 
 def _texts(source: Source, column: str) -> list[str]:
-    return [_text(text) for value in values_of(source, column) if not is_empty(value) for text in ratings_in(value)]
+    return [_text(text) for text in ratings_of(source, column)]
 
 
 def _notes_on_rationales(source: Source, roles: Roles, labels: Sequence[str]) -> list[str]:
@@ -321,10 +321,10 @@ def _notes_on_rationales(source: Source, roles: Roles, labels: Sequence[str]) ->
     return notes
 
 
-def _explained(row: Mapping[str, Any], roles: Roles, explains: Callable[[object], bool]) -> bool:
+def _explained(source: Source, row: Mapping[str, Any], roles: Roles, explains: Callable[[object], bool]) -> bool:
     """Whether a row has a rationale; of several raters, one from each that gave a rating."""
-    texts = [text for column in roles.feedback for text in ratings_in(row[column])]
-    ratings = [rating for column in roles.scores for rating in ratings_in(row[column])]
+    texts = [text for column in roles.feedback for text in ratings_in(row[column], source.without_na)]
+    ratings = [rating for column in roles.scores for rating in ratings_in(row[column], source.without_na)]
     if len(texts) == len(ratings) > 1:
         texts = [text for text, rating in zip(texts, ratings, strict=True) if not is_empty(rating)]
     return bool(texts) and all(map(explains, texts))

@@ -856,3 +856,14 @@ def test_a_judge_that_always_had_a_reference_is_not_asked_without_one(tmp_path, 
             template.render(row, scale=scale, strict=True, where="row 0")
     else:
         assert "Reference Answer" not in template.render(row, scale=scale, strict=True, where="row 0")
+
+
+def test_rows_whose_ratings_all_mean_missing_have_no_score(tmp_path, model, capsys):
+    """Also where the ratings are a list in a cell of text."""
+    file = tmp_path / "answers.csv"
+    scores = [f"[{1 + i % 5}, {1 + i % 5}]" for i in range(len(QUESTIONS))]
+    scores[3] = "[9, 9]"
+    pd.DataFrame({"question": QUESTIONS, "answer": ANSWERS, "score": scores}).to_csv(file, index=False)
+    assert "is empty in 1 rows: row 3" in refused(capsys, str(file), "--model", model, "--na", "9")
+    init(file, model, "--na", "9", "--drop_incomplete")
+    assert sum(len(rows(split)) for split in ("train", "validation", "test")) == len(QUESTIONS) - 1
